@@ -1,0 +1,341 @@
+"""The contract between the harness and a method. Read this file first.
+
+An adapter is a frozen dataclass of hyper-parameters with one method, `fit(episode) -> predict`; `predict(images)` returns
+logits. Images carry no labels, so a method cannot tune itself on what it will be tested on.
+
+Shape suffixes are part of every name: N images, S support, Q query, K classes, V views, T templates, D joint embedding,
+L tokens, E token width, P soft prompts, C H W pixels. Features are unit-length outputs of the backbone, logits are scaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor, nn
+
+from benchmark.errors import UserError
+
+__all__ = [
+    "Adapter",
+    "Backbone",
+    "ClassPrompts",
+    "Crop",
+    "Episode",
+    "FeatureBackbone",
+    "ImageSet",
+    "Labelled",
+    "Lockstep",
+    "Predictor",
+    "Pretrainable",
+    "State",
+    "TextTower",
+    "Tower",
+    "UserError",
+]
+
+State = Mapping[str, Tensor]  # what a pretraining stage leaves behind
+
+
+@dataclass(frozen=True)
+class Crop:
+    """How a training view is cut: a random resized crop of at least `min_scale` of the area, then a coin-flip mirror."""
+
+    min_scale: float = 0.08
+    flip: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images without labels, decoded and encoded only when asked for.
+
+    `encode(None)` gives features image_ND of the centre crop, `encode((count, seed, crop))` features image_VND of random
+    views, `decode(index_N, crop, rng)` pixels_NCHW (the centre crop where `crop` is None). The methods below are the interface.
+    """
+
+    size: int
+    encode: Callable[[tuple[int, int, Crop] | None], Tensor] = field(repr=False)
+    decode: Callable[[Tensor, Crop | None, Generator | None], Tensor] = field(repr=False)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def features(self) -> Tensor:
+        """image_ND, unit length, of the centre crop; cached on disk."""
+        return self.encode(None)
+
+    def views(self, count: int, seed: int = 0, crop: Crop = Crop()) -> Tensor:
+        """image_VND, unit length, of `count` random views each; a view depends on its image and `seed` alone; cached."""
+        return self.encode((count, seed, crop))
+
+    def pixels(self, batch_size: int) -> Iterator[Tensor]:
+        """pixels_NCHW of the centre crops, in order."""
+        for index_N in torch.arange(self.size).split(batch_size):
+            yield self.decode(index_N, None, None)
+
+    def augmented(self, index_N: Tensor, rng: Generator, crop: Crop = Crop()) -> Tensor:
+        """pixels_NCHW of fresh random views of the chosen images."""
+        return self.decode(index_N, crop, rng)
+
+    @staticmethod
+    def from_features(image_ND: Tensor) -> ImageSet:
+        """Images known by their features alone: every view is the same, pixels there are none. Rows are brought to unit length."""
+        image_ND = unit(image_ND.detach().float())
+
+        def encode(views: tuple[int, int, Crop] | None) -> Tensor:
+            return image_ND if views is None else image_ND.expand(views[0], -1, -1)
+
+        return ImageSet(len(image_ND), encode, _no_pixels)
+
+
+def unit(x_ND: Tensor) -> Tensor:
+    """Rows brought to unit length."""
+    return x_ND / x_ND.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+
+
+def _no_pixels(*_: object) -> Tensor:
+    raise UserError("this episode was built from features, so it has no pixels; use a method that reads features only")
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images and their labels (labels_N, int64 in [0, K)): what a method may learn from."""
+
+    images: ImageSet
+    labels_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def batches(self, batch_size: int, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch in random order as (positions, labels); a short last batch is dropped unless it is the only one.
+
+        Dassl's train loader does the same (KaiyangZhou/Dassl.pytorch, `drop_last`).
+        """
+        order_N = torch.randperm(len(self), generator=rng)
+        full = len(self) - len(self) % batch_size or len(self)
+        for index_N in order_N[:full].split(batch_size):
+            yield index_N, self.labels_N[index_N]
+
+
+class Tower(Protocol):
+    """One transformer encoder, open between its blocks: start -> blocks -> finish."""
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The real modules: x_NLE = block(x_NLE, attn_mask=tower.mask)."""
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Additive mask_LL, causal for text, None for vision."""
+
+    def start(self, inputs: Tensor) -> Tensor:
+        """pixels_NCHW or ids_NL -> x_NLE, what the first block reads."""
+
+    def finish(self, x_NLE: Tensor, ids_NL: Tensor | None = None) -> Tensor:
+        """Pool and project -> ND, not normalised."""
+
+
+class TextTower(Tower, Protocol):
+    """The text side, open for learnable prompts as well."""
+
+    @property
+    def width(self) -> int:
+        """E."""
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens a text may have."""
+
+    @property
+    def position_LE(self) -> Tensor: ...
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """ids_NL padded to the context length; a text that does not fit raises a UserError."""
+
+    def embed(self, ids_NL: Tensor) -> Tensor:
+        """token_NLE without positions."""
+
+    def project(self, x_NE: Tensor) -> Tensor:
+        """Final norm and projection of the rows read out -> ND, not normalised."""
+
+
+class ClassPrompts(Protocol):
+    """Prompts 'context + class name' of K classes with learnable context vectors (benchmark/prompting.py)."""
+
+    def encode(self, ctx_PE: Tensor) -> Tensor:
+        """text_KD, unit length, differentiable in ctx_PE (ctx_KPE where class-specific)."""
+
+
+class Backbone(Protocol):
+    """A frozen CLIP. Gradients may flow through it, never into it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dim(self) -> int:
+        """D."""
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def logit_scale(self) -> float:
+        """exp() already taken: 100 for the released CLIP weights."""
+
+    @property
+    def vision(self) -> Tower: ...
+    @property
+    def text(self) -> TextTower: ...
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """text_ND, unit length, no gradient."""
+
+    def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
+        """image_ND, unit length."""
+
+    def class_prompts(
+        self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False
+    ) -> ClassPrompts: ...
+
+    def copy(self) -> Backbone:
+        """A private twin whose weights are yours to change."""
+
+
+@dataclass(frozen=True)
+class FeatureBackbone:
+    """The backbone of an episode built from plain features: a width, a scale, a device, and nothing to encode with."""
+
+    dim: int
+    logit_scale: float
+    device: torch.device
+    name: str = "features"
+
+    @property
+    def vision(self) -> Tower:
+        return self._absent("image tower")
+
+    @property
+    def text(self) -> TextTower:
+        return self._absent("text tower")
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        return self._absent("text tower")
+
+    def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
+        return self._absent("image tower")
+
+    def class_prompts(
+        self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False
+    ) -> ClassPrompts:
+        return self._absent("text tower")
+
+    def copy(self) -> Backbone:
+        return self
+
+    @staticmethod
+    def _absent(part: str) -> Any:
+        raise UserError(f"this episode was built from features, so it has no {part}; use a method that reads features only")
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """Everything an adapter may know about one few-shot problem."""
+
+    dataset: str
+    class_names: tuple[str, ...]  # K names, in label order; they need not be unique (ImageNet's are not)
+    templates: tuple[str, ...]
+    support: Labelled
+    val: Labelled | None  # None unless the cell grants one
+    backbone: Backbone
+    seed: int
+    prior: State | None = None
+    text_KD: Tensor | None = None  # the zero-shot classifier where it is known already
+    notes: dict[str, Any] = field(default_factory=dict)  # scalars an adapter wants on record: trainable_params, alpha, ...
+
+    def text_features(self) -> Tensor:
+        """Zero-shot classifier text_KD: every template's feature normalised, averaged, normalised again."""
+        if self.text_KD is not None:
+            return self.text_KD
+        return template_mean(self.backbone, self.class_names, self.templates)
+
+    def rng(self) -> Generator:
+        """A fresh CPU generator at the episode's seed: the source of initial values, batch order and augmentation."""
+        return torch.Generator().manual_seed(self.seed)
+
+    @staticmethod
+    def from_features(
+        *,
+        class_names: Sequence[str],
+        text_KD: Tensor,
+        support_ND: Tensor,
+        support_labels_N: Tensor,
+        val_ND: Tensor | None = None,
+        val_labels_N: Tensor | None = None,
+        logit_scale: float = 100.0,
+        seed: int = 1,
+    ) -> Episode:
+        """An episode from plain tensors, for people with features of their own: every feature-only adapter fits on it.
+
+        `text_KD` (K x D), `support_ND` and `val_ND` (N x D) are brought to unit length; labels are integers in [0, K).
+        Raises UserError where shapes or labels do not fit together.
+        """
+        size = (len(class_names), text_KD.shape[-1])
+        support = _labelled("support", support_ND, support_labels_N, *size)
+        val = None if val_ND is None else _labelled("val", val_ND, val_labels_N, *size)
+        if tuple(text_KD.shape) != size:
+            raise UserError(f"text_KD has shape {tuple(text_KD.shape)}, but {size[0]} class names need {size[0]} rows")
+        backbone = FeatureBackbone(size[1], float(logit_scale), support_ND.device)
+        text_KD = unit(text_KD.detach().float())
+        return Episode("features", tuple(class_names), ("{}",), support, val, backbone, seed, text_KD=text_KD)
+
+
+def template_mean(backbone: Backbone, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """text_KD: per template unit features, their mean over templates at unit length (METHODS 1d)."""
+    names = [name.replace("_", " ") for name in class_names]
+    per_template_TKD = [backbone.encode_texts([t.format(name) for name in names]) for t in templates]
+    return unit(torch.stack(per_template_TKD).mean(0))
+
+
+def _labelled(what: str, image_ND: Tensor, labels_N: Tensor | None, classes: int, dim: int) -> Labelled:
+    if labels_N is None or image_ND.ndim != 2 or tuple(labels_N.shape) != (len(image_ND),):
+        raise UserError(f"{what} needs features of shape (N, D) and N labels; got {tuple(image_ND.shape)} features")
+    if image_ND.shape[1] != dim:
+        raise UserError(f"{what} features have width {image_ND.shape[1]} but text features {dim}; use the same backbone for both")
+    if labels_N.is_floating_point() or (len(labels_N) and not 0 <= int(labels_N.min()) <= int(labels_N.max()) < classes):
+        raise UserError(f"{what} labels must be integers in [0, {classes}); check the order of class_names")
+    return Labelled(ImageSet.from_features(image_ND), labels_N.to(image_ND.device, torch.int64))
+
+
+Predictor = Callable[[ImageSet], Tensor]  # images -> logits_QK, float32, no gradient
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """A method: a frozen dataclass whose fields are its hyper-parameters (JSON scalars, the paper's defaults)."""
+
+    title: ClassVar[str]  # row heading in tables, "Tip-Adapter-F"
+    paper: ClassVar[str]  # "arXiv:2207.09519"
+    version: ClassVar[int]  # raise it when the numbers may change; old records then count as superseded
+    few_shot: ClassVar[bool]  # False: never looks at the support set, so it runs once per dataset, at 0 shots
+
+    def fit(self, episode: Episode) -> Predictor:
+        """Learn from one episode; leave episode.backbone exactly as it was."""
+
+
+@runtime_checkable
+class Pretrainable(Adapter, Protocol):
+    """An adapter that may first learn from several source problems; what it is shown is the harness's doing, and on record."""
+
+    sources: ClassVar[str]  # "others": leave the target dataset out; "all": the target's own support set is among them
+    source_shots: ClassVar[int]  # 0: as many as the cell; -1: full training sets (then the run is a diagnostic, never ranked)
+
+    def pretrain(self, episodes: Sequence[Episode]) -> State:
+        """What `fit` will find as `episode.prior`; the source episodes hold support sets only."""
+
+
+@runtime_checkable
+class Lockstep(Adapter, Protocol):
+    """An adapter that can train several runs of one dataset and backbone together, with the numbers of one by one."""
+
+    def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]: ...

@@ -1,0 +1,233 @@
+"""open_clip models as backbones: frozen, with both towers open between their blocks.
+
+Everything that touches open_clip's model objects is in this file; the rest of the suite sees `api.Backbone`.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark import backbones
+from benchmark.api import UserError, unit
+from benchmark.prompting import ClassPrompts
+
+Tokenizer = Callable[..., Tensor]
+TEXT_CHUNK = 256  # texts encoded at once without gradient: bounds memory, changes no number
+
+
+@dataclass(frozen=True, eq=False)
+class VisionTower:
+    """An open_clip VisionTransformer, open between its blocks."""
+
+    module: nn.Module
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.module.transformer.resblocks)
+
+    @property
+    def mask(self) -> None:
+        return None
+
+    def start(self, pixels_NCHW: Tensor) -> Tensor:
+        return self.module._embeds(pixels_NCHW)
+
+    def finish(self, x_NLE: Tensor, ids_NL: Tensor | None = None) -> Tensor:
+        pooled_NE, _ = self.module._pool(x_NLE)
+        return pooled_NE if self.module.proj is None else pooled_NE @ self.module.proj
+
+
+@dataclass(frozen=True, eq=False)
+class TextTower:
+    """An open_clip text transformer, whether its parts lie in the CLIP object itself or in `.text`."""
+
+    module: nn.Module
+    tokenizer: Tokenizer
+    pool: str  # how open_clip reads a text out: 'argmax' is CLIP's "at the EOT token"
+    eos_id: int
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.module.transformer.resblocks)
+
+    @property
+    def mask(self) -> Tensor | None:
+        return self.module.attn_mask
+
+    @property
+    def width(self) -> int:
+        return int(self.module.token_embedding.weight.shape[1])
+
+    @property
+    def context_length(self) -> int:
+        return int(self.position_LE.shape[0])
+
+    @property
+    def position_LE(self) -> Tensor:
+        return self.module.positional_embedding
+
+    @property
+    def read_at_eot(self) -> bool:
+        """True where states never see later tokens and the text is read at EOT, so whatever follows EOT is void."""
+        return self.mask is not None and self.pool in {"argmax", "eos"}
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        length = self.context_length
+        ids_NL = self.tokenizer(list(texts), context_length=length)
+        wider_NL = self.tokenizer(list(texts), context_length=length + 1)
+        cut_N = (wider_NL[:, :length] != ids_NL).any(1)
+        if cut_N.any():
+            text = list(texts)[int(cut_N.int().argmax())]
+            raise UserError(f"the text '{text}' needs more than the {length} tokens this backbone reads; shorten the class name or template")
+        return ids_NL.to(self.position_LE.device)
+
+    def embed(self, ids_NL: Tensor) -> Tensor:
+        return self.module.token_embedding(ids_NL)
+
+    def eot(self, ids_NL: Tensor) -> Tensor:
+        """Position of the token a text is read at, per text."""
+        return ids_NL.argmax(1) if self.pool == "argmax" else (ids_NL == self.eos_id).int().argmax(1)
+
+    def start(self, ids_NL: Tensor) -> Tensor:
+        return self.embed(ids_NL) + self.position_LE[: ids_NL.shape[1]]
+
+    def project(self, x_NE: Tensor) -> Tensor:
+        x_NE = self.module.ln_final(x_NE)
+        projection = self.module.text_projection
+        if projection is None:
+            return x_NE
+        return projection(x_NE) if isinstance(projection, nn.Linear) else x_NE @ projection
+
+    def finish(self, x_NLE: Tensor, ids_NL: Tensor | None = None) -> Tensor:
+        if self.pool in {"first", "last"}:
+            return self.project(x_NLE[:, 0 if self.pool == "first" else -1])
+        assert ids_NL is not None, "a text read at EOT needs its token ids"
+        return self.project(x_NLE[torch.arange(len(x_NLE)), self.eot(ids_NL)])
+
+
+@dataclass(frozen=True, eq=False)
+class OpenClip:
+    """A frozen open_clip model as the suite's Backbone."""
+
+    name: str
+    model: nn.Module
+    tokenizer: Tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.logit_scale.device
+
+    @property
+    def logit_scale(self) -> float:
+        return float(self.model.logit_scale.detach().exp())
+
+    @property
+    def dim(self) -> int:
+        return self.encode_texts(["a"]).shape[-1]
+
+    @property
+    def image_px(self) -> int:
+        size = self.model.visual.image_size
+        return int(size if isinstance(size, int) else size[0])
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Channel mean and std of the pixels the model was trained on."""
+        import open_clip
+
+        config = getattr(self.model.visual, "preprocess_cfg", {})
+        return tuple(config.get("mean", open_clip.OPENAI_DATASET_MEAN)), tuple(config.get("std", open_clip.OPENAI_DATASET_STD))
+
+    @property
+    def vision(self) -> VisionTower:
+        visual = self.model.visual
+        if not hasattr(visual, "_embeds") or not hasattr(visual, "transformer"):
+            raise UserError(f"the image tower of {self.name} has no transformer blocks to open; take a ViT backbone or a text-side method")
+        return VisionTower(visual)
+
+    @property
+    def text(self) -> TextTower:
+        module = getattr(self.model, "text", self.model)
+        if not hasattr(getattr(module, "transformer", None), "resblocks"):
+            raise UserError(f"the text tower of {self.name} is not an open_clip transformer, so prompts cannot be learned in it; take another backbone")
+        pool = getattr(self.model, "text_pool_type", None) or module.pool_type
+        return TextTower(module, self.tokenizer, pool, int(getattr(self.model, "text_eos_id", None) or module.eos_id))
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        ids_NL = self.text.tokenize(texts)
+        return unit(torch.cat([self._encode_ids(chunk_NL) for chunk_NL in ids_NL.split(TEXT_CHUNK)]).float())
+
+    def _encode_ids(self, ids_NL: Tensor) -> Tensor:
+        tower = self.text
+        if not tower.read_at_eot:
+            return self.model.encode_text(ids_NL)
+        ids_NL = ids_NL[:, : int(tower.eot(ids_NL).max()) + 1]
+        return tower.finish(through(tower.blocks, tower.start(ids_NL), tower.mask), ids_NL)
+
+    def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
+        return unit(self.model.encode_image(pixels_NCHW).float())
+
+    def class_prompts(
+        self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False
+    ) -> ClassPrompts:
+        return ClassPrompts.build(self.text, class_names, n_ctx, position, class_specific=class_specific)
+
+    def copy(self) -> OpenClip:
+        return OpenClip(self.name, copy.deepcopy(self.model), self.tokenizer)
+
+
+def through(blocks: Sequence[nn.Module], x_NLE: Tensor, mask_LL: Tensor | None) -> Tensor:
+    """x_NLE after all blocks, the mask cut to its length."""
+    length = x_NLE.shape[1]
+    for block in blocks:
+        x_NLE = block(x_NLE, attn_mask=None if mask_LL is None else mask_LL[:length, :length])
+    return x_NLE
+
+
+def from_model(model: nn.Module, name: str, tokenizer: Tokenizer | None = None) -> OpenClip:
+    """Any open_clip model object as a Backbone; it is frozen and put in eval mode. The default tokenizer is CLIP's own BPE."""
+    import open_clip
+
+    return OpenClip(name, model.eval().requires_grad_(False), tokenizer or open_clip.SimpleTokenizer())
+
+
+def load(name: str, device: str = "cpu") -> OpenClip:
+    """The backbone `name` from weights on this machine (backbones.locate); nothing is downloaded."""
+    source = backbones.locate(name)
+    if name == backbones.TINY:
+        from benchmark.tiny.model import build
+
+        return from_model(build().to(device), name)
+    import open_clip
+
+    model = open_clip.create_model(source.arch, pretrained=str(source.file), device=device, weights_only=True)
+    _require_quick_gelu(model, source)
+    return from_model(model, name, open_clip.get_tokenizer(source.arch))
+
+
+def _require_quick_gelu(model: nn.Module, source: backbones.Source) -> None:
+    kinds = {type(module).__name__ for module in model.modules()}
+    if source.tag == "openai" and "QuickGELU" not in kinds:
+        raise UserError(f"OpenAI weights need QuickGELU but {source.arch} was built without it; take the '-quickgelu' architecture")
+
+
+def state_digest(model: nn.Module) -> str:
+    """sha256 over all weights: what identifies a model that did not come from a file."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def facts(backbone: Any) -> dict[str, Any]:
+    """What of a backbone belongs into the key of a feature: pixel size and normalisation."""
+    return {"image_px": backbone.image_px, "normalisation": backbone.normalisation}

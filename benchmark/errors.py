@@ -1,0 +1,23 @@
+"""The one exception made for people."""
+
+
+class UserError(Exception):
+    """What is wrong, why, and what to do instead, in one sentence that is shown without a traceback.
+
+    `exit_code` is what the command line ends with: 2 for usage, 4 where data or weights are missing.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+MISSING = 4  # exit code where data, weights or a licence are missing
+
+
+def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:
+    """', did you mean X?' for the known name most like `name`, or the list of what there is."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known) or 'none'}"
