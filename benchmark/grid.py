@@ -1,0 +1,132 @@
+"""The grid as plain data: cells, how flags expand into them, and what names a cell's record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import product
+
+from benchmark.errors import UserError
+from benchmark.methods import Card
+from benchmark.record import Identity, Scalar
+
+SHOTS = (1, 2, 4, 8, 16)
+SEEDS = (1, 2, 3)
+VAL_POLICIES = ("min4", "none")
+SAMPLERS = ("coop", "nested")
+CLASSES = ("all", "base", "new")
+PROTOCOL = 1  # raise when a rule of the harness itself changes numbers
+
+
+@dataclass(frozen=True)
+class Cell:
+    """method x dataset x shots x seed x backbone, and the choices that make it another experiment."""
+
+    method: str
+    dataset: str
+    shots: int
+    seed: int
+    backbone: str
+    sources: tuple[str, ...] = ()  # datasets a prior may see, resolved and sorted
+    val: str = "min4"
+    sampler: str = "coop"
+    classes: str = "all"
+    params: tuple[tuple[str, Scalar], ...] = ()  # hyper-parameters that differ from the method's defaults, sorted
+
+    def __str__(self) -> str:
+        changed = "".join(f" {name}={value}" for name, value in self.params)
+        return f"{self.method} {self.dataset} {self.shots}-shot seed {self.seed} {self.backbone}{changed}"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a grid ranges over and what all its cells share."""
+
+    shots: Sequence[int] = SHOTS
+    seeds: Sequence[int] = SEEDS
+    val: str = "min4"
+    sampler: str = "coop"
+    classes: str = "all"
+    sources: str = "default"  # "default" (each method's own), "others", "all", "none", or names joined by commas
+
+
+def expand(
+    cards: Iterable[tuple[Card, dict[str, Scalar]]],
+    datasets: Sequence[str],
+    backbones: Sequence[str],
+    choices: Choices,
+    suite_of: Callable[[str], Sequence[str]],
+) -> list[Cell]:
+    """All cells, those that share a backbone and a dataset side by side; a method without shots appears once per dataset."""
+    cells = dict.fromkeys(
+        _cell(card, params, dataset, backbone, shots, seed, choices, suite_of)
+        for backbone, dataset, (card, params) in product(backbones, datasets, list(cards))
+        for shots, seed in product(_checked_shots(choices.shots), choices.seeds)
+    )
+    return list(cells)
+
+
+def _cell(
+    card: Card,
+    params: dict[str, Scalar],
+    dataset: str,
+    backbone: str,
+    shots: int,
+    seed: int,
+    choices: Choices,
+    suite_of: Callable[[str], Sequence[str]],
+) -> Cell:
+    changed = tuple(sorted((name, value) for name, value in params.items() if value != card.defaults[name]))
+    if not card.few_shot:
+        return Cell(card.name, dataset, 0, 0, backbone, (), "none", "none", choices.classes, changed)
+    sources = resolve_sources(card, choices.sources, dataset, suite_of(dataset))
+    return Cell(card.name, dataset, shots, seed, backbone, sources, choices.val, choices.sampler, choices.classes, changed)
+
+
+def resolve_sources(card: Card, policy: str, target: str, suite: Sequence[str]) -> tuple[str, ...]:
+    """The explicit list a prior will see, so that a record always says whether the target was among it."""
+    if not card.pretrains or policy == "none":
+        return ()
+    if policy == "default":
+        policy = card.sources
+    if policy == "others":
+        return tuple(sorted(set(suite) - {target}))
+    if policy == "all":
+        return tuple(sorted(set(suite) | {target}))
+    return tuple(sorted({name.strip() for name in policy.split(",") if name.strip()}))
+
+
+def _checked_shots(shots: Sequence[int]) -> Sequence[int]:
+    for number in shots:
+        if number < 1:
+            raise UserError(f"shots must be at least 1, not {number}; zero-shot methods run at 0 shots by themselves")
+    return shots
+
+
+def identity(cell: Cell, card: Card, dataset_digest: Callable[[str], str], weights_digest: Callable[[str], str]) -> Identity:
+    """What the number depends on. Pure: digests are asked for, nothing is loaded."""
+    return Identity(
+        method=cell.method,
+        adapter_version=card.version,
+        params=card.defaults | dict(cell.params),
+        dataset=cell.dataset,
+        dataset_digest=dataset_digest(cell.dataset),
+        classes=cell.classes,
+        shots=cell.shots,
+        seed=cell.seed,
+        sampler=cell.sampler,
+        val=cell.val,
+        sources={name: dataset_digest(name) for name in cell.sources},
+        source_shots=card.source_shots or cell.shots if cell.sources else 0,
+        backbone=cell.backbone,
+        weights_digest=weights_digest(cell.backbone),
+        transform=transform_version(),
+        protocol=PROTOCOL,
+    )
+
+
+def transform_version() -> str:
+    """Version of our image pipeline and of Pillow's resize: its 13.0 changed the order of passes, and with it some pixels."""
+    major = int(version("pillow").split(".")[0])
+    return f"1-pillow{'13' if major >= 13 else '12'}"

@@ -1,0 +1,126 @@
+"""A folder of records: has, put, iterate. A record is whole or absent; per-image predictions lie beside it.
+
+    DIR/records/<key>.json    the record
+    DIR/records/<key>.npz     predicted label of every test image, in test order
+    DIR/priors/<key>.*        what pretraining stages left behind, and where it came from
+    DIR/failures/<key>.txt    traceback of a cell that failed; gone once it succeeds
+    DIR/locks/                claims of running processes
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from benchmark.errors import UserError
+from benchmark.paths import write_atomic
+from benchmark.record import Record, key
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DEFAULT = Path("results")
+
+
+@dataclass(frozen=True)
+class Store:
+    """Records under one folder, safe for several processes at once."""
+
+    root: Path = DEFAULT
+
+    def path(self, key: str) -> Path:
+        return self.root / "records" / f"{key}.json"
+
+    def get(self, key: str) -> Record | None:
+        """The record, or None where there is none that can be trusted."""
+        try:
+            return read(self.path(key))
+        except (OSError, UserError):
+            return None
+
+    def has(self, key: str) -> bool:
+        return self.get(key) is not None
+
+    def put(self, record: Record, predicted_Q: np.ndarray[Any, Any]) -> None:
+        """Predictions first: the JSON is what says that a cell is done."""
+        import numpy as np
+
+        packed = io.BytesIO()
+        np.savez_compressed(packed, predicted=predicted_Q.astype(np.int32))
+        write_atomic(self.path(record.key).with_suffix(".npz"), packed.getvalue())
+        write_atomic(self.path(record.key), (record.model_dump_json(indent=1) + "\n").encode())
+        self.failure(record.key).unlink(missing_ok=True)
+
+    def predictions(self, key: str) -> np.ndarray[Any, Any]:
+        """predicted_Q of a record, int32, in test order."""
+        import numpy as np
+
+        try:
+            with np.load(self.path(key).with_suffix(".npz"), allow_pickle=False) as file:
+                return file["predicted"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"the predictions of record {key} cannot be read ({error}); run its cell again with --force") from error
+
+    def records(self, problems: list[str] | None = None) -> Iterator[Record]:
+        """All trustworthy records in order of key; what was passed over, and why, is added to `problems`."""
+        for path in sorted((self.root / "records").glob("*.json")):
+            try:
+                yield read(path)
+            except (OSError, UserError) as error:
+                if problems is not None:
+                    problems.append(str(error))
+
+    def failure(self, key: str) -> Path:
+        return self.root / "failures" / f"{key}.txt"
+
+    def fail(self, key: str, log: str) -> None:
+        write_atomic(self.failure(key), log.encode())
+
+    def check_writable(self) -> None:
+        """Raise before hours of work where nothing could be kept."""
+        probe = self.root / "records" / ".writable"
+        write_atomic(probe, b"")
+        probe.unlink()
+
+    @contextmanager
+    def claim(self, key: str, wait: bool = False) -> Iterator[bool]:
+        """Yield whether this process may compute `key`; the operating system drops the claim of a process that dies."""
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{key}.lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+def read(path: Path) -> Record:
+    """One record; UserError names the file where it is truncated, foreign, or not what its name says."""
+    try:
+        record = Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        what = error.errors()[0]
+        place = ".".join(map(str, what["loc"])) or "the file"
+        raise UserError(f"{path} is not a record of this suite ({place}: {what['msg']}); it is passed over") from None
+    if record.key != key(record.identity) or record.key != path.stem:
+        raise UserError(f"{path} was changed or renamed: its identity hashes to {key(record.identity)}; it is passed over")
+    if len(record.counts.correct) != len(record.counts.total):
+        raise UserError(f"{path} counts {len(record.counts.correct)} classes right but {len(record.counts.total)} in all; it is passed over")
+    return record
+
+
+def save_json(path: Path, data: dict[str, Any]) -> None:
+    write_atomic(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
