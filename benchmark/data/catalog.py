@@ -1,0 +1,55 @@
+"""Which datasets and suites there are: the file names in datasets_cfg/, and suites.toml."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import UserError, nearest
+
+SUITES = "suites"
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Every shipped dataset, alphabetically."""
+    stems = (Path(file.name).stem for file in _folder().iterdir() if file.name.endswith(".toml"))
+    return tuple(sorted(stem for stem in stems if stem != SUITES))
+
+
+@cache
+def suites() -> dict[str, tuple[str, ...]]:
+    """Suite name -> its datasets, in the order of datasets_cfg/suites.toml."""
+    return {suite: tuple(members) for suite, members in parse(_folder() / f"{SUITES}.toml").items()}
+
+
+def find(name: str) -> Traversable:
+    """The TOML of a shipped dataset, or the file itself where `name` is a path ending in .toml.
+
+    Raises UserError where there is none, with the nearest known name.
+    """
+    if not name.endswith(".toml"):
+        if name not in names():
+            raise UserError(f"unknown dataset '{name}'; {nearest(name, names())}")
+        return _folder() / f"{name}.toml"
+    if not Path(name).is_file():
+        raise UserError(f"dataset file {name} is not there; give the path of an existing TOML or one of `list datasets`")
+    return Path(name)
+
+
+def parse(file: Traversable) -> dict[str, Any]:
+    """The contents of a TOML file; UserError where it is no TOML."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not valid TOML ({error}); correct the line named") from error
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror})") from error
+
+
+def _folder() -> Traversable:
+    return resources.files("datasets_cfg")

@@ -1,0 +1,65 @@
+"""Where pictures come from: files below a folder, or a generator."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.data import digests, specs
+from benchmark.errors import MISSING, UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files; a key is a path below `folder`."""
+
+    folder: Path
+
+    def open(self, key: str) -> Image:
+        return decode(self.folder / key, str(self.folder / key))
+
+    def digest(self, key: str) -> str:
+        try:
+            return digests.of_file(self.folder / key)
+        except OSError as error:
+            raise UserError(f"image {self.folder / key} cannot be read ({error.strerror}); restore it", exit_code=MISSING) from error
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures of a generator; a key is split/class name/index."""
+
+    source: specs.Generated
+
+    def open(self, key: str) -> Image:
+        image: Image = specs.generator(self.source).image(*_parts(key), self.source.seed)
+        return image
+
+    def digest(self, key: str) -> str:
+        version = specs.generator(self.source).VERSION
+        return hashlib.sha256(f"{self.source.generator}:{version}:{self.source.seed}:{key}".encode()).hexdigest()
+
+
+def decode(stream: Any, label: str) -> Image:
+    """A picture in RGB from a path or a binary stream; UserError naming `label` where it is none or is cut short."""
+    from PIL import Image as pil
+
+    try:
+        with pil.open(stream) as image:
+            # Palettes with transparency warn when converted in one step; the colours are the same either way.
+            return image.convert("RGBA").convert("RGB") if "transparency" in image.info else image.convert("RGB")
+    except FileNotFoundError as error:
+        raise UserError(f"image {label} is missing; restore it or prepare the dataset again", exit_code=MISSING) from error
+    except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
+        raise UserError(f"image {label} cannot be decoded ({error}); restore it from the source", exit_code=MISSING) from error
+
+
+def _parts(key: str) -> tuple[str, str, int]:
+    split, _, rest = key.partition("/")
+    class_name, _, index = rest.rpartition("/")
+    return class_name, split, int(index)
