@@ -225,9 +225,7 @@ class FeatureBackbone:
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
         return self._absent("image tower")
 
-    def class_prompts(
-        self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False
-    ) -> ClassPrompts:
+    def class_prompts(self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False) -> ClassPrompts:
         return self._absent("text tower")
 
     def copy(self) -> Backbone:
@@ -329,6 +327,9 @@ class Pretrainable(Adapter, Protocol):
 
     sources: ClassVar[str]  # "others": leave the target dataset out; "all": the target's own support set is among them
     source_shots: ClassVar[int]  # 0: as many as the cell; -1: full training sets (then the run is a diagnostic, never ranked)
+
+    def pretraining(self) -> Mapping[str, Any]:
+        """Name, version and hyper-parameters that pretraining depends on: adapters that agree in them share their priors."""
 
     def pretrain(self, episodes: Sequence[Episode]) -> State:
         """What `fit` will find as `episode.prior`; the source episodes hold support sets only."""

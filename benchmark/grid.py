@@ -79,7 +79,7 @@ def _cell(
 ) -> Cell:
     changed = tuple(sorted((name, value) for name, value in params.items() if value != card.defaults[name]))
     if not card.few_shot:
-        return Cell(card.name, dataset, 0, 0, backbone, (), "none", "none", choices.classes, changed)
+        return Cell(card.name, dataset, 0, 0, backbone, (), "none", "coop", choices.classes, changed)
     sources = resolve_sources(card, choices.sources, dataset, suite_of(dataset))
     return Cell(card.name, dataset, shots, seed, backbone, sources, choices.val, choices.sampler, choices.classes, changed)
 

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import math
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -136,7 +137,9 @@ def _adapter_class(module_name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise UserError(f"cannot import the method '{module_name}' ({error}); give the dotted name of a module that can be imported") from error
+        raise UserError(
+            f"cannot import the method '{module_name}' ({error}); give the dotted name of a module that can be imported"
+        ) from error
     if not isinstance(getattr(module, "Adapter", None), type):
         raise UserError(f"module '{module_name}' has no class Adapter; a method is a module with a dataclass of that name")
     return module.Adapter
@@ -172,7 +175,7 @@ def _integer(value: Scalar) -> int:
 
 def _number(value: Scalar) -> float:
     number = float(value)  # type: ignore[arg-type]
-    if isinstance(value, bool) or number != number or abs(number) == float("inf"):
+    if isinstance(value, bool) or not math.isfinite(number):
         raise ValueError
     return number
 

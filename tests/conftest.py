@@ -1,0 +1,31 @@
+"""What all tests share: one thread, a cache of their own, and real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # small models run many times faster that way
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--data-root", type=Path, default=None, help="real datasets in CoOp's layout (default: FSBENCH_DATA)")
+
+
+@pytest.fixture(scope="session")
+def data_root(request: pytest.FixtureRequest) -> Path:
+    """The folder of real datasets; tests that ask for it skip where there is none."""
+    given = request.config.getoption("--data-root") or os.environ.get("FSBENCH_DATA")
+    if not given or not Path(given).is_dir():
+        pytest.skip("needs real data: give --data-root or FSBENCH_DATA")
+    return Path(given)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests neither read nor write the user's cache; they share one of their own so that features are computed once."""
+    shared = tmp_path_factory.getbasetemp() / "fsbench-cache"
+    monkeypatch.setenv("FSBENCH_CACHE", str(shared))
