@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def _reset_peak(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     elif sys.platform == "linux":
-        with _quietly():
+        with suppress(OSError, IndexError):  # a container may deny a look at /proc
             Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
 
 
@@ -101,18 +101,9 @@ def _peak_mb(device: str) -> float:
     """Peak memory in MiB since the last reset: of the device on a GPU, of the whole process elsewhere."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 2**20
-    with _quietly():
+    with suppress(OSError, IndexError):  # a container may deny a look at /proc
         status = Path("/proc/self/status").read_text()
         return round(int(status.split("VmHWM:")[1].split()[0]) / 2**10, 1)
     import resource
 
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """A container may deny a look at /proc; then the coarser figure has to do."""
-    try:
-        yield
-    except (OSError, IndexError):
-        pass

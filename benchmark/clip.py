@@ -26,7 +26,7 @@ TEXT_CHUNK = 256  # texts encoded at once without gradient: bounds memory, chang
 class VisionTower:
     """An open_clip VisionTransformer, open between its blocks."""
 
-    module: nn.Module
+    module: Any  # nn.Module would hide its attributes from the type checker
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -48,7 +48,7 @@ class VisionTower:
 class TextTower:
     """An open_clip text transformer, whether its parts lie in the CLIP object itself or in `.text`."""
 
-    module: nn.Module
+    module: Any
     tokenizer: Tokenizer
     pool: str  # how open_clip reads a text out: 'argmax' is CLIP's "at the EOT token"
     eos_id: int
@@ -85,7 +85,9 @@ class TextTower:
         cut_N = (wider_NL[:, :length] != ids_NL).any(1)
         if cut_N.any():
             text = list(texts)[int(cut_N.int().argmax())]
-            raise UserError(f"the text '{text}' needs more than the {length} tokens this backbone reads; shorten the class name or template")
+            raise UserError(
+                f"the text '{text}' needs more than the {length} tokens this backbone reads; shorten the class name or template"
+            )
         return ids_NL.to(self.position_LE.device)
 
     def embed(self, ids_NL: Tensor) -> Tensor:
@@ -117,7 +119,7 @@ class OpenClip:
     """A frozen open_clip model as the suite's Backbone."""
 
     name: str
-    model: nn.Module
+    model: Any  # open_clip's CLIP or CustomTextCLIP
     tokenizer: Tokenizer
 
     @property
@@ -156,7 +158,9 @@ class OpenClip:
     def text(self) -> TextTower:
         module = getattr(self.model, "text", self.model)
         if not hasattr(getattr(module, "transformer", None), "resblocks"):
-            raise UserError(f"the text tower of {self.name} is not an open_clip transformer, so prompts cannot be learned in it; take another backbone")
+            raise UserError(
+                f"the text tower of {self.name} is not an open_clip transformer, so prompts cannot be learned in it; take another backbone"
+            )
         pool = getattr(self.model, "text_pool_type", None) or module.pool_type
         return TextTower(module, self.tokenizer, pool, int(getattr(self.model, "text_eos_id", None) or module.eos_id))
 
@@ -175,9 +179,7 @@ class OpenClip:
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
         return unit(self.model.encode_image(pixels_NCHW).float())
 
-    def class_prompts(
-        self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False
-    ) -> ClassPrompts:
+    def class_prompts(self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False) -> ClassPrompts:
         return ClassPrompts.build(self.text, class_names, n_ctx, position, class_specific=class_specific)
 
     def copy(self) -> OpenClip:
@@ -226,8 +228,3 @@ def state_digest(model: nn.Module) -> str:
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def facts(backbone: Any) -> dict[str, Any]:
-    """What of a backbone belongs into the key of a feature: pixel size and normalisation."""
-    return {"image_px": backbone.image_px, "normalisation": backbone.normalisation}

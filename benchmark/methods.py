@@ -53,7 +53,8 @@ def names() -> list[str]:
 
 def _folder() -> Path:
     spec = importlib.util.find_spec("adapters")
-    assert spec and spec.submodule_search_locations, "the package `adapters` is installed with the suite"
+    assert spec is not None, "the package `adapters` is installed with the suite"
+    assert spec.submodule_search_locations, "`adapters` is a package"
     return Path(next(iter(spec.submodule_search_locations)))
 
 
@@ -137,9 +138,7 @@ def _adapter_class(module_name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise UserError(
-            f"cannot import the method '{module_name}' ({error}); give the dotted name of a module that can be imported"
-        ) from error
+        raise UserError(f"cannot import method '{module_name}' ({error}); give the dotted name of a module that can be imported") from error
     if not isinstance(getattr(module, "Adapter", None), type):
         raise UserError(f"module '{module_name}' has no class Adapter; a method is a module with a dataclass of that name")
     return module.Adapter

@@ -1,16 +1,17 @@
 """A folder of records: has, put, iterate. A record is whole or absent; per-image predictions lie beside it.
 
-    DIR/records/<key>.json    the record
-    DIR/records/<key>.npz     predicted label of every test image, in test order
-    DIR/priors/<key>.*        what pretraining stages left behind, and where it came from
-    DIR/failures/<key>.txt    traceback of a cell that failed; gone once it succeeds
-    DIR/locks/                claims of running processes
+DIR/records/<key>.json    the record
+DIR/records/<key>.npz     predicted label of every test image, in test order
+DIR/priors/<key>.*        what pretraining stages left behind, and where it came from
+DIR/failures/<key>.txt    traceback of a cell that failed; gone once it succeeds
+DIR/locks/                claims of running processes
 """
 
 from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,9 +65,10 @@ class Store:
         import numpy as np
 
         try:
-            with np.load(self.path(key).with_suffix(".npz"), allow_pickle=False) as file:
+            packed = io.BytesIO(self.path(key).with_suffix(".npz").read_bytes())
+            with np.load(packed, allow_pickle=False) as file:
                 return file["predicted"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"the predictions of record {key} cannot be read ({error}); run its cell again with --force") from error
 
     def records(self, problems: list[str] | None = None) -> Iterator[Record]:
@@ -118,7 +120,9 @@ def read(path: Path) -> Record:
     if record.key != key(record.identity) or record.key != path.stem:
         raise UserError(f"{path} was changed or renamed: its identity hashes to {key(record.identity)}; it is passed over")
     if len(record.counts.correct) != len(record.counts.total):
-        raise UserError(f"{path} counts {len(record.counts.correct)} classes right but {len(record.counts.total)} in all; it is passed over")
+        raise UserError(
+            f"{path} has counts right for {len(record.counts.correct)} classes but {len(record.counts.total)} in all; it is passed over"
+        )
     return record
 
 

@@ -1,0 +1,100 @@
+"""What names a record: unchanged by a default written out, changed by every input that matters."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from benchmark import grid, methods
+from benchmark.errors import UserError
+from benchmark.grid import Cell, Choices, expand, identity, resolve_sources
+from benchmark.record import Identity, key
+
+SUITE = ("tiny_digits", "tiny_shapes", "tiny_textures")
+CELL = Cell("prompt_adapter", "tiny_digits", 4, 1, "tiny", sources=("tiny_shapes", "tiny_textures"))
+
+
+def key_of(cell: Cell, data: str = "d", weights: str = "w") -> str:
+    return key(identity(cell, methods.card(cell.method), lambda name: f"{data}-{name}", lambda name: f"{weights}-{name}"))
+
+
+def cells(method: str, choices: Choices, **params: object) -> list[Cell]:
+    card = methods.card(method)
+    return expand([(card, methods.checked(card, params))], ["tiny_digits"], ["tiny"], choices, lambda _: SUITE)
+
+
+def test_a_default_written_out_keeps_the_key() -> None:
+    default = methods.card("coop").defaults["n_ctx"]
+    assert cells("coop", Choices(), n_ctx=str(default)) == cells("coop", Choices())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "coop", "sources": ()},
+        {"dataset": "tiny_shapes"},
+        {"shots": 8},
+        {"seed": 2},
+        {"backbone": "ViT-B-16/openai"},
+        {"sources": ("tiny_shapes",)},
+        {"val": "none"},
+        {"sampler": "nested"},
+        {"classes": "base"},
+        {"params": (("n_ctx", 4),)},
+    ],
+)
+def test_every_field_of_a_cell_changes_the_key(change: dict[str, object]) -> None:
+    assert key_of(dataclasses.replace(CELL, **change)) != key_of(CELL)  # type: ignore[arg-type]
+
+
+def test_the_change_list_above_names_every_field() -> None:
+    assert {field.name for field in dataclasses.fields(Cell)} == {
+        "method", "dataset", "shots", "seed", "backbone", "sources", "val", "sampler", "classes", "params",
+    }  # fmt: skip
+
+
+def test_data_weights_transform_protocol_and_adapter_version_change_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key_of(CELL)
+    assert key_of(CELL, data="other") != before
+    assert key_of(CELL, weights="other") != before
+    made = identity(CELL, methods.card(CELL.method), str, str)
+    for change in ({"transform": "2"}, {"protocol": 99}, {"adapter_version": 99}, {"source_shots": -1}):
+        assert key(made.model_copy(update=change)) != key(made)
+
+
+def test_every_field_of_an_identity_reaches_the_hash() -> None:
+    made = identity(CELL, methods.card(CELL.method), str, str)
+    for name in Identity.model_fields:
+        assert key(made.model_copy(update={name: "something else"})) != key(made), name
+
+
+def test_a_method_without_shots_is_one_cell_per_dataset() -> None:
+    assert [(cell.shots, cell.seed) for cell in cells("zero_shot", Choices())] == [(0, 0)]
+
+
+def test_the_full_grid_has_shots_times_seeds_cells_in_a_fixed_order() -> None:
+    made = cells("coop", Choices())
+    assert len(made) == len(set(made)) == 15
+    assert made == cells("coop", Choices())
+
+
+def test_sources_are_resolved_before_hashing() -> None:
+    card = methods.card("prompt_adapter")
+    assert resolve_sources(card, "default", "tiny_digits", SUITE) == ("tiny_shapes", "tiny_textures")
+    assert resolve_sources(card, "all", "tiny_digits", SUITE) == SUITE
+    assert resolve_sources(card, "none", "tiny_digits", SUITE) == ()
+    assert resolve_sources(card, "tiny_textures, tiny_shapes", "tiny_digits", SUITE) == ("tiny_shapes", "tiny_textures")
+    assert resolve_sources(methods.card("coop"), "all", "tiny_digits", SUITE) == ()
+
+
+def test_zero_shots_are_refused_with_a_way_out() -> None:
+    with pytest.raises(UserError, match="shots must be at least 1, not 0"):
+        cells("coop", Choices(shots=(0,)))
+
+
+def test_pillow_thirteen_is_another_transform(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "version", lambda _: "12.3.0")
+    old = grid.transform_version()
+    monkeypatch.setattr(grid, "version", lambda _: "13.0.0")
+    assert grid.transform_version() != old

@@ -1,0 +1,137 @@
+"""Records are whole or absent, found again by their identity, and never trusted when they are not what their name says."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.paths import write_atomic
+from benchmark.record import Costs, Counts, Identity, Record, key
+from benchmark.store import Store
+
+
+def make_record(seed: int = 1, correct: tuple[int, ...] = (3, 4)) -> Record:
+    identity = Identity(
+        method="coop", adapter_version=1, params={"n_ctx": 16}, dataset="tiny_digits", dataset_digest="d", classes="all", shots=4,
+        seed=seed, sampler="coop", val="min4", sources={}, source_shots=0, backbone="tiny", weights_digest="w", transform="1", protocol=1,
+    )  # fmt: skip
+    costs = Costs(encode_s=0, pretrain_s=0, fit_s=1, predict_s=0, peak_mb=1, trainable_params=2)
+    return Record(
+        key=key(identity), identity=identity, counts=Counts(correct=list(correct), total=[5, 5]), costs=costs, notes={}, provenance={}
+    )
+
+
+def test_what_is_put_is_found(tmp_path: Path) -> None:
+    store, record = Store(tmp_path), make_record()
+    assert not store.has(record.key)
+    store.put(record, np.array([0, 1, 1]))
+    assert store.get(record.key) == record
+    assert list(store.records()) == [record]
+    assert store.predictions(record.key).tolist() == [0, 1, 1]
+    assert record.accuracy == 0.7
+
+
+@pytest.mark.parametrize("damage", ["truncate", "foreign", "edited", "empty", "binary"])
+def test_a_damaged_record_is_named_skipped_and_counts_as_absent(tmp_path: Path, damage: str) -> None:
+    store, record = Store(tmp_path), make_record()
+    store.put(record, np.array([0]))
+    path = store.path(record.key)
+    whole = path.read_text()
+    changed = whole.replace('"seed": 1', '"seed": 2')
+    assert changed != whole
+    path.write_bytes(
+        {"truncate": whole[:80].encode(), "foreign": b'{"accuracy": 1}', "edited": changed.encode(), "empty": b"", "binary": b"\xff\x00"}[
+            damage
+        ]
+    )
+    problems: list[str] = []
+    assert list(store.records(problems)) == []
+    assert len(problems) == 1
+    assert str(path) in problems[0]
+    assert not store.has(record.key)
+
+
+def test_a_renamed_record_is_not_another_cell(tmp_path: Path) -> None:
+    store, record = Store(tmp_path), make_record()
+    store.put(record, np.array([0]))
+    store.path(record.key).rename(store.path("0" * 12))
+    assert not store.has("0" * 12)
+
+
+def test_records_come_in_order_of_key(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for seed in range(20):
+        store.put(make_record(seed), np.array([0]))
+    keys = [record.key for record in store.records()]
+    assert keys == sorted(keys)
+    assert len(keys) == 20
+
+
+def test_predictions_that_cannot_be_read_say_so(tmp_path: Path) -> None:
+    store, record = Store(tmp_path), make_record()
+    store.put(record, np.array([0]))
+    store.path(record.key).with_suffix(".npz").write_bytes(b"PK\x03\x04 broken")
+    with pytest.raises(UserError, match=f"predictions of record {record.key} cannot be read"):
+        store.predictions(record.key)
+
+
+def test_a_results_folder_that_is_a_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("not a folder")
+    with pytest.raises(UserError, match=r"cannot write to .*; choose another folder"):
+        Store(tmp_path / "results").check_writable()
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "record.json"
+    write_atomic(target, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        write_atomic(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_claim_excludes_others_and_ends_with_its_block(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.claim("abc") as mine, Store(tmp_path).claim("abc") as also:
+        assert (mine, also) == (True, False)
+    with store.claim("abc") as again:
+        assert again
+
+
+def _hold(root: Path, ready: object) -> None:
+    with Store(root).claim("abc"):
+        ready.set()  # type: ignore[attr-defined]
+        time.sleep(60)
+
+
+def test_the_claim_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path, ready))
+    holder.start()
+    assert ready.wait(30)
+    with Store(tmp_path).claim("abc") as mine:
+        assert not mine
+    os.kill(holder.pid or 0, signal.SIGKILL)
+    holder.join()
+    with Store(tmp_path).claim("abc") as mine:
+        assert mine
+
+
+def test_a_record_holds_no_percentages_and_no_clock(tmp_path: Path) -> None:
+    text = make_record().model_dump_json()
+    assert "accuracy" not in json.loads(text)
+    assert "time" not in json.loads(text)
