@@ -1,0 +1,67 @@
+"""The plain path: whole prompts through a tower of any kind, its own blocks and read-out.
+
+For towers whose tokens see what follows them, that are not read at EOT, or whose blocks are not CLIP's. Slower by an order
+of magnitude than benchmark/shared_prefix.py where that one applies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from benchmark.api import TextTower, UserError
+from benchmark.shared_prefix import Side
+
+CPU_BUDGET_MB = 4096.0
+MIB = 2**20
+SAVED = 20.0  # widths kept per token and layer, on the safe side for blocks unknown
+TRANSIENT = 24.0
+
+
+@dataclass(frozen=True, eq=False)
+class WholePrompts:
+    """K prompts of full length; a chunk of them at a time where the budget wants it."""
+
+    tower: TextTower
+    tokens_KLE: Tensor  # embedding + position; position alone where a learnable vector belongs
+    slots_KP: Tensor  # places of learnable vectors
+    sources_KP: Tensor  # which vector of the flattened context stands there
+    ids_KL: Tensor
+    chunk: int
+
+    @staticmethod
+    def build(tower: TextTower, prompts: Sequence[Sequence[int]], ids_KL: Tensor, budget_mb: float | None) -> WholePrompts:
+        """Raises UserError where the budget is smaller than a single class needs."""
+        symbols_KL = torch.tensor(prompts, device=ids_KL.device)
+        learnable_KL = symbols_KL < 0
+        slots_KP = learnable_KL.nonzero()[:, 1].view(len(prompts), -1)
+        sources_KP = -1 - symbols_KL.gather(1, slots_KP)
+        tokens_KLE = tower.embed(symbols_KL.clamp_min(0)) * ~learnable_KL.unsqueeze(2) + tower.position_LE[: symbols_KL.shape[1]]
+        one_mb = symbols_KL.shape[1] * (SAVED * len(tower.blocks) + TRANSIENT) * tower.width * tokens_KLE.element_size() / MIB
+        budget_mb = CPU_BUDGET_MB if budget_mb is None else budget_mb
+        if one_mb > budget_mb:
+            raise UserError(
+                f"a memory budget of {budget_mb:.4g} MiB is too small: a single class needs {math.ceil(one_mb)} MiB; raise budget_mb"
+            )
+        return WholePrompts(tower, tokens_KLE.detach(), slots_KP, sources_KP, ids_KL, int(budget_mb / one_mb))
+
+    def __call__(self, ctx_RPE: Tensor, side: Side | None = None) -> Tensor:
+        if side is not None:
+            raise UserError("this text tower's blocks cannot be opened for side terms; take a CLIP backbone with a causal text tower")
+        return torch.stack([self._one(ctx_PE) for ctx_PE in ctx_RPE])
+
+    def _one(self, ctx_PE: Tensor) -> Tensor:
+        chunks = torch.arange(len(self.ids_KL), device=ctx_PE.device).split(self.chunk)
+        return torch.cat([checkpoint(self._encode, ctx_PE, chunk, use_reentrant=False) for chunk in chunks])
+
+    def _encode(self, ctx_PE: Tensor, classes: Tensor) -> Tensor:
+        slots_KPE = self.slots_KP[classes].unsqueeze(2).expand(-1, -1, ctx_PE.shape[1])
+        x_KLE = self.tokens_KLE[classes].scatter_add(1, slots_KPE, ctx_PE[self.sources_KP[classes]])
+        for block in self.tower.blocks:
+            x_KLE = block(x_KLE, attn_mask=self.tower.mask)
+        return self.tower.finish(x_KLE, self.ids_KL[classes])

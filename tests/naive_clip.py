@@ -1,0 +1,71 @@
+"""The slow truth: CoOp's prompt learner as its description reads, K whole prompts of 77 tokens through open_clip's own modules.
+
+Independent of benchmark.prompting on purpose: no sharing, no truncation, no packing. Used by tests and benches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import open_clip
+import torch
+from torch import Tensor, nn
+
+TOKENIZER = open_clip.SimpleTokenizer()
+Side = Callable[[int, Tensor, Tensor], Tensor]
+
+
+def small_clip(
+    seed: int = 0, *, quick_gelu: bool = True, width: int = 32, layers: int = 3, heads: int = 4, context: int = 77, **text: object
+) -> nn.Module:
+    """A randomly initialised open_clip model whose biases, gains and scales are perturbed, so that none of them can be forgotten."""
+    torch.manual_seed(seed)
+    vision_cfg = {"image_size": 16, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16}
+    text_cfg = {"context_length": context, "vocab_size": 49408, "width": width, "heads": heads, "layers": layers, **text}
+    model = open_clip.model.CLIP(24, vision_cfg, text_cfg, quick_gelu=quick_gelu)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim <= 1:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+            elif parameter.shape[0] != 49408:
+                parameter.mul_(2.0)  # sharper attention than at initialisation, so that it matters who sees whom
+        model.token_embedding.weight.mul_(10.0)
+    return model.eval().requires_grad_(False)
+
+
+def prompt_tensor(model: nn.Module, class_names: Sequence[str], ctx: Tensor, position: str) -> tuple[Tensor, Tensor]:
+    """prompts_KLE and their token ids, put together as CoOp does; `ctx` is P E, or K P E where class-specific."""
+    names = [name.replace("_", " ") for name in class_names]
+    n_ctx = ctx.shape[-2]
+    ids_KL = TOKENIZER([" ".join(["X"] * n_ctx) + " " + name + "." for name in names], context_length=len(model.positional_embedding))
+    embedded_KLE = model.token_embedding(ids_KL)
+    prompts = []
+    for k, name in enumerate(names):
+        ctx_PE = ctx if ctx.ndim == 2 else ctx[k]
+        start, suffix = embedded_KLE[k, :1], embedded_KLE[k, 1 + n_ctx :]
+        length = len(TOKENIZER.encode(name))
+        name_NE, rest = suffix[:length], suffix[length:]
+        cut = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+        prompts.append(torch.cat([start, ctx_PE[:cut], name_NE, ctx_PE[cut:], rest]))
+    return torch.stack(prompts), ids_KL
+
+
+def text_features(model: nn.Module, class_names: Sequence[str], ctx: Tensor, position: str = "end", side: Side | None = None) -> Tensor:
+    """text_KD of unit length by the whole tower over all positions."""
+    prompts_KLE, ids_KL = prompt_tensor(model, class_names, ctx, position)
+    x_KLE = through_tower(model, prompts_KLE + model.positional_embedding, side)
+    x_KLE = model.ln_final(x_KLE)
+    text_KD = x_KLE[torch.arange(len(ids_KL)), ids_KL.argmax(dim=-1)] @ model.text_projection
+    return text_KD / text_KD.norm(dim=-1, keepdim=True)
+
+
+def through_tower(model: nn.Module, x_KLE: Tensor, side: Side | None = None) -> Tensor:
+    """All blocks; with `side`, the attention output is replaced by side(layer, attention input, attention output)."""
+    for i, block in enumerate(model.transformer.resblocks):
+        if side is None:
+            x_KLE = block(x_KLE, attn_mask=model.attn_mask)
+            continue
+        read_KLE = block.ln_1(x_KLE)
+        x_KLE = x_KLE + block.ls_1(side(i, read_KLE, block.attention(read_KLE, attn_mask=model.attn_mask)))
+        x_KLE = x_KLE + block.ls_2(block.mlp(block.ln_2(x_KLE)))
+    return x_KLE
