@@ -163,7 +163,7 @@ def _typed(method: Card, key: str, value: Scalar) -> Scalar:
     try:
         return readers.get(kind, str)(value)  # type: ignore[arg-type]
     except ValueError:
-        raise UserError(f"{method.name}.{key} is a {kind}, so '{value}' will not do; its default is {method.defaults[key]!r}") from None
+        raise UserError(f"{method.name}.{key} takes a {kind}, so '{value}' will not do; its default is {method.defaults[key]!r}") from None
 
 
 def _integer(value: Scalar) -> int:

@@ -51,7 +51,7 @@ def test_an_unknown_parameter_gets_the_nearest_name() -> None:
         methods.load("coop", {"n_ctxx": 4})
 
 
-@pytest.mark.parametrize(("text", "message"), [("four", "is a int"), ("1.5", "is a int"), ("", "is a int")])
+@pytest.mark.parametrize(("text", "message"), [("four", "takes a int"), ("1.5", "takes a int"), ("", "takes a int")])
 def test_a_parameter_of_the_wrong_type_is_refused(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         methods.checked(methods.card("coop"), {"n_ctx": text})
@@ -66,7 +66,7 @@ def test_text_from_the_command_line_becomes_the_type_of_the_field(tmp_path: Path
     assert (adapter.rate, adapter.wide) == (1e-3, True)
     assert methods.card("lab.mine").version == 3
     for nonsense in ("nan", "inf", "fast"):
-        with pytest.raises(UserError, match=r"lab\.mine\.rate is a float"):
+        with pytest.raises(UserError, match=r"lab\.mine\.rate takes a float"):
             methods.load("lab.mine", {"rate": nonsense})
 
 

@@ -1,0 +1,137 @@
+"""The feature store: what is stored is what would be computed, whoever computes it, in whatever order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmark.api import Crop
+from benchmark.data import Table
+from benchmark.features import BATCH, Encoder, FeatureStore, Stopwatch, image_set, space
+from benchmark.transforms import Pipeline
+from tests import toy
+
+
+class Noise:
+    """Pictures of noise by key; counts how often each was opened."""
+
+    def __init__(self) -> None:
+        self.opened: dict[str, int] = {}
+
+    def open(self, key: str) -> Image.Image:
+        self.opened[key] = self.opened.get(key, 0) + 1
+        rng = np.random.default_rng(int(key))
+        return Image.fromarray(rng.integers(0, 255, (24, 20, 3), dtype=np.uint8))
+
+    def digest(self, key: str) -> str:
+        return f"digest-{key}"
+
+
+def table(count: int, pictures: Noise | None = None) -> Table:
+    return Table(tuple(map(str, range(count))), tuple(range(count)), pictures or Noise())
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    backbone = toy.backbone()
+    return Encoder(backbone, Pipeline(backbone.image_px, *backbone.normalisation), "e" * 64)
+
+
+def features(rows: Table, encoder: Encoder, root: Path, views: tuple[int, int, Crop] | None = None) -> Tensor:
+    return image_set(rows, encoder, FeatureStore(root), Stopwatch()).encode(views)
+
+
+def test_features_do_not_depend_on_who_else_is_encoded_nor_on_the_order(encoder: Encoder, tmp_path: Path) -> None:
+    whole = features(table(BATCH + 7), encoder, tmp_path / "a")
+    few = features(table(BATCH + 7).take([70, 3, 11]), encoder, tmp_path / "b")
+    assert torch.equal(few, whole[[70, 3, 11]])
+    views = (3, 0, Crop())
+    all_views = features(table(40), encoder, tmp_path / "a", views)
+    assert all_views.shape == (3, 40, encoder.backbone.dim)
+    assert torch.equal(features(table(40).take([39, 0]), encoder, tmp_path / "b", views), all_views[:, [39, 0]])
+
+
+def test_features_equal_the_plain_encoding_of_the_plain_transform(encoder: Encoder, tmp_path: Path) -> None:
+    rows = table(5)
+    images = image_set(rows, encoder, FeatureStore(tmp_path), Stopwatch())
+    direct = encoder.backbone.encode_pixels(torch.cat(list(images.pixels(2))))
+    assert torch.allclose(images.features(), direct, atol=1e-6)
+    assert torch.allclose(images.features().norm(dim=1), torch.ones(5), atol=1e-6)
+
+
+def test_a_picture_is_decoded_once_per_space_by_overlapping_sets(encoder: Encoder, tmp_path: Path) -> None:
+    pictures = Noise()
+    for chosen in ([0, 1, 2], [1, 2, 3], [3, 0]):
+        features(table(4, pictures).take(chosen), encoder, tmp_path)
+    assert pictures.opened == {"0": 1, "1": 1, "2": 1, "3": 1}
+
+
+def test_what_comes_from_disk_is_bit_identical(encoder: Encoder, tmp_path: Path) -> None:
+    assert torch.equal(features(table(9), encoder, tmp_path), features(table(9), encoder, tmp_path))
+
+
+def damage_flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [damage_flip, lambda path: path.write_bytes(path.read_bytes()[:50]), lambda path: path.write_bytes(b"")])
+def test_a_damaged_shard_is_dropped_and_computed_again(encoder: Encoder, tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    whole = features(table(6), encoder, tmp_path)
+    (shard,) = tmp_path.rglob("*.safetensors")
+    damage(shard)
+    assert torch.equal(features(table(6), encoder, tmp_path), whole)
+    assert torch.equal(features(table(6), encoder, tmp_path), whole)
+
+
+def test_an_interruption_loses_at_most_one_shard(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmark.features.SHARD_ROWS", 4)
+
+    class Stopping(Noise):
+        def open(self, key: str) -> Image.Image:
+            if key == "9":
+                raise KeyboardInterrupt
+            return super().open(key)
+
+    with pytest.raises(KeyboardInterrupt):
+        features(table(12, Stopping()), encoder, tmp_path)
+    again = Noise()
+    features(table(12, again), encoder, tmp_path)
+    assert set(again.opened) == {"8", "9", "10", "11"}
+
+
+def test_everything_that_changes_a_feature_is_in_its_space() -> None:
+    spaces = {
+        space("a" * 64, None),
+        space("b" * 64, None),
+        space("a" * 64, (16, 0, Crop())),
+        space("a" * 64, (8, 0, Crop())),
+        space("a" * 64, (16, 1, Crop())),
+        space("a" * 64, (16, 0, Crop(0.5))),
+        space("a" * 64, (16, 0, Crop(flip=False))),
+    }
+    assert len(spaces) == 7
+
+
+def test_encoding_is_paid_for_by_who_uses_it_whether_or_not_it_was_stored(encoder: Encoder, tmp_path: Path) -> None:
+    first, second = Stopwatch(), Stopwatch()
+    image_set(table(8), encoder, FeatureStore(tmp_path), first).features()
+    image_set(table(8), encoder, FeatureStore(tmp_path), second).features()
+    assert first.spent_s > 0
+    assert second.spent_s == 0
+    assert second.worth_s == pytest.approx(first.worth_s)
+
+
+def test_fresh_crops_follow_the_generator(encoder: Encoder, tmp_path: Path) -> None:
+    images = image_set(table(4), encoder, FeatureStore(tmp_path), Stopwatch())
+    index_N = torch.tensor([2, 0])
+    once = images.augmented(index_N, torch.Generator().manual_seed(5))
+    assert torch.equal(once, images.augmented(index_N, torch.Generator().manual_seed(5)))
+    assert not torch.equal(once, images.augmented(index_N, torch.Generator().manual_seed(6)))
