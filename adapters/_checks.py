@@ -1,0 +1,63 @@
+"""What a hyper-parameter may be, said in the words of the person who typed it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from benchmark.api import UserError
+
+Part = TypeVar("Part")
+
+
+def part(kind: type[Part], adapter: object) -> Part:
+    """The fields of `adapter` that make up `kind` (a dataclass that checks its own fields), found by name."""
+    known: Any = kind
+    return kind(**{field.name: getattr(adapter, field.name) for field in fields(known)})
+
+
+def at_least(low: float, **values: float) -> None:
+    """Every named value is finite and no smaller than `low`."""
+    for name, value in values.items():
+        if not math.isfinite(value) or value < low:
+            raise UserError(f"{name}={value} is out of range: it must be a number of {low:g} or more")
+
+
+def above_zero(**values: float) -> None:
+    """Every named value is finite and greater than 0."""
+    for name, value in values.items():
+        if not math.isfinite(value) or value <= 0:
+            raise UserError(f"{name}={value} is out of range: it must be a number greater than 0")
+
+
+def share(**values: float) -> None:
+    """Every named value lies in (0, 1]."""
+    for name, value in values.items():
+        if not 0 < value <= 1:
+            raise UserError(f"{name}={value} is out of range: it is a share, so more than 0 and at most 1")
+
+
+def decay(**values: float) -> None:
+    """Every named value lies in [0, 1)."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise UserError(f"{name}={value} is out of range: it says how much is kept from step to step, so 0 or more and less than 1")
+
+
+def one_of(known: tuple[str, ...], **values: str) -> None:
+    """Every named value is one of `known`."""
+    for name, value in values.items():
+        if value not in known:
+            raise UserError(f"{name}='{value}' is not a choice; take one of {', '.join(known)}")
+
+
+def numbers(name: str, text: str, low: float) -> tuple[float, ...]:
+    """'0,0.1,1' as ascending numbers of `low` or more, each once."""
+    try:
+        values = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        raise UserError(f"{name}='{text}' is not a list of numbers; write them with commas between, as in '0.1,1,10'") from None
+    at_least(low, **{name: values[0]})
+    at_least(low, **{name: values[-1]})
+    return tuple(values)
