@@ -1,0 +1,109 @@
+"""An adapter that looks for the test labels in everything it is given, instead of learning.
+
+It follows attributes, properties, containers, closures, defaults, bound methods and partial functions: all that is reachable by
+public means from an object in hand. It does not read other people's frames or the garbage collector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import Episode, ImageSet, Predictor
+
+CLOSED = (str, bytes, int, float, complex, type, ModuleType, nn.Module, torch.Generator, BuiltinFunctionType)  # nothing to find inside
+CONTAINERS = (list, tuple, set, frozenset)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    title: ClassVar[str] = "Cheat"
+    paper: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    few_shot: ClassVar[bool] = True
+
+    def fit(self, episode: Episode) -> Predictor:
+        def predict(images: ImageSet) -> Tensor:
+            labels = stolen((images, episode), len(images), len(episode.class_names))
+            if labels is None:
+                return episode.backbone.logit_scale * images.features() @ episode.text_features().T
+            return torch.nn.functional.one_hot(labels, len(episode.class_names)).float()
+
+        return predict
+
+
+def stolen(given: object, count: int, classes: int) -> Tensor | None:
+    """Something that looks like `count` labels of `classes` classes and can be reached from `given`."""
+    for found in reachable(given):
+        labels_N = _as_labels(found)
+        if labels_N is not None and len(labels_N) == count and int(labels_N.min()) >= 0 and int(labels_N.max()) < classes:
+            return labels_N
+    return None
+
+
+def reachable(given: object) -> Iterator[object]:
+    """`given` and everything that can be had from it, each object once."""
+    seen: dict[int, object] = {}  # holds what it names, so that no id is given out twice
+    todo = [given]
+    while todo:
+        item = todo.pop()
+        if id(item) in seen:
+            continue
+        seen[id(item)] = item
+        yield item
+        if not isinstance(item, (*CLOSED, Tensor, np.ndarray)) and item is not None:
+            todo.extend(_inside(item))
+
+
+def _inside(item: Any) -> Iterator[object]:
+    if isinstance(item, Mapping):
+        yield from (*item.keys(), *item.values())
+    elif isinstance(item, CONTAINERS):
+        yield from item
+    elif isinstance(item, partial):
+        yield from (item.func, item.args, item.keywords)
+    elif isinstance(item, MethodType):
+        yield from (item.__self__, item.__func__)
+    elif isinstance(item, FunctionType):
+        yield from (cell.cell_contents for cell in item.__closure__ or () if _filled(cell))
+        yield from (item.__defaults__, item.__kwdefaults__, getattr(item, "__wrapped__", None))
+    else:
+        yield from _attributes(item)
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not ...
+    except ValueError:
+        return False
+
+
+def _attributes(item: object) -> Iterator[object]:
+    """All public and private attributes that hold data, computed ones among them; what raises is passed over."""
+    for name in dir(item):
+        if name.startswith("__"):
+            continue
+        try:
+            value = getattr(item, name)
+        except Exception:  # a locked door; the next one
+            continue
+        if not isinstance(value, MethodType) or value.__self__ is not item:
+            yield value
+
+
+def _as_labels(found: object) -> Tensor | None:
+    """`found` as integers in one row, if that is what it is."""
+    if isinstance(found, (list, tuple)) and found and all(type(value) is int for value in found):
+        return torch.tensor(found)
+    if isinstance(found, np.ndarray) and found.ndim == 1 and found.size and np.issubdtype(found.dtype, np.integer):
+        return torch.from_numpy(found.astype(np.int64))
+    if isinstance(found, Tensor) and found.ndim == 1 and len(found) and not (found.is_floating_point() or found.is_complex()):
+        return found.to(torch.int64)
+    return None

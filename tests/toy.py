@@ -1,0 +1,156 @@
+"""A genuine CLIP small enough for every test: two layers, 16-pixel images, weights from a seed, nothing downloaded.
+
+Weights are random, so the towers agree on nothing; what ties them together is the toy problem. Its classes are colourful
+patterns found by ascent, such that their features lie near the text features of a *hidden* prompt. A method that learns the
+prompt can win, a method that compares images can win, and zero-shot is somewhere below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from benchmark.api import Crop, Episode, ImageSet, Labelled, State, unit
+from benchmark.clip import OpenClip, from_model
+
+IMAGE_PX = 16
+NAMES = ("cat", "dog", "old car", "tree", "house_plant", "boat")
+TEMPLATES = ("a photo of a {}.",)
+
+
+@cache
+def backbone() -> OpenClip:
+    """The toy CLIP; shared, so a test that changes it is a test that fails."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = open_clip.CLIP(
+            embed_dim=16,
+            vision_cfg={"image_size": IMAGE_PX, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
+            text_cfg={"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+        )
+        _wake(model)
+    return from_model(model, "toy")
+
+
+def _wake(model: Any) -> None:
+    """Fresh weights are so small that a name hardly moves its text; larger ones, and biases, make a model worth testing on."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("bias"):
+                weight.normal_(std=0.1)
+            elif name.startswith("transformer.") and weight.ndim == 2:
+                weight.normal_(std=0.25)
+            elif name == "token_embedding.weight":
+                weight.normal_()
+        model.logit_scale.fill_(4.6)
+
+
+@cache
+def patterns(classes: int) -> Tensor:
+    """pixels_KCHW whose features sit near the classes' text features under a hidden prompt."""
+    model, rng = backbone(), torch.Generator().manual_seed(3)
+    hidden_PE = 0.3 * torch.randn(4, model.text.width, generator=rng)
+    with torch.no_grad():
+        text_KD = model.class_prompts(NAMES[:classes], 4).encode(hidden_PE)
+    pixels_KCHW = torch.randn(classes, 3, IMAGE_PX, IMAGE_PX, generator=rng).requires_grad_()
+    optimiser = torch.optim.Adam([pixels_KCHW], lr=0.1)
+    for _ in range(60):
+        logits_KK = 100 * model.encode_pixels(pixels_KCHW) @ text_KD.T
+        optimiser.zero_grad()
+        F.cross_entropy(logits_KK, torch.arange(classes)).backward()
+        optimiser.step()
+    return pixels_KCHW.detach()
+
+
+def image_set(pixels_NCHW: Tensor) -> ImageSet:
+    """Pixels when asked, features of the toy CLIP when asked."""
+
+    def decode(index_N: Tensor, crop: Crop | None, rng: Generator | None) -> Tensor:
+        picked_NCHW = pixels_NCHW[index_N]
+        return picked_NCHW if crop is None or rng is None else _jitter(picked_NCHW, crop, rng)
+
+    @torch.no_grad()
+    def encode(views: tuple[int, int, Crop] | None) -> Tensor:
+        if views is None:
+            return backbone().encode_pixels(pixels_NCHW)
+        count, seed, crop = views
+        rngs = [torch.Generator().manual_seed(1000 * seed + view) for view in range(count)]
+        return torch.stack([backbone().encode_pixels(_jitter(pixels_NCHW, crop, rng)) for rng in rngs])
+
+    return ImageSet(len(pixels_NCHW), encode, decode)
+
+
+def join(*sets: ImageSet) -> ImageSet:
+    """The images of several sets, one after the other."""
+    return image_set(torch.cat([pixels_NCHW for each in sets for pixels_NCHW in each.pixels(64)]))
+
+
+def _jitter(pixels_NCHW: Tensor, crop: Crop, rng: Generator) -> Tensor:
+    """What stands in for cropping: noise that grows with what the crop may lose, each image its own."""
+    return pixels_NCHW + 0.2 * (1 - crop.min_scale) * torch.randn(pixels_NCHW.shape, generator=rng)
+
+
+def labelled(per_class: int, classes: int, seed: int, noise: float = 0.3) -> Labelled:
+    """Noisy patterns, class by class."""
+    rng = torch.Generator().manual_seed(seed)
+    labels_N = torch.arange(classes).repeat_interleave(per_class)
+    pixels_NCHW = patterns(classes)[labels_N] + noise * torch.randn(len(labels_N), 3, IMAGE_PX, IMAGE_PX, generator=rng)
+    return Labelled(image_set(pixels_NCHW), labels_N)
+
+
+def exam(classes: int = 3, per_class: int = 10) -> Labelled:
+    """Images that no episode holds, with the labels that only a test may know."""
+    return labelled(per_class, classes, 999)
+
+
+def episode(
+    shots: int = 4, classes: int = 3, *, val: bool = True, seed: int = 1, prior: State | None = None, names: Sequence[str] = NAMES
+) -> Episode:
+    """A few-shot problem of the toy CLIP, with pixels."""
+    return Episode(
+        dataset="toy",
+        class_names=tuple(names[:classes]),
+        templates=TEMPLATES,
+        support=labelled(shots, classes, 10 * seed),
+        val=labelled(min(shots, 4), classes, 10 * seed + 1) if val else None,
+        backbone=backbone(),
+        seed=seed,
+        prior=prior,
+    )
+
+
+def feature_episode(
+    shots: int = 4, classes: int = 3, dim: int = 16, *, val: bool = True, seed: int = 1, spread: float = 0.1, astray: float = 0.5
+) -> Episode:
+    """An episode from plain features: clusters `spread` wide, and a text classifier that is `astray` of their centres."""
+    centre_KD = _centres(classes, dim)
+    rng = torch.Generator().manual_seed(seed)
+
+    def cluster(count: int) -> tuple[Tensor, Tensor]:
+        labels_N = torch.arange(classes).repeat_interleave(count)
+        return centre_KD[labels_N] + spread * torch.randn(len(labels_N), dim, generator=rng), labels_N
+
+    (support_ND, support_labels_N), (val_ND, val_labels_N) = cluster(shots), cluster(min(shots, 4))
+    return Episode.from_features(
+        class_names=NAMES[:classes] if classes <= len(NAMES) else [f"class {k}" for k in range(classes)],
+        text_KD=centre_KD + astray * torch.randn(classes, dim, generator=rng),
+        support_ND=support_ND,
+        support_labels_N=support_labels_N,
+        val_ND=val_ND if val else None,
+        val_labels_N=val_labels_N if val else None,
+        seed=seed,
+    )
+
+
+def _centres(classes: int, dim: int) -> Tensor:
+    return unit(torch.randn(classes, dim, generator=torch.Generator().manual_seed(5)))
+
+
+def accuracy(logits_QK: Tensor, labels_Q: Tensor) -> float:
+    return float((logits_QK.argmax(1) == labels_Q).float().mean())
