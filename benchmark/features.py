@@ -13,7 +13,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -127,7 +127,8 @@ def _checksum(rows: Tensor, digests: list[str]) -> str:
 
 
 def image_set(table: Table, encoder: Encoder, store: FeatureStore, watch: Stopwatch) -> ImageSet:
-    """The pictures of `table` as images without labels."""
+    """The pictures of `table` as images without labels: not even what the closures hold has them."""
+    table = replace(table, labels=())
     digests = [table.digest(position) for position in range(len(table))]
     picture, image_px = table.open, encoder.pipeline.image_px
 

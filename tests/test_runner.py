@@ -1,0 +1,224 @@
+"""Cells become records: once, whole, whatever happens to the process; and no method ever sees a test label."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.grid import Cell
+from benchmark.runner import Outcome, run
+from benchmark.store import Store
+from tests.plugins.cheat import labels_among, reachable
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = "tiny_digits"
+
+
+def moody(mood: str = "fine", seed: int = 1, sources: tuple[str, ...] = (), **params: object) -> Cell:
+    changed = {name: value for name, value in {"mood": mood, **params}.items() if (name, value) != ("mood", "fine")}
+    return Cell("tests.plugins.moody", TARGET, 1, seed, "tiny", sources, params=tuple(sorted(changed.items())))  # type: ignore[arg-type]
+
+
+def zero_shot(dataset: str = TARGET) -> Cell:
+    return Cell("zero_shot", dataset, 0, 0, "tiny", val="none")
+
+
+def one(cell: Cell, store: Store, **how: object) -> Outcome:
+    (outcome,) = run([cell], store, **how)  # type: ignore[arg-type]
+    return outcome
+
+
+def test_a_cell_becomes_a_record_with_its_predictions_beside_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    outcome = one(zero_shot(), store)
+    assert outcome.error is None
+    record = outcome.record
+    assert record is not None
+    assert store.get(outcome.key) == record
+    predicted = store.predictions(outcome.key)
+    assert len(predicted) == sum(record.counts.total) >= 400
+    assert record.identity.method == "zero_shot"
+    assert record.identity.shots == 0
+    assert record.provenance["support_digest"]
+    assert record.provenance["packages"]["torch"]
+    assert record.costs.peak_mb > 0
+
+
+def test_a_finished_cell_is_found_not_computed_and_force_computes_it(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    cell = moody(diary=str(diary))
+    first, second = one(cell, Store(tmp_path)), one(cell, Store(tmp_path))
+    assert (first.cached, second.cached) == (False, True)
+    assert first.record == second.record
+    assert len(diary.read_text().splitlines()) == 1
+    forced = one(cell, Store(tmp_path), force=True)
+    assert len(diary.read_text().splitlines()) == 2
+    assert forced.record is not None
+    assert first.record is not None
+    assert forced.record.counts == first.record.counts
+
+
+@pytest.mark.parametrize(
+    ("mood", "sentence"),
+    [
+        ("raise", "ValueError: in no mood to fit"),
+        ("shape", r"logits of shape \(\d+, 9\) instead of"),
+        ("nan", "logits that are not finite"),
+    ],
+)
+def test_a_failure_is_no_result_and_the_rest_goes_on(tmp_path: Path, mood: str, sentence: str) -> None:
+    store = Store(tmp_path)
+    bad, good = run([moody(mood, diary="/dev/null"), moody(seed=2, diary="/dev/null")], store)
+    assert bad.record is None
+    assert bad.error is not None
+    assert re.search(sentence, bad.error)
+    assert "\n" not in bad.error
+    assert "Traceback" in store.failure(bad.key).read_text()
+    assert good.error is None
+    assert not store.has(bad.key)
+    assert store.has(good.key)
+
+
+def test_a_failed_cell_is_tried_again_and_its_log_goes_with_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, cell = Store(tmp_path), moody()
+    monkeypatch.setattr("tests.plugins.moody.Adapter.fit", lambda self, episode: 1 / 0)
+    assert one(cell, store).error == "ZeroDivisionError: division by zero"
+    monkeypatch.undo()
+    again = one(cell, store)
+    assert again.error is None
+    assert not again.cached
+    assert not store.failure(again.key).exists()
+
+
+def test_an_interruption_passes_through_and_keeps_what_is_finished(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    outcomes = run([moody(seed=2), moody("interrupt")], store)
+    done = next(outcomes)
+    assert done.error is None
+    with pytest.raises(KeyboardInterrupt):
+        next(outcomes)
+    assert [record.key for record in store.records()] == [done.key]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_cheating_method_finds_no_test_labels(tmp_path: Path) -> None:
+    cheat = one(Cell("tests.plugins.cheat", TARGET, 2, 1, "tiny"), Store(tmp_path)).record
+    honest = one(zero_shot(), Store(tmp_path)).record
+    assert cheat is not None
+    assert honest is not None
+    assert cheat.notes["found"] is False
+    assert cheat.counts == honest.counts
+
+
+def test_the_cheat_finds_labels_wherever_there_are_any() -> None:
+    labels = (0, 1, 2) * 5
+    hidden = {"closure": lambda: labels, "bound": labels.index, "partial": partial(print, labels), "nested": {"a": [labels]}}
+    for name, thing in hidden.items():
+        found = labels_among(reachable((thing,)), 15, 3)
+        assert found is not None, name
+        assert found.tolist() == list(labels)
+
+
+def test_a_prior_is_pretrained_once_stored_with_its_origin_and_shared(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    sources = ("tiny_shapes", "tiny_textures")
+    first = one(moody(diary=str(diary), sources=sources), Store(tmp_path)).record
+    other = Cell("tests.plugins.moody", TARGET, 1, 1, "tiny", sources, val="none", params=(("diary", str(diary)),))
+    second = one(other, Store(tmp_path)).record
+    assert first is not None
+    assert second is not None
+    assert diary.read_text().splitlines().count("pretrain tiny_shapes tiny_textures") == 1
+    assert first.notes["prior"] == second.notes["prior"] > 0
+    assert first.costs.pretrain_s == second.costs.pretrain_s > 0
+    assert set(first.identity.sources) == set(sources)
+    (origin,) = (tmp_path / "priors").glob("*.json")
+    facts = json.loads(origin.read_text())
+    assert set(facts["sources"]) == set(sources)
+    assert facts["source_shots"] == 1
+    assert set(facts["classes"]) == set(sources)
+
+
+def test_another_seed_has_another_prior(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        one(moody(seed=seed, sources=("tiny_shapes",)), Store(tmp_path))
+    assert len(list((tmp_path / "priors").glob("*.safetensors"))) == 2
+
+
+def test_base_and_new_halves_are_cut_after_sampling_and_cover_all_classes(tmp_path: Path) -> None:
+    counts = {}
+    for classes in ("all", "base", "new"):
+        cell = Cell("zero_shot", TARGET, 0, 0, "tiny", val="none", classes=classes)
+        record = one(cell, Store(tmp_path)).record
+        assert record is not None
+        counts[classes] = record.counts.total
+    assert counts["base"] + counts["new"] == counts["all"]
+    assert len(counts["base"]) == 5
+
+
+def test_what_cannot_run_is_refused_before_any_work(tmp_path: Path) -> None:
+    for cell, sentence in [
+        (Cell("cooop", TARGET, 1, 1, "tiny"), "unknown method 'cooop'"),
+        (Cell("zero_shot", "tiny_digitz", 0, 0, "tiny"), "tiny_digitz"),
+        (Cell("zero_shot", TARGET, 0, 0, "tinny"), "unknown backbone 'tinny'"),
+        (Cell("zero_shot", TARGET, 0, 0, "ViT-B-16/openai"), "weights of ViT-B-16/openai are not on this machine"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            list(run([zero_shot(), cell], Store(tmp_path)))
+    assert list(Store(tmp_path).records()) == []
+
+
+def test_too_many_shots_fail_their_cell_with_a_sentence(tmp_path: Path) -> None:
+    outcome = one(Cell("tests.plugins.cheat", TARGET, 1000, 1, "tiny"), Store(tmp_path))
+    assert outcome.error is not None
+    assert "1000" in outcome.error
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, sys.argv[3])
+from benchmark.grid import Cell
+from benchmark.runner import run
+from benchmark.store import Store
+cells = [Cell("tests.plugins.moody", "tiny_digits", 1, seed, "tiny", params=(("diary", sys.argv[2]),)) for seed in range(1, 7)]
+for outcome in run(cells, Store(Path(sys.argv[1]))):
+    assert outcome.error is None, outcome.error
+"""
+
+
+def start(folder: Path, diary: Path, dies_at: int = 0) -> subprocess.Popen[bytes]:
+    """A process that runs six cells, and is killed by its own method at one of them."""
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(diary), str(ROOT)]
+    return subprocess.Popen(command, env=os.environ | {"MOODY_DIES_AT": str(dies_at)})
+
+
+def test_two_processes_share_one_folder_and_compute_each_cell_once(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    both = [start(tmp_path / "results", diary) for _ in range(2)]
+    assert [process.wait(240) for process in both] == [0, 0]
+    assert len(list(Store(tmp_path / "results").records())) == 6
+    assert len(diary.read_text().splitlines()) == 6
+
+
+def test_after_kill_9_the_same_command_goes_on_where_it_was(tmp_path: Path) -> None:
+    diary, folder = tmp_path / "diary", tmp_path / "results"
+    assert start(folder, diary, dies_at=4).wait(240) == -signal.SIGKILL
+    kept = {record.key for record in Store(folder).records()}
+    assert len(kept) == 3
+    assert start(folder, diary).wait(240) == 0
+    resumed = {record.key: record.counts for record in Store(folder).records()}
+    assert set(resumed) > kept
+    assert len(diary.read_text().splitlines()) == 7  # six fits, the fourth of them twice
+    assert start(tmp_path / "other", diary).wait(240) == 0
+    assert resumed == {record.key: record.counts for record in Store(tmp_path / "other").records()}
