@@ -51,6 +51,18 @@ def digest(positions: Sequence[int]) -> str:
     return hashlib.sha256(",".join(map(str, positions)).encode()).hexdigest()
 
 
+def half(classes: int, which: str) -> tuple[int, ...]:
+    """The labels of the "base" half (the first ceil(K/2)), of the "new" half (the rest), or of "all" (CoOp's rule).
+
+    CoOp draws few-shot sets from all classes and halves them afterwards; drawing from a half gives other images.
+    """
+    middle = -(-classes // 2)
+    halves = {"all": range(classes), "base": range(middle), "new": range(middle, classes)}
+    if which not in halves:
+        raise UserError(f"unknown classes '{which}'; {nearest(which, tuple(halves))}")
+    return tuple(halves[which])
+
+
 def _per_class(labels: Sequence[int], count: int, rng: random.Random, draw: Draw) -> tuple[int, ...]:
     return tuple(i for members in _by_class(labels).values() for i in draw(rng, members, count))
 

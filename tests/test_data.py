@@ -65,7 +65,7 @@ def test_taking_rows_keeps_keys_and_labels_together(tmp_path):
         ("domain", "domian", "unknown key 'domian'; did you mean 'domain'|key 'domain' is missing"),
         ("seed = 1", "seed = 'one'", "mine.toml: key 'source.seed'"),
         ("train = 4", "train = -4", "key 'counts.train'"),
-        ("train = 4", "train = 5", "counts.train is not source.per_class.train times 2"),
+        ("train = 4", "train = 5", "mine.toml: counts are not source.per_class times 2 classes"),
         ('"generated"', '"drawn"', "source.kind is 'drawn'"),
         ("a photo of a {}.", "a photo", "needs exactly one {}"),
         ("a photo of a {}.", "a {} and a {}", "needs exactly one {}"),

@@ -4,8 +4,8 @@
 """
 
 from benchmark.data.catalog import names, suites
-from benchmark.data.reading import load, prepared
+from benchmark.data.reading import digest, load, prepared
 from benchmark.data.specs import Spec, spec
 from benchmark.data.tables import Dataset, Table
 
-__all__ = ["Dataset", "Spec", "Table", "load", "names", "prepared", "spec", "suites"]
+__all__ = ["Dataset", "Spec", "Table", "digest", "load", "names", "prepared", "spec", "suites"]

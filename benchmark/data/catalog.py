@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -25,6 +26,15 @@ def names() -> tuple[str, ...]:
 def suites() -> dict[str, tuple[str, ...]]:
     """Suite name -> its datasets, in the order of datasets_cfg/suites.toml."""
     return {suite: tuple(members) for suite, members in parse(_folder() / f"{SUITES}.toml").items()}
+
+
+def expand(asked: Sequence[str]) -> tuple[str, ...]:
+    """Datasets meant by names, suites and "all" (every shipped one), each once, in order of asking."""
+    known = {**{name: (name,) for name in names()}, **suites(), "all": names()}
+    for name in asked:
+        if name not in known and not name.endswith(".toml"):
+            raise UserError(f"unknown dataset or suite '{name}'; {nearest(name, tuple(known))}")
+    return tuple(dict.fromkeys(member for name in asked for member in known.get(name, (name,))))
 
 
 def find(name: str) -> Traversable:

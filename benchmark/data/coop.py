@@ -1,81 +1,95 @@
-"""The layout of CoOp: a folder of images and one split file that lists them as [path, label, class name]."""
+"""The layout of CoOp: a folder of images, and one JSON split file or one text list per split that names them."""
 
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmark.data import digests
+from benchmark.data.listings import SPLITS, Listing, Row, Rows, absent, without
 from benchmark.data.pictures import Files
-from benchmark.data.specs import Folder, Spec
-from benchmark.data.tables import Table
+from benchmark.data.places import Place
+from benchmark.data.sources import Folder, SplitFile, SplitLists
+from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
 
 
-def present(folder: Path, source: Folder) -> bool:
-    """Whether the split file and the folder of images are there."""
-    return (folder / source.split.file).is_file() and (folder / source.images).is_dir()
+def needs(source: Folder) -> tuple[str, ...]:
+    """What must lie in the dataset's folder: the list of images, and the images."""
+    if source.split:
+        return source.split.file, source.images
+    lists = source.lists
+    return (lists.train, lists.val, lists.test, source.images) if lists else (source.images,)
 
 
-def read(promise: Spec, source: Folder, folder: Path) -> tuple[Table, Table, Table]:
-    """The three tables in the split file's own order, which the few-shot sampler depends on."""
-    if not present(folder, source):
-        raise UserError(
-            f"{promise.name} is not prepared: {folder} lacks {source.split.file} or {source.images}/; "
-            f"run `python -m benchmark prepare {promise.name}` or give --data-root",
-            exit_code=MISSING,
-        )
-    listed = _listed(promise, source, folder)
-    tables = tuple(_table(listed[split], source, folder) for split in ("train", "val", "test"))
-    _check_images(promise, tables, folder)
-    return tables[0], tables[1], tables[2]
+def read(promise: Spec, source: Folder, place: Place) -> Listing:
+    """Rows in the list's own order, which the few-shot sampler depends on; missing images are complained of and left out."""
+    if source.split:
+        rows, complaints = _from_json(promise, source.split, place.find(source.split.file))
+    else:
+        assert source.lists, "a folder has a split file or lists"
+        rows, complaints = _from_lists(promise, source.lists, place), ()
+    rows = {split: [(_below(source.images, path), label) for path, label in rows[split]] for split in SPLITS}
+    keys = [key for split in SPLITS for key, _ in rows[split]]
+    folder = place.holding(source.images if source.images != "." or not keys else keys[0])
+    missing = absent(folder, keys)
+    if missing:
+        complaints += (f"{len(missing)} of {len(keys)} images are missing in {folder}, the first is {missing[0]}",)
+    pinned = source.split is not None and source.split.sha256 is not None
+    return Listing(without(rows, missing), Files(folder), pinned, complaints)
 
 
-def _listed(promise: Spec, source: Folder, folder: Path) -> dict[str, list[tuple[str, int]]]:
-    file = folder / source.split.file
+def _below(images: str, path: str) -> str:
+    return path if images == "." else f"{images}/{path}"
+
+
+def _from_json(promise: Spec, split: SplitFile, file: Path) -> tuple[Mapping[str, Rows], tuple[str, ...]]:
     found = digests.hashed(file)
-    if source.split.sha256 and found != source.split.sha256:
-        raise UserError(
-            f"{file} is not the split file of {promise.name}: sha256 {found[:12]} found, {source.split.sha256[:12]} expected; "
-            f"replace it with the published one",
-            exit_code=MISSING,
-        )
+    complaints: tuple[str, ...] = ()
+    if split.sha256 and found != split.sha256:
+        complaints = (f"{file} is another split file: sha256 {found[:12]} found, {split.sha256[:12]} expected",)
     try:
-        splits: dict[str, Any] = json.loads(file.read_bytes())
-        return {name: [_row(row, promise) for row in splits[name]] for name in ("train", "val", "test")}
+        lists: dict[str, Any] = json.loads(file.read_bytes())
+        return {name: [_row(row, promise) for row in lists[name]] for name in SPLITS}, complaints
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is no split file ({error}); it needs train, val and test lists of [path, label, name]") from error
+        raise UserError(
+            f"{file} is no split file of {promise.name} ({error}); it needs train, val and test lists of [path, label, class name]",
+            exit_code=MISSING,
+        ) from error
 
 
-def _row(row: Any, promise: Spec) -> tuple[str, int]:
+def _row(row: Any, promise: Spec) -> Row:
     path, label, name = row
-    if not 0 <= label < len(promise.class_names) or promise.class_names[label] != name:
-        raise ValueError(f"label {label} is called '{name}', not as in class_names")
+    _check_path(path)
+    if not 0 <= label < len(promise.class_names):
+        raise ValueError(f"label {label} of {len(promise.class_names)} classes")
+    if _plain(name) != _plain(promise.class_names[label]):
+        raise ValueError(f"class {label} is called '{name}' instead of '{promise.class_names[label]}'")
     return path, label
 
 
-def _table(rows: list[tuple[str, int]], source: Folder, folder: Path) -> Table:
-    keys = tuple(f"{source.images}/{path}".removeprefix("./") for path, _ in rows)
-    return Table(keys, tuple(label for _, label in rows), Files(folder))
+def _plain(name: str) -> str:
+    return name.replace("_", " ").lower()
 
 
-def _check_images(promise: Spec, tables: tuple[Table, ...], folder: Path) -> None:
-    """Every listed image must be there. Folders are listed once each, which is far cheaper than asking file by file."""
-    keys = [key for table in tables for key in table.keys]
-    there = {name: _names(folder / name) for name in {os.path.dirname(key) for key in keys}}
-    missing = [key for key in keys if os.path.basename(key) not in there[os.path.dirname(key)]]
-    if missing:
-        raise UserError(
-            f"{promise.name} lacks {len(missing)} of {len(keys)} images in {folder}, the first is {missing[0]}; "
-            f"run `python -m benchmark prepare {promise.name}`",
-            exit_code=MISSING,
-        )
+def _check_path(path: str) -> None:
+    """A split file comes from elsewhere, so its paths may not lead out of the folder."""
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"path '{path}' leads out of the folder")
 
 
-def _names(folder: Path) -> frozenset[str]:
-    try:
-        return frozenset(os.listdir(folder))
-    except OSError:
-        return frozenset()
+def _from_lists(promise: Spec, lists: SplitLists, place: Place) -> Mapping[str, Rows]:
+    labels = {name: label for label, name in enumerate(promise.class_names)}
+    return {split: _lines(place.find(getattr(lists, split)), labels, lists.suffix) for split in SPLITS}
+
+
+def _lines(file: Path, labels: Mapping[str, int], suffix: str) -> Rows:
+    rows = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        image, _, name = line.strip().partition(" ")
+        if name not in labels or "/" in image:
+            raise UserError(f"{file} line {number} names an unknown class: '{line.strip()}'; restore the official list", exit_code=MISSING)
+        rows.append((image + suffix, labels[name]))
+    return rows

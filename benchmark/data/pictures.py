@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.data import digests, specs
+from benchmark.data.sources import Generated
 from benchmark.errors import MISSING, UserError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Files:
 class Drawn:
     """Pictures of a generator; a key is split/class name/index."""
 
-    source: specs.Generated
+    source: Generated
 
     def open(self, key: str) -> Image:
         image: Image = specs.generator(self.source).image(*_parts(key), self.source.seed)

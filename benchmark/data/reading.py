@@ -2,73 +2,127 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
-from benchmark.data import coop
+from benchmark.data import coop, folders
+from benchmark.data.listings import SPLITS, Listing
 from benchmark.data.pictures import Drawn
-from benchmark.data.specs import Folder, Generated, Spec, spec
-from benchmark.data.tables import Dataset, Table
+from benchmark.data.places import Place, place
+from benchmark.data.sources import Folder, Generated, HubTable, ImageFolder
+from benchmark.data.specs import Spec, spec
+from benchmark.data.tables import Dataset
 from benchmark.errors import MISSING, UserError
-from benchmark.paths import data_dir
-
-SPLITS = ("train", "val", "test")
 
 
-def load(name: str, root: Path | None = None) -> Dataset:
+def load(name: str, root: Path | None = None, classes: str = "all", *, accept_changed_data: bool = False) -> Dataset:
     """A dataset by name, or by the path of a TOML; `root` is the data root, paths.data_dir() where it is None.
 
-    Raises UserError for an unknown name, a spec with mistakes, data that is missing (exit code 4) and data that is not
-    what the spec promises: another split file, renamed images, other counts.
+    `classes` "base" or "new" keeps CoOp's first or second half of the classes. Few-shot sets are drawn before the classes
+    are halved: draw from the whole dataset, then call `Table.only`. Data that is not what the spec promises (another split
+    file, missing or renamed images, other contents, other counts) is refused, or read and marked where
+    `accept_changed_data`. Raises UserError for that, for an unknown name, for mistakes in a spec and for data that is
+    missing (exit code 4).
     """
     promise = spec(name)
-    tables = _tables(promise, root)
-    _check_counts(promise, tables)
-    return Dataset(promise.name, promise.class_names, promise.templates, promise.digest, *tables)
+    listing = listed(promise, place(promise, root))
+    if listing.complaints and not accept_changed_data:
+        raise UserError(
+            f"{promise.name}: {listing.complaints[0]}; run `python -m benchmark prepare {name}` to restore it, "
+            f"or go on with --accept-changed-data, which marks every record",
+            exit_code=MISSING,
+        )
+    return _dataset(promise, listing, root).half(classes)
+
+
+def digest(name: str, root: Path | None = None, *, accept_changed_data: bool = False) -> str:
+    """`load(...).digest` without reading the data where the spec alone decides it: drawn pictures, or a pinned split file."""
+    promise = spec(name)
+    pinned = isinstance(promise.source, Folder) and promise.source.split is not None and promise.source.split.sha256 is not None
+    if isinstance(promise.source, Generated) or (pinned and not accept_changed_data):
+        return promise.digest
+    return load(name, root, accept_changed_data=accept_changed_data).digest
 
 
 def prepared(name: str, root: Path | None = None) -> bool:
     """Whether the data of a dataset seem to be there: a glance, no count and no checksum."""
     promise = spec(name)
+    return isinstance(promise.source, Generated) or not lacking(promise, place(promise, root))
+
+
+def lacking(promise: Spec, where: Place) -> list[str]:
+    """What a glance misses in a dataset's folder."""
     match promise.source:
-        case Generated():
-            return True
         case Folder() as source:
-            return coop.present(folder(promise, source.folder, root), source)
+            return [name for name in coop.needs(source) if not where.find(name).exists()]
+        case ImageFolder() as source:
+            return [name for name in folders.needs(source) if not where.find(name).exists()]
+        case HubTable() as source:
+            patterns = [pattern for split in SPLITS if (pattern := getattr(source, split))]
+            return [pattern for pattern in patterns if not any(where.folders[-1].glob(pattern))]
+    return []
 
 
-def folder(promise: Spec, below: str, root: Path | None) -> Path:
-    """The dataset's folder: below the data root, or below the TOML's own folder where the TOML is not a shipped one."""
-    return (promise.file.parent if promise.file else root or data_dir()) / below
+def listed(promise: Spec, where: Place) -> Listing:
+    """The rows of a dataset with everything that is not as promised. Raises UserError where it cannot be read at all."""
+    missing = lacking(promise, where)
+    if missing:
+        raise UserError(
+            f"{promise.name} is not prepared: {where.folders[0]} lacks {missing[0]}; "
+            f"run `python -m benchmark prepare {promise.file or promise.name}` or give --data-root",
+            exit_code=MISSING,
+        )
+    listing = _read(promise, where)
+    return Listing(listing.rows, listing.pictures, listing.pinned, listing.complaints or _broken_promises(promise, listing, where))
 
 
-def _tables(promise: Spec, root: Path | None) -> tuple[Table, Table, Table]:
+def _read(promise: Spec, where: Place) -> Listing:
     match promise.source:
         case Generated() as source:
             return _drawn(promise.class_names, source)
         case Folder() as source:
-            return coop.read(promise, source, folder(promise, source.folder, root))
+            return coop.read(promise, source, where)
+        case ImageFolder() as source:
+            return folders.read(promise, source, where)
+        case HubTable() as source:
+            from benchmark.data import parquet
+
+            return parquet.read(promise, source, where)
 
 
-def _drawn(class_names: tuple[str, ...], source: Generated) -> tuple[Table, Table, Table]:
-    pictures = Drawn(source)
-
-    def table(split: str) -> Table:
-        size = getattr(source.per_class, split)
-        keys = tuple(f"{split}/{name}/{index}" for name in class_names for index in range(size))
-        return Table(keys, tuple(label for label in range(len(class_names)) for _ in range(size)), pictures)
-
-    return table("train"), table("val"), table("test")
+def _drawn(class_names: tuple[str, ...], source: Generated) -> Listing:
+    rows = {
+        split: [(f"{split}/{name}/{i}", label) for label, name in enumerate(class_names) for i in range(getattr(source.per_class, split))]
+        for split in SPLITS
+    }
+    return Listing(rows, Drawn(source), pinned=True)
 
 
-def _check_counts(promise: Spec, tables: tuple[Table, Table, Table]) -> None:
-    found = tuple(len(table) for table in tables)
-    expected = (promise.counts.train, promise.counts.val, promise.counts.test)
-    if found != expected:
-        raise UserError(
-            f"{promise.name} has {_listed(found)} images, but {_listed(expected)} are promised; prepare the dataset again",
-            exit_code=MISSING,
-        )
+def _broken_promises(promise: Spec, listing: Listing, where: Place) -> tuple[str, ...]:
+    """Counts first, then what a receipt says of the rows, then the contents of a few images."""
+    found = {split: len(listing.rows[split]) for split in SPLITS}
+    if promise.counts and found != dict(promise.counts):
+        return (f"{_listed(found)} images found, {_listed(dict(promise.counts))} expected",)
+    receipt = where.receipt
+    if receipt.broken:
+        return (receipt.broken,)
+    if not listing.pinned and receipt.listing and receipt.listing != listing.digest():
+        return ("the list of images is no longer what it was when the dataset was prepared",)
+    expected = getattr(promise.source, "sample_sha256", None) or receipt.sample
+    if expected and expected != listing.sample():
+        return ("the images are not the expected ones: a sample of 32 has other contents",)
+    return ()
 
 
-def _listed(counts: tuple[int, ...]) -> str:
-    return " / ".join(f"{count} {split}" for count, split in zip(counts, SPLITS, strict=True))
+def _listed(counts: dict[str, int]) -> str:
+    return " / ".join(f"{count} {split}" for split, count in counts.items())
+
+
+def _dataset(promise: Spec, listing: Listing, root: Path | None) -> Dataset:
+    changed = bool(listing.complaints)
+    named = promise.digest
+    if changed or not listing.pinned:  # the spec alone does not say which images these are
+        facts = f"{promise.digest} {listing.digest()} {listing.sample() if changed else ''}"
+        named = hashlib.sha256(facts.encode()).hexdigest()
+    train, val, test = (listing.table(split) for split in SPLITS)
+    return Dataset(promise.name, promise.class_names, promise.templates, named, train, val, test, changed, promise.parent_labels)

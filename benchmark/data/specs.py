@@ -7,89 +7,79 @@ import json
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from benchmark.data import catalog
+from benchmark.data.sources import STRICT, Counts, Generated, ImageFolder, Part, Source, Texts
 from benchmark.errors import UserError, nearest
 
-STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
-COSMETIC = {"title", "domain", "licence", "file"}  # keys that change no picture, label or prompt
-Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
-
-
-class Counts(BaseModel):
-    """Images per split: a promise that reading checks."""
-
-    model_config = STRICT
-    train: int = Field(ge=0)
-    val: int = Field(ge=0)
-    test: int = Field(ge=0)
-
-
-class Generated(BaseModel):
-    """Pictures drawn by benchmark.tiny.<generator> from a seed; the same number in every class."""
-
-    model_config = STRICT
-    kind: Literal["generated"]
-    generator: str = Field(pattern=r"^[a-z_]+$")
-    seed: int
-    per_class: Counts
-
-
-class SplitFile(BaseModel):
-    """The list of images: file name below the dataset's folder, and its sha256 where one is known."""
-
-    model_config = STRICT
-    file: str
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-
-
-class Folder(BaseModel):
-    """A folder in CoOp's layout: `images` below `folder`, listed by a split file."""
-
-    model_config = STRICT
-    kind: Literal["folder"]
-    folder: str
-    images: str
-    split: SplitFile
+# Keys that change no picture, label or prompt. Where the files lie and how they are fetched is among them: what is read
+# is checked against the promises that remain.
+COSMETIC: dict[str, Any] = {
+    "title": True,
+    "domain": True,
+    "licence": True,
+    "licence_seen": True,
+    "registration": True,
+    "parts": True,
+    "file": True,
+    "source": {"folder", "sample_sha256", "content_sha256"},
+}
 
 
 class Spec(BaseModel):
-    """One dataset: names and prompts, the counts it promises, and how it is read."""
+    """One dataset: names and prompts, the counts it promises, how it is read and where it can be had."""
 
     model_config = STRICT
     name: str
     title: str
     domain: str
-    templates: Names
-    class_names: Names  # in label order; need not be unique
+    templates: Texts
+    class_names: Texts  # in label order; need not be unique
     licence: str
-    counts: Counts
-    source: Annotated[Generated | Folder, Field(discriminator="kind")]
+    licence_seen: str = ""  # where the licence was read, and how sure that is
+    registration: bool = False  # whether its owner asks for an account
+    protocol: str = "coop"  # names rules of splitting and ordering that are not CoOp's
+    counts: Counts | None = None  # None only for people's own data
+    parent: str | None = None  # the dataset whose labels these are
+    parent_labels: Annotated[tuple[int, ...], Field(strict=False)] = ()  # label here -> label there
+    source: Source
+    parts: Annotated[tuple[Part, ...], Field(strict=False)] = ()
     file: Path | None = None  # where the TOML lies, for one that is not shipped
 
     @field_validator("templates")
     @classmethod
     def _have_one_slot(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
         for template in templates:
-            if template.replace("{}", "", 1).count("{") or "{}" not in template:
+            if template.count("{") != 1 or template.count("}") != 1 or "{}" not in template:
                 raise ValueError(f"'{template}' needs exactly one {{}} for the class name")
         return templates
 
     @model_validator(mode="after")
-    def _counts_fit(self) -> Spec:
+    def _lengths_fit(self) -> Spec:
+        classes = len(self.class_names)
         if isinstance(self.source, Generated):
-            for split, per_class in self.source.per_class:
-                if per_class * len(self.class_names) != getattr(self.counts, split):
-                    raise ValueError(f"counts.{split} is not source.per_class.{split} times {len(self.class_names)} classes")
+            promised = {split: per_class * classes for split, per_class in self.source.per_class}
+            if self.counts is None or promised != dict(self.counts):
+                raise ValueError(f"counts are not source.per_class times {classes} classes")
+        if isinstance(self.source, ImageFolder) and len(self.folders) != classes:
+            raise ValueError(f"source.class_folders has {len(self.folders)} entries for {classes} class names")
         return self
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folder of every class, in label order, for a source that is one folder per class."""
+        named: tuple[str, ...] | str = getattr(self.source, "class_folders", "names")
+        if isinstance(named, tuple):
+            return named
+        return tuple(str(label) for label in range(len(self.class_names))) if named == "index" else self.class_names
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over everything here that can change a number."""
-        facts: dict[str, Any] = self.model_dump(mode="json", exclude=COSMETIC)
+        """sha256 over everything here that can change a number; a default written out changes nothing."""
+        facts: dict[str, Any] = self.model_dump(mode="json", exclude=COSMETIC, exclude_defaults=True)
         if isinstance(self.source, Generated):
             facts["generator_version"] = generator(self.source).VERSION
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -122,15 +112,37 @@ def _shipped(name: str) -> Spec:
 
 def _checked(file: str, values: dict[str, Any]) -> Spec:
     try:
-        return Spec.model_validate(values)
+        return Spec.model_validate(_with_parent(file, values))
     except ValidationError as error:
         raise UserError(f"{file}: {_sentence(error)}") from error
+
+
+def _with_parent(file: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Class names and label map taken from the parent dataset, where the TOML names one and leaves them out.
+
+    A list of class folders is looked up among the parent's: for ImageNet and its offspring these are WordNet ids, so a
+    200-class subset needs no table of label numbers that nobody can check by eye.
+    """
+    if "parent" not in values or "class_names" in values:
+        return values
+    parent, source = spec(values["parent"]), dict(values.get("source", {}))
+    asked = source.get("class_folders", "parent")
+    if asked == "parent":
+        source["class_folders"] = list(parent.folders)
+    unknown = [] if isinstance(asked, str) else sorted(set(asked) - set(parent.folders))
+    if unknown:
+        raise UserError(f"{file}: key 'source.class_folders' names {unknown[0]}, which {parent.name} does not have")
+    labels = range(len(parent.folders)) if isinstance(asked, str) else [parent.folders.index(folder) for folder in asked]
+    names = [parent.class_names[label] for label in labels]
+    return values | {"source": source, "class_names": names, "parent_labels": list(labels)}
 
 
 def _sentence(error: ValidationError) -> str:
     """The first complaint, in words that name the key."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part not in {"generated", "folder"}) or "the file"
+    tags = {"generated", "folder", "image_folder", "table"}
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(part for i, part in enumerate(path) if not (part in tags and i and path[i - 1] == "source")) or "the file"
     match first["type"]:
         case "extra_forbidden":
             return f"unknown key '{key}'; {nearest(key, tuple(Spec.model_fields))}"
@@ -138,4 +150,8 @@ def _sentence(error: ValidationError) -> str:
             return f"key '{key}' is missing"
         case "union_tag_invalid":
             return f"source.kind is {first['input'].get('kind')!r}, but the kinds are {first['ctx']['expected_tags']}"
-    return f"key '{key}': {first['msg'].removeprefix('Value error, ')}, found {first['input']!r:.60}"
+        case "union_tag_not_found":
+            return "key 'source.kind' is missing"
+        case "value_error" if not isinstance(first["input"], str):  # about several keys, which the message names
+            return str(first["ctx"]["error"])
+    return f"key '{key}': {first['msg'].removeprefix('Value error, ')}, found {str(first['input'])[:60]!r}"

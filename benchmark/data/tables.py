@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
+
+from benchmark.fewshot import half
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,6 +45,12 @@ class Table:
         """The rows at `positions`, in that order."""
         return Table(tuple(self.keys[i] for i in positions), tuple(self.labels[i] for i in positions), self.pictures)
 
+    def only(self, classes: Sequence[int]) -> Table:
+        """The rows of the chosen classes, labelled anew by their position among `classes`."""
+        new = {label: position for position, label in enumerate(classes)}
+        kept = self.take([i for i, label in enumerate(self.labels) if label in new])
+        return replace(kept, labels=tuple(new[label] for label in kept.labels))
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -55,3 +63,21 @@ class Dataset:
     train: Table
     val: Table
     test: Table
+    changed: bool = False  # read although it is not what its spec promises
+    parent_labels: tuple[int, ...] = ()  # label here -> label in the parent dataset, for a shifted test set
+    classes: str = "all"
+
+    def half(self, which: str) -> Dataset:
+        """The dataset reduced to the "base" or "new" half of its classes; "all" is the dataset itself."""
+        if which == "all":
+            return self
+        kept = half(len(self.class_names), which)
+        return replace(
+            self,
+            class_names=tuple(self.class_names[label] for label in kept),
+            parent_labels=tuple(self.parent_labels[label] for label in kept) if self.parent_labels else (),
+            train=self.train.only(kept),
+            val=self.val.only(kept),
+            test=self.test.only(kept),
+            classes=which,
+        )

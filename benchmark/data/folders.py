@@ -1,0 +1,73 @@
+"""One folder per class: ImageNet, its offspring, and people's own images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmark.data.listings import SPLITS, Listing, Rows
+from benchmark.data.pictures import Files
+from benchmark.data.places import Place
+from benchmark.data.sources import Cut, ImageFolder
+from benchmark.data.specs import Spec
+from benchmark.errors import MISSING, UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff")
+
+
+def needs(source: ImageFolder) -> tuple[str, ...]:
+    """The folders that must be there."""
+    return tuple(folder for split in SPLITS if (folder := getattr(source, split)))
+
+
+def read(promise: Spec, source: ImageFolder, place: Place) -> Listing:
+    """Rows class by class, file names sorted: the order of a file system decides nothing."""
+    folder = place.holding(needs(source)[0])
+    rows: dict[str, Rows] = {split: [] for split in SPLITS}
+    complaints: list[str] = []
+    for split in SPLITS:
+        if below := getattr(source, split):
+            rows[split], empty = _images(folder, below, promise.folders)
+            complaints += [f"{folder / below} has no images of {len(empty)} classes, the first is '{empty[0]}'"] if empty else []
+    return Listing(held_out(promise.name, rows, source.cut), Files(folder), complaints=tuple(complaints))
+
+
+def held_out(name: str, rows: Mapping[str, Rows], cut: Cut) -> Mapping[str, Rows]:
+    """Rows after `cut` has moved images of every class from train to test and to val."""
+    train, test = _divided(name, rows["train"], cut.test)
+    train, val = _divided(name, train, cut.val)
+    return {"train": train, "val": val or rows["val"], "test": test or rows["test"]}
+
+
+def _images(folder: Path, below: str, class_folders: tuple[str, ...]) -> tuple[Rows, list[str]]:
+    rows: Rows = []
+    empty = []
+    for label, name in enumerate(class_folders):
+        files = _files(folder / below / name)
+        rows += [(os.path.normpath(f"{below}/{name}/{file}"), label) for file in files]
+        empty += [] if files else [name]
+    return rows, empty
+
+
+def _files(folder: Path) -> list[str]:
+    try:
+        found = os.listdir(folder)
+    except OSError:
+        return []
+    return sorted(name for name in found if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+
+
+def _divided(name: str, rows: Rows, per_class: int) -> tuple[Rows, Rows]:
+    """`per_class` rows of every class, evenly spaced in their order, apart from the rest."""
+    members: dict[int, list[int]] = {}
+    for position, (_, label) in enumerate(rows):
+        members.setdefault(label, []).append(position)
+    short = next((label for label, positions in members.items() if len(positions) <= per_class), None)
+    if per_class and short is not None:
+        raise UserError(
+            f"class {short} of {name} has {len(members[short])} images, too few to hold out {per_class}; lower source.cut",
+            exit_code=MISSING,
+        )
+    taken = {positions[i * len(positions) // per_class] for positions in members.values() for i in range(per_class)}
+    return [row for i, row in enumerate(rows) if i not in taken], [rows[i] for i in sorted(taken)]

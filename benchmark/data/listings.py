@@ -1,0 +1,70 @@
+"""What every reader hands over: which images with which labels are in each split, and what is not as promised."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.data.tables import Pictures, Table
+
+Row = tuple[str, int]  # key, label
+Rows = list[Row]
+SPLITS = ("train", "val", "test")
+SAMPLED = 32  # images looked at whenever a dataset is read
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Rows per split and where their pictures come from; `pinned` where the spec's own digest already names these rows."""
+
+    rows: Mapping[str, Rows]
+    pictures: Pictures
+    pinned: bool = False
+    complaints: tuple[str, ...] = ()
+
+    def table(self, split: str) -> Table:
+        rows = self.rows[split]
+        return Table(tuple(key for key, _ in rows), tuple(label for _, label in rows), self.pictures)
+
+    def keys(self) -> list[str]:
+        """Every key once, in order of appearance: where a table's val is its test, images count once."""
+        return list(dict.fromkeys(key for split in SPLITS for key, _ in self.rows[split]))
+
+    def digest(self) -> str:
+        """sha256 over splits, keys and labels."""
+        lines = (f"{split} {label} {key}" for split in SPLITS for key, label in self.rows[split])
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def sample(self) -> str:
+        """sha256 over the contents of 32 images, evenly spaced."""
+        keys = self.keys()
+        chosen = [keys[i * len(keys) // SAMPLED] for i in range(min(SAMPLED, len(keys)))]
+        return content(self.pictures, chosen)
+
+
+def content(pictures: Pictures, keys: Iterable[str]) -> str:
+    """sha256 over the contents of images, each line its own sha256 and its key, sorted by key."""
+    lines = (f"{pictures.digest(key)} {key}" for key in sorted(keys))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def absent(folder: Path, keys: Sequence[str]) -> list[str]:
+    """The keys without a file. Folders are listed once each, which is far cheaper than asking file by file."""
+    there = {name: _names(folder / name) for name in {os.path.dirname(key) for key in keys}}
+    return [key for key in keys if os.path.basename(key) not in there[os.path.dirname(key)]]
+
+
+def without(rows: Mapping[str, Rows], keys: Iterable[str]) -> dict[str, Rows]:
+    """The rows less those of the given keys."""
+    gone = frozenset(keys)
+    return {split: [row for row in members if row[0] not in gone] for split, members in rows.items()}
+
+
+def _names(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()

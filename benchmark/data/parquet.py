@@ -1,0 +1,98 @@
+"""Tables of the Hugging Face hub, read from Parquet files on disk: pictures are bytes in a column."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.data.folders import held_out
+from benchmark.data.listings import SPLITS, Listing, Rows
+from benchmark.data.pictures import decode
+from benchmark.data.places import Place
+from benchmark.data.sources import HubTable
+from benchmark.data.specs import Spec
+from benchmark.errors import MISSING, UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Pictures in a column of Parquet files; a key is 'file#row', the row counted within the file."""
+
+    folder: Path
+    column: str
+
+    def open(self, key: str) -> Image:
+        return decode(io.BytesIO(self._bytes(key)), str(self.folder / key))
+
+    def digest(self, key: str) -> str:
+        return hashlib.sha256(self._bytes(key)).hexdigest()
+
+    def _bytes(self, key: str) -> bytes:
+        file, _, row = key.rpartition("#")
+        cell = _cell(self.folder / file, self.column, int(row))
+        data = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(data, bytes):
+            raise UserError(f"image {self.folder / key} holds no bytes; use a table whose pictures are embedded", exit_code=MISSING)
+        return data
+
+
+def read(promise: Spec, source: HubTable, place: Place) -> Listing:
+    """Rows in the order of the files, file names sorted."""
+    folder = place.folders[-1]
+    rows: dict[str, Rows] = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        pattern = getattr(source, split)
+        for file in sorted(folder.glob(pattern)) if pattern else ():
+            rows[split] += _rows(promise, source, folder, file)
+    return Listing(held_out(promise.name, rows, source.cut), Cells(folder, source.image))
+
+
+def _rows(promise: Spec, source: HubTable, folder: Path, file: Path) -> Rows:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    try:
+        column = pyarrow.parquet.read_table(file, columns=[source.label]).column(source.label)
+    except (OSError, KeyError, pyarrow.ArrowException) as error:
+        raise UserError(f"{file} is no Parquet file with a column '{source.label}' ({error}); fetch it again", exit_code=MISSING) from error
+    name = file.relative_to(folder).as_posix()
+    labels = {class_name: label for label, class_name in enumerate(promise.class_names)}
+    return [(f"{name}#{row}", _label(value, labels, file)) for row, value in enumerate(column.to_pylist())]
+
+
+def _label(value: Any, labels: dict[str, int], file: Path) -> int:
+    label = labels.get(value) if isinstance(value, str) else value
+    if not isinstance(label, int) or not 0 <= label < len(labels):
+        raise UserError(f"{file} has the label {value!r}, which is none of the {len(labels)} class names; correct class_names")
+    return label
+
+
+def _cell(file: Path, column: str, row: int) -> Any:
+    ends = _group_ends(file)
+    group = bisect_right(ends, row)
+    return _group(file, column, group)[row - (ends[group - 1] if group else 0)].as_py()
+
+
+@lru_cache(maxsize=256)
+def _group_ends(file: Path) -> list[int]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(file) as opened:
+        return list(accumulate(opened.metadata.row_group(i).num_rows for i in range(opened.num_row_groups)))
+
+
+@lru_cache(maxsize=2)  # pictures are mostly read in order; more groups would only hold memory
+def _group(file: Path, column: str, group: int) -> Any:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(file) as opened:
+        return opened.read_row_group(group, columns=[column]).column(column).combine_chunks()
