@@ -30,13 +30,16 @@ __all__ = [
     "Lockstep",
     "Predictor",
     "Pretrainable",
+    "Side",
     "State",
     "TextTower",
     "Tower",
     "UserError",
+    "VisionTower",
 ]
 
 State = Mapping[str, Tensor]  # what a pretraining stage leaves behind
+Side = Callable[[int, Tensor, Tensor], Tensor]  # layer, rows an attention reads, rows it gives -> rows put in their place; token by token
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,14 @@ class Tower(Protocol):
         """Pool and project -> ND, not normalised."""
 
 
+class VisionTower(Tower, Protocol):
+    """The image side; its first token is the class token where `reads_first` says so."""
+
+    @property
+    def reads_first(self) -> bool:
+        """True where `finish` looks at the first token alone, so the last block need not compute any other row."""
+
+
 class TextTower(Tower, Protocol):
     """The text side, open for learnable prompts as well."""
 
@@ -165,8 +176,8 @@ class TextTower(Tower, Protocol):
 class ClassPrompts(Protocol):
     """Prompts 'context + class name' of K classes with learnable context vectors (benchmark/prompting.py)."""
 
-    def encode(self, ctx_PE: Tensor) -> Tensor:
-        """text_KD, unit length, differentiable in ctx_PE (ctx_KPE where class-specific)."""
+    def encode(self, ctx_PE: Tensor | None = None, side: Side | None = None) -> Tensor:
+        """text_KD, unit length, differentiable in ctx_PE (ctx_KPE where class-specific) and in what `side` closes over."""
 
 
 class Backbone(Protocol):
@@ -185,7 +196,7 @@ class Backbone(Protocol):
         """exp() already taken: 100 for the released CLIP weights."""
 
     @property
-    def vision(self) -> Tower: ...
+    def vision(self) -> VisionTower: ...
     @property
     def text(self) -> TextTower: ...
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -197,6 +208,9 @@ class Backbone(Protocol):
     def class_prompts(
         self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False
     ) -> ClassPrompts: ...
+
+    def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
+        """Texts as they are, without a context, for methods that learn inside the blocks: `encode(side=...)`."""
 
     def copy(self) -> Backbone:
         """A private twin whose weights are yours to change."""
@@ -212,7 +226,7 @@ class FeatureBackbone:
     name: str = "features"
 
     @property
-    def vision(self) -> Tower:
+    def vision(self) -> VisionTower:
         return self._absent("image tower")
 
     @property
@@ -226,6 +240,9 @@ class FeatureBackbone:
         return self._absent("image tower")
 
     def class_prompts(self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False) -> ClassPrompts:
+        return self._absent("text tower")
+
+    def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
         return self._absent("text tower")
 
     def copy(self) -> Backbone:

@@ -36,6 +36,10 @@ class VisionTower:
     def mask(self) -> None:
         return None
 
+    @property
+    def reads_first(self) -> bool:
+        return bool(self.module.attn_pool is None and self.module.pool_type == "tok")
+
     def start(self, pixels_NCHW: Tensor) -> Tensor:
         return self.module._embeds(pixels_NCHW)
 
@@ -181,6 +185,9 @@ class OpenClip:
 
     def class_prompts(self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False) -> ClassPrompts:
         return ClassPrompts.build(self.text, class_names, n_ctx, position, class_specific=class_specific)
+
+    def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
+        return ClassPrompts.from_texts(self.text, texts)
 
     def copy(self) -> OpenClip:
         return OpenClip(self.name, copy.deepcopy(self.model), self.tokenizer)
