@@ -1,0 +1,88 @@
+"""The leaderboard: one CSV row per method x dataset x shots x backbone x protocol. Columns: results/LEADERBOARD.md."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from benchmark.record import Record
+from benchmark.report.lines import Group, Line, Setting, title
+from benchmark.report.scores import score
+
+SCHEMA = 1
+COLUMNS = (
+    *("schema", "suite", "dataset", "shots", "method", "title", "adapter_version", "params", "backbone", "weights_digest"),
+    *("classes", "sampler", "val", "sources", "source_shots", "target_in_sources", "ranked"),
+    *("mean", "std", "seeds", "n_seeds", "n_test"),
+    *("encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params"),
+    *("dataset_digest", "transform", "protocol", "suite_version", "keys"),
+)
+
+
+def leaderboard(groups: Group) -> str:
+    """CSV text. Accuracies are fractions; costs are means over the row's seeds."""
+    text = io.StringIO()
+    write = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    write.writeheader()
+    write.writerows(rows(groups))
+    return text.getvalue()
+
+
+def rows(groups: Group) -> Iterator[dict[str, object]]:
+    """The rows as dictionaries, in the order of the tables."""
+    for setting, lines in groups.items():
+        for line, datasets in lines.items():
+            for dataset, records in sorted(datasets.items()):
+                for shots in sorted({record.identity.shots for record in records}):
+                    yield _row(setting, line, dataset, [record for record in records if record.identity.shots == shots])
+
+
+def _row(setting: Setting, line: Line, dataset: str, records: Sequence[Record]) -> dict[str, object]:
+    named = records[0].identity
+    result = score({record.identity.seed: record.accuracy for record in records})
+    return {
+        "schema": SCHEMA,
+        "suite": setting.suite,
+        "dataset": dataset,
+        "shots": named.shots,
+        "method": line.method,
+        "title": title(line.method),
+        "adapter_version": line.version,
+        "params": json.dumps(dict(line.params), sort_keys=True),
+        "backbone": setting.backbone,
+        "weights_digest": setting.weights_digest,
+        "classes": setting.classes,
+        "sampler": line.sampler,
+        "val": line.val,
+        "sources": " ".join(sorted(named.sources)),
+        "source_shots": "full" if named.source_shots == -1 else named.source_shots,
+        "target_in_sources": _yes(line.exposure.target),
+        "ranked": _yes(line.exposure.ranked),
+        "mean": f"{result.mean:.6f}",
+        "std": "" if result.std is None else f"{result.std:.6f}",
+        "seeds": " ".join(map(str, result.seeds)),
+        "n_seeds": result.count,
+        "n_test": sum(records[0].counts.total),
+        **_costs(records),
+        "dataset_digest": named.dataset_digest,
+        "transform": setting.transform,
+        "protocol": setting.protocol,
+        "suite_version": " ".join(sorted({str(record.provenance.get("suite") or "") for record in records})),
+        "keys": " ".join(record.key for record in records),
+    }
+
+
+def _costs(records: Sequence[Record]) -> dict[str, object]:
+    seconds = ("encode_s", "pretrain_s", "fit_s", "predict_s")
+    means: dict[str, object] = {name: f"{fmean(getattr(record.costs, name) for record in records):.3f}" for name in seconds}
+    return means | {
+        "peak_mb": f"{max(record.costs.peak_mb for record in records):.1f}",
+        "trainable_params": max(record.costs.trainable_params for record in records),
+    }
+
+
+def _yes(truth: bool) -> str:
+    return "yes" if truth else "no"

@@ -1,0 +1,136 @@
+"""A table as text: for the terminal, Markdown, CSV, LaTeX. Percent exists here and nowhere else."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from benchmark.report.scores import Partial, Score, Value
+from benchmark.report.tables import Row, Table
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+FORMATS = ("text", "markdown", "csv", "latex")
+DASH = "-"
+FEWER = "†"
+
+
+def render(tables: Sequence[Table], form: str) -> str:
+    """All tables in one of FORMATS."""
+    make = {"text": lambda table: terminal(table).plain, "markdown": markdown, "csv": comma_separated, "latex": latex}[form]
+    return "\n".join(make(table) for table in tables)
+
+
+def shown(value: Value | str, most: int = 0, pm: str = "±") -> str:
+    """71.3±0.8; a dagger says that fewer than `most` seeds, those of the rest of its row, stand behind the number."""
+    match value:
+        case None:
+            return DASH
+        case str():
+            return value
+        case Partial(have, want):
+            return f"{DASH} ({have}/{want})"
+        case Score(mean, std, seeds):
+            spread = "" if std is None else f"{pm}{100 * std:.1f}"
+            return f"{100 * mean:.1f}{spread}{FEWER if len(seeds) < most else ''}"
+
+
+def _cells(row: Row, pm: str = "±") -> list[str]:
+    most = max((value.count for value in row.values if isinstance(value, Score)), default=0)
+    return [shown(value, most, pm) for value in row.values]
+
+
+def terminal(table: Table) -> Text:
+    """Fixed columns, a group's name once above its rows, means in bold."""
+    from rich.text import Text
+
+    body = [_cells(row) for row in table.rows]
+    indent = "  " if table.heads[0] else ""
+    first = max([len(indent + row.label) for row in table.rows] + [len(table.heads[1])])
+    widths = [max(map(len, column)) for column in zip(table.columns, *body, strict=True)]
+    text = Text(f"{table.title}\n", style="")
+    text.stylize("bold cyan")
+    text.append(_line(" " * first, table.columns, widths, first), style="dim")
+    group = ""
+    for row, cells in zip(table.rows, body, strict=True):
+        if row.group != group:
+            group = row.group
+            text.append(f"{group}\n", style="bold")
+        text.append(_line(indent + row.label, cells, widths, first), style="bold" if row.mean else "")
+    for note in _notes(table):
+        text.append(f"{note}\n", style="dim")
+    return text
+
+
+def _line(label: str, cells: Sequence[str], widths: Sequence[int], first: int) -> str:
+    padded = "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    return f"{label.ljust(first)}  {padded}\n"
+
+
+def _plain_rows(table: Table, pm: str) -> list[list[str]]:
+    lead = [[row.group, row.label] if table.heads[0] else [row.label] for row in table.rows]
+    return [[*names, *_cells(row, pm)] for names, row in zip(lead, table.rows, strict=True)]
+
+
+def _notes(table: Table) -> list[str]:
+    daggers = any(FEWER in cell for row in table.rows for cell in _cells(row))
+    return [*table.notes, f"{FEWER} fewer seeds than the rest of the row"] if daggers else [*table.notes]
+
+
+def _heads(table: Table) -> list[str]:
+    return [*filter(None, table.heads), *table.columns]
+
+
+def markdown(table: Table) -> str:
+    rows = [_heads(table), ["---"] * len(_heads(table)), *_plain_rows(table, " ± ")]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([f"**{table.title}**", "", *lines, *(f"\n{note}" for note in _notes(table)), ""])
+
+
+def comma_separated(table: Table) -> str:
+    """Fractions, not percent: one column each for mean, sample deviation and number of seeds."""
+    scored = [index for index, name in enumerate(table.columns) if name != "seeds"]
+    heads = [f"{table.columns[index]} {part}" for index in scored for part in ("mean", "std", "seeds")]
+    text = io.StringIO()
+    write = csv.writer(text, lineterminator="\n")
+    write.writerow(["table", *filter(None, table.heads), *heads])
+    for row in table.rows:
+        lead = [row.group, row.label] if table.heads[0] else [row.label]
+        write.writerow([table.title, *lead, *(part for index in scored for part in _parts(row.values[index]))])
+    return text.getvalue()
+
+
+def _parts(value: Value | str) -> list[str]:
+    if not isinstance(value, Score):
+        return ["", "", ""]
+    return [f"{value.mean:.6f}", "" if value.std is None else f"{value.std:.6f}", str(value.count)]
+
+
+def latex(table: Table) -> str:
+    """A booktabs tabular; the paper needs \\usepackage{booktabs}."""
+    lead = len([head for head in table.heads if head])
+    rows = [" & ".join(map(_escaped, cells)) + r" \\" for cells in _plain_rows(table, "PM")]
+    breaks = {index for index in range(1, len(table.rows)) if table.rows[index].group != table.rows[index - 1].group}
+    body = [line for index, row in enumerate(rows) for line in ([r"\midrule", row] if index in breaks else [row])]
+    return "\n".join(
+        [
+            *(f"% {line}" for line in (table.title, *_notes(table))),
+            rf"\begin{{tabular}}{{{'l' * lead}{'r' * len(table.columns)}}}",
+            r"\toprule",
+            " & ".join(map(_escaped, _heads(table))) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def _escaped(text: str) -> str:
+    for character in "&%$#_{}":
+        text = text.replace(character, f"\\{character}")
+    return ("--" if text == DASH else text).replace("PM", r"\,$\pm$\,").replace(FEWER, r"$^\dagger$")
