@@ -1,0 +1,259 @@
+"""The command line: flags become plain data, plain data become one call. Exit codes:
+
+0 all well; 1 some cells failed; 2 the command makes no sense; 3 regression; 4 data or weights are missing; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from benchmark import options as opt
+from benchmark.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.selection import Selection
+    from benchmark.store import Store
+
+DEFAULT = Path("results")
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Few-shot adaptation of vision-language models: datasets x methods x shots x seeds.",
+)
+
+
+def main() -> None:
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; an error of the user's is one sentence on stderr."""
+    try:
+        return int(app(list(arguments), prog_name="python -m benchmark", standalone_mode=False) or 0)
+    except UserError as error:
+        return _complain(str(error), error.exit_code)
+    except TyperException as error:
+        return _complain(_worded(error), getattr(error, "exit_code", 2))
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", 130)
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _worded(error: TyperException) -> str:
+    """A usage error in one sentence; 'No such command' and 'No such option' name what comes nearest."""
+    word = getattr(error, "format_message", None)
+    return str(word() if word else error)
+
+
+def _complain(message: str, code: int) -> int:
+    if message:
+        print(f"error: {message}" if code != 130 else message, file=sys.stderr)
+    return code
+
+
+def _consoles() -> tuple[Console, Console]:
+    """Results to stdout, everything else to stderr."""
+    from rich.console import Console
+
+    return Console(), Console(stderr=True)
+
+
+def _go_offline(offline: bool) -> None:
+    if offline:  # the hub libraries read these when they are imported
+        os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+
+def _announce(selection: Selection) -> None:
+    for remark in selection.remarks:
+        print(remark, file=sys.stderr)
+
+
+@app.command()
+def run(
+    method: opt.Method = opt.NOTHING,
+    dataset: opt.Dataset = opt.NOTHING,
+    suite: opt.Suite = opt.NOTHING,
+    shots: opt.Shots = opt.NOTHING,
+    seed: opt.Seed = opt.NOTHING,
+    backbone: opt.Backbone = opt.NOTHING,
+    val: opt.Val = "min4",
+    sources: opt.Sources = "default",
+    classes: opt.Classes = "all",
+    sampler: opt.Sampler = "coop",
+    set_: opt.Set = opt.NOTHING,
+    results: opt.Results = DEFAULT,
+    data_root: opt.DataRoot = None,
+    device: opt.Device = "auto",
+    offline: opt.Offline = False,
+    force: opt.Force = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+    plain: opt.Plain = False,
+) -> None:
+    """Run a grid of cells; those on record are not computed again. Ctrl-C loses only the cell that is running."""
+    from benchmark import execution
+    from benchmark.selection import Flags, select
+    from benchmark.store import Store
+
+    _go_offline(offline)
+    selection = select(Flags(method, dataset, suite, shots, seed, backbone, val, sources, classes, sampler, set_, data_root))
+    _announce(selection)
+    store = Store(results)
+    if dry_run:
+        return _show_plan(selection, store, as_json)
+    store.check_writable()
+    manner = execution.Manner(data_root, device, force, plain, as_json)
+    raise typer.Exit(execution.conduct(selection.cells, store, manner, *_consoles()))
+
+
+@app.command()
+def plan(
+    method: opt.Method = opt.NOTHING,
+    dataset: opt.Dataset = opt.NOTHING,
+    suite: opt.Suite = opt.NOTHING,
+    shots: opt.Shots = opt.NOTHING,
+    seed: opt.Seed = opt.NOTHING,
+    backbone: opt.Backbone = opt.NOTHING,
+    val: opt.Val = "min4",
+    sources: opt.Sources = "default",
+    classes: opt.Classes = "all",
+    sampler: opt.Sampler = "coop",
+    set_: opt.Set = opt.NOTHING,
+    results: opt.Results = DEFAULT,
+    data_root: opt.DataRoot = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Say what `run` would do with the same flags: cells on record, cells missing, how long they may take."""
+    from benchmark.selection import Flags, select
+    from benchmark.store import Store
+
+    selection = select(Flags(method, dataset, suite, shots, seed, backbone, val, sources, classes, sampler, set_, data_root))
+    _announce(selection)
+    _show_plan(selection, Store(results), as_json)
+
+
+def _show_plan(selection: Selection, store: Store, as_json: bool) -> None:
+    from benchmark import planning
+
+    items = planning.look(selection.cells, store)
+    print(json.dumps(planning.as_dict(items), indent=1) if as_json else planning.text(items))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="methods|datasets|suites|backbones")],
+    data_root: opt.DataRoot = None,
+    as_json: opt.Json = False,
+) -> None:
+    """List what there is to choose from."""
+    from benchmark import listing
+
+    found = listing.rows(what, data_root)
+    print(json.dumps(found, indent=1) if as_json else listing.text(found))
+
+
+@app.command()
+def report(
+    results: opt.Results = DEFAULT,
+    table: Annotated[str, typer.Option("--table", metavar="KIND", help="dataset-shots, method-shots or method-dataset.")] = "dataset-shots",
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="text, markdown, csv or latex.")] = "text",
+    method: opt.Method = opt.NOTHING,
+    dataset: opt.Dataset = opt.NOTHING,
+    backbone: opt.Backbone = opt.NOTHING,
+    superseded: Annotated[bool, typer.Option("--superseded", help="Show records of older adapter versions too.")] = False,
+) -> None:
+    """Print tables from the records in a folder."""
+    from benchmark.report import lines, reading, render, tables
+    from benchmark.store import Store
+
+    _among("table", table, tables.KINDS)
+    _among("format", form, render.FORMATS)
+    notes: list[str] = []
+    records = reading.records(Store(results), notes, method, dataset, backbone)
+    made = tables.tables(lines.group(records, notes, superseded), table)
+    if form == "text":
+        out, _ = _consoles()
+        for one in made:
+            out.print(render.terminal(one), soft_wrap=True)
+    else:
+        print(render.render(made, form), end="")
+    _warn(notes)
+
+
+@app.command()
+def export(
+    results: opt.Results = DEFAULT,
+    to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write; stdout if not given.")] = None,
+    superseded: Annotated[bool, typer.Option("--superseded", help="Records of older adapter versions too.")] = False,
+) -> None:
+    """Write the leaderboard as CSV, one row per method x dataset x shots x backbone x protocol."""
+    from benchmark.paths import write_atomic
+    from benchmark.report import lines, reading
+    from benchmark.report.export import leaderboard
+    from benchmark.store import Store
+
+    notes: list[str] = []
+    text = leaderboard(lines.group(reading.records(Store(results), notes), notes, superseded))
+    if to:
+        write_atomic(to, text.encode())
+    else:
+        print(text, end="")
+    _warn(notes)
+
+
+@app.command()
+def check(
+    method: opt.Method = opt.NOTHING,
+    dataset: opt.Dataset = opt.NOTHING,
+    shots: opt.Shots = opt.NOTHING,
+    seed: opt.Seed = opt.NOTHING,
+    golden: Annotated[Path | None, typer.Option("--golden", metavar="FILE", help="Golden table. [default: the suite's own]")] = None,
+    update: Annotated[bool, typer.Option("--update", help="Rewrite the rows asked for instead of comparing.")] = False,
+    results: Annotated[Path | None, typer.Option("--results", metavar="DIR", help="Keep the records there.", show_default=False)] = None,
+    device: opt.Device = "cpu",
+    as_json: opt.Json = False,
+    plain: opt.Plain = False,
+) -> None:
+    """Run cells of the embedded suite again and compare their counts with a golden table; exit code 3 where they differ."""
+    from benchmark import checking
+
+    asked = checking.Asked(method, dataset, shots, seed)
+    raise typer.Exit(checking.conduct(asked, golden, update, results, device, as_json, *_consoles(), plain))
+
+
+@app.command()
+def doctor(
+    results: opt.Results = DEFAULT,
+    data_root: opt.DataRoot = None,
+    devices: Annotated[bool, typer.Option("--devices", help="Look for GPUs as well (imports torch).")] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Say what this machine has: versions, folders, prepared data, weights."""
+    from benchmark import doctor as examination
+
+    found = examination.examine(results, data_root, devices)
+    print(json.dumps(found, indent=1) if as_json else examination.text(found))
+
+
+def _among(flag: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UserError(f"--{flag} takes {', '.join(allowed)}, not '{value}'; {nearest(value, list(allowed))}")
+
+
+def _warn(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)

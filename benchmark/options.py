@@ -1,0 +1,59 @@
+"""The flags that commands share, each written once. List-like flags take commas or repetition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+List = list[str]
+NOTHING: List = []  # the default of every list: the choice is left to the suite
+
+
+def words(values: List) -> list[str]:
+    """Commas and repetition mean the same: ['a,b', 'c'] -> ['a', 'b', 'c'], each once."""
+    found = (word.strip() for value in values for word in value.split(","))
+    return list(dict.fromkeys(word for word in found if word))
+
+
+Method = Annotated[
+    List,
+    typer.Option(
+        "--method", "-m", callback=words, metavar="NAME,...", help="Methods: names of `list methods`, dotted modules, or plug-ins."
+    ),
+]
+Dataset = Annotated[
+    List, typer.Option("--dataset", "-d", callback=words, metavar="NAME,...", help="Datasets: names of `list datasets`, or TOML files.")
+]
+Suite = Annotated[List, typer.Option("--suite", callback=words, metavar="NAME,...", help="Suites: what of them is prepared.")]
+Shots = Annotated[
+    List, typer.Option("--shots", callback=words, metavar="K,...", help="Images per class. [default: 1,2,4,8,16]", show_default=False)
+]
+Seed = Annotated[List, typer.Option("--seed", callback=words, metavar="N,...", help="Seeds. [default: 1,2,3]", show_default=False)]
+Backbone = Annotated[
+    List,
+    typer.Option(
+        "--backbone", "-b", callback=words, metavar="NAME,...", help="tiny, ViT-B/16, or ARCH/TAG. [default: by suite]", show_default=False
+    ),
+]
+Val = Annotated[str, typer.Option("--val", metavar="min4|none", help="Validation images: min(shots, 4) per class, or none.")]
+Sources = Annotated[
+    str, typer.Option("--sources", metavar="POLICY", help="What priors see: default, others, all, none, or datasets by name.")
+]
+Classes = Annotated[str, typer.Option("--classes", metavar="all|base|new", help="All classes, or the base or new half.")]
+Sampler = Annotated[str, typer.Option("--sampler", metavar="coop|nested", help="How the support set is drawn.")]
+Set = Annotated[
+    List,
+    typer.Option("--set", metavar="[METHOD.]KEY=VALUE", help="A hyper-parameter, of every chosen method or of one. Repeat for more."),
+]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of records.")]
+DataRoot = Annotated[
+    Path | None, typer.Option("--data-root", metavar="DIR", help="Folder of datasets. [default: FSBENCH_DATA]", show_default=False)
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1; auto takes a GPU where there is one.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never ask a network; what is missing is an error at once.")]
+Force = Annotated[bool, typer.Option("--force", help="Compute again what is on record.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop: the same as `plan`.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine output on stdout; everything else goes to stderr.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live view (by itself without a terminal, or with CI=1).")]

@@ -1,0 +1,168 @@
+"""What the flags of a command mean: names become methods, datasets, backbones, and those become cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmark import backbones, data, grid, methods
+from benchmark.errors import MISSING, UserError, nearest
+from benchmark.grid import Cell, Choices
+from benchmark.methods import Card
+from benchmark.record import Scalar
+
+TINY, STANDARD = "tiny", "classic"  # suites
+SOURCES = ("default", "others", "all", "none")
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The flags of `run` and `plan` as given; empty means that the user left the choice to us."""
+
+    methods: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+    suites: Sequence[str] = ()
+    shots: Sequence[str] = ()
+    seeds: Sequence[str] = ()
+    backbones: Sequence[str] = ()
+    val: str = "min4"
+    sources: str = "default"
+    classes: str = "all"
+    sampler: str = "coop"
+    settings: Sequence[str] = ()  # [method.]key=value
+    root: Path | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Cells to run, and what was decided for the user, one sentence each."""
+
+    cells: list[Cell]
+    remarks: list[str] = field(default_factory=list)
+
+
+def select(flags: Flags) -> Selection:
+    """Raises UserError for whatever names nothing, with the nearest name that does."""
+    remarks: list[str] = []
+    cards = _methods(flags, remarks)
+    datasets = _datasets(flags, remarks)
+    choices = Choices(
+        shots=_integers("shots", flags.shots) or grid.SHOTS,
+        seeds=_integers("seed", flags.seeds) or grid.SEEDS,
+        val=_one_of("val", flags.val, grid.VAL_POLICIES),
+        sampler=_one_of("sampler", flags.sampler, grid.SAMPLERS),
+        classes=_one_of("classes", flags.classes, grid.CLASSES),
+        sources=_sources(flags.sources),
+    )
+    chosen = [backbones.canonical(name) for name in flags.backbones]
+    cells = [
+        cell for names, backbone in _with_backbones(datasets, chosen) for cell in grid.expand(cards, names, backbone, choices, suite_around)
+    ]
+    return Selection(cells, remarks)
+
+
+def _with_backbones(datasets: Sequence[str], chosen: Sequence[str]) -> list[tuple[list[str], list[str]]]:
+    """The embedded suite has its embedded backbone, everything else the field's standard one, unless the user chose."""
+    if chosen:
+        return [(list(datasets), list(chosen))]
+    embedded = [name for name in datasets if name in data.suites()[TINY]]
+    others = [name for name in datasets if name not in embedded]
+    return [(names, [backbone]) for names, backbone in ((embedded, backbones.TINY), (others, backbones.STANDARD)) if names]
+
+
+def suite_around(dataset: str) -> tuple[str, ...]:
+    """The suite that a dataset belongs to; a dataset outside of all suites is alone."""
+    return next((names for names in data.suites().values() if dataset in names), (dataset,))
+
+
+def _methods(flags: Flags, remarks: list[str]) -> list[tuple[Card, dict[str, Scalar]]]:
+    names = list(flags.methods) or methods.names()
+    if not flags.methods:
+        remarks.append(f"no --method given: taking all {len(names)} ({', '.join(names)})")
+    given = _settings(flags.settings, names)
+    return [(card, methods.checked(card, given[card.name])) for card in map(methods.card, names)]
+
+
+def _settings(settings: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Scalar]]:
+    """method -> parameters as text. A bare key goes to every method, a later setting over an earlier one."""
+    given: dict[str, dict[str, Scalar]] = {name: {} for name in names}
+    for setting in settings:
+        target, equals, value = setting.partition("=")
+        method, _, key = target.rpartition(".")
+        if not equals or not key:
+            raise UserError(f"--set takes key=value or method.key=value, not '{setting}'; for example --set coop.n_ctx=4")
+        if method and method not in given:
+            raise UserError(f"--set {setting}: '{method}' is not among the chosen methods; {nearest(method, list(names))}")
+        for name in [method] if method else names:
+            given[name][key] = value
+    return given
+
+
+def _datasets(flags: Flags, remarks: list[str]) -> list[str]:
+    if not flags.datasets and not flags.suites:
+        return _whatever_is_here(flags.root, remarks)
+    for name in flags.datasets:
+        data.spec(name)  # raises for an unknown name
+    missing = [name for name in flags.datasets if not data.prepared(name, flags.root)]
+    if missing:
+        raise UserError(f"the data of {', '.join(missing)} are not here; {_how_to(missing)}", exit_code=MISSING)
+    chosen = [name for suite in flags.suites for name in _suite(suite)]
+    return list(dict.fromkeys([*flags.datasets, *_only_prepared(chosen, flags.root, remarks)]))
+
+
+def _suite(name: str) -> tuple[str, ...]:
+    suites = data.suites()
+    if name not in suites:
+        raise UserError(f"unknown suite '{name}'; {nearest(name, list(suites))}")
+    return suites[name]
+
+
+def _whatever_is_here(root: Path | None, remarks: list[str]) -> list[str]:
+    """The standard datasets that are prepared; the embedded suite where none is."""
+    here = [name for name in data.suites()[STANDARD] if _is_here(name, root)]
+    if here:
+        return _only_prepared(data.suites()[STANDARD], root, remarks)
+    remarks.append(f"no dataset is prepared: taking the embedded suite '{TINY}'; {_how_to(['--suite ' + STANDARD])}")
+    return list(data.suites()[TINY])
+
+
+def _only_prepared(names: Sequence[str], root: Path | None, remarks: list[str]) -> list[str]:
+    """Rather a short grid now than a failure in an hour; with nothing left there is nothing to do."""
+    left_out = [name for name in names if not _is_here(name, root)]
+    if names and len(left_out) == len(names):
+        raise UserError(f"none of {', '.join(names)} is prepared; {_how_to(left_out)}", exit_code=MISSING)
+    if left_out:
+        remarks.append(f"left out, not prepared: {', '.join(left_out)}; {_how_to(left_out)}")
+    return [name for name in names if name not in left_out]
+
+
+def _is_here(name: str, root: Path | None) -> bool:
+    return name in data.names() and data.prepared(name, root)
+
+
+def _how_to(names: Sequence[str]) -> str:
+    return f"`python -m benchmark prepare {' '.join(names)}` gets them, or --data-root says where they lie"
+
+
+def _sources(text: str) -> str:
+    if text in SOURCES:
+        return text
+    known = [*SOURCES, *data.names()]
+    for name in map(str.strip, text.split(",")):
+        if name not in known and not name.endswith(".toml"):
+            raise UserError(f"--sources takes {', '.join(SOURCES)} or datasets, not '{name}'; {nearest(name, known)}")
+    return text
+
+
+def _one_of(flag: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise UserError(f"--{flag} takes {' or '.join(allowed)}, not '{value}'; {nearest(value, list(allowed))}")
+    return value
+
+
+def _integers(flag: str, values: Sequence[str]) -> list[int]:
+    for value in values:
+        if not value.isdecimal():
+            raise UserError(f"--{flag} takes whole numbers separated by commas, not '{value}'; for example --{flag} 1,2,4")
+    return [int(value) for value in values]

@@ -1,0 +1,406 @@
+"""The command line as a person meets it: what it prints where, what it ends with, and what it says to nonsense."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from benchmark import data, grid, methods, runner
+from benchmark.cli import execute
+from benchmark.record import Identity, Scalar, key
+from benchmark.store import Store
+from tests.synthetic import scored, write
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = ["--method", "zero_shot", "--dataset", "tiny_digits"]
+MOODY = ["--method", "tests.plugins.moody", "--dataset", "tiny_digits", "--shots", "1", "--sources", "none"]
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+Say = Callable[..., Said]
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Say:
+    """Run one command line in this process, with no datasets but the embedded ones."""
+    monkeypatch.setenv("FSBENCH_DATA", str(tmp_path / "no data"))
+
+    def run(*arguments: object) -> Said:
+        capsys.readouterr()
+        code = execute([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return run
+
+
+def planned(*names: str, shots: Sequence[int] = (1,), seeds: Sequence[int] = (1,)) -> list[Identity]:
+    cards: list[tuple[methods.Card, dict[str, Scalar]]] = [(methods.card(name), {}) for name in names]
+    cells = grid.expand(cards, ["tiny_digits"], ["tiny"], grid.Choices(shots, seeds), lambda name: data.suites()["tiny"])
+    return [named for _, named in runner.plan(cells)]
+
+
+# What cannot be meant: one sentence, the documented exit code, no traceback.
+
+NONSENSE = {
+    "a command that is not there": (["rum"], 2, "Did you mean 'run'"),
+    "an option that is not there": (["run", "--shot", "1"], 2, "--shots"),
+    "an option without its value": (["run", "--shots"], 2, "requires an argument"),
+    "a list that is not there": (["list", "method"], 2, "did you mean 'methods'?"),
+    "an unknown method": (["run", "--method", "zero_short"], 2, "did you mean 'zero_shot'?"),
+    "an unknown dataset": (["run", *QUICK[:2], "--dataset", "tiny_digit"], 2, "did you mean 'tiny_digits'?"),
+    "an unknown suite": (["run", *QUICK[:2], "--suite", "tinny"], 2, "did you mean 'tiny'?"),
+    "an unknown backbone": (["run", *QUICK, "--backbone", "tyny"], 2, "did you mean 'tiny'?"),
+    "an unknown parameter": (["run", "--method", "linear_probe", "--set", "step=3"], 2, "did you mean 'steps'?"),
+    "a parameter for a method not chosen": (["run", *QUICK, "--set", "coop.n_ctx=4"], 2, "not among the chosen methods"),
+    "a bare parameter that one method lacks": (
+        ["run", "--method", "linear_probe,zero_shot", "--set", "steps=9"],
+        2,
+        "'zero_shot' has no",
+    ),
+    "a parameter of the wrong type": (["run", "--method", "linear_probe", "--set", "steps=many"], 2, "'many' will not do"),
+    "a setting without a value": (["run", *QUICK, "--set", "n_ctx"], 2, "key=value"),
+    "no shots": (["run", *QUICK, "--shots", "0"], 2, "shots must be at least 1"),
+    "shots that are no number": (["run", *QUICK, "--shots", "one"], 2, "whole numbers"),
+    "a seed that is no number": (["run", *QUICK, "--seed", "1.5"], 2, "whole numbers"),
+    "an unknown validation policy": (["run", *QUICK, "--val", "min5"], 2, "did you mean 'min4'?"),
+    "an unknown sampler": (["run", *QUICK, "--sampler", "nest"], 2, "did you mean 'nested'?"),
+    "unknown classes": (["run", *QUICK, "--classes", "bas"], 2, "did you mean 'base'?"),
+    "unknown sources": (["run", *QUICK, "--sources", "other"], 2, "did you mean 'others'?"),
+    "a dataset that is not prepared": (["run", *QUICK[:2], "--dataset", "dtd"], 4, "prepare dtd"),
+    "a suite of which nothing is prepared": (["run", *QUICK[:2], "--suite", "classic"], 4, "none of"),
+    "a plug-in that is not there": (["run", "--method", "no_such.module"], 2, "cannot import"),
+    "a plug-in without class Adapter": (["run", "--method", "tests.synthetic"], 2, "has no class Adapter"),
+    "an unknown table": (["report", "--table", "shots"], 2, "did you mean 'method-shots'?"),
+    "an unknown format": (["report", "--format", "word"], 2, "markdown"),
+    "a golden table that is not there": (["check", "--golden", "nowhere.csv"], 2, "check --update --golden nowhere.csv"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_gets_one_sentence_and_an_exit_code(say: Say, tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
+    writes = [] if arguments[0] in ("rum", "list", "check") or arguments[-1] == "--shots" else ["--results", tmp_path / "results"]
+    said = say(*arguments, *writes)
+    assert said.code == code
+    complaint = said.err.strip().splitlines()[-1]
+    assert complaint.startswith("error: ")
+    assert words in complaint
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused_before_any_work(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    said = say("run", *QUICK, "--results", tmp_path / "taken")
+    assert said.code == 2
+    assert "cannot write to" in said.err
+    assert "choose another folder" in said.err
+
+
+def test_reporting_an_empty_folder_says_how_records_come_about(say: Say, tmp_path: Path) -> None:
+    said = say("report", "--results", tmp_path)
+    assert said.code == 2
+    assert "there are no records" in said.err
+
+
+# Flags
+
+
+def test_commas_and_repetition_mean_the_same(say: Say, tmp_path: Path) -> None:
+    commas = say("plan", "--method", "zero_shot,linear_probe", "--shots", "1,2", "--json", "--results", tmp_path)
+    repeated = say("plan", "-m", "zero_shot", "-m", "linear_probe", "--shots", "1", "--shots", "2", "--json", "--results", tmp_path)
+    assert commas.out == repeated.out
+    assert json.loads(commas.out)["total"] == 3 + 3 * 2 * 3
+
+
+def test_run_without_data_takes_the_embedded_suite_and_says_so_in_one_line(say: Say, tmp_path: Path) -> None:
+    said = say("run", "--method", "zero_shot", "--dry-run", "--results", tmp_path / "results")
+    assert said.code == 0
+    (line,) = said.err.strip().splitlines()
+    assert "embedded suite 'tiny'" in line
+    assert "prepare --suite classic" in line
+    assert not (tmp_path / "results").exists()
+
+
+def test_without_a_method_all_are_taken_and_named(say: Say, tmp_path: Path) -> None:
+    said = say("plan", "--dataset", "tiny_digits", "--results", tmp_path)
+    assert all(name in said.err for name in methods.names())
+
+
+def test_a_parameter_can_go_to_one_method_or_to_all(say: Say, tmp_path: Path) -> None:
+    both = [
+        "plan",
+        "--method",
+        "tip_adapter,tip_adapter_f",
+        "--dataset",
+        "tiny_digits",
+        "--shots",
+        "1",
+        "--seed",
+        "1",
+        "--json",
+        "--results",
+    ]
+    cells = json.loads(say(*both, tmp_path, "--set", "tip_adapter.key_views=3").out)["cells"]
+    assert ["key_views=3" in cell["cell"] for cell in cells] == [True, False]
+    cells = json.loads(say(*both, tmp_path, "--set", "key_views=3").out)["cells"]
+    assert ["key_views=3" in cell["cell"] for cell in cells] == [True, True]
+
+
+def test_a_default_written_out_is_the_same_cell(say: Say, tmp_path: Path) -> None:
+    default = methods.card("linear_probe").defaults["steps"]
+    plan = ["plan", "--method", "linear_probe", "--dataset", "tiny_digits", "--json", "--results", tmp_path]
+    assert say(*plan).out == say(*plan, "--set", f"steps={default}").out
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "suites", "backbones"])
+def test_lists_are_the_same_for_people_and_machines(say: Say, what: str) -> None:
+    names = [row["name"] for row in json.loads(say("list", what, "--json").out)]
+    assert [line.split()[0] for line in say("list", what).out.splitlines()[1:]] == names
+    assert names
+
+
+def test_doctor_finds_what_is_embedded(say: Say, tmp_path: Path) -> None:
+    found = json.loads(say("doctor", "--json", "--results", tmp_path).out)
+    assert found["datasets"]["tiny_digits"] == "prepared"
+    assert found["backbones"]["tiny"] == "embedded"
+    assert "writable" in found["folders"]["results"]
+    (tmp_path / "file").write_text("")
+    assert "NOT writable" in say("doctor", "--results", tmp_path / "file" / "below").out
+
+
+# Runs
+
+
+def test_a_run_ends_with_its_table_and_the_same_command_finds_everything(say: Say, tmp_path: Path) -> None:
+    first, second = say("run", *QUICK, "--results", tmp_path), say("run", *QUICK, "--results", tmp_path)
+    assert (first.code, second.code) == (0, 0)
+    assert "[1/1] zero_shot tiny_digits" in first.err
+    assert "1 of 1 cells were on record already" in second.err
+    assert first.out == second.out
+    assert re.search(r"tiny_digits +\d\d\.\d", first.out)
+    assert say("report", "--results", tmp_path).out.strip() == first.out.strip()
+
+
+def test_json_is_all_there_is_on_stdout(say: Say, tmp_path: Path) -> None:
+    first = json.loads(say("run", *QUICK, "--json", "--results", tmp_path).out)
+    second = json.loads(say("run", *QUICK, "--json", "--results", tmp_path).out)
+    assert (first["status"], second["status"]) == ("computed", "found")
+    assert first["accuracy"] == pytest.approx(first["correct"] / first["total"], abs=1e-6)
+    assert Store(tmp_path).has(first["key"])
+
+
+def test_a_failed_cell_is_named_with_its_log_and_the_rest_goes_on(say: Say, tmp_path: Path) -> None:
+    said = say("run", *MOODY, "--set", "mood=raise", "--set", "on_seed=2", "--results", tmp_path)
+    assert said.code == 1
+    assert "1 of 3 cells failed" in said.err
+    assert "in no mood to fit" in said.err
+    log = Path(said.err.split("(log: ")[1].split(")")[0])
+    assert "Traceback" in log.read_text()
+    assert len(list(Store(tmp_path).records())) == 2
+    plan = say("plan", *MOODY, "--set", "mood=raise", "--set", "on_seed=2", "--results", tmp_path).out
+    assert "2 done, 1 failed before" in plan
+
+
+def test_an_interrupt_keeps_what_is_finished_and_exits_130(say: Say, tmp_path: Path) -> None:
+    said = say("run", *MOODY, "--set", "mood=interrupt", "--set", "on_seed=2", "--results", tmp_path)
+    assert said.code == 130
+    assert f"1 of 3 cells are kept in {tmp_path}; the same command goes on from there" in said.err
+    assert "100" not in said.err.splitlines()[-1]
+    assert len(list(Store(tmp_path).records())) == 1
+
+
+def test_a_truncated_record_is_computed_again(say: Say, tmp_path: Path) -> None:
+    found = json.loads(say("run", *QUICK, "--json", "--results", tmp_path).out)
+    path = Store(tmp_path).path(found["key"])
+    path.write_text(path.read_text()[:50])
+    assert say("report", "--results", tmp_path).code == 2
+    again = json.loads(say("run", *QUICK, "--json", "--results", tmp_path).out)
+    assert again == found
+
+
+def test_a_report_warns_of_what_it_passes_over(say: Say, tmp_path: Path) -> None:
+    _good, cut = write(tmp_path, [scored(named, 0.5) for named in planned("linear_probe", seeds=(1, 2))])
+    Store(tmp_path).path(cut.key).write_text("{")
+    said = say("report", "--results", tmp_path)
+    assert said.code == 0
+    assert f"{cut.key}.json is not a record" in said.err
+    assert "50.0" in said.out
+    assert say("export", "--results", tmp_path).out.count("\n") == 2
+
+
+def test_export_writes_where_it_is_told(say: Say, tmp_path: Path) -> None:
+    write(tmp_path, [scored(named, 0.5) for named in planned("linear_probe", seeds=(1, 2))])
+    said = say("export", "--results", tmp_path, "--out", tmp_path / "deep" / "leaderboard.csv")
+    assert (said.code, said.out) == (0, "")
+    assert (tmp_path / "deep" / "leaderboard.csv").read_text() == say("export", "--results", tmp_path).out
+
+
+# Plans
+
+
+def test_a_plan_knows_done_missing_superseded_and_the_time_left(say: Say, tmp_path: Path) -> None:
+    done, missing = planned("linear_probe", seeds=(1, 2))
+    old = missing.model_copy(update={"adapter_version": 0})
+    other = missing.model_copy(update={"params": missing.params | {"steps": 7}})
+    write(tmp_path, [scored(named, 0.5) for named in (done, old, other)])
+    plan = ["plan", "--method", "linear_probe", "--dataset", "tiny_digits", "--shots", "1", "--seed", "1,2", "--results", tmp_path]
+    found = json.loads(say(*plan, "--json").out)
+    assert [cell["state"] for cell in found["cells"]] == ["done", "missing"]
+    assert found["cells"][1]["superseded"] == [key(old)]
+    assert found["eta_s"] == pytest.approx(2.25)  # fit and predict of the records, encoding aside
+    text = say(*plan).out
+    assert "2 cells: 1 done, 1 missing" in text
+    assert "about 2 s to go" in text
+    assert "1 records of these cells are superseded" in text
+
+
+def test_a_plan_tells_when_a_methods_file_changed_and_its_version_did_not(say: Say, tmp_path: Path) -> None:
+    (named,) = planned("linear_probe")
+    record = scored(named, 0.5).model_copy(update={"provenance": {"adapter_source": "another"}})
+    write(tmp_path, [record])
+    plan = ["plan", "--method", "linear_probe", "--dataset", "tiny_digits", "--shots", "1", "--seed", "1", "--results", tmp_path]
+    assert "the file of linear_probe has changed" in say(*plan).out
+
+
+# The regression check
+
+
+@pytest.fixture
+def golden(say: Say, tmp_path: Path) -> Path:
+    path = tmp_path / "golden.csv"
+    assert say("check", "--update", "--golden", path, *QUICK).code == 0
+    return path
+
+
+def test_check_passes_on_what_was_just_written(say: Say, golden: Path) -> None:
+    said = say("check", "--golden", golden)
+    assert (said.code, said.out) == (0, "1 of 1 cells are as the golden table says\n")
+
+
+def test_check_names_a_cell_whose_counts_moved_and_exits_3(say: Say, golden: Path) -> None:
+    head, row = golden.read_text().splitlines()
+    fields = dict(zip(head.split(","), row.split(","), strict=True))
+    for by, code in ((int(fields["tolerance"]), 0), (int(fields["tolerance"]) + 1, 3)):
+        moved = fields | {"correct": str(int(fields["correct"]) - by)}
+        golden.write_text(f"{head}\n{','.join(moved.values())}\n")
+        said = say("check", "--golden", golden)
+        assert said.code == code
+    assert "differs: zero_shot tiny_digits 0-shot" in said.out
+    assert f"instead of {moved['correct']}" in said.out
+
+
+def test_check_of_a_method_without_rows_says_how_to_get_them(say: Say, golden: Path) -> None:
+    said = say("check", "--golden", golden, "--method", "linear_probe")
+    assert said.code == 2
+    assert "no row for --method linear_probe" in said.err
+    assert "check --update" in said.err
+
+
+def test_check_serves_a_plug_in_and_tells_failure_from_difference(say: Say, tmp_path: Path) -> None:
+    mine = ["--golden", tmp_path / "mine.csv", "--method", "tests.plugins.moody", "--dataset", "tiny_digits", "--shots", "1"]
+    assert say("check", "--update", *mine).code == 0
+    assert say("check", *mine).code == 0
+    failing = (tmp_path / "mine.csv").read_text().replace("tests.plugins.moody", "tests.plugins.no_fit")
+    (tmp_path / "mine.csv").write_text(failing)
+    said = say("check", "--golden", tmp_path / "mine.csv")
+    assert said.code == 2  # no such module: nothing was run
+
+
+def test_check_tells_a_failed_cell_from_a_different_one(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = ["--golden", tmp_path / "mine.csv", "--method", "tests.plugins.moody", "--dataset", "tiny_digits", "--shots", "1"]
+    assert say("check", "--update", *mine).code == 0
+    monkeypatch.setattr("tests.plugins.moody.Adapter.fit", lambda self, episode: 1 / 0)
+    said = say("check", *mine)
+    assert said.code == 1
+    assert "failed: ZeroDivisionError" in said.out
+
+
+def test_a_file_that_is_no_golden_table_is_named(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("milk,eggs\n1,2\n")
+    said = say("check", "--golden", tmp_path / "list.csv")
+    assert said.code == 2
+    assert "is not a golden table" in said.err
+
+
+# Processes of their own
+
+
+def fresh(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["list", "methods"], ["list", "datasets"], ["doctor"], ["plan"]], ids=" ".join
+)
+def test_looking_around_imports_no_torch(arguments: list[str]) -> None:
+    heavy = "{'torch', 'open_clip', 'pandas', 'matplotlib', 'scipy', 'datasets'}"
+    script = f"import sys; from benchmark.cli import execute; print(execute({arguments}), {heavy} & sys.modules.keys())"
+    assert fresh("-c", script).stdout.splitlines()[-1] == "0 set()"
+
+
+def test_a_finished_grid_is_shown_without_torch_and_without_pandas(tmp_path: Path) -> None:
+    write(tmp_path, [scored(named, 0.5) for named in planned("linear_probe", seeds=(1, 2, 3))])
+    run = ["run", "--method", "linear_probe", "--dataset", "tiny_digits", "--shots", "1", "--results", str(tmp_path)]
+    script = f"import sys; from benchmark.cli import execute; print(execute({run}), {{'torch', 'pandas'}} & sys.modules.keys())"
+    assert fresh("-c", script).stdout.splitlines()[-1] == "0 set()"
+
+
+def test_python_m_benchmark_and_the_console_script_end_with_the_exit_code() -> None:
+    assert fresh("-m", "benchmark", "rum").returncode == 2
+    assert fresh("-c", "from benchmark.cli import main; main()", "rum").returncode == 2
+
+
+SLOW = """
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+@dataclass(frozen=True)
+class Adapter:
+    title: ClassVar[str] = "Slow"
+    paper: ClassVar[str] = "none"
+    version: ClassVar[int] = 1
+    few_shot: ClassVar[bool] = True
+    naps: int = 1
+
+    def fit(self, episode):
+        time.sleep(600 if episode.seed == 2 and self.naps else 0)
+        return lambda images: images.features() @ episode.text_features().T
+"""
+
+
+def test_ctrl_c_in_mid_grid_keeps_the_finished_cells(tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "slow.py").write_text(SLOW)
+    run = [sys.executable, "-m", "benchmark", "run", "--method", "lab.slow", "--dataset", "tiny_digits", "--shots", "1"]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    process = subprocess.Popen([*run, "--results", str(tmp_path)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(Store(tmp_path).records()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(0.5)  # now it naps in the second cell
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "1 of 3 cells are kept" in err
+    assert "Traceback" not in err

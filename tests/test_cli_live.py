@@ -1,0 +1,71 @@
+"""What is seen while a grid runs, on a terminal and without one."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from benchmark import live
+from benchmark.grid import Cell
+from benchmark.runner import Outcome
+from tests.synthetic import identity, scored
+
+CELLS = [Cell("coop", "tiny_digits", 4, seed, "tiny") for seed in (1, 2, 3)]
+NEWS = [
+    Outcome(CELLS[0], "k1", scored(identity(seed=1), 0.5), None, cached=True),
+    Outcome(CELLS[1], "k2", scored(identity(seed=2), 0.75), None, cached=False),
+    Outcome(CELLS[2], "k3", None, "the learning rate [0.1] is too high", cached=False),
+]
+
+
+def console(terminal: bool) -> tuple[Console, io.StringIO]:
+    stream = io.StringIO()
+    return Console(file=stream, force_terminal=terminal, width=120, color_system=None, _environ={}), stream
+
+
+def test_lines_tell_computed_failed_and_found() -> None:
+    shown, stream = console(terminal=False)
+    with live.lines(shown, 3) as view:
+        for news in NEWS:
+            view.stage(news.cell, "fit")
+            view.outcome(news)
+    assert stream.getvalue().splitlines() == [
+        "[2/3] coop tiny_digits 4-shot seed 2 tiny: 75.0 % (2.2 s)",
+        "[3/3] coop tiny_digits 4-shot seed 3 tiny: failed: the learning rate [0.1] is too high",
+        "1 of 3 cells were on record already",
+    ]
+
+
+def test_the_bar_shows_the_running_cell_its_stage_and_failures() -> None:
+    shown, stream = console(terminal=True)
+    with live.bar(shown, 3, to_compute=2) as view:
+        for news in NEWS:
+            view.stage(news.cell, "fit")
+            view.outcome(news)
+    text = stream.getvalue()
+    assert "failed coop tiny_digits 4-shot seed 3 tiny: the learning rate [0.1] is too high" in text
+    assert "coop tiny_digits 4-shot seed 3 tiny: fit" in text
+    assert "1 failed" in text
+
+
+@pytest.mark.parametrize(
+    ("terminal", "asked", "ci", "plain"),
+    [(True, False, "", False), (True, True, "", True), (False, False, "", True), (True, False, "1", True), (True, False, "false", False)],
+)
+def test_plain_without_a_terminal_on_request_and_under_ci(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, asked: bool, ci: str, plain: bool
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    assert live.wants_plain(console(terminal)[0], asked) is plain
+
+
+def test_the_time_left_comes_from_the_cells_computed_so_far() -> None:
+    assert live._left(30.0, 0, 10) == ""
+    assert live._left(30.0, 3, 10) == "1 min 10 s left"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(8.6, "9 s"), (200, "3 min 20 s"), (18660, "5 h 11 min")])
+def test_durations_are_readable(seconds: float, text: str) -> None:
+    assert live.duration(seconds) == text
