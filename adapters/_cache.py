@@ -25,18 +25,18 @@ CPU_BLOCK, GPU_BLOCK = 64, 2048  # images scored at once: 64 stay in a core's ca
 class Search:
     """How keys are made, and how alpha and beta are found."""
 
-    views: int
-    view_seed: int
-    min_scale: float
+    key_views: int
+    key_view_seed: int
+    key_min_scale: float
     alpha_grid: str
     beta_grid: str
     alpha: float
     beta: float
 
     def __post_init__(self) -> None:
-        _checks.at_least(1, views=self.views)
-        _checks.at_least(0, view_seed=self.view_seed, alpha=self.alpha)
-        _checks.share(min_scale=self.min_scale)
+        _checks.at_least(1, key_views=self.key_views)
+        _checks.at_least(0, key_view_seed=self.key_view_seed, alpha=self.alpha)
+        _checks.share(key_min_scale=self.key_min_scale)
         _checks.above_zero(beta=self.beta, beta_grid=min(self.grids[1]))
 
     @property
@@ -49,8 +49,8 @@ class Search:
 class Tuning:
     """How keys are fine-tuned: AdamW with a cosine per step down to 0."""
 
-    train_views: int
-    train_view_seed: int
+    tune_views: int
+    tune_view_seed: int
     tune_epochs: int
     tune_batch_size: int
     tune_lr: float
@@ -60,8 +60,8 @@ class Tuning:
     adam_beta2: float
 
     def __post_init__(self) -> None:
-        _checks.at_least(1, train_views=self.train_views, tune_batch_size=self.tune_batch_size)
-        _checks.at_least(0, train_view_seed=self.train_view_seed, tune_epochs=self.tune_epochs, tune_weight_decay=self.tune_weight_decay)
+        _checks.at_least(1, tune_views=self.tune_views, tune_batch_size=self.tune_batch_size)
+        _checks.at_least(0, tune_view_seed=self.tune_view_seed, tune_epochs=self.tune_epochs, tune_weight_decay=self.tune_weight_decay)
         _checks.above_zero(tune_lr=self.tune_lr, adam_epsilon=self.adam_epsilon)
         _checks.decay(adam_beta1=self.adam_beta1, adam_beta2=self.adam_beta2)
 
@@ -80,9 +80,17 @@ class Cache:
         return int(self.shift_KJ.isfinite().sum())
 
 
+def fit(episode: Episode, text_KD: Tensor, search: Search, tuning: Tuning | None = None) -> Predictor:
+    """The whole method around a text classifier: keys, perhaps fine-tuned, then alpha and beta."""
+    cache = build(episode, text_KD, search)
+    if tuning is not None:
+        cache = tune(cache, episode, search, tuning)
+    return predictor(cache, *choose(cache, episode, search))
+
+
 def build(episode: Episode, text_KD: Tensor, search: Search) -> Cache:
     """One key per support image: the mean of its views at unit length."""
-    view_VND = episode.support.images.views(search.views, search.view_seed, Crop(search.min_scale))
+    view_VND = episode.support.images.views(search.key_views, search.key_view_seed, Crop(search.key_min_scale))
     device, classes = text_KD.device, len(text_KD)
     labels_S = episode.support.labels_N.to(device)
     key_SD = unit(view_VND.to(device).mean(0))
@@ -174,9 +182,9 @@ def choose(cache: Cache, episode: Episode, search: Search) -> tuple[float, float
 
 def tune(cache: Cache, episode: Episode, search: Search, tuning: Tuning) -> Cache:
     """The cache with its keys, and nothing else, trained by cross-entropy at the fixed pair; the last step's keys."""
-    view_VND = episode.support.images.views(tuning.train_views, tuning.train_view_seed, Crop(search.min_scale))
+    view_VND = episode.support.images.views(tuning.tune_views, tuning.tune_view_seed, Crop(search.key_min_scale))
     bank = _fit.Bank.of(view_VND, episode.support.labels_N, cache.text_KD.device)
-    rows_TB, _ = _fit.plan(episode.support, tuning.tune_epochs, tuning.tune_batch_size, tuning.train_views, episode.rng())
+    rows_TB, _ = _fit.plan(episode.support, tuning.tune_epochs, tuning.tune_batch_size, tuning.tune_views, episode.rng())
     rows_TB = rows_TB.to(bank.labels_M.device)
     rate_TR = _fit.cosine(tuning.tune_lr, torch.arange(len(rows_TB)), len(rows_TB))[:, None]
 

@@ -12,9 +12,9 @@ Part = TypeVar("Part")
 
 
 def part(kind: type[Part], adapter: object) -> Part:
-    """The fields of `adapter` that make up `kind` (a dataclass that checks its own fields), found by name."""
+    """The fields of `adapter` that make up `kind` (a dataclass that checks its own), found by name; a default of `kind` may be left out."""
     known: Any = kind
-    return kind(**{field.name: getattr(adapter, field.name) for field in fields(known)})
+    return kind(**{field.name: getattr(adapter, field.name) for field in fields(known) if hasattr(adapter, field.name)})
 
 
 def at_least(low: float, **values: float) -> None:
@@ -61,3 +61,14 @@ def numbers(name: str, text: str, low: float) -> tuple[float, ...]:
     at_least(low, **{name: values[0]})
     at_least(low, **{name: values[-1]})
     return tuple(values)
+
+
+def by_shots(name: str, text: str) -> tuple[tuple[float, int], ...]:
+    """'1:50,4:100,16:200' as ((1, 50), (4, 100), (16, 200)), '200' as ((inf, 200),): up to so many shots, so much."""
+    pairs = [part.split(":") for part in text.split(",")]
+    try:
+        table = [(float(most), int(value)) for most, value in (pair if len(pair) == 2 else ("inf", *pair) for pair in pairs)]
+    except ValueError:
+        raise UserError(f"{name}='{text}' cannot be read; write one number, or pairs as in '1:50,4:100,16:200'") from None
+    at_least(0, **{name: min(value for _, value in table)})
+    return tuple(sorted(table))

@@ -135,7 +135,8 @@ def require_finite(loss_TR: Tensor, rate_TR: Tensor) -> None:
 
 
 def note(episode: Episode, trainable: int, loss_T: Tensor) -> None:
-    """What a trained method puts on record."""
-    episode.notes.update({"trainable_params": trainable, "steps": len(loss_T)})
+    """What a trained method puts on record; several stages add up."""
+    for name, count in (("trainable_params", trainable), ("steps", len(loss_T))):
+        episode.notes[name] = episode.notes.get(name, 0) + count
     if len(loss_T):
         episode.notes["final_loss"] = float(loss_T[-1])

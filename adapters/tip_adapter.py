@@ -9,7 +9,7 @@ Deviations from the released code, which are about choosing (its published numbe
 ImageNet on the test set, from a grid of its own per dataset):
 - the validation set is the few-shot one, and one coarse logarithmic grid serves all datasets: with 1-4 images per class a fine grid
   only fits noise.
-- a key is the mean of `views` features of unit length, not of features as they come.
+- a key is the mean of `key_views` features of unit length, not of features as they come.
 - W is the cell's own templates, the same for every method it is compared with.
 Expected: RN50, mean of 11 datasets, 1/2/4/8/16 shots: 62.33 / 64.62 / 66.54 / 68.50 / 70.32 % as published, a little less here.
 Source: Zhang et al., Tip-Adapter, ECCV 2022; gaopengcuhk/Tip-Adapter @ d0e2d6f.
@@ -33,9 +33,9 @@ class Adapter:
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"alpha": 0.0, "alpha_grid": "0"}
 
-    views: int = 10  # random crops averaged into a key
-    view_seed: int = 0
-    min_scale: float = 0.5  # smallest share of the area a crop keeps
+    key_views: int = 10  # random crops averaged into a key
+    key_view_seed: int = 0
+    key_min_scale: float = 0.5  # smallest share of the area a crop keeps
     alpha_grid: str = "0,0.1,0.3,1,3,10"
     beta_grid: str = "0.5,1,2,4,8,16"
     alpha: float = 1.17  # without a validation set
@@ -45,6 +45,4 @@ class Adapter:
         part(_cache.Search, self)
 
     def fit(self, episode: Episode) -> Predictor:
-        search = part(_cache.Search, self)
-        cache = _cache.build(episode, episode.text_features(), search)
-        return _cache.predictor(cache, *_cache.choose(cache, episode, search))
+        return _cache.fit(episode, episode.text_features(), part(_cache.Search, self))

@@ -9,7 +9,7 @@ Deviations from the released code:
 - the last epoch counts, where the released code takes the epoch that does best on the test set and then the better of two test
   numbers; alpha and beta as in Tip-Adapter's head.
 - one learning rate, one number of epochs (20; there EuroSAT has 100) and one starting pair for all datasets.
-- training images are `train_views` stored views, other ones than the keys were made from, in turn epoch by epoch; there every epoch
+- training images are `tune_views` stored views, other ones than the keys were made from, in turn epoch by epoch; there every epoch
   draws fresh crops. A short last batch is dropped unless it is the only one.
 Expected: RN50, mean of 11 datasets, 1/2/4/8/16 shots: 64.60 / 66.65 / 69.67 / 72.45 / 75.83 % as published, a little less here.
 Source: Zhang et al., Tip-Adapter, ECCV 2022; gaopengcuhk/Tip-Adapter @ d0e2d6f.
@@ -33,16 +33,16 @@ class Adapter:
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"tune_epochs": 0, "alpha": 0.0, "alpha_grid": "0"}
 
-    views: int = 10  # random crops averaged into a key
-    view_seed: int = 0
-    min_scale: float = 0.5  # smallest share of the area a crop keeps
+    key_views: int = 10  # random crops averaged into a key
+    key_view_seed: int = 0
+    key_min_scale: float = 0.5  # smallest share of the area a crop keeps
     alpha_grid: str = "0,0.1,0.3,1,3,10"
     beta_grid: str = "0.5,1,2,4,8,16"
     alpha: float = 1.17  # while training, and without a validation set
     beta: float = 1.0
 
-    train_views: int = 10
-    train_view_seed: int = 1  # other crops than the keys are made from
+    tune_views: int = 10
+    tune_view_seed: int = 1  # other crops than the keys are made from
     tune_epochs: int = 20
     tune_batch_size: int = 256
     tune_lr: float = 0.001
@@ -52,10 +52,8 @@ class Adapter:
     adam_beta2: float = 0.999
 
     def __post_init__(self) -> None:
-        part(_cache.Search, self), part(_cache.Tuning, self)
+        part(_cache.Search, self)
+        part(_cache.Tuning, self)
 
     def fit(self, episode: Episode) -> Predictor:
-        search, tuning = part(_cache.Search, self), part(_cache.Tuning, self)
-        cache = _cache.build(episode, episode.text_features(), search)
-        cache = _cache.tune(cache, episode, search, tuning)
-        return _cache.predictor(cache, *_cache.choose(cache, episode, search))
+        return _cache.fit(episode, episode.text_features(), part(_cache.Search, self), part(_cache.Tuning, self))

@@ -48,7 +48,7 @@ def _wake(model: Any) -> None:
                 weight.normal_(std=0.25)
             elif name == "token_embedding.weight":
                 weight.normal_()
-        model.logit_scale.fill_(4.6)
+        model.logit_scale.fill_(3.0)
 
 
 @cache
