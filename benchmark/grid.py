@@ -104,20 +104,24 @@ def _checked_shots(shots: Sequence[int]) -> Sequence[int]:
     return shots
 
 
-def identity(cell: Cell, card: Card, dataset_digest: Callable[[str], str], weights_digest: Callable[[str], str]) -> Identity:
-    """What the number depends on. Pure: digests are asked for, nothing is loaded."""
+def identity(cell: Cell, card: Card, dataset_of: Callable[[str], tuple[str, str]], weights_digest: Callable[[str], str]) -> Identity:
+    """What the number depends on. `dataset_of` gives name and digest, so that a TOML's own place on disk names nothing.
+
+    Pure: digests are asked for, nothing is loaded.
+    """
+    dataset, dataset_digest = dataset_of(cell.dataset)
     return Identity(
         method=cell.method,
         adapter_version=card.version,
         params=card.defaults | dict(cell.params),
-        dataset=cell.dataset,
-        dataset_digest=dataset_digest(cell.dataset),
+        dataset=dataset,
+        dataset_digest=dataset_digest,
         classes=cell.classes,
         shots=cell.shots,
         seed=cell.seed,
         sampler=cell.sampler,
         val=cell.val,
-        sources={name: dataset_digest(name) for name in cell.sources},
+        sources=dict(dataset_of(name) for name in cell.sources),
         source_shots=card.source_shots or cell.shots if cell.sources else 0,
         backbone=cell.backbone,
         weights_digest=weights_digest(cell.backbone),

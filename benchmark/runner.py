@@ -36,8 +36,12 @@ class Outcome:
 
 def plan(cells: Iterable[Cell]) -> list[tuple[Cell, Identity]]:
     """The identity of every cell. Raises UserError for what cannot run: unknown names, wrong parameters, missing weights."""
-    digest = cache(lambda name: data.spec(name).digest)
-    return [(cell, grid.identity(cell, methods.card(cell.method), digest, backbones.weights_digest)) for cell in cells]
+    return [(cell, grid.identity(cell, methods.card(cell.method), _dataset, backbones.weights_digest)) for cell in cells]
+
+
+def _dataset(name: str) -> tuple[str, str]:
+    spec = data.spec(name)
+    return spec.name, spec.digest
 
 
 def run(

@@ -16,7 +16,7 @@ CELL = Cell("prompt_adapter", "tiny_digits", 4, 1, "tiny", sources=("tiny_shapes
 
 
 def key_of(cell: Cell, data: str = "d", weights: str = "w") -> str:
-    return key(identity(cell, methods.card(cell.method), lambda name: f"{data}-{name}", lambda name: f"{weights}-{name}"))
+    return key(identity(cell, methods.card(cell.method), lambda name: (name, f"{data}-{name}"), lambda name: f"{weights}-{name}"))
 
 
 def cells(method: str, choices: Choices, **params: object) -> list[Cell]:
@@ -58,13 +58,13 @@ def test_data_weights_transform_protocol_and_adapter_version_change_the_key(monk
     before = key_of(CELL)
     assert key_of(CELL, data="other") != before
     assert key_of(CELL, weights="other") != before
-    made = identity(CELL, methods.card(CELL.method), str, str)
+    made = identity(CELL, methods.card(CELL.method), lambda name: (name, name), str)
     for change in ({"transform": "2"}, {"protocol": 99}, {"adapter_version": 99}, {"source_shots": -1}):
         assert key(made.model_copy(update=change)) != key(made)
 
 
 def test_every_field_of_an_identity_reaches_the_hash() -> None:
-    made = identity(CELL, methods.card(CELL.method), str, str)
+    made = identity(CELL, methods.card(CELL.method), lambda name: (name, name), str)
     for name in Identity.model_fields:
         assert key(made.model_copy(update={name: "something else"})) != key(made), name
 
@@ -91,6 +91,13 @@ def test_sources_are_resolved_before_hashing() -> None:
 def test_zero_shots_are_refused_with_a_way_out() -> None:
     with pytest.raises(UserError, match="shots must be at least 1, not 0"):
         cells("coop", Choices(shots=(0,)))
+
+
+def test_where_a_toml_lies_names_nothing() -> None:
+    here, there = (Cell("coop", f"/{place}/mine.toml", 4, 1, "tiny") for place in ("a", "b"))
+    card = methods.card("coop")
+    keys = {key(identity(cell, card, lambda _: ("mine", "digest"), str)) for cell in (here, there)}
+    assert len(keys) == 1
 
 
 def test_pillow_thirteen_is_another_transform(monkeypatch: pytest.MonkeyPatch) -> None:

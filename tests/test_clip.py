@@ -1,0 +1,151 @@
+"""open_clip models as backbones: the towers are the model's own, opened; the weights stay as they were."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from benchmark import backbones, clip
+from benchmark.api import UserError, unit
+from tests import toy
+
+TEXTS = ["a photo of a cat.", "an old car", "x"]
+PIXELS_NCHW = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def build(kind: type = open_clip.CLIP, vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **more: Any) -> Any:
+    torch.manual_seed(0)
+    vision_cfg = {"image_size": 16, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16} | (vision or {})
+    text_cfg = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2} | (text or {})
+    return kind(embed_dim=16, vision_cfg=vision_cfg, text_cfg=text_cfg, **more)
+
+
+@pytest.mark.parametrize("more", [{}, {"quick_gelu": True}, {"kind": open_clip.CustomTextCLIP}], ids=str)
+def test_open_towers_equal_the_models_own_path(more: dict[str, Any]) -> None:
+    backbone = clip.from_model(build(**more), "small")
+    x_NLE = clip.through(backbone.vision.blocks, backbone.vision.start(PIXELS_NCHW), backbone.vision.mask)
+    assert torch.allclose(backbone.vision.finish(x_NLE), backbone.model.encode_image(PIXELS_NCHW), atol=1e-6)
+    ids_NL = backbone.text.tokenize(TEXTS)
+    x_NLE = clip.through(backbone.text.blocks, backbone.text.start(ids_NL), backbone.text.mask)
+    assert torch.allclose(backbone.text.finish(x_NLE, ids_NL), backbone.model.encode_text(ids_NL), atol=1e-6)
+
+
+@pytest.mark.parametrize("pool", ["argmax", "last", "first"])
+def test_texts_cut_at_their_end_give_the_features_of_the_full_context(pool: str) -> None:
+    backbone = clip.from_model(build(open_clip.CustomTextCLIP, text={"pool_type": pool}), "small")
+    with torch.no_grad():
+        full_ND = unit(backbone.model.encode_text(backbone.text.tokenize(TEXTS)))
+    assert torch.allclose(backbone.encode_texts(TEXTS), full_ND, atol=1e-6)
+
+
+def test_a_tower_without_causal_mask_reads_the_whole_context() -> None:
+    backbone = clip.from_model(build(open_clip.CustomTextCLIP, text={"no_causal_mask": True, "pool_type": "last"}), "small")
+    assert backbone.text.mask is None
+    assert not backbone.text.read_at_eot
+    with torch.no_grad():
+        full_ND = unit(backbone.model.encode_text(backbone.text.tokenize(TEXTS)))
+    assert torch.allclose(backbone.encode_texts(TEXTS), full_ND, atol=1e-6)
+
+
+def test_a_resnet_has_an_open_text_tower_and_says_why_it_has_no_vision_blocks() -> None:
+    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None, "head_width": 16}
+    backbone = clip.from_model(build(vision=vision), "RN-small")
+    assert backbone.encode_pixels(torch.randn(2, 3, 32, 32)).shape == (2, 16)
+    assert len(backbone.text.blocks) == 2
+    with pytest.raises(UserError, match="image tower of RN-small has no transformer blocks to open; take a ViT"):
+        backbone.vision  # noqa: B018
+
+
+def test_a_text_that_does_not_fit_is_an_error_not_a_shorter_text() -> None:
+    backbone = clip.from_model(build(), "small")
+    fits = "cat " * 22
+    assert backbone.encode_texts([fits]).shape == (1, 16)
+    with pytest.raises(UserError, match="needs more than the 24 tokens"):
+        backbone.encode_texts(["a cat", fits + "cat"])
+
+
+def test_the_backbone_is_frozen_and_a_copy_is_private() -> None:
+    backbone = clip.from_model(build(), "small")
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+    assert not backbone.model.training
+    before = clip.state_digest(backbone.model)
+    twin = backbone.copy()
+    with torch.no_grad():
+        next(twin.model.parameters()).add_(1)
+    assert clip.state_digest(backbone.model) == before != clip.state_digest(twin.model)
+
+
+def test_gradients_flow_through_the_frozen_tower() -> None:
+    pixels_NCHW = PIXELS_NCHW.clone().requires_grad_()
+    toy.backbone().encode_pixels(pixels_NCHW)[:, 0].sum().backward()
+    assert pixels_NCHW.grad is not None
+    assert float(pixels_NCHW.grad.abs().sum()) > 0
+
+
+@pytest.fixture
+def architecture(tmp_path: Path) -> str:
+    """A small architecture that open_clip knows by name."""
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16},
+        "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    (tmp_path / "fsbench-small.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "fsbench-small.json")
+    return "fsbench-small"
+
+
+def test_a_local_checkpoint_is_a_backbone_named_by_its_content(architecture: str, tmp_path: Path) -> None:
+    model = open_clip.create_model(architecture)
+    file = tmp_path / "weights.safetensors"
+    save_file(model.state_dict(), file)
+    name = f"{architecture}/{file}"
+    backbone = clip.load(name)
+    with torch.no_grad():
+        assert torch.allclose(backbone.encode_pixels(PIXELS_NCHW), unit(model.eval().encode_image(PIXELS_NCHW)), atol=1e-6)
+    assert len(backbones.weights_digest(name)) == 64
+
+
+def test_a_pickle_with_code_in_it_is_not_loaded(architecture: str, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path(tmp_path / "sprung").touch, ())
+
+    file = tmp_path / "weights.pt"
+    torch.save({"state_dict": Trap()}, file)
+    with pytest.raises(Exception, match="weights"):
+        clip.load(f"{architecture}/{file}")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_openai_weights_meet_quick_gelu_and_nothing_else() -> None:
+    assert backbones._with_quick_gelu("ViT-B-16", "openai") == "ViT-B-16-quickgelu"
+    assert backbones._with_quick_gelu("ViT-B-16", "laion2b_s34b_b88k") == "ViT-B-16"
+    source = backbones.Source("ViT-B-16", "openai", Path("unused"))
+    with pytest.raises(UserError, match="OpenAI weights need QuickGELU"):
+        clip._require_quick_gelu(build(), source)
+    clip._require_quick_gelu(build(quick_gelu=True), source)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("tiny", "tiny"), ("ViT-B/16", "ViT-B-16/openai"), ("vit-b/32", "ViT-B-32/openai"), ("RN50", "RN50/openai"), ("a/b", "a/b")],
+)
+def test_the_usual_spellings_mean_one_name(given: str, name: str) -> None:
+    assert backbones.canonical(given) == name
+
+
+def test_unknown_and_missing_backbones_say_what_to_do() -> None:
+    with pytest.raises(UserError, match=r"unknown backbone 'tinny'.*did you mean 'tiny'"):
+        backbones.canonical("tinny")
+    with pytest.raises(UserError, match="unknown backbone 'ViT-B-16/opnai': did you mean"):
+        backbones.locate("ViT-B-16/opnai")
+    with pytest.raises(UserError, match=r"weights file .* is not there") as missing:
+        backbones.locate("ViT-B-16/no/such.safetensors")
+    assert missing.value.exit_code == 4
