@@ -1,0 +1,164 @@
+"""Archives from strangers: only what is wanted comes out, and nothing can land outside the folder it is meant for."""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from benchmark.data.download import Progress, full_disk, require_space
+from benchmark.errors import MISSING, UserError
+
+CHUNK_BYTES = 1 << 20
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may grow to: images are compressed already, so more than this is no image archive."""
+
+    factor: int = 20  # of the archive's own size
+    spare_bytes: int = 1 << 30
+    files: int = 3_000_000  # ImageNet has 1.3 million
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry of an archive; `open` is None for anything but a regular file or a folder."""
+
+    name: str
+    size: int
+    folder: bool
+    open: Callable[[], IO[bytes]] | None
+
+
+STANDARD = Limits()
+
+
+def unpack(archive: Path, into: Path, wanted: Mapping[str, str], limits: Limits = STANDARD) -> Iterator[Progress]:
+    """Bring the wanted files and folders of an archive below `into`.
+
+    `wanted` maps a path in the archive, wherever it stands there, to the path it gets. An archive that is damaged or cut
+    short, that holds a path or link leading out, that grows beyond the limits, or that lacks something is deleted, and a
+    UserError says why.
+    """
+    limit = archive.stat().st_size * limits.factor + limits.spare_bytes
+    chooser = _chooser(wanted)
+    done = files = 0
+    try:
+        with _opened(archive) as (members, total):
+            require_space(into.parent, total or archive.stat().st_size)
+            for member in members:
+                parts = _safe_parts(archive, member)
+                target = chooser(parts)
+                if target is None or member.folder:
+                    continue
+                files += 1
+                for written in _extract(archive, member, into / target):
+                    done += written
+                    if done > limit or files > limits.files:
+                        raise _refused(archive, f"grows beyond {limit} bytes or {limits.files} files")
+                yield done, total
+    except BROKEN as error:
+        raise _refused(archive, "is damaged or cut short") from error
+    lacking = [name for name, target in wanted.items() if not (into / target).exists()]
+    if lacking:
+        raise _refused(archive, f"holds no '{lacking[0]}'")
+
+
+def is_archive(file: Path) -> bool:
+    """Whether the name says zip or tar."""
+    return file.name.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tuple[Iterator[Member], int | None]]:
+    """The members of a zip or tar, and the bytes they promise where that is known beforehand."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
+            yield _zip_members(opened), sum(info.file_size for info in opened.infolist())
+    else:
+        with tarfile.open(archive) as tar:
+            yield _tar_members(tar), None
+
+
+def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
+    for info in archive.infolist():
+        plain = (info.external_attr >> 16) & 0o170000 in {0, 0o100000, 0o040000}  # else a link or a device, by its Unix mode
+
+        def opened(info: zipfile.ZipInfo = info) -> IO[bytes]:
+            return archive.open(info)
+
+        yield Member(info.filename, info.file_size, info.is_dir(), opened if plain else None)
+
+
+def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
+    for info in archive:
+
+        def opened(info: tarfile.TarInfo = info) -> IO[bytes]:
+            stream = archive.extractfile(info)
+            assert stream, "a regular file can be opened"
+            return stream
+
+        yield Member(info.name, info.size, info.isdir(), opened if info.isreg() or info.isdir() else None)
+
+
+def _safe_parts(archive: Path, member: Member) -> tuple[str, ...]:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name[:2]:
+        raise _refused(archive, f"holds the path '{member.name}', which leads out of its folder")
+    return path.parts
+
+
+def _chooser(wanted: Mapping[str, str]) -> Callable[[tuple[str, ...]], str | None]:
+    """Where a member goes, if anywhere. What stands before a wanted path is dropped; its first place in the archive counts."""
+    paths = {PurePosixPath(name).parts: target for name, target in wanted.items()}
+    before: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def target(parts: tuple[str, ...]) -> str | None:
+        if "__MACOSX" in parts or not parts or parts[-1].startswith("._"):  # what one system's archiver adds
+            return None
+        for path, name in paths.items():
+            for i in range(len(parts) - len(path) + 1):
+                if parts[i : i + len(path)] == path and before.setdefault(path, parts[:i]) == parts[:i]:
+                    return str(PurePosixPath(name, *parts[i + len(path) :]))
+        return None
+
+    return target
+
+
+def _extract(archive: Path, member: Member, target: Path) -> Iterator[int]:
+    if member.open is None:
+        raise _refused(archive, f"holds '{member.name}', a link or a device where a file should be")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with closing(member.open()) as source, target.open("xb") as sink:
+            while chunk := source.read(CHUNK_BYTES):
+                sink.write(chunk)
+                yield len(chunk)
+    except FileExistsError as error:
+        raise _refused(archive, f"holds '{member.name}' twice") from error
+    except BROKEN:
+        raise
+    except OSError as error:
+        if error.errno is None:  # from the archive's decompressor
+            raise _refused(archive, "is damaged or cut short") from error
+        raise full_disk(error, target.parent) from error
+
+
+def _refused(archive: Path, why: str) -> UserError:
+    """An archive that was refused is of no further use, so the next attempt fetches it anew."""
+    archive.unlink(missing_ok=True)
+    return UserError(f"{archive.name} {why}; it was deleted", exit_code=MISSING)
+
+
+def clear(folder: Path) -> None:
+    """Remove what an interrupted unpacking left."""
+    shutil.rmtree(folder, ignore_errors=True)

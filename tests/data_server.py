@@ -1,0 +1,92 @@
+"""A file server on loopback that can be told to misbehave as real ones do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Served:
+    """One file and how it is served."""
+
+    body: bytes
+    etag: str = '"one"'
+    ranges: bool = True
+    cut_after: int | None = None  # bytes of an answer after which the connection closes
+    cuts: int = 1_000_000  # answers that are cut
+    first_status: tuple[int, ...] = ()  # answers before the first good one
+    stalls: bool = False  # says a length and then nothing
+    hides_length: bool = False
+    asked: list[str] = field(default_factory=list)  # Range headers as they came, "" for none
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    files: dict[str, Served]
+
+    def offer(self, name: str, served: Served | bytes) -> str:
+        """Serve a file; returns its address."""
+        self.files[f"/{name}"] = served if isinstance(served, Served) else Served(served)
+        return f"{self.url}/{name}"
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    files: dict[str, Served] = {}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"files": files}))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield Server(f"http://127.0.0.1:{server.server_port}", files)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    files: dict[str, Served]
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        served = self.files.get(self.path)
+        if served is None:
+            self.send_error(404)
+            return
+        wanted = self.headers.get("Range", "")
+        served.asked.append(wanted)
+        if len(served.asked) <= len(served.first_status):
+            self.send_error(served.first_status[len(served.asked) - 1])
+            return
+        same = self.headers.get("If-Range", served.etag) == served.etag
+        start = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted and served.ranges and same else None
+        if start is not None and start >= len(served.body):
+            self.send_error(416)
+            return
+        self._answer(served, start)
+
+    def _answer(self, served: Served, start: int | None) -> None:
+        body = served.body[start or 0 :]
+        self.send_response(206 if start is not None else 200)
+        self.send_header("ETag", served.etag)
+        if start is not None:
+            self.send_header("Content-Range", f"bytes {start}-{len(served.body) - 1}/{len(served.body)}")
+        if not served.hides_length:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if served.stalls:
+            threading.Event().wait(1.0)
+        elif served.cut_after is not None and served.cuts > 0 and len(body) > served.cut_after:
+            served.cuts -= 1
+            self.wfile.write(body[: served.cut_after])
+        else:
+            self.wfile.write(body)
+        self.close_connection = True
