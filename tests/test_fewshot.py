@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import os
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +15,11 @@ from benchmark.errors import UserError
 WITH_SPLIT_FILE = ("caltech101", "dtd", "eurosat", "oxford_flowers", "oxford_pets", "stanford_cars", "ucf101")
 
 
-@pytest.fixture(scope="module")
-def real() -> Path:
-    root = os.environ.get("FSBENCH_DATA", "")
-    if not (Path(root) / "fewshot_digests.csv").is_file():
-        pytest.skip("FSBENCH_DATA does not point at a folder with fewshot_digests.csv")
-    return Path(root)
+@pytest.fixture
+def real(data_root: Path) -> Path:
+    if not (data_root / "fewshot_digests.csv").is_file():
+        pytest.skip("the data root has no fewshot_digests.csv")
+    return data_root
 
 
 def published(real: Path, dataset: str) -> dict[tuple[int, int, str], dict[str, str]]:
@@ -70,14 +68,16 @@ def test_every_class_gets_its_shots_and_at_most_four_for_validation(policy):
     train, val = fewshot.sample(labels, labels, 8, seed=3, policy=policy)
     assert set(Counter(labels[i] for i in train).values()) == {8}
     assert set(Counter(labels[i] for i in val).values()) == {4}
-    assert len(set(train)) == len(train) and (train, val) == fewshot.sample(labels, labels, 8, seed=3, policy=policy)
+    assert len(set(train)) == len(train)
+    assert (train, val) == fewshot.sample(labels, labels, 8, seed=3, policy=policy)
 
 
 def test_nested_shots_only_ever_add_images():
     labels = [i % 7 for i in range(140)]
     sets = [fewshot.sample(labels, labels, shots, seed=1, policy="nested") for shots in (1, 2, 4, 8, 16)]
     for (train, val), (more_train, more_val) in pairwise(sets):
-        assert set(train) < set(more_train) and set(val) <= set(more_val)
+        assert set(train) < set(more_train)
+        assert set(val) <= set(more_val)
 
 
 def test_short_classes_are_refused_unless_all_there_are_is_asked_for():
@@ -86,6 +86,12 @@ def test_short_classes_are_refused_unless_all_there_are_is_asked_for():
         fewshot.sample(labels, [], 5, seed=1)
     train, _ = fewshot.sample(labels, [], 5, seed=1, short="all")
     assert train[5:] == (20, 21, 22)
+
+
+def test_halves_are_the_first_classes_rounded_up_and_the_rest():
+    assert (fewshot.half(5, "base"), fewshot.half(5, "new"), fewshot.half(2, "all")) == ((0, 1, 2), (3, 4), (0, 1))
+    with pytest.raises(UserError, match="did you mean 'base'"):
+        fewshot.half(5, "bases")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,11 @@ class Receipt:
     listing: str | None = None  # digest of keys and labels
     sample: str | None = None  # digest of 32 images
     broken: str | None = None  # what the last verification found wrong
-    licence: str | None = None  # the licence as it was accepted
+
+    def text(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    licence: str | None = None  # as it was accepted
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def place(promise: Spec, root: Path | None = None) -> Place:
 
 def read_receipt(name: str, root: Path | None = None) -> Receipt:
     """The receipt of a dataset; an empty one where it was never prepared."""
-    file = _receipt_file(name, root)
+    file = receipt_file(name, root)
     if not file.is_file():
         return Receipt()
     try:
@@ -61,8 +65,9 @@ def read_receipt(name: str, root: Path | None = None) -> Receipt:
 
 def write_receipt(name: str, receipt: Receipt, root: Path | None = None) -> None:
     """Keep a receipt. Raises UserError where the data root cannot be written."""
-    write_atomic(_receipt_file(name, root), json.dumps(asdict(receipt), indent=1).encode())
+    write_atomic(receipt_file(name, root), receipt.text().encode())
 
 
-def _receipt_file(name: str, root: Path | None) -> Path:
+def receipt_file(name: str, root: Path | None = None) -> Path:
+    """Where a receipt is kept."""
     return (root or data_dir()) / NOTES / f"{name}.json"

@@ -1,0 +1,119 @@
+"""Getting datasets: fetched or adopted, checked, and written down. Nothing here prints; it yields events."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark.data import catalog, reading, verifying
+from benchmark.data.download import STANDARD, Patience
+from benchmark.data.jobs import Event, Job
+from benchmark.data.listings import Listing
+from benchmark.data.obtain import obtain
+from benchmark.data.places import Place, Receipt, place, receipt_file, write_receipt
+from benchmark.data.sources import Generated
+from benchmark.data.specs import spec
+from benchmark.errors import MISSING, UserError
+from benchmark.paths import data_dir, write_atomic
+
+
+def prepare(
+    names: Sequence[str],
+    root: Path | None = None,
+    accept_licences: Collection[str] = (),
+    source: str | None = None,
+    adopt_from: Path | None = None,
+    verify: bool = False,
+    offline: bool = False,
+    patience: Patience = STANDARD,
+) -> Iterator[Event]:
+    """Get datasets, suites or "all" ready under the data root; what is ready already is only checked.
+
+    `accept_licences` holds dataset names or "all": nothing is downloaded whose licence was not accepted. `source` prefers
+    the offers of that label, also those that are opt-in. `adopt_from` takes a folder the user already has, where it lies.
+    `verify` reads every image again. `offline` downloads nothing. A failure is an event with the step "failed" and a
+    UserError, and the next dataset follows; unknown names raise at once.
+    """
+    promises = [spec(name) for name in catalog.expand(names)]
+    accepted = frozenset(promise.name for promise in promises if {promise.name, "all"} & set(accept_licences))
+    where = root or data_dir()
+    return _events([Job(each, where, each.name in accepted, source, adopt_from, verify, offline, patience) for each in promises])
+
+
+def _events(jobs: Sequence[Job]) -> Iterator[Event]:
+    for job in jobs:
+        try:
+            yield from _prepared(job)
+        except UserError as error:
+            yield Event(job.name, "failed", str(error), error=error)
+
+
+def _prepared(job: Job) -> Iterator[Event]:
+    if isinstance(job.promise.source, Generated):
+        yield Event(job.name, "ready", "drawn when asked for")
+        return
+    if job.adopt_from:
+        yield _adopt(job, job.adopt_from)
+    elif reading.lacking(job.promise, place(job.promise, job.root)):
+        yield from obtain(job)
+    where = place(job.promise, job.root)
+    listing = reading.listed(job.promise, where)
+    complaint = next((text for text in listing.complaints if not (job.verify and text == where.receipt.broken)), None)
+    if complaint:
+        raise UserError(f"{job.name}: {complaint}; {_cure(job, where)}", exit_code=MISSING)
+    yield from _write_down(job, replace(where.receipt, listing=listing.digest(), sample=listing.sample()))
+    if job.verify:
+        yield from _verify(job, listing, where)
+    counts = " / ".join(f"{len(rows)} {split}" for split, rows in listing.rows.items())
+    yield Event(job.name, "ready", f"{counts} in {where.folders[-1]}")
+
+
+def _cure(job: Job, where: Place) -> str:
+    if where.receipt.adopted:
+        return f"correct {where.receipt.adopted}, or adopt another folder with --from"
+    return f"delete what is wrong in {where.folders[0]} and prepare {job.name} again"
+
+
+def _verify(job: Job, listing: Listing, where: Place) -> Iterator[Event]:
+    """Read all images; what is wrong is remembered, so that no later reading of the dataset passes over it."""
+    total, found = len(listing.keys()), []
+    for line in verifying.lines(listing):
+        found.append(line)
+        yield Event(job.name, "verify", "every image is read", len(found), total)
+    manifest = verifying.manifest(job.name, job.root)
+    wrong = verifying.complaint(job.promise, found, manifest)
+    receipt = replace(place(job.promise, job.root).receipt, broken=wrong and f"verification failed: {wrong}")
+    yield from _write_down(job, receipt)
+    if wrong:
+        raise UserError(f"{job.name}: {wrong}; {_cure(job, where)}", exit_code=MISSING)
+    if not manifest.exists():
+        yield from _kept(job, manifest, "\n".join(found))
+
+
+def _kept(job: Job, file: Path, text: str) -> Iterator[Event]:
+    """Write a note of ours; a data root that cannot be written only loses the note."""
+    try:
+        write_atomic(file, text.encode())
+    except UserError as error:
+        yield Event(job.name, "note", f"what was found is not written down: {error}")
+
+
+def _write_down(job: Job, receipt: Receipt) -> Iterator[Event]:
+    if receipt != place(job.promise, job.root).receipt:
+        yield from _kept(job, receipt_file(job.name, job.root), receipt.text())
+
+
+def _adopt(job: Job, given: Path) -> Event:
+    """Point at a folder of the dataset, or at a data root that has one; images stay where they are."""
+    if not given.is_dir():
+        raise UserError(f"{given} is no folder; give --from the folder that holds {job.name}", exit_code=MISSING)
+    below: str = getattr(job.promise.source, "folder", ".")
+    own = place(job.promise, job.root).folders[0]
+    for folder in (given / below, given):
+        receipt = Receipt(adopted=str(folder.resolve()))
+        if not reading.lacking(job.promise, Place((own, folder), receipt)):
+            write_receipt(job.name, receipt, job.root)
+            return Event(job.name, "adopted", str(folder.resolve()))
+    missing = reading.lacking(job.promise, Place((own, given / below), Receipt()))
+    raise UserError(f"neither {given / below} nor {given} holds {missing[0]}, which {job.name} needs", exit_code=MISSING)

@@ -1,0 +1,48 @@
+"""Every image read again and held against what was known of it: the first reading, or a published fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmark.data import digests
+from benchmark.data.listings import Listing
+from benchmark.data.pictures import Files
+from benchmark.data.places import NOTES
+from benchmark.data.specs import Spec
+from benchmark.errors import MISSING, UserError
+
+
+def manifest(name: str, root: Path) -> Path:
+    """The file a first reading leaves: one line 'sha256 key' per image, sorted by key."""
+    return root / NOTES / f"{name}.manifest"
+
+
+def lines(listing: Listing) -> Iterator[str]:
+    """The manifest's lines as the images are now, not as they are remembered."""
+    for key in sorted(listing.keys()):
+        yield f"{_fresh(listing, key)} {key}"
+
+
+def complaint(promise: Spec, found: Sequence[str], known: Path) -> str | None:
+    """What is wrong with the images, naming the first that changed; None where nothing is."""
+    if known.is_file():
+        before = frozenset(known.read_text(encoding="utf-8").split("\n"))
+        changed = [line.partition(" ")[2] for line in found if line not in before]
+        if changed:
+            return f"{len(changed)} of {len(found)} images have changed since they were first verified, the first is {changed[0]}"
+    expected: str | None = getattr(promise.source, "content_sha256", None)
+    digest = hashlib.sha256("\n".join(found).encode()).hexdigest()
+    if expected and digest != expected:
+        return f"the images are not those this project has seen, their fingerprint {digest[:12]} is not {expected[:12]}"
+    return None
+
+
+def _fresh(listing: Listing, key: str) -> str:
+    if not isinstance(listing.pictures, Files):
+        return listing.pictures.digest(key)
+    try:
+        return digests.hashed(listing.pictures.folder / key)
+    except OSError as error:
+        raise UserError(f"image {listing.pictures.folder / key} cannot be read ({error.strerror})", exit_code=MISSING) from error

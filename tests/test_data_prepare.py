@@ -1,0 +1,301 @@
+"""Preparing datasets against a server on loopback: fetched, adopted, verified, and every failure answered in one sentence."""
+
+import hashlib
+import io
+import json
+import random
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from benchmark import data
+from benchmark.data import catalog
+from benchmark.data.download import Patience
+from benchmark.data.jobs import Event
+from benchmark.data.prepare import prepare
+from benchmark.data.status import status
+from benchmark.errors import MISSING, UserError
+from tests.data_layouts import jpeg, miniature
+from tests.data_server import Served, Server, serving
+
+QUICK = Patience(attempts=2, wait_s=0.0, timeout_s=0.5)
+SPLIT = {
+    "train": [[f"cat/{i}.jpg", 0, "cat"] for i in range(3)] + [[f"dog/{i}.jpg", 1, "dog"] for i in range(3)],
+    "val": [["cat/3.jpg", 0, "cat"], ["dog/3.jpg", 1, "dog"]],
+    "test": [["cat/4.jpg", 0, "cat"], ["dog/4.jpg", 1, "dog"]],
+}
+RAW_SPLIT = json.dumps(SPLIT).encode()
+PICTURES = {f"pets/photos/{row[0]}": jpeg(i) for i, row in enumerate(row for rows in SPLIT.values() for row in rows)}
+HEAD = """
+title = "Pets"
+domain = "pets"
+templates = ["a photo of a {}."]
+class_names = ["cat", "dog"]
+licence = "for tests only"
+licence_seen = "in this file"
+counts = { train = 6, val = 2, test = 2 }
+
+[source]
+kind = "folder"
+folder = "pets"
+images = "photos"
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+def zip_bytes(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, body in members.items():
+            archive.writestr(name, body)
+    return stream.getvalue()
+
+
+def tar_bytes(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, body in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            archive.addfile(info, io.BytesIO(body))
+    return stream.getvalue()
+
+
+def part(gives: str, *offers: str, by_hand: str = "") -> str:
+    listed = "".join(f"\n[[parts.offers]]\n{offer}\n" for offer in offers)
+    return f'\n[[parts]]\ngives = ["{gives}"]\n' + (f'by_hand = "{by_hand}"\n' if by_hand else "") + listed
+
+
+def url(address: str, **more: str) -> str:
+    return "\n".join([f'url = "{address}"', *(f'{key} = "{value}"' for key, value in more.items())])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A dataset to prepare: its TOML and data root."""
+
+    toml: str
+    root: Path
+
+    def run(self, **options: object) -> list[Event]:
+        options.setdefault("accept_licences", ("all",))
+        return list(prepare([self.toml], self.root, patience=QUICK, **options))
+
+    def failure(self, **options: object) -> str:
+        last = self.run(**options)[-1]
+        assert last.step == "failed"
+        assert last.error is not None
+        assert "\n" not in last.text
+        return last.text
+
+
+def case(folder: Path, images_part: str, split_part: str = "", split_sha256: str | None = None) -> Case:
+    pinned = split_sha256 or hashlib.sha256(RAW_SPLIT).hexdigest()
+    split = f'split = {{ file = "split.json", sha256 = "{pinned}" }}\n'
+    (folder / "pets.toml").write_text(HEAD + split + images_part + split_part)
+    return Case(str(folder / "pets.toml"), folder)
+
+
+def good(server: Server, folder: Path) -> Case:
+    """A zip of images and a split file, as a source ought to be."""
+    images = url(server.offer("pets.zip", zip_bytes(PICTURES)))
+    split = url(server.offer("split.json", RAW_SPLIT), sha256=hashlib.sha256(RAW_SPLIT).hexdigest())
+    return case(folder, part("photos", images), part("split.json", split))
+
+
+def test_a_dataset_is_fetched_unpacked_checked_and_read(server, tmp_path):
+    events = good(server, tmp_path).run()
+    assert [event.step for event in events if event.step in {"ready", "failed"}] == ["ready"]
+    assert {"download", "unpack"} <= {event.step for event in events}
+    dataset = data.load(str(tmp_path / "pets.toml"), tmp_path)
+    assert len(dataset.train) == 6
+    assert not list((tmp_path / ".fsbench" / "downloads").rglob("*.*"))
+
+
+def test_what_is_ready_is_not_fetched_again(server, tmp_path):
+    pets = good(server, tmp_path)
+    pets.run()
+    asked = [len(served.asked) for served in server.files.values()]
+    assert [event.step for event in pets.run()] == ["ready"]
+    assert [len(served.asked) for served in server.files.values()] == asked
+
+
+def test_only_the_part_that_is_missing_is_fetched(server, tmp_path):
+    pets = good(server, tmp_path)
+    pets.run()
+    (tmp_path / "pets" / "split.json").unlink()
+    assert {event.text for event in pets.run() if event.step == "download"} == {f"{server.url}/split.json"}
+
+
+def test_an_archive_within_an_archive_is_unpacked(server, tmp_path):
+    outer = zip_bytes({"pack/photos.tar.gz": tar_bytes(PICTURES), "pack/readme.txt": b"x"})
+    images = url(server.offer("nested.zip", outer), inner="photos.tar.gz", md5=hashlib.md5(outer).hexdigest())
+    split = part("split.json", url(server.offer("split.json", RAW_SPLIT)))
+    assert case(tmp_path, part("photos", images), split).run()[-1].step == "ready"
+    assert sorted(path.name for path in (tmp_path / "pets").iterdir()) == ["photos", "split.json"]
+
+
+def test_the_next_source_serves_where_one_fails(server, tmp_path):
+    dead, page = f"{server.url}/dead.zip", server.offer("page.zip", b"<html>quota exceeded</html>")
+    wrong = url(server.offer("wrong.zip", zip_bytes({"photos/x.jpg": b""})), md5="0" * 32)
+    images = part("photos", url(dead), url(page), wrong, url(server.offer("good.zip", zip_bytes(PICTURES))))
+    events = case(tmp_path, images, part("split.json", url(server.offer("split.json", RAW_SPLIT)))).run()
+    notes = [event.text for event in events if event.step == "note"]
+    assert ["404" in notes[0], "web page" in notes[1], "md5" in notes[2]] == [True, True, True]
+    assert events[-1].step == "ready"
+
+
+def test_nothing_is_fetched_before_its_licence_is_accepted(server, tmp_path):
+    pets = good(server, tmp_path)
+    text = pets.failure(accept_licences=())
+    assert text == "the licence of pets is: for tests only (in this file); if you accept it, add --accept-licence pets"
+    assert not (tmp_path / "pets").exists()
+    assert pets.run(accept_licences=("pets",))[-1].step == "ready"
+
+
+def test_an_opt_in_source_is_used_only_when_asked_for(server, tmp_path):
+    mirror = url(server.offer("mirror.zip", zip_bytes(PICTURES)), label="mirror", doubt="a copy") + "\nopt_in = true"
+    pets = case(tmp_path, part("photos", url(f"{server.url}/dead.zip"), mirror), part("split.json", url(server.offer("s.json", RAW_SPLIT))))
+    assert "answers 404" in pets.failure()
+    assert "try --source mirror (a copy)" in pets.failure()
+    assert "has no source 'mirrors'; it has mirror, official" in pets.failure(source="mirrors")
+    assert pets.run(source="mirror")[-1].step == "ready"
+
+
+def test_what_must_be_fetched_by_hand_says_how_and_where_to(tmp_path):
+    pets = case(tmp_path, part("photos", by_hand="ask the owner for photos.zip"))
+    assert pets.failure() == f"pets cannot be fetched without your help; by hand: ask the owner for photos.zip (into {tmp_path / 'pets'})"
+
+
+def test_offline_fetches_nothing_and_says_what_is_missing(server, tmp_path):
+    pets = good(server, tmp_path)
+    assert pets.failure(offline=True) == "pets lacks photos and --offline forbids to fetch it"
+    pets.run()
+    assert pets.run(offline=True)[-1].step == "ready"
+
+
+@pytest.mark.parametrize(
+    ("archive", "complaint"),
+    [
+        (zip_bytes(PICTURES)[:-900], "is damaged or cut short"),
+        (b"<!doctype html>Sign in", "sends a web page instead of a file"),
+        (zip_bytes(PICTURES | {"../photos/evil.jpg": b"x"}), "leads out of its folder"),
+        (zip_bytes({"elsewhere/1.jpg": b"x"}), "holds no 'photos'"),
+    ],
+)
+def test_a_bad_archive_leaves_nothing_behind(server, tmp_path, archive, complaint):
+    pets = case(tmp_path, part("photos", url(server.offer("bad.zip", archive))))
+    assert complaint in pets.failure()
+    assert not (tmp_path / "pets" / "photos").exists()
+    assert not list(tmp_path.rglob("*.zip"))
+
+
+def test_a_download_cut_for_good_is_kept_for_the_next_run(server, tmp_path):
+    body = zip_bytes(PICTURES)
+    served = Served(body, cut_after=1000, cuts=1)
+    pets = case(tmp_path, part("photos", url(server.offer("cut.zip", served))), part("split.json", url(server.offer("s.json", RAW_SPLIT))))
+    impatient = prepare([pets.toml], tmp_path, ("all",), patience=Patience(attempts=1, wait_s=0, timeout_s=0.5))
+    assert "1000 bytes are kept for the next attempt" in list(impatient)[-1].text
+    assert pets.run()[-1].step == "ready"
+    assert served.asked == ["", "bytes=1000-"]
+
+
+def test_a_full_disk_is_said_before_the_download(server, tmp_path, monkeypatch):
+    import shutil
+
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    assert "make room or choose another --data-root" in good(server, tmp_path).failure()
+
+
+def test_one_failure_does_not_stop_the_others(tmp_path):
+    events = list(prepare(["dtd", "tiny_shapes"], tmp_path))
+    assert [(event.dataset, event.step) for event in events] == [("dtd", "failed"), ("tiny_shapes", "ready")]
+    assert events[0].error.exit_code == MISSING
+
+
+def test_names_suites_and_all_are_understood_and_others_refused(tmp_path):
+    assert catalog.expand(["tiny", "dtd", "tiny_shapes"]) == ("tiny_digits", "tiny_shapes", "tiny_textures", "dtd")
+    assert set(catalog.expand(["all"])) == set(data.names())
+    with pytest.raises(UserError, match="unknown dataset or suite 'clasic'; did you mean 'classic'"):
+        prepare(["clasic"], tmp_path)
+
+
+def test_a_folder_the_user_has_is_adopted_where_it_lies(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "root").mkdir()
+    miniature("dtd", tmp_path / "mine")
+    toml = (tmp_path / "mine" / "dtd.toml").rename(tmp_path / "root" / "dtd.toml")
+    for given in (tmp_path / "mine", tmp_path / "mine" / "dtd"):
+        events = list(prepare([str(toml)], tmp_path / "root", adopt_from=given))
+        assert [event.step for event in events] == ["adopted", "ready"]
+        assert data.load(str(toml), tmp_path / "root").test.open(0).size == (8, 8)
+    assert not (tmp_path / "root" / "dtd").exists()
+    assert not (tmp_path / "mine" / ".fsbench").exists()
+
+
+def test_a_split_file_may_lie_in_the_data_root_and_the_images_elsewhere(tmp_path):
+    (tmp_path / "root").mkdir()
+    miniature("dtd", tmp_path)
+    toml = (tmp_path / "dtd.toml").rename(tmp_path / "root" / "dtd.toml")
+    (tmp_path / "root" / "dtd").mkdir()
+    (tmp_path / "dtd" / "split_zhou_DescribableTextures.json").rename(tmp_path / "root" / "dtd" / "split_zhou_DescribableTextures.json")
+    assert list(prepare([str(toml)], tmp_path / "root", adopt_from=tmp_path / "dtd"))[-1].step == "ready"
+
+
+def test_a_folder_without_the_dataset_is_not_adopted(tmp_path):
+    events = list(prepare(["dtd"], tmp_path, adopt_from=tmp_path))
+    assert "holds split_zhou_DescribableTextures.json, which dtd needs" in events[-1].text
+    assert "is no folder" in list(prepare(["dtd"], tmp_path, adopt_from=tmp_path / "nowhere"))[-1].text
+
+
+def test_verifying_names_the_first_image_that_changed_and_later_readings_remember(server, tmp_path):
+    pets = good(server, tmp_path)
+    events = pets.run(verify=True)
+    assert [event.done for event in events if event.step == "verify"][-1] == 10
+    image = tmp_path / "pets" / "photos" / "dog" / "1.jpg"
+    before = image.read_bytes()
+    image.write_bytes(jpeg(99))
+    assert "1 of 10 images have changed since they were first verified, the first is photos/dog/1.jpg" in pets.failure(verify=True)
+    with pytest.raises(UserError, match="verification failed"):
+        data.load(pets.toml, tmp_path)
+    image.write_bytes(before)
+    assert pets.run(verify=True)[-1].step == "ready"
+    assert not data.load(pets.toml, tmp_path).changed
+
+
+def test_images_exchanged_behind_our_back_are_noticed_on_reading(server, tmp_path):
+    pets = good(server, tmp_path)
+    pets.run()
+    for image in (tmp_path / "pets" / "photos").rglob("*.jpg"):
+        image.write_bytes(jpeg(random.randrange(10**9)))
+    with pytest.raises(UserError, match="a sample of 32 has other contents"):
+        data.load(pets.toml, tmp_path)
+
+
+def test_status_has_a_row_for_every_dataset(tmp_path):
+    (tmp_path / "dtd").mkdir()
+    (tmp_path / "dtd" / "split_zhou_DescribableTextures.json").write_text("{}")
+    rows = {row.name: row for row in status(tmp_path)}
+    assert set(rows) == set(data.names())
+    assert (rows["tiny_shapes"].state, rows["dtd"].state, rows["eurosat"].state) == ("drawn", "partial", "missing")
+    assert rows["imagenet"].registration
+    assert rows["imagenet"].way == "by hand"
+    assert rows["stanford_cars"].way == "mirror (opt-in), by hand"
+
+
+def test_two_processes_do_not_prepare_one_dataset_at_a_time(server, tmp_path):
+    from filelock import FileLock
+
+    (tmp_path / ".fsbench").mkdir()
+    with FileLock(tmp_path / ".fsbench" / "pets.lock"):
+        assert good(server, tmp_path).failure() == "another process is preparing pets; wait for it"

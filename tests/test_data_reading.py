@@ -1,0 +1,273 @@
+"""Reading data that is not as promised, pictures of every mode, tables, and people's own folders."""
+
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmark import data
+from benchmark.data import digests
+from benchmark.errors import MISSING, UserError
+from tests.data_layouts import jpeg, miniature
+
+SPLIT = "split_zhou_DescribableTextures.json"
+
+
+@pytest.fixture
+def dtd(tmp_path: Path) -> str:
+    return str(miniature("dtd", tmp_path))
+
+
+def first_image(toml: str) -> Path:
+    return Path(toml).parent / "dtd" / data.load(toml).train.keys[0]
+
+
+def refused(toml: str) -> str:
+    with pytest.raises(UserError) as caught:
+        data.load(toml)
+    assert caught.value.exit_code == MISSING
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def rewrite_split(toml: str, change: object) -> None:
+    """Change the split file and let the TOML promise the changed one."""
+    file = Path(toml).parent / "dtd" / SPLIT
+    text = Path(toml).read_text()
+    old = digests.hashed(file)
+    lists = json.loads(file.read_bytes())
+    file.write_text(json.dumps(change(lists) or lists))  # type: ignore[operator]
+    Path(toml).write_text(text.replace(old, digests.hashed(file)))
+
+
+def test_a_missing_image_is_named_with_the_number_of_them(dtd):
+    image = first_image(dtd)
+    image.unlink()
+    assert f"1 of 188 images are missing in {image.parents[1]}, the first is images/{image.name}" in refused(dtd)
+
+
+def test_a_renamed_image_is_a_missing_one(dtd):
+    image = first_image(dtd)
+    image.rename(image.with_name("renamed.jpg"))
+    assert "1 of 188 images are missing" in refused(dtd)
+
+
+def test_a_split_file_with_another_hash_is_refused_with_both(dtd):
+    file = Path(dtd).parent / "dtd" / SPLIT
+    file.write_text(file.read_text() + " ")
+    text = refused(dtd)
+    assert "is another split file: sha256" in text
+    assert "--accept-changed-data, which marks every record" in text
+
+
+def test_changed_data_can_be_accepted_and_stays_marked(dtd):
+    before = data.load(dtd)
+    first_image(dtd).unlink()
+    after = data.load(dtd, accept_changed_data=True)
+    assert (after.changed, len(after.train)) == (True, len(before.train) - 1)
+    assert after.digest != before.digest == data.spec(dtd).digest
+    assert data.digest(dtd, accept_changed_data=True) == after.digest
+    assert data.digest(dtd) == before.digest
+
+
+def test_accepting_changes_nothing_where_all_is_as_promised(dtd):
+    assert data.load(dtd, accept_changed_data=True) == data.load(dtd)
+
+
+def test_other_counts_than_promised_are_refused(dtd):
+    rewrite_split(dtd, lambda lists: lists["train"].pop() and None)
+    assert "93 train / 47 val / 47 test images found, 94 train / 47 val / 47 test expected" in refused(dtd)
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        (["banded.jpg", 47, "none"], "label 47 of 47 classes"),
+        (["banded.jpg", 0, "striped"], "class 0 is called 'striped' instead of 'banded'"),
+        (["../../etc/passwd", 0, "banded"], "leads out of the folder"),
+        (["banded.jpg", 0], "it needs train, val and test lists"),
+    ],
+)
+def test_a_split_file_of_something_else_is_named(dtd, row, complaint):
+    rewrite_split(dtd, lambda lists: lists["train"].append(row))
+    assert complaint in refused(dtd)
+
+
+def test_a_web_page_saved_as_split_file_is_named(dtd):
+    rewrite_split(dtd, lambda lists: "page")
+    (Path(dtd).parent / "dtd" / SPLIT).write_text("<html>")
+    assert "is no split file of dtd" in refused(dtd)
+
+
+def test_an_official_list_with_an_unknown_class_is_named_by_line(tmp_path):
+    toml = str(miniature("fgvc_aircraft", tmp_path))
+    with (tmp_path / "fgvc_aircraft" / "images_variant_val.txt").open("a") as stream:
+        stream.write("1234567 Spruce Goose\n")
+    assert "images_variant_val.txt line 101 names an unknown class: '1234567 Spruce Goose'" in refused(toml)
+
+
+def test_lists_that_are_not_pinned_enter_the_digest(tmp_path):
+    toml = str(miniature("fgvc_aircraft", tmp_path))
+    before = data.load(toml)
+    assert before.digest == data.digest(toml) != data.spec(toml).digest
+    file = tmp_path / "fgvc_aircraft" / "images_variant_train.txt"
+    file.write_text("\n".join(reversed(file.read_text().splitlines())) + "\n")
+    assert data.load(toml).digest != before.digest
+
+
+def test_a_class_folder_without_images_is_named(tmp_path):
+    toml = str(miniature("imagenet_a", tmp_path))
+    shutil.rmtree(tmp_path / "imagenet-adversarial" / "imagenet-a" / "n01498041")
+    assert "has no images of 1 classes, the first is 'n01498041'" in refused(toml)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", jpeg()[:200], b"GIF89a"])
+def test_a_picture_that_cannot_be_decoded_is_named_by_path(dtd, content):
+    image = first_image(dtd)
+    table = data.load(dtd).train
+    image.unlink()
+    image.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be decoded") as caught:
+        table.open(0)
+    assert str(image) in str(caught.value)
+    image.unlink()
+    with pytest.raises(UserError, match="is missing"):
+        table.open(0)
+    with pytest.raises(UserError, match="cannot be read"):
+        table.digest(0)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "CMYK", "I;16"])
+def test_pictures_of_every_mode_come_out_in_rgb(dtd, mode):
+    image = first_image(dtd)
+    table = data.load(dtd).train
+    image.unlink()
+    options = {"transparency": b"\0\1"} if mode == "P" else {}
+    Image.new(mode, (4, 4)).save(image, "TIFF" if mode == "CMYK" else "PNG", **options)
+    assert (table.open(0).mode, table.open(0).size) == ("RGB", (4, 4))
+
+
+def test_digests_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
+    file = tmp_path / "x.jpg"
+    file.write_bytes(b"one")
+    first = digests.of_file(file)
+    monkeypatch.setattr(digests, "hashed", lambda *_: pytest.fail("it was read again"))
+    assert digests.of_file(file) == first
+    digests._remembered.cache_clear()  # as another process would
+    assert digests.of_file(file) == first
+    monkeypatch.undo()
+    file.write_bytes(b"two")
+    os.utime(file, (1, 1))
+    assert digests.of_file(file) == digests.hashed(file) != first
+
+
+def test_halves_are_labelled_anew(dtd):
+    base, new = data.load(dtd, classes="base"), data.load(dtd, classes="new")
+    assert (len(base.class_names), len(new.class_names)) == (24, 23)
+    assert new.class_names[0] == data.spec(dtd).class_names[24]
+    assert set(new.test.labels) == set(range(23))
+    assert len(base.test) + len(new.test) == 47
+    with pytest.raises(UserError, match="did you mean 'base'"):
+        data.load(dtd, classes="bass")
+
+
+OWN = """
+title = "Mine"
+domain = "things"
+templates = ["a photo of a {}."]
+class_names = ["red kite", "blue jay"]
+licence = "mine"
+
+[source]
+"""
+
+
+def own(folder: Path, source: str) -> str:
+    (folder / "mine.toml").write_text(OWN + source)
+    return str(folder / "mine.toml")
+
+
+def birds(folder: Path, count: int = 9) -> None:
+    for name in ("red kite", "blue jay", "unlisted"):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            (folder / name / f"{i}.JPG").write_bytes(jpeg(i))
+        (folder / name / ".hidden.jpg").write_text("")
+        (folder / name / "notes.txt").write_text("")
+
+
+def test_ones_own_folder_of_class_folders_needs_no_splits(tmp_path):
+    birds(tmp_path / "birds")
+    source = 'kind = "image_folder"\nfolder = "birds"\ntrain = "."\ncut = { val = 2, test = 3 }\n'
+    dataset = data.load(own(tmp_path, source))
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (8, 4, 6)
+    assert dataset.test.keys[:3] == ("red kite/0.JPG", "red kite/3.JPG", "red kite/6.JPG")
+    assert not {*dataset.train.keys} & {*dataset.val.keys, *dataset.test.keys}
+    assert dataset.val.open(0).mode == "RGB"
+
+
+def test_a_class_too_small_to_hold_images_out_is_named(tmp_path):
+    birds(tmp_path / "birds", count=3)
+    source = 'kind = "image_folder"\nfolder = "birds"\ntrain = "."\ncut = { test = 3 }\n'
+    assert "class 0 of mine has 3 images, too few to hold out 3" in refused(own(tmp_path, source))
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ('kind = "image_folder"\nfolder = "x"\ntrain = "a"\n', "needs 'test', a folder, or cut.test"),
+        ('kind = "image_folder"\nfolder = "x"\ntest = "a"\ncut = { val = 1 }\n', "'cut' takes images from 'train'"),
+        ('kind = "image_folder"\nfolder = "x"\ntest = "a"\nclass_folders = ["one"]\n', "source.class_folders has 1 entries for 2"),
+        ('kind = "folder"\nfolder = "x"\nimages = "a"\n', "needs either 'split' or 'lists'"),
+        ('folder = "x"\n', "key 'source.kind' is missing"),
+    ],
+)
+def test_a_source_that_does_not_add_up_is_named(tmp_path, source, complaint):
+    with pytest.raises(UserError, match=complaint) as caught:
+        data.spec(own(tmp_path, source))
+    assert str(caught.value).startswith("mine.toml: ")
+
+
+def table(file: Path, images: list[bytes], labels: list[object]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file.parent.mkdir(exist_ok=True)
+    rows = {"image": [{"bytes": image, "path": f"{i}.jpg"} for i, image in enumerate(images)], "label": labels}
+    pq.write_table(pa.table(rows), file, row_group_size=2)
+
+
+TABLE = 'kind = "table"\nfolder = "data"\ntrain = "train-*.parquet"\ntest = "test-*.parquet"\ncut = { val = 1 }\n'
+
+
+def test_a_hub_table_is_read_from_its_parquet_files(tmp_path):
+    table(tmp_path / "data" / "train-0.parquet", [jpeg(i) for i in range(5)], [0, 1, 0, 1, 0])
+    table(tmp_path / "data" / "train-1.parquet", [jpeg(9)], [1])
+    table(tmp_path / "data" / "test-0.parquet", [jpeg(7), jpeg(8)], ["blue jay", "red kite"])
+    dataset = data.load(own(tmp_path, TABLE))
+    assert (len(dataset.train), len(dataset.val), dataset.test.labels) == (4, 2, (1, 0))
+    expected = {f"train-0.parquet#{i}": jpeg(i) for i in range(5)} | {"train-1.parquet#0": jpeg(9)}
+    for i, key in enumerate(dataset.train.keys):
+        assert dataset.train.open(i).tobytes() == Image.open(io.BytesIO(expected[key])).convert("RGB").tobytes()
+    assert dataset.test.digest(0) != dataset.test.digest(1)
+
+
+@pytest.mark.parametrize(("label", "complaint"), [(2, "has the label 2"), ("green jay", "has the label 'green jay'")])
+def test_a_table_with_an_unknown_label_is_named(tmp_path, label, complaint):
+    for split in ("train", "test"):
+        table(tmp_path / "data" / f"{split}-0.parquet", [jpeg()], [label])
+    with pytest.raises(UserError, match=complaint):
+        data.load(own(tmp_path, TABLE))
+
+
+def test_a_damaged_or_missing_table_is_named(tmp_path):
+    toml = own(tmp_path, TABLE)
+    assert "is not prepared" in refused(toml)
+    (tmp_path / "data").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "data" / f"{split}-0.parquet").write_bytes(b"<html>")
+    assert "train-0.parquet is no Parquet file with a column 'label'" in refused(toml)
