@@ -22,7 +22,7 @@ from tests import cheating, toy
 ADAPTERS = Path(import_module("adapters").__file__ or "").parent
 NAMES = sorted(path.stem for path in ADAPTERS.glob("*.py") if not path.stem.startswith("_"))
 SCALARS = (str, int, float, bool)
-QUICK = {"pretrain_steps": 30, "max_iterations": 100}  # what the defaults spend more time on than a promise needs
+QUICK = {"pretrain_steps": 30, "max_iterations": 100, "steps_per_shot": 50}  # what the defaults spend more time on than a promise needs
 TIES = 1e-4  # logits of one image in batches of different size may differ by this much of the scale: the order of float32 sums
 
 
