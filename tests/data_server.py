@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+COMMIT = "c0ffee" + "0" * 34
 
 
 @dataclass
@@ -21,6 +25,7 @@ class Served:
     first_status: tuple[int, ...] = ()  # answers before the first good one
     stalls: bool = False  # says a length and then nothing
     hides_length: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)  # Range headers as they came, "" for none
 
 
@@ -33,6 +38,20 @@ class Server:
         """Serve a file; returns its address."""
         self.files[f"/{name}"] = served if isinstance(served, Served) else Served(served)
         return f"{self.url}/{name}"
+
+    def hub_listing(self, repo: str, names: list[str], revision: str = "main") -> None:
+        """Serve the list of files of a dataset repository, in both forms the hub's library has asked for it."""
+        about = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
+        tree = [{"type": "file", "path": name, "size": len(name), "oid": "0" * 40} for name in names]
+        for path, answer in ((f"revision/{revision}", about), (f"tree/{COMMIT}?recursive=true&expand=false", tree)):
+            served = Served(json.dumps(answer).encode(), headers={"Content-Type": "application/json"})
+            self.files[f"/api/datasets/{repo}/{path}"] = served
+
+    def hub_file(self, repo: str, name: str, body: bytes, revision: str = "main", repo_type: str = "model") -> None:
+        """Serve a file as the Hugging Face hub would."""
+        above = "datasets/" if repo_type == "dataset" else ""
+        headers = {"X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(body))}
+        self.files[f"/{above}{repo}/resolve/{revision}/{name}"] = Served(body, f'"{hashlib.sha256(body).hexdigest()}"', headers=headers)
 
 
 @contextmanager
@@ -73,10 +92,23 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._answer(served, start)
 
+    def do_HEAD(self) -> None:
+        served = self.files.get(self.path)
+        if served is None:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound" if "/resolve/" in self.path else "RepoNotFound")
+            self.send_header("Content-Length", "0")
+        else:
+            self.send_response(200)
+            for name, value in ({"ETag": served.etag, "Content-Length": str(len(served.body))} | served.headers).items():
+                self.send_header(name, value)
+        self.end_headers()
+
     def _answer(self, served: Served, start: int | None) -> None:
         body = served.body[start or 0 :]
         self.send_response(206 if start is not None else 200)
-        self.send_header("ETag", served.etag)
+        for name, value in ({"ETag": served.etag} | served.headers).items():
+            self.send_header(name, value)
         if start is not None:
             self.send_header("Content-Range", f"bytes {start}-{len(served.body) - 1}/{len(served.body)}")
         if not served.hides_length:

@@ -28,7 +28,7 @@ def fetch(offer: Offer, folder: Path, endpoint: str | None = None) -> Path:
     except GatedRepoError as error:
         raise _failed(offer, "asks for an account: accept its terms on its page and run `hf auth login`") from error
     except LocalEntryNotFoundError as error:
-        raise _failed(offer, "could not be fetched: the hub is out of reach, or HF_HUB_OFFLINE is set") from error
+        raise _failed(offer, "could not be fetched: the hub did not answer as it should, or HF_HUB_OFFLINE is set") from error
     except (EntryNotFoundError, RepositoryNotFoundError) as error:
         raise _failed(offer, "is not on the hub, or not for you") from error
     except Exception as error:  # the library that carries the hub's requests has changed more than once, and its errors with it
