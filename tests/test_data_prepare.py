@@ -144,6 +144,12 @@ def test_an_archive_within_an_archive_is_unpacked(server, tmp_path):
     assert sorted(path.name for path in (tmp_path / "pets").iterdir()) == ["photos", "split.json"]
 
 
+def test_an_archive_may_call_the_images_otherwise(server, tmp_path):
+    images = url(server.offer("other.zip", zip_bytes({key.replace("photos", "raw"): body for key, body in PICTURES.items()})))
+    split = part("split.json", url(server.offer("split.json", RAW_SPLIT)))
+    assert case(tmp_path, part("photos", images + '\nholds = ["raw"]'), split).run()[-1].step == "ready"
+
+
 def test_the_next_source_serves_where_one_fails(server, tmp_path):
     dead, page = f"{server.url}/dead.zip", server.offer("page.zip", b"<html>quota exceeded</html>")
     wrong = url(server.offer("wrong.zip", zip_bytes({"photos/x.jpg": b""})), md5="0" * 32)
@@ -296,6 +302,7 @@ def test_status_has_a_row_for_every_dataset(tmp_path):
 def test_two_processes_do_not_prepare_one_dataset_at_a_time(server, tmp_path):
     from filelock import FileLock
 
+    pets = good(server, tmp_path)
     (tmp_path / ".fsbench").mkdir()
-    with FileLock(tmp_path / ".fsbench" / "pets.lock"):
-        assert good(server, tmp_path).failure() == "another process is preparing pets; wait for it"
+    with FileLock(tmp_path / ".fsbench" / f"{data.spec(pets.toml).key}.lock"):
+        assert pets.failure() == "another process is preparing pets; wait for it"

@@ -68,14 +68,14 @@ def _require_licence(job: Job) -> None:
             f"the licence of {job.name} is: {job.promise.licence}{seen}; if you accept it, add --accept-licence {job.name}",
             exit_code=MISSING,
         )
-    receipt = read_receipt(job.name, job.root)
+    receipt = read_receipt(job.promise, job.root)
     if receipt.licence != job.promise.licence:
-        write_receipt(job.name, replace(receipt, licence=job.promise.licence), job.root)
+        write_receipt(job.promise, replace(receipt, licence=job.promise.licence), job.root)
 
 
 def _from_offer(job: Job, part: Part, offer: Offer, folder: Path) -> Iterator[Event]:
     """Download, check, unpack beside the dataset's folder, and move into it: a part is whole or absent."""
-    downloads, staging = job.root / NOTES / "downloads" / job.name, folder / ".unpacking"
+    downloads, staging = job.root / NOTES / "downloads" / job.promise.key, folder / ".unpacking"
     file = downloads / (offer.url or offer.file or "").rpartition("/")[2]
     if offer.url and not file.exists():
         yield from _steps(job, "download", offer.url, download.fetch(offer.url, file, job.patience))
@@ -130,7 +130,7 @@ def _alone(job: Job) -> Iterator[None]:
     notes = job.root / NOTES
     try:
         notes.mkdir(parents=True, exist_ok=True)
-        with FileLock(notes / f"{job.name}.lock", timeout=0):
+        with FileLock(notes / f"{job.promise.key}.lock", timeout=0):
             yield
     except Timeout as error:
         raise UserError(f"another process is preparing {job.name}; wait for it", exit_code=MISSING) from error

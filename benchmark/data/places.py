@@ -46,28 +46,28 @@ class Place:
 
 def place(promise: Spec, root: Path | None = None) -> Place:
     """Where a dataset lies or would lie. A TOML that is not shipped counts its folder from where it lies itself."""
-    receipt = read_receipt(promise.name, root)
+    receipt = read_receipt(promise, root)
     below: str = getattr(promise.source, "folder", ".")
     own = (promise.file.parent if promise.file else root or data_dir()) / below
     return Place((own, Path(receipt.adopted)) if receipt.adopted else (own,), receipt)
 
 
-def read_receipt(name: str, root: Path | None = None) -> Receipt:
+def read_receipt(promise: Spec, root: Path | None = None) -> Receipt:
     """The receipt of a dataset; an empty one where it was never prepared."""
-    file = receipt_file(name, root)
+    file = receipt_file(promise, root)
     if not file.is_file():
         return Receipt()
     try:
         return Receipt(**json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{file} cannot be read ({error}); delete it and prepare {name} again", exit_code=MISSING) from error
+        raise UserError(f"{file} cannot be read ({error}); delete it and prepare {promise.name} again", exit_code=MISSING) from error
 
 
-def write_receipt(name: str, receipt: Receipt, root: Path | None = None) -> None:
+def write_receipt(promise: Spec, receipt: Receipt, root: Path | None = None) -> None:
     """Keep a receipt. Raises UserError where the data root cannot be written."""
-    write_atomic(receipt_file(name, root), receipt.text().encode())
+    write_atomic(receipt_file(promise, root), receipt.text().encode())
 
 
-def receipt_file(name: str, root: Path | None = None) -> Path:
+def receipt_file(promise: Spec, root: Path | None = None) -> Path:
     """Where a receipt is kept."""
-    return (root or data_dir()) / NOTES / f"{name}.json"
+    return (root or data_dir()) / NOTES / f"{promise.key}.json"

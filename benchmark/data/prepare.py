@@ -81,7 +81,7 @@ def _verify(job: Job, listing: Listing, where: Place) -> Iterator[Event]:
     for line in verifying.lines(listing):
         found.append(line)
         yield Event(job.name, "verify", "every image is read", len(found), total)
-    manifest = verifying.manifest(job.name, job.root)
+    manifest = verifying.manifest(job.promise, job.root)
     wrong = verifying.complaint(job.promise, found, manifest)
     receipt = replace(place(job.promise, job.root).receipt, broken=wrong and f"verification failed: {wrong}")
     yield from _write_down(job, receipt)
@@ -101,7 +101,7 @@ def _kept(job: Job, file: Path, text: str) -> Iterator[Event]:
 
 def _write_down(job: Job, receipt: Receipt) -> Iterator[Event]:
     if receipt != place(job.promise, job.root).receipt:
-        yield from _kept(job, receipt_file(job.name, job.root), receipt.text())
+        yield from _kept(job, receipt_file(job.promise, job.root), receipt.text())
 
 
 def _adopt(job: Job, given: Path) -> Event:
@@ -113,7 +113,7 @@ def _adopt(job: Job, given: Path) -> Event:
     for folder in (given / below, given):
         receipt = Receipt(adopted=str(folder.resolve()))
         if not reading.lacking(job.promise, Place((own, folder), receipt)):
-            write_receipt(job.name, receipt, job.root)
+            write_receipt(job.promise, receipt, job.root)
             return Event(job.name, "adopted", str(folder.resolve()))
     missing = reading.lacking(job.promise, Place((own, given / below), Receipt()))
     raise UserError(f"neither {given / below} nor {given} holds {missing[0]}, which {job.name} needs", exit_code=MISSING)

@@ -158,3 +158,9 @@ class Part(BaseModel):
             if path.startswith("/") or ".." in path.split("/"):
                 raise ValueError(f"'{path}' is not below the dataset's folder")
         return gives
+
+    @model_validator(mode="after")
+    def _holds_match(self) -> Part:
+        if any(offer.holds and len(offer.holds) != len(self.gives) for offer in self.offers):
+            raise ValueError("an offer's 'holds' needs as many entries as the part's 'gives'")
+        return self

@@ -69,6 +69,11 @@ class Spec(BaseModel):
         return self
 
     @property
+    def key(self) -> str:
+        """Names this dataset among files of ours: two people's "pets.toml" are not the same."""
+        return f"{self.name}-{hashlib.sha256(str(self.file).encode()).hexdigest()[:8]}" if self.file else self.name
+
+    @property
     def folders(self) -> tuple[str, ...]:
         """The folder of every class, in label order, for a source that is one folder per class."""
         named: tuple[str, ...] | str = getattr(self.source, "class_folders", "names")

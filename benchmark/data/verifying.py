@@ -14,9 +14,9 @@ from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
 
 
-def manifest(name: str, root: Path) -> Path:
+def manifest(promise: Spec, root: Path) -> Path:
     """The file a first reading leaves: one line 'sha256 key' per image, sorted by key."""
-    return root / NOTES / f"{name}.manifest"
+    return root / NOTES / f"{promise.key}.manifest"
 
 
 def lines(listing: Listing) -> Iterator[str]:
