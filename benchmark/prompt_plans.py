@@ -1,32 +1,43 @@
-"""From prompts to a plan of work that fits a memory budget: which tilings, in how many chunks of classes and runs."""
+"""From prompts to work that fits a memory budget: which tilings, in how many chunks of classes and of runs.
+
+A chunk's activations are dropped after its forward pass and computed again for its backward pass (one more forward in all),
+so at any time one chunk is in memory. A chunk has its own trunk; sums of gradients over chunks are left to autograd.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from benchmark.api import TextTower, UserError
-from benchmark.prompt_tree import Prompt, PromptTree, Tiling, tiling
-from benchmark.shared_prefix import Layer, Queries, SharedPrefix, Side, fits, last_queries, run
+from benchmark.api import Side, UserError
+from benchmark.prompt_tiles import tiling
+from benchmark.prompt_tree import Prompt, PromptTree
+from benchmark.shared_prefix import SharedPrefix, footprint_mb, kept_keys, prepare, run
+from benchmark.text_layer import Layer, fits
+
+if TYPE_CHECKING:
+    from benchmark.clip import TextTower  # which itself needs this module
 
 CPU_BUDGET_MB = 4096.0
-MIB = 2**20
-SAVED = 13.0  # widths kept per row and layer for the backward pass
-KEYS_SAVED = 2.0  # widths kept per key column and layer
-TRANSIENT = 24.0  # widths per row that live only while one layer is computed
+
+
+def default_budget_mb(device: torch.device) -> float:
+    """A fixed sum on a CPU, so that the same cell is computed in the same order on any; half the memory of a GPU."""
+    return torch.cuda.get_device_properties(device).total_memory / 2**21 if device.type == "cuda" else CPU_BUDGET_MB
 
 
 def shareable(tower: TextTower) -> bool:
     """True where a token's state depends on its predecessors alone, the text is read at EOT, and the blocks are CLIP's own."""
-    if not tower.read_at_eot or not all(fits(block) for block in tower.blocks):
-        return False
     mask = tower.mask
-    return mask is not None and torch.equal(mask, torch.full_like(mask, float("-inf")).triu(1))
+    if mask is None or not tower.read_at_eot or not all(fits(block) for block in tower.blocks):
+        return False
+    return torch.equal(mask, torch.full_like(mask, float("-inf")).triu(1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,114 +45,81 @@ class SharedPrompts:
     """Prompts of a causal tower as a tree of shared tokens. Plans are made when first needed and kept."""
 
     tower: TextTower
-    tree: PromptTree
+    tree: PromptTree  # of distinct prompts
     layers: Sequence[Layer]
     prompt_of_class_K: Tensor  # equal prompts are computed once
     budget_mb: float
-    plans: dict[tuple[int, bool], list[SharedPrefix]] = field(default_factory=dict)
+    plans: dict[tuple[int, bool], list[SharedPrefix]] = field(default_factory=dict)  # by number of chunks, and whether keys are kept
 
     @staticmethod
-    def build(tower: TextTower, prompts: Sequence[Prompt], budget_mb: float | None, dtype: torch.dtype | None) -> SharedPrompts:
-        """Raises UserError where the budget is smaller than a single class needs."""
+    def build(tower: TextTower, prompts: Sequence[Prompt], budget_mb: float, dtype: torch.dtype | None) -> SharedPrompts:
+        """`dtype` None computes as the weights are. Raises UserError where a single class exceeds the budget."""
         distinct = sorted(set(prompts))
         place = {prompt: i for i, prompt in enumerate(distinct)}
-        device = tower.position_LE.device
         layers = [Layer.of(block, dtype or tower.position_LE.dtype) for block in tower.blocks]
-        expand_K = torch.tensor([place[p] for p in prompts], device=device)
-        made = SharedPrompts(tower, PromptTree.grow(distinct), layers, expand_K, _default(budget_mb, device))
-        need = math.ceil(made._one_class_mb())
-        if need > made.budget_mb:
-            raise UserError(f"a memory budget of {made.budget_mb:.4g} MiB is too small: a single class needs {need} MiB; raise budget_mb")
-        made._plan(1, _keeps(made.tree))
+        prompt_of_class_K = torch.tensor([place[p] for p in prompts], device=tower.position_LE.device)
+        made = SharedPrompts(tower, PromptTree.grow(distinct), layers, prompt_of_class_K, budget_mb)
+        made.plan(1, keep_fixed=True)
         return made
 
     def __call__(self, ctx_RPE: Tensor, side: Side | None = None) -> Tensor:
-        at_once = max(1, min(len(ctx_RPE), int(self.budget_mb / self._one_class_mb())))
-        plan = self._plan(at_once, side is None and _keeps(self.tree))
-        single = len(plan) == 1 and at_once == len(ctx_RPE)
+        # A side term changes the states of every token, so with one there are no fixed ones.
+        at_once, chunks = self.plan(len(ctx_RPE), keep_fixed=side is None)
+        whole = len(chunks) == 1 and at_once >= len(ctx_RPE)
         texts = []
         for runs_RPE in ctx_RPE.split(at_once):
-            parts = [_run(self.layers, chunk, runs_RPE, side, keep=single) for chunk in plan]
+            parts = [run(self.layers, c, runs_RPE, side) if whole else self._again(c, runs_RPE, side) for c in chunks]
             texts.append(torch.cat(parts, 1).index_select(1, self.prompt_of_class_K))
         return self.tower.project(torch.cat(texts))
 
-    def _plan(self, runs: int, keep_fixed: bool) -> list[SharedPrefix]:
-        key = (runs, keep_fixed)
-        if key not in self.plans:
-            self.plans[key] = self._make(runs, keep_fixed)
-        return self.plans[key]
+    def _again(self, chunk: SharedPrefix, ctx_RPE: Tensor, side: Side | None) -> Tensor:
+        draws = side is not None  # only a side term may be random, and asking for random states would make a GPU wait
+        out: Tensor = checkpoint(run, self.layers, chunk, ctx_RPE, side, use_reentrant=False, preserve_rng_state=draws)
+        return out
+
+    def plan(self, runs: int, keep_fixed: bool) -> tuple[int, list[SharedPrefix]]:
+        """How many runs at once, and the chunks: as few as the budget allows. UserError where one class in one run exceeds it."""
+        keep_fixed = keep_fixed and any(self.tree.learnable)
+        least_mb = self._least_mb(keep_fixed)
+        if least_mb > self.budget_mb:
+            raise UserError(
+                f"a memory budget of {self.budget_mb:.4g} MiB is too small: a single class needs {math.ceil(least_mb)} MiB; raise budget_mb"
+            )
+        at_once = max(1, min(runs, int(self.budget_mb / least_mb)))
+        for count in _counts(len(self.tree.paths)):
+            chunks = self._chunks(count, keep_fixed)
+            kept_mb = sum(chunk.kept_mb for chunk in chunks)
+            if kept_mb + at_once * max(chunk.saved_mb for chunk in chunks) <= self.budget_mb:
+                return at_once, chunks
+        # Only kept keys can be too much when single classes are not.
+        return self.plan(runs, keep_fixed=False) if keep_fixed else (at_once, chunks)
+
+    def _least_mb(self, keep_fixed: bool) -> float:
+        computed = [sum(self.tree.learnable[n] for n in path) if keep_fixed else len(path) for path in self.tree.paths]
+        largest = tiling(self.tree, [computed.index(max(computed))], keep_fixed)
+        return footprint_mb(self.layers, largest, self.tower.width)
 
     @torch.no_grad()
-    def _make(self, runs: int, keep_fixed: bool) -> list[SharedPrefix]:
-        classes = list(range(len(self.tree.paths)))
-        count = 1
-        while True:
-            size = math.ceil(len(classes) / count)
-            tilings = [tiling(self.tree, classes[i : i + size], keep_fixed) for i in range(0, len(classes), size)]
-            if size == 1 or max(self._mb(t) for t in tilings) * runs <= self.budget_mb:
-                return [self._ready(t, self._fixed_keys() if keep_fixed else {}) for t in tilings]
-            count += max(1, count // 5)
+    def _chunks(self, count: int, keep_fixed: bool) -> list[SharedPrefix]:
+        key = (count, keep_fixed)
+        if key not in self.plans:
+            prompts, size = range(len(self.tree.paths)), math.ceil(len(self.tree.paths) / count)
+            tilings = [tiling(self.tree, prompts[i : i + size], keep_fixed) for i in prompts[::size]]
+            keys = self._fixed_keys() if keep_fixed else {}
+            self.plans[key] = [prepare(self.layers, self.tower, self.tree, tiles, keys) for tiles in tilings]
+        return self.plans[key]
 
-    def _mb(self, tiles: Tiling) -> float:
-        columns = tiles.mask_NBS.shape[2] * len(tiles.mask_NBS)
-        return self._estimate(tiles.rows, columns)
-
-    def _estimate(self, rows: int, columns: int) -> float:
-        """MiB that one run needs; `columns` counts key columns over all tiles."""
-        size = self.layers[0].query[0].element_size()
-        per_layer = SAVED * rows + KEYS_SAVED * columns
-        return (len(self.layers) * per_layer + TRANSIENT * rows) * self.tower.width * size / MIB
-
-    def _one_class_mb(self) -> float:
-        rows = max(sum(self.tree.learnable[n] for n in path) or len(path) for path in self.tree.paths)
-        return self._estimate(rows, 2 * rows + 1)
-
-    def _fixed_keys(self) -> dict[int, tuple[int, list[Tensor]]]:
-        """Per fixed node, the row of it in the kept keys and values of every layer."""
+    def _fixed_keys(self) -> dict[int, Tensor]:
+        """Per node that no learnable vector precedes, its keys and values in every layer: I 2E, I layers."""
         tree = self.tree.fixed()
         tiles = tiling(tree, range(len(tree.paths)), keep_fixed=False)
-        keys: list[Tensor] = []
-        plan = self._ready(tiles, {})
-        run(self.layers, plan, plan.tokens_TE.new_zeros(1, 0, self.tower.width), keys=keys)
-        return {node: (row, keys) for row, node in enumerate(tiles.node_T.tolist()) if node >= 0}
-
-    def _ready(self, tiles: Tiling, fixed: dict[int, tuple[int, list[Tensor]]]) -> SharedPrefix:
-        device = self.tower.position_LE.device
-        symbols = torch.tensor([0 if n < 0 else self.tree.symbols[n] for n in tiles.node_T.tolist()], device=device)
-        depths = torch.tensor([0 if n < 0 else self.tree.depths[n] for n in tiles.node_T.tolist()], device=device)
-        slots = (symbols < 0).nonzero().flatten()
-        tokens_TE = self.tower.embed(symbols.clamp_min(0)) * (symbols >= 0).unsqueeze(1) + self.tower.position_LE[depths]
-        inner, last = _queries(tiles, self.layers[0].query[0])
-        kept = _kept(tiles, fixed, self.layers[0].heads)
-        return SharedPrefix(tiles.tile, tiles.trunk, tokens_TE.detach(), slots, -1 - symbols[slots], inner, last, kept)
+        return kept_keys(self.layers, prepare(self.layers, self.tower, tree, tiles, {}), tiles)
 
 
-def _run(layers: Sequence[Layer], chunk: SharedPrefix, ctx_RPE: Tensor, side: Side | None, keep: bool) -> Tensor:
-    return run(layers, chunk, ctx_RPE, side) if keep else checkpoint(run, layers, chunk, ctx_RPE, side, use_reentrant=False)
-
-
-def _default(budget_mb: float | None, device: torch.device) -> float:
-    if budget_mb is not None:
-        return budget_mb
-    return torch.cuda.get_device_properties(device).total_memory / 2 / MIB if device.type == "cuda" else CPU_BUDGET_MB
-
-
-def _keeps(tree: PromptTree) -> bool:
-    """Whether states without a learnable vector on their path are to be kept; where all are such, nothing would be left to run."""
-    return any(tree.learnable)
-
-
-def _queries(tiles: Tiling, like: Tensor) -> tuple[Queries, Queries]:
-    mask_NBS = torch.zeros(tiles.mask_NBS.shape).masked_fill(~tiles.mask_NBS, float("-inf"))
-    last = last_queries(tiles, mask_NBS)
-    moved = [None if t is None else t.to(like.device) for t in (last.rows_Q, last.keep_K, last.read_K)]
-    inner_mask, last_mask = mask_NBS.to(like), last.mask_NQS.to(like)
-    return Queries(None, inner_mask, None, None), Queries(moved[0], last_mask, moved[1], moved[2])
-
-
-def _kept(tiles: Tiling, fixed: dict[int, tuple[int, list[Tensor]]], heads: int) -> list[Tensor]:
-    if not fixed:
-        return []
-    layers = next(iter(fixed.values()))[1]
-    rows_NA = torch.tensor([[fixed[n][0] if n >= 0 else 0 for n in row] for row in tiles.fixed_NA.tolist()], device=layers[0].device)
-    return [kv_RTE[0][rows_NA].unflatten(-1, (2, heads, -1)).permute(0, 2, 3, 1, 4).contiguous() for kv_RTE in layers]
+def _counts(most: int) -> Iterator[int]:
+    """1, 2, 3, ... in steps of a quarter, and `most` at last."""
+    count = 1
+    while count < most:
+        yield count
+        count += max(1, count // 4)
+    yield most

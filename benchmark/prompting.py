@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from benchmark.api import TextTower, UserError, unit
-from benchmark.prompt_plans import SharedPrompts, shareable
+from benchmark.api import Side, UserError, unit
+from benchmark.prompt_plans import SharedPrompts, default_budget_mb, shareable
 from benchmark.prompt_tree import Prompt
-from benchmark.shared_prefix import Side
 from benchmark.whole_prompt import WholePrompts
+
+if TYPE_CHECKING:
+    from benchmark.clip import TextTower  # which itself needs this module
 
 POSITIONS = ("end", "middle", "front")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # None: as the tower's weights are
@@ -61,7 +64,7 @@ class ClassPrompts:
         Raises UserError for an empty list, an empty or too long name, a context or budget that cannot fit.
         """
         names = [name.replace("_", " ").strip() for name in class_names]
-        _check(names, n_ctx, position, precision)
+        _check(names, position, precision)
         prompts, ids_KL = _assemble(tower, names, n_ctx, position, class_specific)
         shape = (len(names), n_ctx, tower.width) if class_specific else (n_ctx, tower.width)
         return ClassPrompts(tower, shape, _encoder(tower, prompts, ids_KL, budget_mb, precision))
@@ -69,7 +72,7 @@ class ClassPrompts:
     @staticmethod
     def from_texts(tower: TextTower, texts: Sequence[str], *, budget_mb: float | None = None, precision: str = "float32") -> ClassPrompts:
         """Whole texts without context vectors, for methods that learn inside the blocks: `encode(side=...)`."""
-        _check([text.strip() for text in texts], 0, "end", precision)
+        _check([text.strip() for text in texts], "end", precision)
         ids_KL = tower.tokenize(texts)
         return ClassPrompts(tower, (0, tower.width), _encoder(tower, ids_KL.tolist(), ids_KL, budget_mb, precision))
 
@@ -90,7 +93,7 @@ class ClassPrompts:
 
     def words(self, text: str) -> Tensor:
         """ctx_PE: the token embeddings of `text`, for initial values. It must have exactly `n_ctx` tokens, else UserError."""
-        ids = _content(self.tower, [text.replace("_", " ")])[0]
+        ids = _content(self.tower, [text.replace("_", " ")])[1][0]
         if len(ids) != self.n_ctx:
             raise UserError(f"the words '{text}' are {len(ids)} tokens but the prompts have {self.n_ctx}; set n_ctx to {len(ids)}")
         return self.tower.embed(torch.tensor(ids, device=self.tower.position_LE.device)).detach().clone()
@@ -107,53 +110,66 @@ class ClassPrompts:
         return ctx
 
 
-def _check(names: Sequence[str], n_ctx: int, position: str, precision: str) -> None:
+def _check(names: Sequence[str], position: str, precision: str) -> None:
     if not names:
         raise UserError("there are no class names to make prompts of; give at least one")
     if "" in names:
         raise UserError(f"class name {names.index('')} is empty, so its prompt would say nothing; name the class")
-    if n_ctx < 0:
-        raise UserError(f"n_ctx is {n_ctx} but a context has at least one vector; take 4 or 16")
     if position not in POSITIONS:
         raise UserError(f"unknown class position '{position}'; take one of {', '.join(POSITIONS)}")
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision '{precision}'; take one of {', '.join(PRECISIONS)}")
 
 
-def _content(tower: TextTower, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts without start and end tokens and padding."""
-    ids_NL = tower.tokenize(texts)
-    return [row[1:end] for row, end in zip(ids_NL.tolist(), tower.eot(ids_NL).tolist(), strict=True)]
+def _content(tower: TextTower, texts: Sequence[str]) -> tuple[int, list[list[int]]]:
+    """How many tokens the tokenizer puts before a text, and each text's own tokens.
+
+    Found by comparing with the empty text, so it holds for CLIP's start and end tokens as for tokenizers that only pad.
+    """
+    *rows, empty = tower.tokenize([*texts, ""]).tolist()
+    start = min(next((i for i, (a, b) in enumerate(zip(row, empty, strict=True)) if a != b), len(row)) for row in rows)
+    lengths = [next(n for n in range(len(row) + 1) if row[start + n :] == empty[start : len(row) - n]) for row in rows]
+    return start, [row[start : start + length] for row, length in zip(rows, lengths, strict=True)]
 
 
 def _assemble(tower: TextTower, names: list[str], n_ctx: int, position: str, class_specific: bool) -> tuple[list[Prompt], Tensor]:
     """Symbols of every prompt with all its padding, and the ids (dummy words in them) that tell where it is read."""
-    room = tower.context_length
-    lengths = [len(ids) for ids in _content(tower, names)]
-    if 0 in lengths:
-        raise UserError(f"class name '{names[lengths.index(0)]}' has no token this tokenizer knows; name the class in letters")
-    if n_ctx + 4 > room:
-        raise UserError(f"n_ctx={n_ctx} leaves no room for a class name in the {room} tokens of this text tower; take at most {room - 4}")
-    for name, length in zip(names, lengths, strict=True):
-        if length + n_ctx + 3 > room:
-            raise UserError(f"class '{name}' with {n_ctx} context tokens exceeds the {room} tokens of this text tower; shorten either")
-    ids_KL = tower.tokenize([" ".join(["X"] * n_ctx + [name]) + "." for name in names])
+    start, own = _content(tower, names)
+    _check_room(names, [len(tokens) for tokens in own], n_ctx, tower.context_length - start - 2)
+    texts = [" ".join(["X"] * n_ctx + [name]) + "." for name in names]
+    if len({token for tokens in _content(tower, texts)[1] for token in tokens[:n_ctx]}) > 1:
+        raise UserError("this backbone's tokenizer does not keep dummy words apart, so a context has no place; take a CLIP backbone")
+    ids_KL = tower.tokenize(texts)
     first = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
-    prompts = []
-    for k, (ids, length) in enumerate(zip(ids_KL.tolist(), lengths, strict=True)):
+    prompts: list[Prompt] = []
+    for k, (ids, tokens) in enumerate(zip(ids_KL.tolist(), own, strict=True)):
         ctx = [-1 - j - (k * n_ctx if class_specific else 0) for j in range(n_ctx)]
-        name, rest = ids[1 + n_ctx : 1 + n_ctx + length], ids[1 + n_ctx + length :]
-        prompts.append((ids[0], *ctx[:first], *name, *ctx[first:], *rest))
+        cut = start + n_ctx + len(tokens)  # where the name would end were it alone, although it may share a token with the "."
+        prompts.append((*ids[:start], *ctx[:first], *ids[start + n_ctx : cut], *ctx[first:], *ids[cut:]))
     return prompts, ids_KL
+
+
+def _check_room(names: Sequence[str], lengths: Sequence[int], n_ctx: int, room: int) -> None:
+    """`room`: the tokens left when the start, the "." and the end have theirs."""
+    if not 1 <= n_ctx < room:
+        raise UserError(f"n_ctx={n_ctx} does not fit this text tower; take at least 1 and at most {room - 1}, usually 4 or 16")
+    for name, length in zip(names, lengths, strict=True):
+        if not length:
+            raise UserError(f"class name '{name}' has no token this tokenizer knows; name the class in letters")
+        if length + n_ctx > room:
+            raise UserError(
+                f"class name '{name}' has {length} tokens but {n_ctx} context vectors leave room for {room - n_ctx}; shorten either"
+            )
 
 
 def _encoder(
     tower: TextTower, prompts: Sequence[Sequence[int]], ids_KL: Tensor, budget_mb: float | None, precision: str
-) -> Callable[..., Tensor]:
-    dtype = PRECISIONS[precision]
-    if not shareable(tower):
-        if dtype is not None:
-            raise UserError(f"precision '{precision}' needs a causal text tower read at EOT, which this backbone lacks; use float32")
-        return WholePrompts.build(tower, prompts, ids_KL, budget_mb)
-    ends = tower.eot(ids_KL).tolist()
-    return SharedPrompts.build(tower, [tuple(p[: end + 1]) for p, end in zip(prompts, ends, strict=True)], budget_mb, dtype)
+) -> Callable[[Tensor, Side | None], Tensor]:
+    dtype, device = PRECISIONS[precision], tower.position_LE.device
+    budget_mb = default_budget_mb(device) if budget_mb is None else budget_mb
+    if shareable(tower):
+        ends = tower.eot(ids_KL).tolist()
+        return SharedPrompts.build(tower, [tuple(p[: end + 1]) for p, end in zip(prompts, ends, strict=True)], budget_mb, dtype)
+    if dtype is not None:
+        raise UserError(f"precision '{precision}' needs a frozen causal text tower read at EOT, which this one is not; use float32")
+    return WholePrompts.build(tower, prompts, ids_KL, budget_mb)

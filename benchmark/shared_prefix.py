@@ -1,4 +1,4 @@
-"""CLIP's text transformer over tiles of shared tokens (benchmark/prompt_tree.py), exact forward and backward.
+"""CLIP's text transformer over tiles of shared tokens (benchmark/prompt_tiles.py), exact forward and backward.
 
 All rows of all tiles are one matrix for norms and products; attention is one batched call per layer in which the keys of
 the trunk and the kept keys are shown to every tile. In the last layer only the rows that are read out go past the keys.
@@ -7,70 +7,42 @@ Letters of this file: R runs, T rows, N tiles, B rows per tile, S key columns, A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmark.prompt_tree import Tiling
+from benchmark.api import Side
+from benchmark.prompt_tiles import Tiling
+from benchmark.prompt_tree import PromptTree
+from benchmark.text_layer import Layer
 
-Side = Callable[[int, Tensor, Tensor], Tensor]  # layer, attention input rows, attention output rows -> attention output rows
-Linear = tuple[Tensor, Tensor | None]
+if TYPE_CHECKING:
+    from benchmark.clip import TextTower  # which itself needs this module
 
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """The parts of one residual attention block, matrices in the precision of the computation."""
-
-    heads: int
-    ln_1: nn.Module
-    query: Linear
-    key_value: Linear
-    out: Linear
-    ls_1: nn.Module
-    ln_2: nn.Module
-    expand: Linear
-    activation: nn.Module
-    contract: Linear
-    ls_2: nn.Module
-
-    @staticmethod
-    def of(block: nn.Module, dtype: torch.dtype) -> Layer:
-        """`block` must satisfy `fits`; matrices that have `dtype` already are shared with it, others are copied."""
-        block_: Any = block
-        width = block_.attn.embed_dim
-        weight, bias = block_.attn.in_proj_weight.to(dtype), block_.attn.in_proj_bias.to(dtype)
-        fc, proj, out = [(m.weight.to(dtype), m.bias.to(dtype)) for m in (block_.mlp.c_fc, block_.mlp.c_proj, block_.attn.out_proj)]
-        query, key_value = (weight[:width], bias[:width]), (weight[width:], bias[width:])
-        heads = block_.attn.num_heads
-        return Layer(heads, block_.ln_1, query, key_value, out, block_.ls_1, block_.ln_2, fc, block_.mlp.gelu, proj, block_.ls_2)
-
-
-def fits(block: nn.Module) -> bool:
-    """True where `block` is open_clip's plain pre-norm block, whose parts `Layer` knows how to run row by row."""
-    attn = getattr(block, "attn", None)
-    if type(block).__name__ != "ResidualAttentionBlock" or type(attn) is not nn.MultiheadAttention:
-        return False
-    plain = attn.in_proj_weight is not None and attn.in_proj_bias is not None and attn.bias_k is None and not attn.add_zero_attn
-    return plain and not attn.dropout and [name for name, _ in block.mlp.named_children()] == ["c_fc", "gelu", "c_proj"]
+MIB = 2**20
+WORKING = 20  # widths per row that live only while one layer is computed, forward or backward
 
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """Who asks in a layer: `rows_Q` of the token matrix (None: all), what they may see, and which answers are kept."""
+    """Who asks in a layer, what they may see, and which of them are real."""
 
-    rows_Q: Tensor | None
-    mask_NQS: Tensor  # additive
-    keep_K: Tensor | None
-    read_K: Tensor | None
+    mask_N1QS: Tensor  # added to attention scores: 0 or -inf
+    rows_Q: Tensor | None = None  # rows of the token matrix; None: all
+    real_K: Tensor | None = None  # which queries are real, the others filling up their tiles
+    read_K: Tensor | None = None  # the rows of the token matrix these are
+
+    def repeated(self, runs: int) -> Queries:
+        return self if runs == 1 else replace(self, mask_N1QS=self.mask_N1QS.repeat(runs, 1, 1, 1))
 
 
 @dataclass(frozen=True, eq=False)
 class SharedPrefix:
-    """One tiling on one device, ready to run through the layers."""
+    """One tiling on one device, ready to run through the layers. No index or shape is computed per step."""
 
     tile: int
     trunk: int
@@ -78,73 +50,126 @@ class SharedPrefix:
     slots: Tensor  # the rows that hold learnable vectors
     sources: Tensor  # which vector of the flattened context each of them holds
     inner: Queries
-    last: Queries
-    kept: Sequence[Tensor]  # per layer kept keys and values, N 2 H A F; empty where nothing is kept
+    last: Queries  # the last layer's: the rows that are read out
+    kept: Sequence[Tensor]  # per layer kept keys and values, N 2 H A F (N = 1 where all tiles see the same); empty where none
+    saved_mb: float  # an estimate of what one run needs for forward and backward
+    kept_mb: float
 
 
-def last_queries(tiling: Tiling, mask_NBS: Tensor) -> Queries:
-    """The rows read out, as many per tile as the fullest tile has (attention wants equal tiles); only the real ones are kept."""
-    tiles = [[] for _ in range(tiling.rows // tiling.tile)]
-    for k, row in enumerate(tiling.read_K.tolist()):
-        tiles[row // tiling.tile].append((row, k))
-    most = max(map(len, tiles))
-    rows, keep = [], [0] * len(tiling.read_K)
-    for t, reads in enumerate(tiles):
-        for j, (_, k) in enumerate(reads):
-            keep[k] = t * most + j
-        rows += [row for row, _ in reads] + [t * tiling.tile] * (most - len(reads))
-    rows_Q = torch.tensor(rows)
+def prepare(layers: Sequence[Layer], tower: TextTower, tree: PromptTree, tiles: Tiling, keys: dict[int, Tensor]) -> SharedPrefix:
+    """The tiling as tensors on the tower's device; `keys` has the kept keys of its fixed nodes, I 2E each over I layers."""
+    device, dtype = tower.position_LE.device, layers[0].query[0].dtype
+    symbols_T = torch.tensor([tree.symbols[n] if n >= 0 else 0 for n in tiles.node_T.tolist()], device=device)
+    depths_T = torch.tensor([tree.depths[n] if n >= 0 else 0 for n in tiles.node_T.tolist()], device=device)
+    slots = (symbols_T < 0).nonzero().flatten()
+    tokens_TE = tower.embed(symbols_T.clamp_min(0)) * (symbols_T >= 0).unsqueeze(1) + tower.position_LE[depths_T]
+    mask_NBS = torch.zeros(tiles.mask_NBS.shape, dtype=dtype).masked_fill(~tiles.mask_NBS, float("-inf")).to(device)
+    kept = _kept(tiles, keys, layers[0].heads)
+    return SharedPrefix(
+        tile=tiles.tile,
+        trunk=tiles.trunk,
+        tokens_TE=tokens_TE.detach(),
+        slots=slots,
+        sources=-1 - symbols_T[slots],
+        inner=Queries(mask_NBS.unsqueeze(1)),
+        last=_last_queries(tiles, mask_NBS),
+        kept=kept,
+        saved_mb=footprint_mb(layers, tiles, tower.width),
+        kept_mb=sum(kv.numel() * kv.element_size() for kv in kept) / MIB,
+    )
+
+
+def _last_queries(tiles: Tiling, mask_NBS: Tensor) -> Queries:
+    """The rows read out, as many per tile as the fullest tile has: attention wants equal tiles."""
+    reads: list[list[tuple[int, int]]] = [[] for _ in range(len(mask_NBS))]
+    for k, row in enumerate(tiles.read_K.tolist()):
+        reads[row // tiles.tile].append((row, k))
+    most = max(map(len, reads))
+    rows = [[row for row, _ in reads_t] + [t * tiles.tile] * (most - len(reads_t)) for t, reads_t in enumerate(reads)]
+    real = {k: t * most + place for t, reads_t in enumerate(reads) for place, (_, k) in enumerate(reads_t)}
+    rows_Q = torch.tensor(rows, device=mask_NBS.device).flatten()
     mask_NQS = mask_NBS.flatten(0, 1)[rows_Q].unflatten(0, (-1, most))
-    return Queries(rows_Q, mask_NQS, torch.tensor(keep), tiling.read_K)
+    real_K = torch.tensor([real[k] for k in range(len(real))], device=mask_NBS.device)
+    return Queries(mask_NQS.unsqueeze(1), rows_Q, real_K, tiles.read_K.to(mask_NBS.device))
 
 
-def run(layers: Sequence[Layer], plan: SharedPrefix, ctx_RPE: Tensor, side: Side | None = None, keys: list[Tensor] | None = None) -> Tensor:
-    """Rows read out, R K E, before the final norm; `ctx_RPE` holds all learnable vectors of R runs. `keys` collects keys and values."""
+def _kept(tiles: Tiling, keys: dict[int, Tensor], heads: int) -> list[Tensor]:
+    if not keys:
+        return []
+    nodes = tiles.fixed_NA.tolist()
+    nodes = nodes[:1] if all(row == nodes[0] for row in nodes) else nodes
+    blank = torch.zeros_like(next(iter(keys.values())))
+    kv_NAIE = torch.stack([torch.stack([keys.get(n, blank) for n in row]) for row in nodes])
+    kv_IN2HAF = kv_NAIE.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 4, 1, 5)
+    return [kv_N2HAF.contiguous() for kv_N2HAF in kv_IN2HAF]
+
+
+def kept_keys(layers: Sequence[Layer], plan: SharedPrefix, tiles: Tiling) -> dict[int, Tensor]:
+    """Keys and values of every node of a tiling without learnable vectors, I 2E each over I layers."""
+    taken: list[Tensor] = []
+    run(layers, plan, plan.tokens_TE.new_zeros(1, 0, plan.tokens_TE.shape[1]), taken=taken)
+    kv_TIE = torch.stack([kv_RTE[0] for kv_RTE in taken], 1)
+    return {node: kv_TIE[row] for row, node in enumerate(tiles.node_T.tolist()) if node >= 0}
+
+
+def footprint_mb(layers: Sequence[Layer], tiles: Tiling, width: int) -> float:
+    """MiB one run needs for a training step, estimated: what autograd keeps in all layers, and one layer's work on top.
+
+    Kept per row and layer: both norms' inputs, query, attention output, and the feed-forward's inner activation (4 widths);
+    per key column key and value; in bfloat16 on a CPU also the attention weights.
+    """
+    outer = layers[0].residual_bytes
+    inner = layers[0].query[0].element_size()
+    weights = tiles.rows * tiles.mask_NBS.shape[2] * layers[0].heads * inner if inner == 2 else 0
+    kept = tiles.rows * width * (2 * outer + 6 * inner) + tiles.columns * 2 * width * inner + weights
+    return (len(layers) * kept + tiles.rows * width * WORKING * outer) / MIB
+
+
+def run(
+    layers: Sequence[Layer], plan: SharedPrefix, ctx_RPE: Tensor, side: Side | None = None, taken: list[Tensor] | None = None
+) -> Tensor:
+    """x_RKE read out, before the final norm; `ctx_RPE` holds all learnable vectors. `taken` collects every layer's keys and values."""
     runs = len(ctx_RPE)
     x_RTE = plan.tokens_TE.expand(runs, -1, -1)
     if len(plan.slots):
         x_RTE = x_RTE.index_add(1, plan.slots, ctx_RPE.index_select(1, plan.sources))
+    inner, last = plan.inner.repeated(runs), plan.last.repeated(runs)
     for i, layer in enumerate(layers):
-        asks = plan.last if i == len(layers) - 1 else plan.inner
-        kept = plan.kept[i] if plan.kept else None
-        x_RTE = _block(layer, plan, asks, kept, x_RTE, None if side is None else _at(side, i), keys)
+        asks = last if i == len(layers) - 1 else inner
+        read_RTE = layer.norm_1(x_RTE).to(layer.query[0].dtype)
+        kv_RTE = F.linear(read_RTE, *layer.key_value)
+        if taken is not None:
+            taken.append(kv_RTE)
+        attn_RTE = _attend(layer, plan, asks, plan.kept[i] if plan.kept else None, read_RTE, kv_RTE)
+        if side is not None:
+            attn_RTE = side(i, _rows(read_RTE, asks.read_K), attn_RTE)
+        x_RTE = _rows(x_RTE, asks.read_K) + layer.scale_1(attn_RTE)
+        hidden = layer.activation(F.linear(layer.norm_2(x_RTE).to(layer.query[0].dtype), *layer.expand))
+        x_RTE = torch.add(x_RTE, layer.scale_2(F.linear(hidden, *layer.contract)), alpha=layer.gain)
     return x_RTE
 
 
-def _at(side: Side, layer: int) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda x_RTE, attn_RTE: side(layer, x_RTE, attn_RTE)
-
-
-def _block(
-    layer: Layer, plan: SharedPrefix, asks: Queries, kept: Tensor | None, x_RTE: Tensor, side: Any, keys: list[Tensor] | None
-) -> Tensor:
-    dtype = layer.query[0].dtype
-    h_RTE = layer.ln_1(x_RTE).to(dtype)
-    kv_RTE = F.linear(h_RTE, *layer.key_value)
-    if keys is not None:
-        keys.append(kv_RTE)
-    q_RQE = F.linear(_select(h_RTE, asks.rows_Q), *layer.query)
-    attn_RQE = _select(_attend(layer.heads, plan, asks.mask_NQS, kept, q_RQE, kv_RTE), asks.keep_K)
-    attn_RQE = F.linear(attn_RQE, *layer.out)
-    if side is not None:
-        attn_RQE = side(_select(h_RTE, asks.read_K), attn_RQE)
-    x_RQE = _select(x_RTE, asks.read_K) + layer.ls_1(attn_RQE)
-    hidden = layer.activation(F.linear(layer.ln_2(x_RQE).to(dtype), *layer.expand))
-    return x_RQE + layer.ls_2(F.linear(hidden, *layer.contract))
-
-
-def _select(x_RTE: Tensor, rows: Tensor | None) -> Tensor:
+def _rows(x_RTE: Tensor, rows: Tensor | None) -> Tensor:
     return x_RTE if rows is None else x_RTE.index_select(1, rows)
 
 
-def _attend(heads: int, plan: SharedPrefix, mask_NQS: Tensor, kept: Tensor | None, q_RQE: Tensor, kv_RTE: Tensor) -> Tensor:
-    runs, tiles = len(q_RQE), len(mask_NQS)
-    own = kv_RTE.view(runs, tiles, plan.tile, 2, heads, -1).permute(0, 1, 3, 4, 2, 5)  # R N 2 H B F
+def _attend(layer: Layer, plan: SharedPrefix, asks: Queries, kept: Tensor | None, read_RTE: Tensor, kv_RTE: Tensor) -> Tensor:
+    runs = len(read_RTE)
+    tiles = len(asks.mask_N1QS) // runs
+    q_RQE = F.linear(_rows(read_RTE, asks.rows_Q), *layer.query)
+    q = q_RQE.view(runs * tiles, -1, layer.heads, q_RQE.shape[2] // layer.heads).transpose(1, 2)
+    own = kv_RTE.view(runs, tiles, plan.tile, 2, layer.heads, -1).permute(0, 1, 3, 4, 2, 5)  # R N 2 H B F
     parts = [own[:, :1, :, :, : plan.trunk].expand(-1, tiles, -1, -1, -1, -1), own]
     if kept is not None:
-        parts.insert(0, kept.expand(runs, -1, -1, -1, -1, -1))
+        parts.insert(0, kept.expand(runs, tiles, -1, -1, -1, -1))
     k, v = torch.cat(parts, dim=-2).flatten(0, 1).unbind(1)
-    q = q_RQE.view(runs * tiles, -1, heads, k.shape[-1]).transpose(1, 2)
-    mask = mask_NQS.to(q.dtype).unsqueeze(1).repeat(runs, 1, 1, 1)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return out.transpose(1, 2).reshape(runs, -1, q_RQE.shape[-1])
+    out_RQE = _softmax_attention(q, k, v, asks.mask_N1QS).transpose(1, 2).reshape(q_RQE.shape)
+    return F.linear(_rows(out_RQE, asks.real_K), *layer.out)
+
+
+def _softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    if q.is_cuda or q.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    # torch's fused kernel is 3.5 times slower than its parts for masked bfloat16 on a CPU (forward + backward, torch 2.15)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + mask
+    return torch.softmax(scores, -1) @ v

@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from benchmark.api import TextTower, UserError
-from benchmark.shared_prefix import Side
+from benchmark.api import Side, UserError
 
-CPU_BUDGET_MB = 4096.0
+if TYPE_CHECKING:
+    from benchmark.clip import TextTower  # which itself needs this module
+
 MIB = 2**20
 SAVED = 20.0  # widths kept per token and layer, on the safe side for blocks unknown
 TRANSIENT = 24.0
@@ -35,7 +37,7 @@ class WholePrompts:
     chunk: int
 
     @staticmethod
-    def build(tower: TextTower, prompts: Sequence[Sequence[int]], ids_KL: Tensor, budget_mb: float | None) -> WholePrompts:
+    def build(tower: TextTower, prompts: Sequence[Sequence[int]], ids_KL: Tensor, budget_mb: float) -> WholePrompts:
         """Raises UserError where the budget is smaller than a single class needs."""
         symbols_KL = torch.tensor(prompts, device=ids_KL.device)
         learnable_KL = symbols_KL < 0
@@ -43,7 +45,6 @@ class WholePrompts:
         sources_KP = -1 - symbols_KL.gather(1, slots_KP)
         tokens_KLE = tower.embed(symbols_KL.clamp_min(0)) * ~learnable_KL.unsqueeze(2) + tower.position_LE[: symbols_KL.shape[1]]
         one_mb = symbols_KL.shape[1] * (SAVED * len(tower.blocks) + TRANSIENT) * tower.width * tokens_KLE.element_size() / MIB
-        budget_mb = CPU_BUDGET_MB if budget_mb is None else budget_mb
         if one_mb > budget_mb:
             raise UserError(
                 f"a memory budget of {budget_mb:.4g} MiB is too small: a single class needs {math.ceil(one_mb)} MiB; raise budget_mb"

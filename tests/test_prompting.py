@@ -95,6 +95,6 @@ def test_a_small_budget_changes_nothing_but_time(model, position):
     whole = ClassPrompts.build(tower_of(model), NAMES, 4, position)
     tight = ClassPrompts.build(tower_of(model), NAMES, 4, position, budget_mb=0.25)
     ctx = context((2, *whole.ctx_shape))
-    assert len(tight.encoder.plans[1, True]) > 1
+    assert max(count for count, _ in tight.encoder.plans) > 1
     assert relative(tight.encode(ctx), whole.encode(ctx)) < 1e-5
     assert relative(gradients(tight.encode(ctx), ctx), gradients(whole.encode(ctx), ctx)) < 1e-5
