@@ -258,9 +258,20 @@ def test_a_split_file_may_lie_in_the_data_root_and_the_images_elsewhere(tmp_path
     assert list(prepare([str(toml)], tmp_path / "root", adopt_from=tmp_path / "dtd"))[-1].step == "ready"
 
 
+def test_an_adopted_folder_stands_before_a_broken_one_of_ours(tmp_path):
+    miniature("dtd", tmp_path)
+    toml = tmp_path / "dtd.toml"
+    own = tmp_path / "dtd"
+    own.rename(tmp_path / "whole")
+    (own / "images").mkdir(parents=True)
+    assert not data.prepared(str(toml), tmp_path)
+    assert list(prepare([str(toml)], tmp_path, adopt_from=tmp_path / "whole"))[-1].step == "ready"
+    assert not any((own / "images").iterdir())
+
+
 def test_a_folder_without_the_dataset_is_not_adopted(tmp_path):
     events = list(prepare(["dtd"], tmp_path, adopt_from=tmp_path))
-    assert "holds split_zhou_DescribableTextures.json, which dtd needs" in events[-1].text
+    assert "holds what dtd needs: split_zhou_DescribableTextures.json, images" in events[-1].text
     assert "is no folder" in list(prepare(["dtd"], tmp_path, adopt_from=tmp_path / "nowhere"))[-1].text
 
 

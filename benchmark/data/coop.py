@@ -17,11 +17,9 @@ from benchmark.errors import MISSING, UserError
 
 
 def needs(source: Folder) -> tuple[str, ...]:
-    """What must lie in the dataset's folder: the list of images, and the images."""
-    if source.split:
-        return source.split.file, source.images
-    lists = source.lists
-    return (lists.train, lists.val, lists.test, source.images) if lists else (source.images,)
+    """What must lie in the dataset's folder: the list of images, and the images unless they lie in the folder itself."""
+    listed = [source.split.file] if source.split else [getattr(source.lists, split) for split in SPLITS]
+    return (*listed, source.images) if source.images != "." else tuple(listed)
 
 
 def read(promise: Spec, source: Folder, place: Place) -> Listing:

@@ -16,14 +16,9 @@ from benchmark.errors import MISSING, UserError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff")
 
 
-def needs(source: ImageFolder) -> tuple[str, ...]:
-    """The folders that must be there."""
-    return tuple(folder for split in SPLITS if (folder := getattr(source, split)))
-
-
 def read(promise: Spec, source: ImageFolder, place: Place) -> Listing:
     """Rows class by class, file names sorted: the order of a file system decides nothing."""
-    folder = place.holding(needs(source)[0])
+    folder = place.holding(source.train or source.test or ".")
     rows: dict[str, Rows] = {split: [] for split in SPLITS}
     complaints: list[str] = []
     for split in SPLITS:
@@ -44,8 +39,8 @@ def _images(folder: Path, below: str, class_folders: tuple[str, ...]) -> tuple[R
     rows: Rows = []
     empty = []
     for label, name in enumerate(class_folders):
-        files = _files(folder / below / name)
-        rows += [(os.path.normpath(f"{below}/{name}/{file}"), label) for file in files]
+        files, prefix = _files(folder / below / name), os.path.normpath(f"{below}/{name}")
+        rows += [(f"{prefix}/{file}", label) for file in files]
         empty += [] if files else [name]
     return rows, empty
 

@@ -20,12 +20,12 @@ def obtain(job: Job) -> Iterator[Event]:
     where = place(job.promise, job.root)
     missing = [part for part in job.promise.parts if not all(where.find(path).exists() for path in part.gives)]
     if not missing:
-        raise UserError(f"{job.name}: {where.folders[0]} lacks {reading.lacking(job.promise, where)[0]}; put it there", exit_code=MISSING)
+        raise UserError(f"{job.name}: {where.own} lacks {reading.lacking(job.promise, where)[0]}; put it there", exit_code=MISSING)
     if job.offline:
         raise UserError(f"{job.name} lacks {', '.join(missing[0].gives)} and --offline forbids to fetch it", exit_code=MISSING)
     with _alone(job):
         for part in missing:
-            yield from _part(job, part, where.folders[0])
+            yield from _part(job, part, where.own)
 
 
 def _part(job: Job, part: Part, folder: Path) -> Iterator[Event]:

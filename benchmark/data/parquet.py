@@ -47,7 +47,7 @@ class Cells:
 
 def read(promise: Spec, source: HubTable, place: Place) -> Listing:
     """Rows in the order of the files, file names sorted."""
-    folder = place.folders[-1]
+    folder = place.folders[0]
     rows: dict[str, Rows] = {split: [] for split in SPLITS}
     for split in SPLITS:
         pattern = getattr(source, split)

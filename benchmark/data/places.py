@@ -30,26 +30,33 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Place:
-    """The folders a dataset may lie in, the first before the second, and the receipt of its preparation."""
+    """The folders a dataset may lie in, an adopted one before our own, and the receipt of its preparation."""
 
-    folders: tuple[Path, ...]
+    own: Path  # below the data root, or where the TOML says: the only one ever written to
     receipt: Receipt
 
-    def find(self, relative: str) -> Path:
-        """The path itself where it exists in one of the folders, else where it ought to be."""
-        return next((path for folder in self.folders if (path := folder / relative).exists()), self.folders[0] / relative)
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return (Path(self.receipt.adopted), self.own) if self.receipt.adopted else (self.own,)
 
     def holding(self, relative: str) -> Path:
         """The folder that has `relative`, else the one that ought to."""
-        return next((folder for folder in self.folders if (folder / relative).exists()), self.folders[0])
+        return next((folder for folder in self.folders if (folder / relative).exists()), self.own)
+
+    def find(self, relative: str) -> Path:
+        """The path itself in the folder that has it, else where it ought to be."""
+        return self.holding(relative) / relative
+
+
+def there(folder: Path, path: str) -> bool:
+    """Whether a path, or something that fits a pattern with '*', is below a folder."""
+    return any(folder.glob(path)) if "*" in path else (folder / path).exists()
 
 
 def place(promise: Spec, root: Path | None = None) -> Place:
     """Where a dataset lies or would lie. A TOML that is not shipped counts its folder from where it lies itself."""
-    receipt = read_receipt(promise, root)
     below: str = getattr(promise.source, "folder", ".")
-    own = (promise.file.parent if promise.file else root or data_dir()) / below
-    return Place((own, Path(receipt.adopted)) if receipt.adopted else (own,), receipt)
+    return Place((promise.file.parent if promise.file else root or data_dir()) / below, read_receipt(promise, root))
 
 
 def read_receipt(promise: Spec, root: Path | None = None) -> Receipt:

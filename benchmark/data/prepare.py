@@ -11,7 +11,7 @@ from benchmark.data.download import STANDARD, Patience
 from benchmark.data.jobs import Event, Job
 from benchmark.data.listings import Listing
 from benchmark.data.obtain import obtain
-from benchmark.data.places import Place, Receipt, place, receipt_file, write_receipt
+from benchmark.data.places import Place, Receipt, place, receipt_file, there, write_receipt
 from benchmark.data.sources import Generated
 from benchmark.data.specs import spec
 from benchmark.errors import MISSING, UserError
@@ -66,13 +66,13 @@ def _prepared(job: Job) -> Iterator[Event]:
     if job.verify:
         yield from _verify(job, listing, where)
     counts = " / ".join(f"{len(rows)} {split}" for split, rows in listing.rows.items())
-    yield Event(job.name, "ready", f"{counts} in {where.folders[-1]}")
+    yield Event(job.name, "ready", f"{counts} in {where.folders[0]}")
 
 
 def _cure(job: Job, where: Place) -> str:
     if where.receipt.adopted:
         return f"correct {where.receipt.adopted}, or adopt another folder with --from"
-    return f"delete what is wrong in {where.folders[0]} and prepare {job.name} again"
+    return f"delete what is wrong in {where.own} and prepare {job.name} again"
 
 
 def _verify(job: Job, listing: Listing, where: Place) -> Iterator[Event]:
@@ -109,11 +109,10 @@ def _adopt(job: Job, given: Path) -> Event:
     if not given.is_dir():
         raise UserError(f"{given} is no folder; give --from the folder that holds {job.name}", exit_code=MISSING)
     below: str = getattr(job.promise.source, "folder", ".")
-    own = place(job.promise, job.root).folders[0]
+    own, needed = place(job.promise, job.root).own, reading.needs(job.promise)
     for folder in (given / below, given):
         receipt = Receipt(adopted=str(folder.resolve()))
-        if not reading.lacking(job.promise, Place((own, folder), receipt)):
+        if any(there(folder, path) for path in needed) and not reading.lacking(job.promise, Place(own, receipt)):
             write_receipt(job.promise, receipt, job.root)
             return Event(job.name, "adopted", str(folder.resolve()))
-    missing = reading.lacking(job.promise, Place((own, given / below), Receipt()))
-    raise UserError(f"neither {given / below} nor {given} holds {missing[0]}, which {job.name} needs", exit_code=MISSING)
+    raise UserError(f"neither {given / below} nor {given} holds what {job.name} needs: {', '.join(needed)}", exit_code=MISSING)

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmark.data import coop, folders
 from benchmark.data.listings import SPLITS, Listing
 from benchmark.data.pictures import Drawn
-from benchmark.data.places import Place, place
+from benchmark.data.places import Place, place, there
 from benchmark.data.sources import Folder, Generated, HubTable, ImageFolder
 from benchmark.data.specs import Spec, spec
 from benchmark.data.tables import Dataset
@@ -51,16 +51,19 @@ def prepared(name: str, root: Path | None = None) -> bool:
 
 
 def lacking(promise: Spec, where: Place) -> list[str]:
-    """What a glance misses in a dataset's folder."""
+    """What a glance misses in a dataset's folders."""
+    return [path for path in needs(promise) if not any(there(folder, path) for folder in where.folders)]
+
+
+def needs(promise: Spec) -> tuple[str, ...]:
+    """Paths and patterns below the dataset's folder without which it cannot be read."""
+    parts = [path for part in promise.parts for path in part.gives]
     match promise.source:
         case Folder() as source:
-            return [name for name in coop.needs(source) if not where.find(name).exists()]
-        case ImageFolder() as source:
-            return [name for name in folders.needs(source) if not where.find(name).exists()]
-        case HubTable() as source:
-            patterns = [pattern for split in SPLITS if (pattern := getattr(source, split))]
-            return [pattern for pattern in patterns if not any(where.folders[-1].glob(pattern))]
-    return []
+            return tuple(dict.fromkeys([*coop.needs(source), *parts]))
+        case ImageFolder() | HubTable() as source:
+            return tuple(dict.fromkeys([*(path for split in SPLITS if (path := getattr(source, split))), *parts]))
+    return ()
 
 
 def listed(promise: Spec, where: Place) -> Listing:
@@ -68,7 +71,7 @@ def listed(promise: Spec, where: Place) -> Listing:
     missing = lacking(promise, where)
     if missing:
         raise UserError(
-            f"{promise.name} is not prepared: {where.folders[0]} lacks {missing[0]}; "
+            f"{promise.name} is not prepared: {where.own} lacks {missing[0]}; "
             f"run `python -m benchmark prepare {promise.file or promise.name}` or give --data-root",
             exit_code=MISSING,
         )

@@ -35,7 +35,7 @@ def status(root: Path | None = None) -> list[Row]:
 
 def _row(promise: Spec, root: Path | None) -> Row:
     where = place(promise, root)
-    folder = "" if isinstance(promise.source, Generated) else str(where.folders[-1])
+    folder = "" if isinstance(promise.source, Generated) else str(where.folders[0])
     images = sum(dict(promise.counts).values()) if promise.counts else 0
     licence = (promise.licence, promise.licence_seen, promise.registration)
     return Row(promise.name, promise.title, _state(promise, root), folder, images, len(promise.class_names), *licence, _way(promise))
