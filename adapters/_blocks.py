@@ -9,7 +9,7 @@ alone, the last block computes that row and no other, which is exact, forward an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,12 +92,13 @@ def first_of(layers: int, depth: int) -> int:
 def predictor(tower: VisionTower, first: int, reach: Reach, text_KD: Tensor, scale: float) -> Predictor:
     """Cosine logits of images that pass through the changed tower."""
 
-    @torch.no_grad()
-    def predict(images: ImageSet) -> Tensor:
-        return torch.cat([scale * part_ND @ text_KD.T for part_ND in encoded(images)])
+    def logits(pixels_NCHW: Tensor) -> Tensor:
+        return scale * image_features(tower, first, below(tower, first, pixels_NCHW), reach) @ text_KD.T
 
-    def encoded(images: ImageSet) -> Iterator[Tensor]:
-        for pixels_NCHW in images.pixels(PREDICT_BATCH):
-            yield image_features(tower, first, below(tower, first, pixels_NCHW.to(text_KD.device)), reach)
+    return lambda images: in_batches(images, text_KD.device, logits)
 
-    return predict
+
+@torch.no_grad()
+def in_batches(images: ImageSet, device: torch.device, logits: Callable[[Tensor], Tensor]) -> Tensor:
+    """logits_QK of images that must be seen as pixels."""
+    return torch.cat([logits(pixels_NCHW.to(device)) for pixels_NCHW in images.pixels(PREDICT_BATCH)])
