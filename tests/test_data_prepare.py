@@ -118,7 +118,7 @@ def test_a_dataset_is_fetched_unpacked_checked_and_read(server, tmp_path):
     assert {"download", "unpack"} <= {event.step for event in events}
     dataset = data.load(str(tmp_path / "pets.toml"), tmp_path)
     assert len(dataset.train) == 6
-    assert not list((tmp_path / ".fsbench" / "downloads").rglob("*.*"))
+    assert sorted(path.name for path in (tmp_path / "pets").iterdir()) == ["photos", "split.json"]
 
 
 def test_what_is_ready_is_not_fetched_again(server, tmp_path):
@@ -258,6 +258,18 @@ def test_a_split_file_may_lie_in_the_data_root_and_the_images_elsewhere(tmp_path
     assert list(prepare([str(toml)], tmp_path / "root", adopt_from=tmp_path / "dtd"))[-1].step == "ready"
 
 
+def test_a_split_file_is_fetched_for_images_that_are_adopted(server, tmp_path):
+    pets = good(server, tmp_path)
+    for key, body in PICTURES.items():
+        file = tmp_path / "elsewhere" / key.removeprefix("pets/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body)
+    events = pets.run(adopt_from=tmp_path / "elsewhere")
+    assert {event.text for event in events if event.step == "download"} == {f"{server.url}/split.json"}
+    assert events[-1].step == "ready"
+    assert [path.name for path in (tmp_path / "pets").iterdir()] == ["split.json"]
+
+
 def test_an_adopted_folder_stands_before_a_broken_one_of_ours(tmp_path):
     miniature("dtd", tmp_path)
     toml = tmp_path / "dtd.toml"
@@ -283,7 +295,8 @@ def test_verifying_names_the_first_image_that_changed_and_later_readings_remembe
     before = image.read_bytes()
     image.write_bytes(jpeg(99))
     assert "1 of 10 images have changed since they were first verified, the first is photos/dog/1.jpg" in pets.failure(verify=True)
-    with pytest.raises(UserError, match="verification failed"):
+    assert "verification failed" in pets.failure()
+    with pytest.raises(UserError, match="verification failed: 1 of 10 images have changed"):
         data.load(pets.toml, tmp_path)
     image.write_bytes(before)
     assert pets.run(verify=True)[-1].step == "ready"

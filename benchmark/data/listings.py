@@ -41,8 +41,8 @@ class Listing:
     def sample(self) -> str:
         """sha256 over the contents of 32 images, evenly spaced."""
         keys = self.keys()
-        chosen = [keys[i * len(keys) // SAMPLED] for i in range(min(SAMPLED, len(keys)))]
-        return content(self.pictures, chosen)
+        count = min(SAMPLED, len(keys))
+        return content(self.pictures, [keys[i * len(keys) // count] for i in range(count)])
 
 
 def content(pictures: Pictures, keys: Iterable[str]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from benchmark.data import download, hub, reading, unpack
 from benchmark.data.download import Progress
@@ -75,8 +76,8 @@ def _require_licence(job: Job) -> None:
 
 def _from_offer(job: Job, part: Part, offer: Offer, folder: Path) -> Iterator[Event]:
     """Download, check, unpack beside the dataset's folder, and move into it: a part is whole or absent."""
-    downloads, staging = job.root / NOTES / "downloads" / job.promise.key, folder / ".unpacking"
-    file = downloads / (offer.url or offer.file or "").rpartition("/")[2]
+    downloads, staging = folder / ".fetching", folder / ".unpacking"  # on the disk the images will be on
+    file = downloads / PurePosixPath(urlsplit(offer.url or "").path or "download").name
     if offer.url and not file.exists():
         yield from _steps(job, "download", offer.url, download.fetch(offer.url, file, job.patience))
     elif not offer.url:
@@ -89,7 +90,8 @@ def _from_offer(job: Job, part: Part, offer: Offer, folder: Path) -> Iterator[Ev
         staging.mkdir(parents=True)
         yield from _unpacked(job, part, offer, file, staging)
         for path in part.gives:
-            _move(staging / path, folder / path)
+            if not (folder / path).exists():
+                _move(staging / path, folder / path)
     except OSError as error:
         raise download.full_disk(error, folder) from error
     finally:

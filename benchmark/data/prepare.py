@@ -55,16 +55,15 @@ def _prepared(job: Job) -> Iterator[Event]:
         return
     if job.adopt_from:
         yield _adopt(job, job.adopt_from)
-    elif reading.lacking(job.promise, place(job.promise, job.root)):
+    if reading.lacking(job.promise, place(job.promise, job.root)):
         yield from obtain(job)
     where = place(job.promise, job.root)
-    listing = reading.listed(job.promise, where)
-    complaint = next((text for text in listing.complaints if not (job.verify and text == where.receipt.broken)), None)
-    if complaint:
-        raise UserError(f"{job.name}: {complaint}; {_cure(job, where)}", exit_code=MISSING)
-    yield from _write_down(job, replace(where.receipt, listing=listing.digest(), sample=listing.sample()))
+    listing = reading.listed(job.promise, where, contents=not job.verify)
+    if listing.complaints:
+        raise UserError(f"{job.name}: {listing.complaints[0]}; {_cure(job, where)}", exit_code=MISSING)
     if job.verify:
         yield from _verify(job, listing, where)
+    yield from _write_down(job, replace(place(job.promise, job.root).receipt, listing=listing.digest(), sample=listing.sample()))
     counts = " / ".join(f"{len(rows)} {split}" for split, rows in listing.rows.items())
     yield Event(job.name, "ready", f"{counts} in {where.folders[0]}")
 
@@ -105,14 +104,13 @@ def _write_down(job: Job, receipt: Receipt) -> Iterator[Event]:
 
 
 def _adopt(job: Job, given: Path) -> Event:
-    """Point at a folder of the dataset, or at a data root that has one; images stay where they are."""
+    """Point at a folder of the dataset, or at a data root that has one; what it lacks, a split file perhaps, is for us to get."""
     if not given.is_dir():
         raise UserError(f"{given} is no folder; give --from the folder that holds {job.name}", exit_code=MISSING)
     below: str = getattr(job.promise.source, "folder", ".")
-    own, needed = place(job.promise, job.root).own, reading.needs(job.promise)
+    needed = reading.needs(job.promise)
     for folder in (given / below, given):
-        receipt = Receipt(adopted=str(folder.resolve()))
-        if any(there(folder, path) for path in needed) and not reading.lacking(job.promise, Place(own, receipt)):
-            write_receipt(job.promise, receipt, job.root)
+        if any(there(folder, path) for path in needed):
+            write_receipt(job.promise, Receipt(adopted=str(folder.resolve())), job.root)
             return Event(job.name, "adopted", str(folder.resolve()))
     raise UserError(f"neither {given / below} nor {given} holds what {job.name} needs: {', '.join(needed)}", exit_code=MISSING)
