@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FORMATS = ("text", "markdown", "csv", "latex")
 DASH = "-"
 FEWER = "†"
+LEADS = "*"
 
 
 def render(tables: Sequence[Table], form: str) -> str:
@@ -38,9 +39,10 @@ def shown(value: Value | str, most: int = 0, pm: str = "±") -> str:
             return f"{100 * mean:.1f}{spread}{FEWER if len(seeds) < most else ''}"
 
 
-def _cells(row: Row, pm: str = "±") -> list[str]:
+def _cells(row: Row, pm: str = "±", mark: str = f"{{}}{LEADS}") -> list[str]:
     most = max((value.count for value in row.values if isinstance(value, Score)), default=0)
-    return [shown(value, most, pm) for value in row.values]
+    texts = [shown(value, most, pm) for value in row.values]
+    return [mark.format(text) if index in row.leads else text for index, text in enumerate(texts)]
 
 
 def terminal(table: Table) -> Text:
@@ -70,14 +72,17 @@ def _line(label: str, cells: Sequence[str], widths: Sequence[int], first: int) -
     return f"{label.ljust(first)}  {padded}\n"
 
 
-def _plain_rows(table: Table, pm: str) -> list[list[str]]:
+def _plain_rows(table: Table, pm: str, mark: str) -> list[list[str]]:
     lead = [[row.group, row.label] if table.heads[0] else [row.label] for row in table.rows]
-    return [[*names, *_cells(row, pm)] for names, row in zip(lead, table.rows, strict=True)]
+    return [[*names, *_cells(row, pm, mark)] for names, row in zip(lead, table.rows, strict=True)]
 
 
-def _notes(table: Table) -> list[str]:
+def _notes(table: Table, mark: str = LEADS) -> list[str]:
     daggers = any(FEWER in cell for row in table.rows for cell in _cells(row))
-    return [*table.notes, f"{FEWER} fewer seeds than the rest of the row"] if daggers else [*table.notes]
+    notes = (
+        [f"{mark} cannot be told from the best of its column (paired tests, Holm, 95 %)"] if any(row.leads for row in table.rows) else []
+    )
+    return [*notes, *table.notes, *([f"{FEWER} fewer seeds than the rest of the row"] if daggers else [])]
 
 
 def _heads(table: Table) -> list[str]:
@@ -85,9 +90,9 @@ def _heads(table: Table) -> list[str]:
 
 
 def markdown(table: Table) -> str:
-    rows = [_heads(table), ["---"] * len(_heads(table)), *_plain_rows(table, " ± ")]
+    rows = [_heads(table), ["---"] * len(_heads(table)), *_plain_rows(table, " ± ", "**{}**")]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([f"**{table.title}**", "", *lines, *(f"\n{note}" for note in _notes(table)), ""])
+    return "\n".join([f"**{table.title}**", "", *lines, *(f"\n{note}" for note in _notes(table, "Bold:")), ""])
 
 
 def comma_separated(table: Table) -> str:
@@ -112,12 +117,12 @@ def _parts(value: Value | str) -> list[str]:
 def latex(table: Table) -> str:
     """A booktabs tabular; the paper needs \\usepackage{booktabs}."""
     lead = len([head for head in table.heads if head])
-    rows = [" & ".join(map(_escaped, cells)) + r" \\" for cells in _plain_rows(table, "PM")]
+    rows = [" & ".join(map(_escaped, cells)) + r" \\" for cells in _plain_rows(table, "PM", "BF[{}]")]
     breaks = {index for index in range(1, len(table.rows)) if table.rows[index].group != table.rows[index - 1].group}
     body = [line for index, row in enumerate(rows) for line in ([r"\midrule", row] if index in breaks else [row])]
     return "\n".join(
         [
-            *(f"% {line}" for line in (table.title, *_notes(table))),
+            *(f"% {line}" for line in (table.title, *_notes(table, "Bold:"))),
             rf"\begin{{tabular}}{{{'l' * lead}{'r' * len(table.columns)}}}",
             r"\toprule",
             " & ".join(map(_escaped, _heads(table))) + r" \\",
@@ -133,4 +138,5 @@ def latex(table: Table) -> str:
 def _escaped(text: str) -> str:
     for character in "&%$#_{}":
         text = text.replace(character, f"\\{character}")
+    text = f"\\textbf{{{text[3:-1]}}}" if text.startswith("BF[") else text
     return ("--" if text == DASH else text).replace("PM", r"\,$\pm$\,").replace(FEWER, r"$^\dagger$")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark.record import Record
 from benchmark.report.lines import Group, Line, Setting, members, namer
@@ -21,6 +21,7 @@ class Row:
     values: tuple[Value | str, ...]
     group: str = ""
     mean: bool = False
+    leads: frozenset[int] = frozenset()  # positions of values that cannot be told from the best of their column
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,16 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def tables(groups: Group, kind: str = KINDS[0]) -> list[Table]:
-    """The tables of a kind, one or more per setting: suites, backbones and protocols are never averaged."""
+def tables(groups: Group, kind: str = KINDS[0], ranked: bool = False) -> list[Table]:
+    """The tables of a kind, one or more per setting: suites, backbones and protocols are never averaged.
+
+    With `ranked`, methods side by side are tested and the leading ones marked, which takes a moment.
+    """
     if kind == "method-dataset":
-        return [table for setting, lines in groups.items() for table in method_dataset(setting, lines)]
-    make = {"dataset-shots": dataset_shots, "method-shots": method_shots}[kind]
-    return [make(setting, lines) for setting, lines in groups.items()]
+        return [table for setting, lines in groups.items() for table in method_dataset(setting, lines, ranked)]
+    if kind == "method-shots":
+        return [method_shots(setting, lines, ranked) for setting, lines in groups.items()]
+    return [dataset_shots(setting, lines) for setting, lines in groups.items()]
 
 
 Lines = Mapping[Line, Mapping[str, Sequence[Record]]]
@@ -60,27 +65,43 @@ def dataset_shots(setting: Setting, lines: Lines) -> Table:
     return Table(f"Accuracy in %: {setting}", ("method", "dataset"), (*_shot_heads(shots), "seeds"), tuple(rows), _notes(setting, lines))
 
 
-def method_shots(setting: Setting, lines: Lines) -> Table:
+def method_shots(setting: Setting, lines: Lines, ranked: bool = False) -> Table:
     """The mean over the suite of every method against shots."""
     names, shots = namer(lines), _shots(lines)
     whole = members(setting.suite)
     rows = [
         _mean_row(names(line), [per_shots(by_dataset.get(dataset, ())) for dataset in whole], shots) for line, by_dataset in lines.items()
     ]
+    rows = _marked(rows, lines, [(shot, whole) for shot in shots]) if ranked else rows
     over = f", mean of {len(whole)} datasets" if len(whole) > 1 else ""
     return Table(f"Accuracy in %{over}: {setting}", ("", "method"), (*_shot_heads(shots), "seeds"), tuple(rows), _notes(setting, lines))
 
 
-def method_dataset(setting: Setting, lines: Lines) -> list[Table]:
+def method_dataset(setting: Setting, lines: Lines, ranked: bool = False) -> list[Table]:
     """For each number of shots, methods against datasets; methods without shots stand in each of them."""
     present, names = _present(setting, lines), namer(lines)
     wanted = [shot for shot in _shots(lines) if shot] or [0]
     made = []
     for shot in wanted:
-        rows = [row for line, found in lines.items() if (row := _across(names(line), found, setting, present, shot))]
+        across = {line: _across(names(line), found, setting, present, shot) for line, found in lines.items()}
+        shown = {line: lines[line] for line, row in across.items() if row}
+        rows = [row for row in across.values() if row]
+        columns = [(shot, (name,)) for name in present] + [(shot, members(setting.suite))]
+        rows = _marked(rows, shown, columns) if ranked else rows
         title = f"Accuracy in %, {shot}-shot: {setting}"
         made.append(Table(title, ("", "method"), (*present, "mean", "seeds"), tuple(rows), _notes(setting, lines)))
     return made
+
+
+def _marked(rows: Sequence[Row], lines: Lines, columns: Sequence[tuple[int, Sequence[str]]]) -> list[Row]:
+    """The rows of `lines`, with the leading values of every column (shots, datasets) marked."""
+    from benchmark.report.ranking import leading
+
+    ahead = [leading(lines, shot, datasets) for shot, datasets in columns]
+    return [
+        replace(row, leads=frozenset(at for at, leaders in enumerate(ahead) if line in leaders and isinstance(row.values[at], Score)))
+        for row, line in zip(rows, lines, strict=True)
+    ]
 
 
 def _across(name: str, found: Mapping[str, Sequence[Record]], setting: Setting, present: Sequence[str], shot: int) -> Row | None:
