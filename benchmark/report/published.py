@@ -1,0 +1,176 @@
+"""Our records beside published numbers: reproduced, different, or not comparable and why. The numbers: results/published/."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import UserError
+from benchmark.record import Record, Scalar
+from benchmark.report.lines import Group, Line, Setting, members, own_card
+from benchmark.report.scores import Partial, Score, Value, mean_over, per_shots, score
+
+TABLE = Path(__file__).resolve().parent.parent.parent / "results" / "published" / "few_shot.csv"
+COLUMNS = (
+    *("method", "params", "variant", "dataset", "classes", "shots", "backbone", "seeds", "accuracy", "std"),
+    *("kind", "selection", "obstacle", "caveat", "source"),
+)
+ALLOWANCE = 0.005  # other libraries, precisions and image decoders move a mean by half a point
+DIGITISED = 0.002  # a value read off a figure
+ONE_SEED_STD = {1: 0.03, 2: 0.02, 4: 0.015, 8: 0.01, 16: 0.0075}  # of one run, where our own spread is not known
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number."""
+
+    method: str
+    params: Mapping[str, Scalar]
+    variant: str
+    dataset: str  # or a suite, for a mean over it
+    classes: str
+    shots: int
+    backbone: str
+    seeds: int  # 0 where there are none or nobody says
+    accuracy: float
+    std: float | None
+    kind: str
+    obstacle: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A published number and ours. `why` says what makes them incomparable."""
+
+    published: Published
+    ours: Score
+    tolerance: float
+    verdict: str
+    why: str = ""
+
+    @property
+    def difference(self) -> float:
+        return self.ours.mean - self.published.accuracy
+
+
+def read(path: Path = TABLE) -> list[Published]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [_published(row) for row in csv.DictReader(file)]
+    except OSError:
+        raise UserError(f"the published numbers are not at {path}; run from a checkout of the repository") from None
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} is no table of published numbers ({error}); its columns are {', '.join(COLUMNS)}") from None
+
+
+def _published(row: Mapping[str, str]) -> Published:
+    return Published(
+        method=row["method"],
+        params=json.loads(row["params"] or "{}"),
+        variant=row["variant"],
+        dataset=row["dataset"],
+        classes=row["classes"],
+        shots=int(row["shots"]),
+        backbone=row["backbone"],
+        seeds=int(row["seeds"] or 0),
+        accuracy=float(row["accuracy"]),
+        std=float(row["std"]) if row["std"] else None,
+        kind=row["kind"],
+        obstacle=row["obstacle"],
+        source=row["source"],
+    )
+
+
+def verdicts(groups: Group, table: Sequence[Published]) -> Iterator[Verdict]:
+    """One verdict for every published number that we have a counterpart of, in the table's order."""
+    counterparts = {(setting, line): _numbers(setting, datasets) for setting, lines in groups.items() for line, datasets in lines.items()}
+    for row in table:
+        for (setting, line), numbers in counterparts.items():
+            ours = numbers.get((row.dataset, row.shots))
+            if ours and _same_experiment(row, setting, line):
+                yield _verdict(row, line, ours)
+
+
+def _numbers(setting: Setting, datasets: Mapping[str, Sequence[Record]]) -> dict[tuple[str, int], Value]:
+    """(dataset or suite, shots) -> our score."""
+    by_dataset = {name: per_shots(records) for name, records in datasets.items()}
+    found: dict[tuple[str, int], Value] = {
+        (name, shots): score(by_seed) for name, by_shots in by_dataset.items() for shots, by_seed in by_shots.items()
+    }
+    shots_seen = {shots for by_shots in by_dataset.values() for shots in by_shots}
+    for shots in shots_seen if len(members(setting.suite)) > 1 else ():
+        found[setting.suite, shots] = mean_over([by_dataset.get(name, {}).get(shots) for name in members(setting.suite)])
+    return found
+
+
+def _same_experiment(row: Published, setting: Setting, line: Line) -> bool:
+    """Method, hyper-parameters and backbone as published; everything else is a matter for the verdict."""
+    card = own_card(line.method)
+    wanted = (card.defaults if card else dict(line.params)) | dict(row.params)
+    return row.method == line.method and row.backbone == setting.backbone and row.classes == setting.classes and dict(line.params) == wanted
+
+
+def _verdict(row: Published, line: Line, ours: Value) -> Verdict:
+    if isinstance(ours, Partial):
+        return Verdict(row, Score(math.nan, None, ()), math.nan, "not comparable", f"our mean lacks datasets ({ours.have}/{ours.want})")
+    assert isinstance(ours, Score), "only numbers that exist are compared"
+    allowed = tolerance(row, ours)
+    why = row.obstacle or _our_obstacle(line)
+    if why:
+        return Verdict(row, ours, allowed, "not comparable", why)
+    near = abs(ours.mean - row.accuracy) <= allowed
+    return Verdict(row, ours, allowed, "reproduced" if near else "differs")
+
+
+def _our_obstacle(line: Line) -> str:
+    if not line.exposure.ranked:
+        return "our prior saw full training sets"
+    if line.sampler not in ("coop", "none"):
+        return f"our support sets were drawn by the rule '{line.sampler}'"
+    return ""
+
+
+def tolerance(row: Published, ours: Score) -> float:
+    """How far apart two means may lie: their seeds' 95 % interval, and an allowance for other software and for figures.
+
+    The spread is our own over seeds (Student's t with our n - 1), a typical one where we have one seed; a published number
+    whose seeds are not told counts as one run. Zero-shot results have no seeds, so the allowance is all they get.
+    """
+    extra = ALLOWANCE + (DIGITISED if row.kind == "digitised" else 0)
+    if not row.shots:
+        return extra
+    from scipy import special
+
+    spread, quantile = ours.std, 1.96
+    if spread is None or ours.count < 2:
+        spread = ONE_SEED_STD.get(row.shots, ONE_SEED_STD[16])
+    else:
+        quantile = float(special.stdtrit(ours.count - 1, 0.975))
+    theirs = row.std if row.std is not None else spread
+    return extra + quantile * math.sqrt(spread**2 / max(1, ours.count) + theirs**2 / max(1, row.seeds))
+
+
+def text(found: Sequence[Verdict]) -> str:
+    """A line per verdict and the sum of them."""
+    lines = []
+    for one in found:
+        at = one.published
+        place = f"{at.variant}, {at.dataset}, {at.shots}-shot, {at.backbone}"
+        numbers = f"published {100 * at.accuracy:.2f}, ours {100 * one.ours.mean:.2f} ({100 * one.difference:+.2f})"
+        reason = f": {one.why}" if one.why else f", tolerance {100 * one.tolerance:.2f}"
+        lines.append(f"{one.verdict.ljust(14)}  {place}: {numbers}{reason} [{at.source}]")
+    counts = {word: sum(one.verdict == word for one in found) for word in ("reproduced", "differs", "not comparable")}
+    return "\n".join([*lines, ", ".join(f"{count} {word}" for word, count in counts.items())])
+
+
+def as_dicts(found: Sequence[Verdict]) -> list[dict[str, object]]:
+    return [
+        {**vars(one.published), "params": dict(one.published.params), "ours": one.ours.mean, "our_seeds": one.ours.count}
+        | {"difference": one.difference, "tolerance": one.tolerance, "verdict": one.verdict, "why": one.why}
+        for one in found
+    ]
