@@ -108,3 +108,15 @@ def _verdicts(verdicts: Sequence[check.Verdict], as_json: bool, out: Console) ->
     if any(verdict.correct is not None for verdict in bad):
         return REGRESSION
     return FAILED if bad else OK
+
+
+def published(results: Path, methods: Sequence[str], datasets: Sequence[str], shots: Sequence[str], as_json: bool) -> int:
+    """Records beside published numbers; exit code 3 where one differs that could be compared."""
+    from benchmark.report import lines, reading
+    from benchmark.report import published as facts
+
+    records = reading.records(Store(results), [], methods, datasets)
+    wanted = [record for record in records if not shots or str(record.identity.shots) in shots]
+    found = list(facts.verdicts(lines.group(wanted), facts.read()))
+    print(json.dumps(facts.as_dicts(found), indent=1) if as_json else facts.text(found))
+    return REGRESSION if any(one.verdict == "differs" for one in found) else OK

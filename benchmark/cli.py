@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
+from benchmark import cli_results
 from benchmark import options as opt
-from benchmark.errors import UserError, nearest
+from benchmark.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,14 +25,13 @@ if TYPE_CHECKING:
     from benchmark.selection import Selection
     from benchmark.store import Store
 
-DEFAULT = Path("results")
-
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     help="Few-shot adaptation of vision-language models: datasets x methods x shots x seeds.",
 )
+app.add_typer(cli_results.app)
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def run(
     classes: opt.Classes = "all",
     sampler: opt.Sampler = "coop",
     set_: opt.Set = opt.NOTHING,
-    results: opt.Results = DEFAULT,
+    results: opt.Results = opt.DEFAULT,
     data_root: opt.DataRoot = None,
     device: opt.Device = "auto",
     offline: opt.Offline = False,
@@ -133,7 +133,7 @@ def plan(
     classes: opt.Classes = "all",
     sampler: opt.Sampler = "coop",
     set_: opt.Set = opt.NOTHING,
-    results: opt.Results = DEFAULT,
+    results: opt.Results = opt.DEFAULT,
     data_root: opt.DataRoot = None,
     as_json: opt.Json = False,
 ) -> None:
@@ -167,77 +167,35 @@ def list_(
 
 
 @app.command()
-def report(
-    results: opt.Results = DEFAULT,
-    table: Annotated[str, typer.Option("--table", metavar="KIND", help="dataset-shots, method-shots or method-dataset.")] = "dataset-shots",
-    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="text, markdown, csv or latex.")] = "text",
-    method: opt.Method = opt.NOTHING,
-    dataset: opt.Dataset = opt.NOTHING,
-    backbone: opt.Backbone = opt.NOTHING,
-    superseded: Annotated[bool, typer.Option("--superseded", help="Show records of older adapter versions too.")] = False,
-) -> None:
-    """Print tables from the records in a folder."""
-    from benchmark.report import lines, reading, render, tables
-    from benchmark.store import Store
-
-    _among("table", table, tables.KINDS)
-    _among("format", form, render.FORMATS)
-    notes: list[str] = []
-    records = reading.records(Store(results), notes, method, dataset, backbone)
-    made = tables.tables(lines.group(records, notes, superseded), table)
-    if form == "text":
-        out, _ = _consoles()
-        for one in made:
-            out.print(render.terminal(one), soft_wrap=True)
-    else:
-        print(render.render(made, form), end="")
-    _warn(notes)
-
-
-@app.command()
-def export(
-    results: opt.Results = DEFAULT,
-    to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write; stdout if not given.")] = None,
-    superseded: Annotated[bool, typer.Option("--superseded", help="Records of older adapter versions too.")] = False,
-) -> None:
-    """Write the leaderboard as CSV, one row per method x dataset x shots x backbone x protocol."""
-    from benchmark.paths import write_atomic
-    from benchmark.report import lines, reading
-    from benchmark.report.export import leaderboard
-    from benchmark.store import Store
-
-    notes: list[str] = []
-    text = leaderboard(lines.group(reading.records(Store(results), notes), notes, superseded))
-    if to:
-        write_atomic(to, text.encode())
-    else:
-        print(text, end="")
-    _warn(notes)
-
-
-@app.command()
 def check(
     method: opt.Method = opt.NOTHING,
     dataset: opt.Dataset = opt.NOTHING,
     shots: opt.Shots = opt.NOTHING,
     seed: opt.Seed = opt.NOTHING,
     golden: Annotated[Path | None, typer.Option("--golden", metavar="FILE", help="Golden table. [default: the suite's own]")] = None,
+    against: Annotated[str, typer.Option("--against", metavar="golden|published", help="What to compare with.")] = "golden",
     update: Annotated[bool, typer.Option("--update", help="Rewrite the rows asked for instead of comparing.")] = False,
     results: Annotated[Path | None, typer.Option("--results", metavar="DIR", help="Keep the records there.", show_default=False)] = None,
     device: opt.Device = "cpu",
     as_json: opt.Json = False,
     plain: opt.Plain = False,
 ) -> None:
-    """Run cells of the embedded suite again and compare their counts with a golden table; exit code 3 where they differ."""
+    """Run cells of the embedded suite again and compare their counts with a golden table; exit code 3 where they differ.
+
+    With --against published: put the records in a folder beside published numbers instead; nothing is run.
+    """
     from benchmark import checking
 
+    cli_results.among("against", against, ("golden", "published"))
+    if against == "published":
+        raise typer.Exit(checking.published(results or opt.DEFAULT, method, dataset, shots, as_json))
     asked = checking.Asked(method, dataset, shots, seed)
     raise typer.Exit(checking.conduct(asked, golden, update, results, device, as_json, *_consoles(), plain))
 
 
 @app.command()
 def doctor(
-    results: opt.Results = DEFAULT,
+    results: opt.Results = opt.DEFAULT,
     data_root: opt.DataRoot = None,
     devices: Annotated[bool, typer.Option("--devices", help="Look for GPUs as well (imports torch).")] = False,
     as_json: opt.Json = False,
@@ -247,13 +205,3 @@ def doctor(
 
     found = examination.examine(results, data_root, devices)
     print(json.dumps(found, indent=1) if as_json else examination.text(found))
-
-
-def _among(flag: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UserError(f"--{flag} takes {', '.join(allowed)}, not '{value}'; {nearest(value, list(allowed))}")
-
-
-def _warn(notes: Sequence[str]) -> None:
-    for note in notes:
-        print(f"warning: {note}", file=sys.stderr)

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from benchmark.errors import UserError
+
+DEFAULT = Path("results")
 List = list[str]
 NOTHING: List = []  # the default of every list: the choice is left to the suite
 
@@ -15,6 +18,14 @@ def words(values: List) -> list[str]:
     """Commas and repetition mean the same: ['a,b', 'c'] -> ['a', 'b', 'c'], each once."""
     found = (word.strip() for value in values for word in value.split(","))
     return list(dict.fromkeys(word for word in found if word))
+
+
+def numbers(flag: str, values: List) -> list[int]:
+    """A list of whole numbers, as --shots and --seed take it."""
+    for value in values:
+        if not value.isdecimal():
+            raise UserError(f"--{flag} takes whole numbers separated by commas, not '{value}'; for example --{flag} 1,2,4")
+    return [int(value) for value in values]
 
 
 Method = Annotated[

@@ -1,0 +1,134 @@
+"""Commands that read records: tables, the leaderboard, comparisons, replays, merges. Part of the command line in cli.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark import options as opt
+from benchmark.errors import UserError, nearest
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def report(
+    results: opt.Results = opt.DEFAULT,
+    table: Annotated[str, typer.Option("--table", metavar="KIND", help="dataset-shots, method-shots or method-dataset.")] = "dataset-shots",
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="text, markdown, csv or latex.")] = "text",
+    method: opt.Method = opt.NOTHING,
+    dataset: opt.Dataset = opt.NOTHING,
+    backbone: opt.Backbone = opt.NOTHING,
+    superseded: Annotated[bool, typer.Option("--superseded", help="Show records of older adapter versions too.")] = False,
+) -> None:
+    """Print tables from the records in a folder."""
+    from rich.console import Console
+
+    from benchmark.report import lines, reading, render, tables
+    from benchmark.store import Store
+
+    among("table", table, tables.KINDS)
+    among("format", form, render.FORMATS)
+    notes: list[str] = []
+    records = reading.records(Store(results), notes, method, dataset, backbone)
+    made = tables.tables(lines.group(records, notes, superseded), table, ranked=True)
+    if form == "text":
+        out = Console()
+        for one in made:
+            out.print(render.terminal(one), soft_wrap=True)
+    else:
+        print(render.render(made, form), end="")
+    warn(notes)
+
+
+@app.command()
+def export(
+    results: opt.Results = opt.DEFAULT,
+    to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write; stdout if not given.")] = None,
+    superseded: Annotated[bool, typer.Option("--superseded", help="Records of older adapter versions too.")] = False,
+) -> None:
+    """Write the leaderboard as CSV, one row per method x dataset x shots x backbone x protocol."""
+    from benchmark.paths import write_atomic
+    from benchmark.report import lines, reading
+    from benchmark.report.export import leaderboard
+    from benchmark.store import Store
+
+    notes: list[str] = []
+    text = leaderboard(lines.group(reading.records(Store(results), notes), notes, superseded))
+    if to:
+        write_atomic(to, text.encode())
+    else:
+        print(text, end="")
+    warn(notes)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A method, or a whole row heading of `report`.")],
+    second: Annotated[str, typer.Argument(metavar="B")],
+    shots: opt.Shots = opt.NOTHING,
+    results: opt.Results = opt.DEFAULT,
+    data_root: opt.DataRoot = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Compare two methods on the same seeds and test images, and over the datasets of a suite."""
+    from benchmark.report import compare as comparison
+    from benchmark.report import lines, reading
+    from benchmark.store import Store
+
+    notes: list[str] = []
+    store = Store(results)
+    groups = lines.group(reading.records(store, notes), notes)
+    found = comparison.compare(groups, first, second, store, data_root, opt.numbers("shots", shots))
+    if as_json:
+        print(json.dumps([comparison.as_dict(one) for one in found], indent=1))
+    else:
+        print("\n\n".join(comparison.text(one) for one in found))
+    warn(notes)
+
+
+@app.command()
+def replay(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key of a record, or its first digits.")],
+    results: opt.Results = opt.DEFAULT,
+    data_root: opt.DataRoot = None,
+    device: opt.Device = "auto",
+) -> None:
+    """Run a record's cell again and say whether the counts are identical; exit code 3 where they are not."""
+    from benchmark import replaying
+    from benchmark.execution import resolved
+    from benchmark.store import Store
+
+    found = replaying.replay(replaying.find(Store(results), key), data_root, resolved(device))
+    print(replaying.text(found))
+    raise typer.Exit(0 if found.identical else 3)
+
+
+@app.command()
+def merge(
+    sources: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of records.")],
+    results: opt.Results = opt.DEFAULT,
+) -> None:
+    """Copy the records of several folders into one (--results); exit code 1 where the same key has other counts."""
+    from benchmark import merging
+    from benchmark.store import Store
+
+    done = merging.merge([Store(source) for source in sources], Store(results))
+    print(f"{done.added} records added to {results}, {done.known} were there already, {len(done.conflicts)} conflicts")
+    warn([*done.passed_over, *(f"conflict: {conflict}" for conflict in done.conflicts)])
+    raise typer.Exit(1 if done.conflicts else 0)
+
+
+def among(flag: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UserError(f"--{flag} takes {', '.join(allowed)}, not '{value}'; {nearest(value, list(allowed))}")
+
+
+def warn(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)

@@ -1,0 +1,60 @@
+"""Folders of records from several machines become one; what contradicts is named and kept out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import UserError
+from benchmark.paths import write_atomic
+from benchmark.store import Store
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did: how many records came, how many were there, and what stands against what."""
+
+    added: int
+    known: int
+    conflicts: list[str]
+    passed_over: list[str]
+
+
+def merge(sources: Sequence[Store], target: Store) -> Merged:
+    """Copy what `target` lacks. The same key with other counts is a conflict: the record that was there first stays."""
+    for source in sources:
+        if not (source.root / "records").is_dir():
+            raise UserError(f"{source.root} is no folder of records: it has no folder 'records'")
+    target.check_writable()
+    added, known = 0, 0
+    conflicts: list[str] = []
+    passed_over: list[str] = []
+    for source in sources:
+        for record in source.records(passed_over):
+            here = target.get(record.key)
+            if here is None:
+                _copy(source, target, record.key)
+                added += 1
+            elif here.counts == record.counts:
+                known += 1
+            else:
+                conflicts.append(_conflict(source, target, record.key, sum(record.counts.correct), sum(here.counts.correct)))
+    return Merged(added, known, conflicts, passed_over)
+
+
+def _copy(source: Store, target: Store, key: str) -> None:
+    """Predictions first, as in Store.put: the JSON says that a record is whole."""
+    _copy_file(source.path(key).with_suffix(".npz"), target.path(key).with_suffix(".npz"))
+    _copy_file(source.path(key), target.path(key))
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    if source.is_file():
+        write_atomic(target, source.read_bytes())
+        shutil.copystat(source, target)
+
+
+def _conflict(source: Store, target: Store, key: str, theirs: int, ours: int) -> str:
+    return f"{key}: {theirs} right in {source.path(key)}, but {ours} in {target.path(key)}, which stays"

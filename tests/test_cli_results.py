@@ -1,0 +1,200 @@
+"""Commands over records: comparisons, replays, merges, published numbers; each with its exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark import data, methods
+from benchmark.cli import execute
+from benchmark.record import Record
+from benchmark.replaying import cell_of
+from benchmark.report import commands, lines, tables
+from benchmark.report.ranking import leading
+from benchmark.store import Store
+from tests.synthetic import TINY, digest, grid, identity, record, scored, write
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+Say = Callable[..., Said]
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    def run(*arguments: object) -> Said:
+        capsys.readouterr()
+        code = execute([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return run
+
+
+def predicted(method: str, seed: int, hit: float, store: Store) -> Record:
+    """A record on tiny_digits with predictions beside it, right at a rate of `hit`."""
+    labels = np.array(data.load("tiny_digits").test.labels)
+    rng = np.random.default_rng(seed + int(1000 * hit))
+    guesses = np.where(rng.random(len(labels)) < hit, labels, (labels + 1) % 10)
+    correct = [int((guesses[labels == label] == label).sum()) for label in range(10)]
+    made = record(identity(method, seed=seed), correct, [int((labels == label).sum()) for label in range(10)])
+    store.put(made, guesses)
+    return made
+
+
+# compare
+
+
+def test_compare_finds_a_planted_difference_over_seeds_and_images(say: Say, tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        predicted("coop", seed, 0.8, Store(tmp_path))
+        predicted("linear_probe", seed, 0.6, Store(tmp_path))
+    (found,) = json.loads(say("compare", "coop", "linear_probe", "--results", tmp_path, "--json").out)
+    (pair,) = found["pairs"]
+    assert pair["difference"] == pytest.approx(0.2, abs=0.05)
+    assert pair["over_images"]["low"] > 0.1
+    assert pair["over_seeds"]["p"] < 0.05
+    assert pair["p_mcnemar"] is None
+    text = say("compare", "coop", "linear_probe", "--results", tmp_path).out
+    assert "1 wins, 0 ties, 0 losses; Student's t over seeds" in text
+
+
+def test_compare_with_one_seed_is_mcnemar_and_no_test_over_seeds(say: Say, tmp_path: Path) -> None:
+    predicted("coop", 1, 0.7, Store(tmp_path))
+    predicted("linear_probe", 1, 0.7, Store(tmp_path))
+    text = say("compare", "coop", "linear_probe", "--results", tmp_path).out
+    assert "one seed" in text
+    assert "(McNemar)" in text
+    assert "no test" in text
+
+
+def test_compare_goes_without_predictions_and_beside_zero_shot(say: Say, tmp_path: Path) -> None:
+    zero = [scored(identity("zero_shot", name, 0, 0, val="none"), 0.3) for name in TINY]
+    write(tmp_path, [*grid(["coop"], shots=(4,)), *zero])
+    (found,) = json.loads(say("compare", "coop", "zero_shot", "--results", tmp_path, "--json").out)
+    assert [pair["dataset"] for pair in found["pairs"]] == list(TINY)
+    assert all(pair["over_images"] is None and len(pair["gaps"]) == 3 for pair in found["pairs"])
+    assert found["over_datasets"]["4"] < 0.01
+
+
+def test_compare_says_what_it_does_not_know(say: Say, tmp_path: Path) -> None:
+    write(
+        tmp_path, [scored(identity("coop"), 0.5), scored(identity("coop", val="none"), 0.5), scored(identity("apt", backbone="RN50"), 0.5)]
+    )
+    unknown = say("compare", "coop", "aptt", "--results", tmp_path)
+    assert (unknown.code, "did you mean 'apt'?" in unknown.err) == (2, True)
+    unclear = say("compare", "coop", "apt", "--results", tmp_path)
+    assert unclear.code == 2
+    assert "'coop' is 2 rows here" in unclear.err
+    apart = say("compare", "CoOp, no validation set", "apt", "--results", tmp_path)
+    assert "no records in a common setting" in apart.err
+
+
+# ranking
+
+
+def test_leaders_are_marked_within_a_protocol_only() -> None:
+    better = [scored(identity("linear_probe", name, 4, seed), 0.9 + 0.001 * seed) for name in TINY for seed in (1, 2, 3)]
+    worse = [scored(identity("coop", name, 4, seed), 0.5 + 0.001 * seed) for name in TINY for seed in (1, 2, 3)]
+    apart = [scored(identity("coop", name, 4, seed, val="none"), 0.4) for name in TINY for seed in (1, 2, 3)]
+    full = {name: digest(name) for name in TINY}
+    barred = [scored(identity("prompt_adapter", name, 4, seed, sources=full, source_shots=-1), 0.99) for name in TINY for seed in (1, 2, 3)]
+    (groups,) = lines.group([*better, *worse, *apart, *barred]).values()
+    assert {line.method for line in leading(groups, 4, TINY)} == {"linear_probe"}
+    (table,) = tables.tables(lines.group([*better, *worse, *apart, *barred]), "method-shots", ranked=True)
+    assert [bool(row.leads) for row in table.rows] == [row.label == "Linear probe" for row in table.rows]
+
+
+# replay
+
+
+def test_replay_says_identical_or_what_moved(say: Say, tmp_path: Path) -> None:
+    assert say("run", "--method", "zero_shot", "--dataset", "tiny_digits", "--results", tmp_path).code == 0
+    (made,) = Store(tmp_path).records()
+    said = say("replay", made.key[:6], "--results", tmp_path)
+    assert said.code == 0
+    assert "identical" in said.out
+    counts = made.counts.model_copy(update={"correct": [made.counts.correct[0] - 1, *made.counts.correct[1:]]})
+    write(tmp_path, [made.model_copy(update={"counts": counts})])
+    moved = say("replay", made.key, "--results", tmp_path)
+    assert moved.code == 3
+    assert "at least 1 test images changed sides" in moved.out
+
+
+def test_replay_of_no_record_or_of_several_is_an_error(say: Say, tmp_path: Path) -> None:
+    write(tmp_path, [scored(identity(seed=seed), 0.5) for seed in range(40)])
+    assert "no record zzz" in say("replay", "zzz", "--results", tmp_path).err
+    keys = [path.stem for path in (tmp_path / "records").iterdir()]
+    twice = next(key[0] for key in keys if sum(other[0] == key[0] for other in keys) > 1)
+    assert "give more digits" in say("replay", twice, "--results", tmp_path).err
+
+
+def shown_commands() -> Iterator[Record]:
+    card = methods.card("prompt_adapter")
+    params = card.defaults | {"n_ctx": 4}
+    yield scored(identity("prompt_adapter", shots=2, val="none", params=params, sources={"tiny_shapes": digest("x")}, source_shots=2), 0.5)
+    yield scored(identity("zero_shot", shots=0, seed=0, val="none", params={}), 0.5)
+
+
+@pytest.mark.parametrize("made", list(shown_commands()), ids=lambda made: made.identity.method)
+def test_the_command_shown_with_a_record_makes_its_cell(made: Record, say: Say, tmp_path: Path) -> None:
+    words = commands.run(made.identity).split()[4:]
+    (cell,) = json.loads(say("plan", *words, "--results", tmp_path, "--json").out)["cells"]
+    assert cell["cell"] == str(cell_of(made.identity))
+
+
+# merge
+
+
+def test_merge_gathers_names_conflicts_and_keeps_what_was_there(say: Say, tmp_path: Path) -> None:
+    here, there, other = (tmp_path / name for name in ("here", "there", "other"))
+    write(here, [scored(identity(seed=1), 0.5)])
+    write(there, [scored(identity(seed=1), 0.5), scored(identity(seed=2), 0.6)])
+    (third,) = write(other, [scored(identity(seed=2), 0.7)])
+    Store(there).put(scored(identity(seed=3), 0.7), np.zeros(400))
+    (there / "records" / "junk.json").write_text("{}")
+    said = say("merge", there, other, "--results", here)
+    assert said.code == 1
+    assert "2 records added" in said.out
+    assert "1 were there already, 1 conflicts" in said.out
+    assert f"conflict: {third.key}: 280 right in" in said.err
+    assert "junk.json is not a record" in said.err
+    assert {record.identity.seed for record in Store(here).records()} == {1, 2, 3}
+    assert len(Store(here).predictions(scored(identity(seed=3), 0.7).key)) == 400
+    kept = Store(here).get(third.key)
+    assert kept is not None
+    assert kept.accuracy == pytest.approx(0.6)
+    assert say("merge", there, "--results", here).code == 0
+
+
+def test_merging_what_is_no_folder_of_records_is_an_error(say: Say, tmp_path: Path) -> None:
+    said = say("merge", tmp_path / "nowhere", "--results", tmp_path / "target")
+    assert said.code == 2
+    assert "is no folder of records" in said.err
+
+
+# published numbers
+
+
+def test_check_against_published_gives_a_verdict_per_row_and_exits_3_where_one_differs(say: Say, tmp_path: Path) -> None:
+    card = methods.card("zero_shot")
+    named = identity("zero_shot", "dtd", 0, 0, val="none", params=card.defaults, adapter_version=card.version, backbone="RN50/openai")
+    write(tmp_path / "hit", [scored(named, 0.4232, 100, 100)])
+    hit = say("check", "--against", "published", "--results", tmp_path / "hit")
+    assert hit.code == 0
+    assert "reproduced" in hit.out.splitlines()[0]
+    assert "[CoOp paper curve sheet" in hit.out
+    write(tmp_path / "miss", [scored(named, 0.60, 100, 100)])
+    miss = say("check", "--against", "published", "--results", tmp_path / "miss", "--json")
+    assert miss.code == 3
+    assert {row["verdict"] for row in json.loads(miss.out)} == {"differs", "not comparable"}
