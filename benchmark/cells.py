@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from benchmark import methods
 from benchmark.api import Adapter, Episode, ImageSet, Predictor, UserError
+from benchmark.clip import OpenClip
+from benchmark.costs import added_macs
 from benchmark.episodes import Problem, Workshop, problem
 from benchmark.grid import Cell
 from benchmark.metrics import score
@@ -26,25 +28,42 @@ from benchmark.store import Store
 Watch = Callable[[Cell, str], None]
 
 
+SMALL_BACKBONE = 10_000_000  # parameters below which threads cost more in hand-overs than they bring (20x on a busy machine)
+
+
 def compute_record(shop: Workshop, store: Store, watch: Watch, cell: Cell, identity: Identity) -> Record:
     """Compute a cell and put its record in the store. Raises what the method raises; nothing is kept of a failure."""
+    with _threads_for(shop.backbone(cell.backbone)):
+        return _compute(shop, store, watch, cell, identity)
+
+
+@contextmanager
+def _threads_for(backbone: OpenClip) -> Iterator[None]:
+    """One thread for a small model, torch's own choice for others."""
+    usual = torch.get_num_threads()
+    small = sum(weight.numel() for weight in backbone.model.visual.parameters()) < SMALL_BACKBONE
+    torch.set_num_threads(1 if small else usual)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
+
+
+def _compute(shop: Workshop, store: Store, watch: Watch, cell: Cell, identity: Identity) -> Record:
     adapter = methods.load(cell.method, dict(cell.params))
     watch(cell, "load")
     _reset_peak(shop.device)
     prior, pretrain_s = prior_of(shop, store, watch, cell, identity, adapter)
     made = problem(shop, cell, prior)
-    logits_QK, fit_s, predict_s = _fit_and_predict(adapter, made, cell, watch)
+    logits_QK, costs = _fit_and_predict(adapter, made, cell, watch)
     counts, predicted_Q = score(logits_QK, made.query_labels)
     record = Record(
         key=key(identity),
         identity=identity,
         counts=counts,
         costs=Costs(
-            encode_s=made.watch.worth_s,
+            **costs,
             pretrain_s=pretrain_s,
-            fit_s=fit_s,
-            predict_s=predict_s,
-            peak_mb=_peak_mb(shop.device),
             trainable_params=int(made.episode.notes.get("trainable_params", 0)),
         ),
         notes=_plain(made.episode.notes),
@@ -54,14 +73,24 @@ def compute_record(shop: Workshop, store: Store, watch: Watch, cell: Cell, ident
     return record
 
 
-def _fit_and_predict(adapter: Adapter, made: Problem, cell: Cell, watch: Watch) -> tuple[Tensor, float, float]:
-    """logits_QK and the seconds of both stages, those spent on encoding images left out: they are counted as `encode_s`."""
+def _fit_and_predict(adapter: Adapter, made: Problem, cell: Cell, watch: Watch) -> tuple[Tensor, dict[str, Any]]:
+    """logits_QK and the costs of both stages; seconds spent on encoding images are counted as `encode_s` and left out elsewhere."""
+    device = made.episode.backbone.device.type
     torch.manual_seed(cell.seed)  # for plug-ins that forget episode.rng()
     watch(cell, "fit")
     predict, fit_s = _timed(lambda: adapter.fit(made.episode), made)
     watch(cell, "predict")
+    fitted_s = made.watch.worth_s
     logits_QK, predict_s = _timed(lambda: _logits(predict, made.query, made.episode), made)
-    return logits_QK, fit_s, predict_s
+    encode_s, peak_mb = made.watch.worth_s, _peak_mb(device)  # before the count below asks for features again
+    return logits_QK, {
+        "encode_s": encode_s,
+        "fit_s": fit_s,
+        "predict_s": predict_s,
+        "peak_mb": peak_mb,
+        "images_per_s": len(made.query) / max(predict_s + encode_s - fitted_s, 1e-9),
+        "added_macs": added_macs(predict, made.query, made.episode.backbone),
+    }
 
 
 def _timed(work: Callable[[], Any], made: Problem) -> tuple[Any, float]:

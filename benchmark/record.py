@@ -55,6 +55,8 @@ class Costs(BaseModel):
     predict_s: float
     peak_mb: float
     trainable_params: int
+    added_macs: int | None = None  # per image at prediction, beyond the frozen image encoder (benchmark/costs.py)
+    images_per_s: float | None = None  # at prediction, encoding included
 
 
 class Record(BaseModel):
