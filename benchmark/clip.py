@@ -80,7 +80,12 @@ class TextTower:
     @property
     def read_at_eot(self) -> bool:
         """True where states never see later tokens and the text is read at EOT, so whatever follows EOT is void."""
-        return self.mask is not None and self.pool in {"argmax", "eos"}
+        return self.is_whole and self.mask is not None and self.pool in {"argmax", "eos"}
+
+    @property
+    def is_whole(self) -> bool:
+        """True where start, blocks, mask and finish are all there is: no class token appended, no mask that depends on the text."""
+        return getattr(self.module, "cls_emb", None) is None and not getattr(self.module, "use_pad_mask", False)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         length = self.context_length
