@@ -86,7 +86,7 @@ class ClassPrompts:
         """
         ctx = self._context(ctx_PE)
         batched = ctx.ndim > len(self.ctx_shape)
-        flat_RPE = ctx.reshape(len(ctx) if batched else 1, -1, self.width)
+        flat_RPE = ctx.reshape(len(ctx) if batched else 1, -1, self.width).to(self.tower.position_LE.dtype)
         text_RKD = self.encoder(flat_RPE, side)
         text_RKD = unit(text_RKD.to(torch.promote_types(text_RKD.dtype, torch.float32)))
         return text_RKD if batched else text_RKD[0]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 SAVED = 20.0  # widths kept per token and layer, on the safe side for blocks unknown
-TRANSIENT = 24.0
+WORKING = 24.0  # widths per token that live only while one layer is computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +34,19 @@ class WholePrompts:
     slots_KP: Tensor  # places of learnable vectors
     sources_KP: Tensor  # which vector of the flattened context stands there
     ids_KL: Tensor
-    chunk: int
+    chunk: int  # classes that the budget allows at once
 
     @staticmethod
     def build(tower: TextTower, prompts: Sequence[Sequence[int]], ids_KL: Tensor, budget_mb: float) -> WholePrompts:
-        """Raises UserError where the budget is smaller than a single class needs."""
+        """Raises UserError where the tower cannot be run by its parts, or the budget is smaller than a single class needs."""
+        if not tower.is_whole:
+            raise UserError("this text tower adds tokens or masks of its own, so prompts cannot be put into it; take a CLIP backbone")
         symbols_KL = torch.tensor(prompts, device=ids_KL.device)
         learnable_KL = symbols_KL < 0
         slots_KP = learnable_KL.nonzero()[:, 1].view(len(prompts), -1)
         sources_KP = -1 - symbols_KL.gather(1, slots_KP)
         tokens_KLE = tower.embed(symbols_KL.clamp_min(0)) * ~learnable_KL.unsqueeze(2) + tower.position_LE[: symbols_KL.shape[1]]
-        one_mb = symbols_KL.shape[1] * (SAVED * len(tower.blocks) + TRANSIENT) * tower.width * tokens_KLE.element_size() / MIB
+        one_mb = symbols_KL.shape[1] * (SAVED * len(tower.blocks) + WORKING) * tower.width * tokens_KLE.element_size() / MIB
         if one_mb > budget_mb:
             raise UserError(
                 f"a memory budget of {budget_mb:.4g} MiB is too small: a single class needs {math.ceil(one_mb)} MiB; raise budget_mb"
@@ -54,10 +56,13 @@ class WholePrompts:
     def __call__(self, ctx_RPE: Tensor, side: Side | None = None) -> Tensor:
         if side is not None:
             raise UserError("this text tower's blocks cannot be opened for side terms; take a CLIP backbone with a causal text tower")
-        return torch.stack([self._one(ctx_PE) for ctx_PE in ctx_RPE])
+        again = self.chunk < len(self.ids_KL) * len(ctx_RPE)
+        return torch.stack([self._one(ctx_PE, again) for ctx_PE in ctx_RPE])
 
-    def _one(self, ctx_PE: Tensor) -> Tensor:
+    def _one(self, ctx_PE: Tensor, again: bool) -> Tensor:
         chunks = torch.arange(len(self.ids_KL), device=ctx_PE.device).split(self.chunk)
+        if not again:
+            return self._encode(ctx_PE, chunks[0])
         return torch.cat([checkpoint(self._encode, ctx_PE, chunk, use_reentrant=False) for chunk in chunks])
 
     def _encode(self, ctx_PE: Tensor, classes: Tensor) -> Tensor:

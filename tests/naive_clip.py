@@ -52,7 +52,11 @@ def prompt_tensor(model: nn.Module, class_names: Sequence[str], ctx: Tensor, pos
 
 def text_features(model: nn.Module, class_names: Sequence[str], ctx: Tensor, position: str = "end", side: Side | None = None) -> Tensor:
     """text_KD of unit length by the whole tower over all positions."""
-    prompts_KLE, ids_KL = prompt_tensor(model, class_names, ctx, position)
+    return read_out(model, *prompt_tensor(model, class_names, ctx, position), side)
+
+
+def read_out(model: nn.Module, prompts_KLE: Tensor, ids_KL: Tensor, side: Side | None = None) -> Tensor:
+    """text_KD of unit length from embedded prompts without positions."""
     x_KLE = through_tower(model, prompts_KLE + model.positional_embedding, side)
     x_KLE = model.ln_final(x_KLE)
     text_KD = x_KLE[torch.arange(len(ids_KL)), ids_KL.argmax(dim=-1)] @ model.text_projection
