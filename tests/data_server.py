@@ -39,10 +39,10 @@ class Server:
         self.files[f"/{name}"] = served if isinstance(served, Served) else Served(served)
         return f"{self.url}/{name}"
 
-    def hub_listing(self, repo: str, names: list[str], revision: str = "main") -> None:
+    def hub_listing(self, repo: str, sizes: dict[str, int], revision: str = "main") -> None:
         """Serve the list of files of a dataset repository, in both forms the hub's library has asked for it."""
-        about = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
-        tree = [{"type": "file", "path": name, "size": len(name), "oid": "0" * 40} for name in names]
+        about = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in sizes]}
+        tree = [{"type": "file", "path": name, "size": size, "oid": "0" * 40} for name, size in sizes.items()]
         for path, answer in ((f"revision/{revision}", about), (f"tree/{COMMIT}?recursive=true&expand=false", tree)):
             served = Served(json.dumps(answer).encode(), headers={"Content-Type": "application/json"})
             self.files[f"/api/datasets/{repo}/{path}"] = served

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import data
+from benchmark.data.prepare import prepare
 from benchmark.errors import MISSING, UserError
 
 GOOD = """
@@ -99,6 +100,7 @@ def test_a_dataset_that_is_not_there_says_how_to_get_it(tmp_path):
     assert caught.value.exit_code == MISSING
 
 
+@pytest.mark.data
 def test_all_of_caltech101_is_read(data_root):
     if not data.prepared("caltech101", data_root):
         pytest.skip("the data root has no caltech-101")
@@ -107,3 +109,12 @@ def test_all_of_caltech101_is_read(data_root):
     assert dataset.digest == data.digest("caltech101", data_root) == data.spec("caltech101").digest
     assert dataset.train.keys[0] == "101_ObjectCategories/Faces/image_0274.jpg"
     assert dataset.test.open(2464).mode == "RGB"
+
+
+@pytest.mark.data
+def test_all_of_caltech101_is_adopted_and_verified_image_by_image(data_root, tmp_path):
+    if not data.prepared("caltech101", data_root):
+        pytest.skip("the data root has no caltech-101")
+    events = list(prepare(["caltech101"], tmp_path, adopt_from=data_root, verify=True))
+    assert (events[-1].step, sum(event.step == "verify" for event in events)) == ("ready", 8242)
+    assert data.load("caltech101", tmp_path).digest == data.spec("caltech101").digest

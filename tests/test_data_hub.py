@@ -1,16 +1,19 @@
 """Files of Hugging Face repositories and backbone weights, from a stand-in for the hub on loopback."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
-from benchmark import backbones
+from benchmark import backbones, data
 from benchmark.data import hub
+from benchmark.data.prepare import prepare
 from benchmark.data.sources import Offer
 from benchmark.data.weights import prepare_backbone
 from benchmark.errors import MISSING, UserError
+from tests.data_layouts import jpeg
 from tests.data_server import COMMIT, Server, serving
 
 
@@ -38,7 +41,7 @@ def test_a_pattern_fetches_what_it_matches(server, tmp_path):
     for name in names:
         for revision in ("main", COMMIT):
             server.hub_file("someone/table", name, name.encode(), revision=revision, repo_type="dataset")
-    server.hub_listing("someone/table", names)
+    server.hub_listing("someone/table", {name: len(name) for name in names})
     folder = hub.fetch(Offer(repo="someone/table", file="data/*.parquet"), tmp_path, server.url)
     assert sorted(path.name for path in (folder / "data").glob("*.parquet")) == ["test-0.parquet", "train-0.parquet"]
     assert not (folder / "README.md").exists()
@@ -89,3 +92,54 @@ def test_only_one_module_downloads_weights():
     package = Path(backbones.__file__).parent
     asking = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if "download_pretrained(" in path.read_text()}
     assert asking == {"backbones.py", "data/weights.py"}
+
+
+OWN_TABLE = """
+title = "Pets"
+domain = "pets"
+templates = ["a photo of a {}."]
+class_names = ["cat", "dog"]
+licence = "for tests only"
+
+[source]
+kind = "table"
+folder = "pets-table"
+train = "data/train-*.parquet"
+test = "data/test-*.parquet"
+cut = { val = 1 }
+
+[[parts]]
+gives = ["data"]
+
+[[parts.offers]]
+repo = "someone/pets-table"
+file = "data/*.parquet"
+"""
+
+
+def parquet_bytes(labels: list[int]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"image": [{"bytes": jpeg(i), "path": None} for i in labels], "label": labels}), stream)
+    return stream.getvalue()
+
+
+def test_ones_own_toml_over_a_hub_table_is_prepared_and_read(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+    tables = {"data/train-0.parquet": parquet_bytes([0, 1, 0, 1]), "data/test-0.parquet": parquet_bytes([1, 0])}
+    for name, body in tables.items():
+        for revision in ("main", COMMIT):
+            server.hub_file("someone/pets-table", name, body, revision=revision, repo_type="dataset")
+    server.hub_listing("someone/pets-table", {name: len(body) for name, body in tables.items()})
+    toml = tmp_path / "pets.toml"
+    toml.write_text(OWN_TABLE)
+    events = list(prepare([str(toml)], tmp_path, ("pets",)))
+    assert [event.text for event in events if event.step in {"failed", "ready"}] == [
+        f"2 train / 2 val / 2 test in {tmp_path / 'pets-table'}"
+    ]
+    dataset = data.load(str(toml), tmp_path)
+    assert dataset.test.labels == (1, 0)
+    assert dataset.test.open(0).size == (8, 8)

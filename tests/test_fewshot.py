@@ -37,6 +37,7 @@ def assert_equal_to_published(real: Path, dataset: str, train: list[int], val: l
         assert fewshot.digest(positions) == row["positions_sha256"], (dataset, shots, seed, split)
 
 
+@pytest.mark.data
 @pytest.mark.parametrize("dataset", WITH_SPLIT_FILE)
 def test_coop_subsets_are_reproduced_from_the_real_split_files(real, dataset):
     source = data.spec(dataset).source
@@ -50,6 +51,18 @@ def test_coop_subsets_are_reproduced_from_the_real_split_files(real, dataset):
         assert hashlib.sha256("\n".join(paths).encode()).hexdigest() == row["paths_sha256"]
 
 
+@pytest.mark.data
+def test_subsets_of_caltech101_as_it_is_read_have_the_published_paths(real):
+    if not data.prepared("caltech101", real):
+        pytest.skip("the data root has no caltech-101")
+    dataset = data.load("caltech101", real)
+    for (shots, seed, split), row in published(real, "caltech101").items():
+        train, val = fewshot.sample(dataset.train.labels, dataset.val.labels, shots, seed)
+        chosen = dataset.train.take(train) if split == "train" else dataset.val.take(val)
+        assert hashlib.sha256("\n".join(chosen.keys).encode()).hexdigest() == row["paths_sha256"]
+
+
+@pytest.mark.data
 @pytest.mark.parametrize(("dataset", "classes", "train", "val"), [("food101", 101, 500, 200), ("sun397", 397, 40, 10)])
 def test_coop_subsets_of_balanced_sets_follow_from_their_class_sizes(real, dataset, classes, train, val):
     """Their split files list one class after the other, so positions can be checked without the files."""
