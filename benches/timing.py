@@ -43,4 +43,5 @@ def once(work: Callable[[], object]) -> Timing:
 def machine() -> str:
     """What the figures were measured on, and how busy it was."""
     threads, load = torch.get_num_threads(), os.getloadavg()[0]
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {threads} thread(s), torch {torch.__version__}, load {load:.1f}"
+    chip = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return f"{chip}, {threads} thread(s), torch {torch.__version__}, load {load:.1f}"
