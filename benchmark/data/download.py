@@ -55,8 +55,8 @@ def fetch(url: str, target: Path, patience: Patience = STANDARD) -> Iterator[Pro
         except (OSError, HTTPException) as error:  # all of them from the network: writing raises UserErrors
             failures = 1 if _size(part) > before else failures + 1
             if failures >= patience.attempts:
-                kept = f"{_size(part)} bytes are kept for the next attempt"
-                raise UserError(f"{url} could not be fetched ({_reason(error)}); try again later, {kept}", exit_code=MISSING) from error
+                kept = f", {_size(part)} bytes are kept for the next attempt" if _size(part) else ""
+                raise UserError(f"{url} could not be fetched ({_reason(error)}); try again later{kept}", exit_code=MISSING) from error
             time.sleep(patience.wait_s * 2 ** (failures - 1))
     part.replace(target)
     _note(part).unlink(missing_ok=True)
