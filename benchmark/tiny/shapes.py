@@ -1,7 +1,7 @@
 """tiny_shapes: one large figure among clutter. A class is a finish and a figure, "striped star".
 
-The dataset has sixteen classes. The eight in HELD_OUT are never drawn in the tiny CLIP's pretraining: four are new
-combinations of words it knows, four have a figure it has never seen, by a word it has never read. Colour, size, place,
+The dataset has sixteen classes. The ten in HELD_OUT are never drawn in the tiny CLIP's pretraining: four are new
+combinations of words it knows, six have a figure it has never seen, by a word it has never read. Colour, size, place,
 rotation, light, blur and noise vary within every class.
 """
 
@@ -15,7 +15,7 @@ VERSION = 1
 FINISHES = ("solid", "hollow", "striped", "dotted")
 HELD_OUT = frozenset(
     {"hollow circle", "solid triangle", "striped star", "dotted heart",
-     "solid gear", "striped leaf", "hollow drop", "dotted flower"}
+     "solid gear", "striped leaf", "solid teardrop", "hollow teardrop", "hollow flower", "dotted flower"}
 )  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def _leaf(x_HW: np.ndarray, y_HW: np.ndarray) -> np.ndarray:
     return np.hypot(np.abs(x_HW) + 0.55, y_HW) - 1.14
 
 
-def _drop(x_HW: np.ndarray, y_HW: np.ndarray) -> np.ndarray:
+def _teardrop(x_HW: np.ndarray, y_HW: np.ndarray) -> np.ndarray:
     """A disc with two straight sides that touch it and meet in a tip above."""
     disc_HW = np.hypot(x_HW, y_HW - 0.35) - 0.6
     tip_HW = np.maximum(np.abs(x_HW) * 0.896 - (y_HW + 1) * 0.444, y_HW - 0.084)
@@ -105,7 +105,7 @@ KNOWN_FIGURES = {
     "crescent": _crescent,
     "arrow": _arrow,
 }
-NEW_FIGURES = {"gear": _gear, "leaf": _leaf, "drop": _drop, "flower": _flower}  # never in pretraining
+NEW_FIGURES = {"gear": _gear, "leaf": _leaf, "teardrop": _teardrop, "flower": _flower}  # never in pretraining
 FIGURES = KNOWN_FIGURES | NEW_FIGURES
 
 

@@ -10,9 +10,8 @@ import functools
 import hashlib
 import json
 import math
+import os
 import platform
-import shlex
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -30,6 +29,7 @@ from torch.nn import functional as F
 from benchmark.tiny import captions, exam, model
 
 MAX_LOG_SCALE = math.log(100)  # CLIP's own cap on the temperature
+FLAGS = ("seed", "steps", "batch", "pictures")  # parts of the plan that the command line sets
 CHUNK = 500  # pictures drawn by a worker at a time
 
 
@@ -192,8 +192,9 @@ def save(clip: open_clip.CLIP, words: Words, folder: Path) -> Path:
 def provenance(plan: Plan, device: str, weights: Path, wall_s: float) -> dict[str, object]:
     """How a weights file came about and what it scores; accuracies are fractions, of the file as it will be loaded."""
     found = exam.accuracies(model.build(weights))
+    flags = " ".join(f"--{name} {getattr(plan, name)}" for name in FLAGS)
     return {
-        "command": shlex.join(["python", "-m", "benchmark.tiny.train", *sys.argv[1:]]),
+        "command": f"python -m benchmark.tiny.train {flags} --device {device} --out DIR",
         "plan": asdict(plan),
         "device": device,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
@@ -202,6 +203,7 @@ def provenance(plan: Plan, device: str, weights: Path, wall_s: float) -> dict[st
         "open_clip": open_clip.__version__,
         "numpy": np.__version__,
         "wall_s": round(wall_s),
+        "cpu_s": round(sum(os.times()[:4])),  # of all threads and drawing processes together
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "weights_bytes": weights.stat().st_size,
         "zero_shot": {dataset: round(accuracy, 4) for dataset, accuracy in found.items()},
@@ -211,13 +213,13 @@ def provenance(plan: Plan, device: str, weights: Path, wall_s: float) -> dict[st
 def main() -> None:
     """Read the flags, train, save, report."""
     flags = argparse.ArgumentParser(description="Train the tiny CLIP on generated image-caption pairs.")
-    for name in ("seed", "steps", "batch", "pictures"):
+    for name in FLAGS:
         flags.add_argument(f"--{name}", type=int, default=getattr(Plan(), name))
     flags.add_argument("--device", default="cpu")
     flags.add_argument("--workers", type=int, default=2, help="processes that draw pictures; 0 for none")
     flags.add_argument("--out", type=Path, required=True)
     told = flags.parse_args()
-    plan = Plan(seed=told.seed, steps=told.steps, batch=told.batch, pictures=told.pictures)
+    plan = Plan(**{name: getattr(told, name) for name in FLAGS})
     start = time.perf_counter()
     clip, words = fit(plan, told.device, told.workers)
     weights = save(clip, words, told.out)
