@@ -33,17 +33,17 @@ class Adapter:
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 
     rank: int = 4  # 0: the shared concept alone
-    anchors: str = "0,0.1,1,10"  # tried on the validation set
-    anchor: float = 1.0  # without one
+    anchors: str = "0,1,10,100"  # tried on the validation set
+    anchor: float = 10.0  # without one
     epochs: str = "4:100,16:200"  # up to so many shots: epochs
     batch_size: int = 0  # 0: the whole support set at every step
-    lr: float = 0.002  # as a share of a coordinate's own size
+    lr: float = 0.02  # as a share of a coordinate's own size
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     views: int = 16  # stored random crops per image, in turn epoch by epoch
     view_seed: int = 0
-    min_scale: float = 0.08  # smallest share of the area a crop keeps
+    min_scale: float = 0.5  # smallest share of the area a crop keeps
 
     def __post_init__(self) -> None:
         part(_concepts.Cones, self)

@@ -36,17 +36,17 @@ class Adapter:
     concepts: int = 4  # per class
     tau: float = 10.0
     templates: str = "itap of a {}.|a bad photo of the {}.|a origami {}.|a photo of the large {}.|art of the {}."
-    anchors: str = "0,0.1,1,10"  # tried on the validation set
-    anchor: float = 1.0  # without one
+    anchors: str = "0,1,10,100"  # tried on the validation set
+    anchor: float = 10.0  # without one
     epochs: str = "4:100,16:200"  # up to so many shots: epochs
     batch_size: int = 0  # 0: the whole support set at every step
-    lr: float = 0.002  # as a share of a coordinate's own size
+    lr: float = 0.02  # as a share of a coordinate's own size
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     views: int = 16  # stored random crops per image, in turn epoch by epoch
     view_seed: int = 0
-    min_scale: float = 0.08  # smallest share of the area a crop keeps
+    min_scale: float = 0.5  # smallest share of the area a crop keeps
 
     def __post_init__(self) -> None:
         part(_concepts.Cones, self)
