@@ -67,7 +67,7 @@ def _compute(shop: Workshop, store: Store, watch: Watch, cell: Cell, identity: I
             trainable_params=int(made.episode.notes.get("trainable_params", 0)),
         ),
         notes=_plain(made.episode.notes),
-        provenance=provenance(cell, shop.device) | {"support_digest": made.support_digest},
+        provenance=provenance(cell, shop.device) | {"support_digest": made.support_digest, "changed_data": made.changed_data},
     )
     store.put(record, predicted_Q.numpy())
     return record

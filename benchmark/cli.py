@@ -97,6 +97,7 @@ def run(
     set_: opt.Set = opt.NOTHING,
     results: opt.Results = opt.DEFAULT,
     data_root: opt.DataRoot = None,
+    accept_changed_data: opt.AcceptChangedData = False,
     device: opt.Device = "auto",
     offline: opt.Offline = False,
     force: opt.Force = False,
@@ -114,9 +115,9 @@ def run(
     _announce(selection)
     store = Store(results)
     if dry_run:
-        return _show_plan(selection, store, as_json)
+        return _show_plan(selection, store, as_json, data_root, accept_changed_data)
     store.check_writable()
-    manner = execution.Manner(data_root, device, force, plain, as_json)
+    manner = execution.Manner(data_root, accept_changed_data, device, force, plain, as_json)
     raise typer.Exit(execution.conduct(selection.cells, store, manner, *_consoles()))
 
 
@@ -135,6 +136,7 @@ def plan(
     set_: opt.Set = opt.NOTHING,
     results: opt.Results = opt.DEFAULT,
     data_root: opt.DataRoot = None,
+    accept_changed_data: opt.AcceptChangedData = False,
     as_json: opt.Json = False,
 ) -> None:
     """Say what `run` would do with the same flags: cells on record, cells missing, how long they may take."""
@@ -143,13 +145,13 @@ def plan(
 
     selection = select(Flags(method, dataset, suite, shots, seed, backbone, val, sources, classes, sampler, set_, data_root))
     _announce(selection)
-    _show_plan(selection, Store(results), as_json)
+    _show_plan(selection, Store(results), as_json, data_root, accept_changed_data)
 
 
-def _show_plan(selection: Selection, store: Store, as_json: bool) -> None:
+def _show_plan(selection: Selection, store: Store, as_json: bool, root: Path | None, accept_changed_data: bool) -> None:
     from benchmark import planning
 
-    items = planning.look(selection.cells, store)
+    items = planning.look(selection.cells, store, root, accept_changed_data=accept_changed_data)
     print(json.dumps(planning.as_dict(items), indent=1) if as_json else planning.text(items))
 
 

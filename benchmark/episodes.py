@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ class Workshop:
 
     root: Path | None = None  # of the datasets
     device: str = "cpu"
+    accept_changed_data: bool = False
     kept: dict[tuple[str, ...], object] = field(default_factory=dict, repr=False)
 
     def once(self, kind: str, name: str, make: Callable[[], Made]) -> Made:
@@ -37,7 +38,7 @@ class Workshop:
         return self.kept[kind, name]  # type: ignore[return-value]
 
     def dataset(self, name: str) -> data.Dataset:
-        return self.once("dataset", name, lambda: data.load(name, self.root))
+        return self.once("dataset", name, lambda: data.load(name, self.root, accept_changed_data=self.accept_changed_data))
 
     def backbone(self, name: str) -> clip.OpenClip:
         return self.once("backbone", name, lambda: clip.load(name, self.device))
@@ -51,7 +52,7 @@ class Workshop:
     def text(self, backbone: str, dataset: data.Dataset) -> Tensor:
         """text_KD of the dataset's own templates."""
         make = partial(template_mean, self.backbone(backbone), dataset.class_names, dataset.templates)
-        return self.once("text", f"{backbone} {dataset.digest}", make)
+        return self.once("text", f"{backbone} {dataset.digest} {dataset.classes}", make)
 
 
 def encoder(backbone: clip.OpenClip, name: str) -> Encoder:
@@ -72,28 +73,27 @@ class Problem:
     query: ImageSet
     query_labels: tuple[int, ...]
     support_digest: str  # of the paths of the support set, in sampling order
+    changed_data: bool  # the data are not what their spec promises, and the user accepted that
     watch: Stopwatch
 
 
 def problem(shop: Workshop, cell: grid.Cell, prior: State | None = None) -> Problem:
     """The episode of a cell; the test labels stay beside it and never enter it."""
-    dataset, watch = shop.dataset(cell.dataset), Stopwatch()
-    chosen = _chosen_classes(len(dataset.class_names), cell.classes)
-    support, val, query = (_only(table, chosen) for table in _sampled(dataset, cell))
+    drawn, watch = _drawn(shop.dataset(cell.dataset), cell), Stopwatch()
     images = partial(image_set, encoder=shop.encoder(cell.backbone), store=shop.features(), watch=watch)
     backbone = shop.backbone(cell.backbone)
     episode = Episode(
-        dataset=cell.dataset,
-        class_names=tuple(dataset.class_names[label] for label in chosen),
-        templates=dataset.templates,
-        support=_labelled(support, images, backbone.device),
-        val=_labelled(val, images, backbone.device) if len(val) else None,
+        dataset=drawn.name,
+        class_names=drawn.class_names,
+        templates=drawn.templates,
+        support=_labelled(drawn.train, images, backbone.device),
+        val=_labelled(drawn.val, images, backbone.device) if len(drawn.val) else None,
         backbone=backbone,
         seed=cell.seed,
         prior=prior,
-        text_KD=shop.text(cell.backbone, dataset)[list(chosen)],
+        text_KD=shop.text(cell.backbone, drawn),
     )
-    return Problem(episode, images(query), query.labels, _digest(support), watch)
+    return Problem(episode, images(drawn.test), drawn.test.labels, _digest(drawn.train), drawn.changed, watch)
 
 
 def source_episode(shop: Workshop, cell: grid.Cell, source: str, shots: int) -> Episode:
@@ -106,25 +106,14 @@ def source_episode(shop: Workshop, cell: grid.Cell, source: str, shots: int) -> 
     return replace(made, support=_labelled(shop.dataset(source).train, images, made.backbone.device))
 
 
-def _sampled(dataset: data.Dataset, cell: grid.Cell) -> tuple[data.Table, data.Table, data.Table]:
-    """Support, validation and test tables; sampling sees all classes, a half of them is cut out afterwards, as CoOp does."""
-    if cell.shots == 0:
-        return dataset.train.take([]), dataset.val.take([]), dataset.test
-    train, val = fewshot.sample(dataset.train.labels, dataset.val.labels, cell.shots, cell.seed, cell.sampler)
-    return dataset.train.take(train), dataset.val.take(val if cell.val == "min4" else []), dataset.test
-
-
-def _chosen_classes(classes: int, which: str) -> tuple[int, ...]:
-    """Labels of all classes, of the first ceil(K/2), or of the rest (CoOp `subsample_classes`)."""
-    half = -(-classes // 2)
-    return tuple({"all": range(classes), "base": range(half), "new": range(half, classes)}[which])
-
-
-def _only(table: data.Table, chosen: tuple[int, ...]) -> data.Table:
-    """The rows of the chosen classes, labelled anew from 0."""
-    new = {label: position for position, label in enumerate(chosen)}
-    kept = table.take([i for i, label in enumerate(table.labels) if label in new])
-    return replace(kept, labels=tuple(new[label] for label in kept.labels))
+def _drawn(dataset: data.Dataset, cell: grid.Cell) -> data.Dataset:
+    """The dataset with its support set for training and its few-shot validation set; drawn from all classes, then halved, as CoOp does."""
+    train: Sequence[int] = ()
+    val: Sequence[int] = ()
+    if cell.shots:
+        train, val = fewshot.sample(dataset.train.labels, dataset.val.labels, cell.shots, cell.seed, cell.sampler)
+    val = val if cell.val == "min4" else ()
+    return replace(dataset, train=dataset.train.take(train), val=dataset.val.take(val)).half(cell.classes)
 
 
 def _labelled(table: data.Table, images: Callable[[data.Table], ImageSet], device: torch.device) -> Labelled:

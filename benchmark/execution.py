@@ -25,23 +25,29 @@ OK, FAILED, INTERRUPTED = 0, 1, 130
 class Manner:
     """How a grid is run and shown."""
 
-    root: Path | None = None
+    root: Path | None = None  # of the datasets
+    accept_changed_data: bool = False
     device: str = "auto"
     force: bool = False
     plain: bool = False
     as_json: bool = False
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """Where the data lie and what is accepted of them, as the runner's arguments."""
+        return {"root": self.root, "accept_changed_data": self.accept_changed_data}
+
 
 def conduct(cells: Sequence[Cell], store: Store, manner: Manner, out: Console, err: Console) -> int:
     """Run all cells, show what came of them, return the exit code."""
-    to_compute = sum(manner.force or not store.has(key(named)) for _, named in runner.plan(cells))
+    to_compute = sum(manner.force or not store.has(key(named)) for _, named in runner.plan(cells, **manner.data))
     view = _view(len(cells), to_compute, manner, err)
     outcomes: list[Outcome] = []
     interrupted = False
     try:
         with view as show:
             device = resolved(manner.device) if to_compute else "cpu"
-            for outcome in runner.run(cells, store, root=manner.root, device=device, force=manner.force, watch=show.stage):
+            for outcome in runner.run(cells, store, **manner.data, device=device, force=manner.force, watch=show.stage):
                 outcomes.append(outcome)
                 _tell(outcome, store, show, manner, out)
     except KeyboardInterrupt:

@@ -62,6 +62,9 @@ Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder 
 DataRoot = Annotated[
     Path | None, typer.Option("--data-root", metavar="DIR", help="Folder of datasets. [default: FSBENCH_DATA]", show_default=False)
 ]
+AcceptChangedData = Annotated[
+    bool, typer.Option("--accept-changed-data", help="Go on with data that are not what their spec promises; every record is marked.")
+]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1; auto takes a GPU where there is one.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask a network; what is missing is an error at once.")]
 Force = Annotated[bool, typer.Option("--force", help="Compute again what is on record.")]

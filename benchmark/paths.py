@@ -21,6 +21,13 @@ def data_dir() -> Path:
     return Path(os.environ.get("FSBENCH_DATA") or platformdirs.user_data_path("fsbench"))
 
 
+def _umask() -> int:
+    """The process's file mode mask; the system has no call that only reads it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write beside, flush to disk, rename: a reader sees the old file or the whole new one, never a part."""
     try:
@@ -33,6 +40,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
+            os.fchmod(stream.fileno(), 0o666 & ~_umask())  # mkstemp gives 0600, which would lock out who shares the folder
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); nothing was left half-written") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -32,9 +33,9 @@ class Item:
         return "done" if self.record else "failed before" if self.failed else "missing"
 
 
-def look(cells: Sequence[Cell], store: Store) -> list[Item]:
+def look(cells: Sequence[Cell], store: Store, root: Path | None = None, *, accept_changed_data: bool = False) -> list[Item]:
     """One item per cell, in order. Raises UserError as runner.plan does."""
-    planned = [(cell, named, key(named)) for cell, named in runner.plan(cells)]
+    planned = [(cell, named, key(named)) for cell, named in runner.plan(cells, root=root, accept_changed_data=accept_changed_data)]
     records = {record.key: record for record in store.records()}
     older = _by_cell(records.values())
     seconds = _seconds(records.values())

@@ -56,7 +56,7 @@ _ABSENT = object()
 def replay(record: Record, root: Path | None, device: str) -> Replay:
     """Run the record's cell in an empty store. Raises UserError where it fails."""
     cell = cell_of(record.identity)
-    ((_, named),) = runner.plan([cell])
+    ((_, named),) = runner.plan([cell], root=root)
     drift = _drift(record.identity, named)
     with tempfile.TemporaryDirectory(prefix="fsbench-replay-") as folder:
         (outcome,) = runner.run([cell], Store(Path(folder)), root=root, device=device)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 from benchmark import backbones, data, grid, methods
 from benchmark.errors import UserError
@@ -34,14 +35,14 @@ class Outcome:
     cached: bool
 
 
-def plan(cells: Iterable[Cell]) -> list[tuple[Cell, Identity]]:
-    """The identity of every cell. Raises UserError for what cannot run: unknown names, wrong parameters, missing weights."""
-    return [(cell, grid.identity(cell, methods.card(cell.method), _dataset, backbones.weights_digest)) for cell in cells]
+def plan(cells: Iterable[Cell], *, root: Path | None = None, accept_changed_data: bool = False) -> list[tuple[Cell, Identity]]:
+    """The identity of every cell. Raises UserError for what cannot run: unknown names, wrong parameters, missing weights or data."""
 
+    @cache
+    def dataset_of(name: str) -> tuple[str, str]:
+        return data.spec(name).name, data.digest(name, root, accept_changed_data=accept_changed_data)
 
-def _dataset(name: str) -> tuple[str, str]:
-    spec = data.spec(name)
-    return spec.name, spec.digest
+    return [(cell, grid.identity(cell, methods.card(cell.method), dataset_of, backbones.weights_digest)) for cell in cells]
 
 
 def run(
@@ -51,15 +52,17 @@ def run(
     root: Path | None = None,
     device: str = "cpu",
     force: bool = False,
+    accept_changed_data: bool = False,
     watch: Watch | None = None,
 ) -> Iterator[Outcome]:
     """Outcomes as they come: what is on record first where it stands in the plan, failures without stopping the rest.
 
-    `root` holds the datasets, `force` computes anew what is on record, `watch(cell, stage)` hears of each stage as it begins.
+    `root` holds the datasets, `force` computes anew what is on record, `accept_changed_data` goes on with data that are not what
+    their spec promises and marks every record, `watch(cell, stage)` hears of each stage as it begins.
     """
-    todo = [(cell, identity, key(identity)) for cell, identity in plan(cells)]
+    todo = [(cell, identity, key(identity)) for cell, identity in plan(cells, root=root, accept_changed_data=accept_changed_data)]
     _check_methods(cell for cell, _, name in todo if force or not store.has(name))
-    attempt = _attempter(store, root, device, watch)
+    attempt = _attempter(store, watch, root=root, device=device, accept_changed_data=accept_changed_data)
     while todo:
         busy = []
         for cell, identity, name in todo:
@@ -93,7 +96,7 @@ def _sentence(error: Exception) -> str:
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
-def _attempter(store: Store, root: Path | None, device: str, watch: Watch | None) -> Callable[[Cell, Identity], Record]:
+def _attempter(store: Store, watch: Watch | None, **workshop: Any) -> Callable[[Cell, Identity], Record]:
     """`attempt(cell, identity)`, sharing one workshop that is set up when first needed."""
 
     @cache
@@ -101,7 +104,7 @@ def _attempter(store: Store, root: Path | None, device: str, watch: Watch | None
         from benchmark.cells import compute_record
         from benchmark.episodes import Workshop
 
-        return partial(compute_record, Workshop(root, device), store, watch or (lambda cell, stage: None))
+        return partial(compute_record, Workshop(**workshop), store, watch or (lambda cell, stage: None))
 
     return lambda cell, identity: compute()(cell, identity)
 
