@@ -25,8 +25,11 @@ def report(
     dataset: opt.Dataset = opt.NOTHING,
     backbone: opt.Backbone = opt.NOTHING,
     superseded: Annotated[bool, typer.Option("--superseded", help="Show records of older adapter versions too.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="DIR", help="Write a page that opens from disk instead.")] = None,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="With --html: show disputed test images.")] = True,
+    data_root: opt.DataRoot = None,
 ) -> None:
-    """Print tables from the records in a folder."""
+    """Print tables from the records in a folder, or write them as a page."""
     from rich.console import Console
 
     from benchmark.report import lines, reading, render, tables
@@ -36,13 +39,18 @@ def report(
     among("format", form, render.FORMATS)
     notes: list[str] = []
     records = reading.records(Store(results), notes, method, dataset, backbone)
-    made = tables.tables(lines.group(records, notes, superseded), table, ranked=True)
-    if form == "text":
+    groups = lines.group(records, notes, superseded)
+    if html:
+        from benchmark.report import page
+
+        size = page.write(html, groups, Store(results), data_root, images)
+        print(f"{html / 'index.html'}: {size / 1e6:.1f} MB without images")
+    elif form == "text":
         out = Console()
-        for one in made:
+        for one in tables.tables(groups, table, ranked=True):
             out.print(render.terminal(one), soft_wrap=True)
     else:
-        print(render.render(made, form), end="")
+        print(render.render(tables.tables(groups, table, ranked=True), form), end="")
     warn(notes)
 
 

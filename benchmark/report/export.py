@@ -17,7 +17,7 @@ COLUMNS = (
     *("schema", "suite", "dataset", "shots", "method", "title", "adapter_version", "params", "backbone", "weights_digest"),
     *("classes", "sampler", "val", "sources", "source_shots", "target_in_sources", "ranked"),
     *("mean", "std", "seeds", "n_seeds", "n_test"),
-    *("encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params"),
+    *("encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params", "added_macs", "images_per_s"),
     *("dataset_digest", "transform", "protocol", "suite_version", "keys"),
 )
 
@@ -81,7 +81,15 @@ def _costs(records: Sequence[Record]) -> dict[str, object]:
     return means | {
         "peak_mb": f"{max(record.costs.peak_mb for record in records):.1f}",
         "trainable_params": max(record.costs.trainable_params for record in records),
+        "added_macs": _mean_of(records, "added_macs", "{:.0f}"),
+        "images_per_s": _mean_of(records, "images_per_s", "{:.1f}"),
     }
+
+
+def _mean_of(records: Sequence[Record], cost: str, form: str) -> str:
+    """The mean of a cost that old records lack; empty where one of them does."""
+    values = [getattr(record.costs, cost) for record in records]
+    return "" if None in values else form.format(fmean(values))
 
 
 def _yes(truth: bool) -> str:

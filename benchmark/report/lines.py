@@ -34,7 +34,7 @@ class Setting:
 
     def __str__(self) -> str:
         split = "" if self.classes == "all" else f", {self.classes} classes"
-        return f"{self.suite} with {self.backbone} (weights {self.weights_digest[:8]}){split}"
+        return f"suite {self.suite}, backbone {self.backbone} (weights {self.weights_digest[:8]}){split}"
 
 
 @dataclass(frozen=True, order=True)

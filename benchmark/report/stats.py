@@ -142,7 +142,8 @@ def _gaps(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, 
 def leaders(methods: Mapping[str, Numbers], threshold: float = 1 - LEVEL) -> set[str]:
     """The methods that cannot be told from the best one (Holm over all comparisons with it); the best is among them.
 
-    Only methods with all datasets that any of them has take part: a mean over fewer is another quantity.
+    Nobody leads where no comparison can be tested, with one seed and few datasets. Only methods with all datasets that any of
+    them has take part: a mean over fewer is another quantity.
     """
     whole = set().union(*methods.values()) if methods else set()
     able = {name: numbers for name, numbers in methods.items() if set(numbers) == whole and all(numbers.values())}
@@ -152,5 +153,7 @@ def leaders(methods: Mapping[str, Numbers], threshold: float = 1 - LEVEL) -> set
     best = max(means, key=means.__getitem__)
     others = [name for name in able if name != best]
     doubts = [told_apart(able[best], able[name]) for name in others]
+    if all(doubt is None for doubt in doubts):
+        return set()
     adjusted = holm([1.0 if doubt is None else doubt for doubt in doubts])
     return {best} | {name for name, p in zip(others, adjusted, strict=True) if p >= threshold}

@@ -1,0 +1,184 @@
+"""What the page knows, as plain JSON: an index of all numbers, and one file of details per method and dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark import data
+from benchmark.errors import UserError
+from benchmark.record import Record
+from benchmark.report import commands, stats
+from benchmark.report.compare import correct
+from benchmark.report.lines import Group, Line, Setting, members, namer
+from benchmark.report.ranking import leading
+from benchmark.report.scores import Partial, Score, Value, mean_over, per_shots, score
+from benchmark.store import Store
+
+MEAN = ""  # stands for the mean over a suite where a dataset's name would stand
+WORST_CONFUSIONS = 12
+MADE_WITH = ("suite", "commit", "dirty", "device", "support_digest")  # provenance that is shown
+FIRST_CHARACTER = 35  # a count is one character of text: compact, and readable by charCodeAt
+
+
+@dataclass(frozen=True)
+class Index:
+    """What the page loads at once. `rows` are [line, dataset, shots, value, costs, leads]; see `_row`."""
+
+    classes: dict[str, list[str]] = field(default_factory=dict)  # of every dataset, in label order
+    settings: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[list[Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Detail:
+    """All records of one line and dataset, loaded when somebody looks at one of them."""
+
+    name: str
+    content: dict[str, Any]
+
+
+def index(groups: Group) -> Index:
+    """Settings, lines and numbers, in the order of the tables."""
+    made = Index()
+    for setting, lines in groups.items():
+        made.settings.append(_setting(setting))
+        heading = namer(lines)
+        first = len(made.lines)
+        made.lines.extend(_line(len(made.settings) - 1, line, heading(line)) for line in lines)
+        made.rows.extend(_rows(setting, lines, first))
+        made.classes.update((name, class_names(records[0])) for found in lines.values() for name, records in found.items())
+    return made
+
+
+def _setting(setting: Setting) -> dict[str, Any]:
+    return {**vars(setting), "label": str(setting), "members": list(members(setting.suite))}
+
+
+def _line(setting: int, line: Line, heading: str) -> dict[str, Any]:
+    policy = {"none": "no validation images", "min4": "min(shots, 4) validation images"}.get(line.val, line.val)
+    drawn = [] if line.sampler == "coop" else [f"{line.sampler} sampling"]
+    protocol = [policy, *drawn, str(line.exposure)] if line.sampler != "none" else ["no support set"]
+    protocol = [part for part in protocol if part]
+    return {
+        "setting": setting,
+        "method": line.method,
+        "heading": heading,
+        "version": line.version,
+        "params": dict(line.params),
+        "protocol": "; ".join(protocol if line.exposure.ranked else [*protocol, "uses full target training data, not ranked"]),
+        "ranked": line.exposure.ranked,
+    }
+
+
+def _rows(setting: Setting, lines: Mapping[Line, Mapping[str, Sequence[Record]]], first: int) -> Iterator[list[Any]]:
+    whole = members(setting.suite)
+    shots_seen = sorted({one.identity.shots for found in lines.values() for records in found.values() for one in records})
+    ahead = {(shots, dataset): leading(lines, shots, [dataset]) for shots in shots_seen for dataset in whole}
+    ahead |= {(shots, MEAN): leading(lines, shots, whole) for shots in shots_seen}
+    for number, (line, found) in enumerate(lines.items(), first):
+        numbers = {dataset: per_shots(found.get(dataset, ())) for dataset in whole}
+        for shots in sorted({shots for by_shots in numbers.values() for shots in by_shots}):
+            for dataset in whole:
+                if by_seed := numbers[dataset].get(shots):
+                    records = [one for one in found[dataset] if one.identity.shots == shots]
+                    yield _row(number, dataset, shots, score(by_seed), records, line in ahead[shots, dataset])
+            if len(whole) > 1:
+                value = mean_over([numbers[dataset].get(shots) for dataset in whole])
+                records = [one for dataset in found for one in found[dataset] if one.identity.shots == shots]
+                yield _row(number, MEAN, shots, value, records, line in ahead[shots, MEAN])
+
+
+def _row(line: int, dataset: str, shots: int, value: Value, records: Sequence[Record], leads: bool) -> list[Any]:
+    """[line, dataset, shots, [mean, std, half interval, seeds] or [have, want], [encode_s, ..., peak_mb, trainable], leads]."""
+    seconds = [sum(getattr(one.costs, name) for one in records) / len(records) for name in ("encode_s", "pretrain_s", "fit_s", "predict_s")]
+    peak, trainable = max(one.costs.peak_mb for one in records), max(one.costs.trainable_params for one in records)
+    return [line, dataset, shots, _value(value), [*(round(second, 3) for second in seconds), round(peak), trainable], int(leads)]
+
+
+def _value(value: Value) -> list[Any]:
+    if isinstance(value, Partial):
+        return [value.have, value.want]
+    assert isinstance(value, Score), "rows are made of records"
+    width = stats.half_width(value.std, value.count) if value.std is not None and value.count > 1 else None
+    return [round(value.mean, 5), _rounded(value.std), _rounded(width), list(value.seeds)]
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 5)
+
+
+def details(groups: Group, store: Store, root: Path | None) -> Iterator[Detail]:
+    """One per line and dataset, named by their places in the index."""
+    number = 0
+    for lines in groups.values():
+        for found in lines.values():
+            for dataset, records in found.items():
+                yield Detail(f"{number}-{dataset}", _detail(records, store, root))
+            number += 1
+
+
+def _detail(records: Sequence[Record], store: Store, root: Path | None) -> dict[str, Any]:
+    """The command is that of the first record: those of the others differ in shots and seed alone."""
+    return {
+        "run": commands.run(records[0].identity),
+        "totals": _packed(records[0].counts.total),
+        "costs": list(records[0].costs.model_dump()),
+        "records": [_record(record, store, root) for record in records],
+    }
+
+
+def _record(record: Record, store: Store, root: Path | None) -> dict[str, Any]:
+    optional = {
+        "notes": record.notes,
+        "made": {name: record.provenance[name] for name in MADE_WITH if name in record.provenance},
+        "confusions": _confusions(record, store, root),
+    }
+    return {
+        "key": record.key,
+        "shots": record.identity.shots,
+        "seed": record.identity.seed,
+        "correct": _packed(record.counts.correct),
+        "costs": [value if value is None else round(value, 3) for value in record.costs.model_dump().values()],
+    } | {name: value for name, value in optional.items() if value}
+
+
+def _packed(counts: Sequence[int]) -> str:
+    return "".join(chr(FIRST_CHARACTER + count) for count in counts)
+
+
+def class_names(record: Record) -> list[str]:
+    """The names of a record's classes, or numbers where the dataset is unknown here or has changed since."""
+    try:
+        spec = data.spec(record.identity.dataset)
+    except UserError:
+        spec = None
+    count = len(record.counts.total)
+    same = spec is not None and len(spec.class_names) == count and spec.digest == record.identity.dataset_digest
+    return list(spec.class_names) if spec and same else [f"class {number}" for number in range(count)]
+
+
+def _confusions(record: Record, store: Store, root: Path | None) -> list[list[int]] | None:
+    """[true class, predicted class, images], the commonest first; None where predictions or labels are not at hand."""
+    if not store.path(record.key).with_suffix(".npz").is_file():
+        return None
+    right_Q = correct(record, store, root)
+    if right_Q is None:
+        return None
+    import numpy as np
+
+    predicted_Q = store.predictions(record.key)
+    labels_Q = np.asarray(data.load(record.identity.dataset, root).test.labels)
+    pairs, counts = np.unique(np.stack([labels_Q, predicted_Q])[:, ~right_Q], axis=1, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:WORST_CONFUSIONS]
+    return [[int(pairs[0, at]), int(pairs[1, at]), int(counts[at])] for at in order]
+
+
+def script(function: str, *values: Any) -> str:
+    """A JavaScript file that hands data to the page; unlike JSON it can be loaded from disk. No '</' can end the script early."""
+    words = ",".join(json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/") for value in values)
+    return f"{function}({words});\n"

@@ -1,0 +1,84 @@
+"""Test images on which methods disagree: thumbnails, true labels, and what every record said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark import data
+from benchmark.errors import UserError
+from benchmark.record import Record
+from benchmark.report.compare import correct
+from benchmark.report.lines import Group
+from benchmark.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SIDE_PX = 96
+PER_DATASET = 48
+
+
+def write(folder: Path, groups: Group, store: Store, root: Path | None) -> dict[str, Any]:
+    """Thumbnails below `folder`, one folder per dataset; returns dataset -> what the page shows of its images.
+
+    Only of datasets that are here, with predictions beside at least two records, and unchanged since.
+    """
+    found: dict[str, Any] = {}
+    for dataset, records in _by_dataset(groups).items():
+        shown = _disagreements(folder, dataset, records, store, root)
+        if shown:
+            found[dataset] = shown
+    return found
+
+
+def _by_dataset(groups: Group) -> dict[str, list[tuple[int, Record]]]:
+    """dataset -> (line's place in the index, record)."""
+    found: dict[str, list[tuple[int, Record]]] = {}
+    number = 0
+    for lines in groups.values():
+        for by_dataset in lines.values():
+            for dataset, records in by_dataset.items():
+                found.setdefault(dataset, []).extend((number, record) for record in records)
+            number += 1
+    return found
+
+
+def _disagreements(
+    folder: Path, dataset: str, records: Sequence[tuple[int, Record]], store: Store, root: Path | None
+) -> dict[str, Any] | None:
+    hits = {record.key: correct(record, store, root) for _, record in records if store.path(record.key).with_suffix(".npz").is_file()}
+    judged = [(line, record) for line, record in records if hits.get(record.key) is not None]
+    if len(judged) < 2:
+        return None
+    chosen = _most_divided({key: hit for key, hit in hits.items() if hit is not None})
+    table = data.load(dataset, root).test
+    (folder / dataset).mkdir(parents=True, exist_ok=True)
+    shown = [index for index in chosen if _thumbnail(table, index, folder / dataset / f"{index}.png")]
+    return {
+        "images": [[index, int(table.labels[index])] for index in shown],
+        "said": [
+            [line, one.identity.shots, one.identity.seed, [int(store.predictions(one.key)[at]) for at in shown]] for line, one in judged
+        ],
+    }
+
+
+def _most_divided(hits: Mapping[str, np.ndarray[Any, Any]]) -> list[int]:
+    """The images that about half of the records get right, most divided first."""
+    import numpy as np
+
+    share_Q = np.mean(list(hits.values()), axis=0)
+    divided_Q = share_Q * (1 - share_Q)
+    order = np.argsort(-divided_Q, kind="stable")[:PER_DATASET]
+    return [int(index) for index in order if divided_Q[index] > 0]
+
+
+def _thumbnail(table: data.Table, index: int, path: Path) -> bool:
+    try:
+        picture = table.open(index)
+    except UserError:
+        return False  # one picture that cannot be read does not cost the page
+    picture.thumbnail((SIDE_PX, SIDE_PX))
+    picture.save(path)
+    return True
