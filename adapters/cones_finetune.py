@@ -79,6 +79,7 @@ class Adapter:
         optimiser, views = self._optimiser(), self._views()
         read = _in_the_loop.Inputs(episode.support.images, tower, first, views, episode.backbone.device)
         parts = _in_the_loop.learn(episode, _in_the_loop.Schedule.of(episode, optimiser, views), optimiser, start, read, logits_of)
+        episode.notes["trainable_params"] = sum(each.numel() for each in start.values())  # concepts are trained twice, but counted once
 
         def predict(images: ImageSet) -> Tensor:
             return _blocks.in_batches(images, episode.backbone.device, lambda pixels: logits_of(parts, _blocks.below(tower, first, pixels)))
