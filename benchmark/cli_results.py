@@ -26,10 +26,14 @@ def report(
     backbone: opt.Backbone = opt.NOTHING,
     superseded: Annotated[bool, typer.Option("--superseded", help="Show records of older adapter versions too.")] = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="DIR", help="Write a page that opens from disk instead.")] = None,
+    figures: Annotated[Path | None, typer.Option("--figures", metavar="DIR", help="Draw figures as PDF and PNG instead.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="METHOD", help="With --figures. [default: zero-shot]", show_default=False)
+    ] = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="With --html: show disputed test images.")] = True,
     data_root: opt.DataRoot = None,
 ) -> None:
-    """Print tables from the records in a folder, or write them as a page."""
+    """Print tables from the records in a folder, write them as a page, or draw figures."""
     from rich.console import Console
 
     from benchmark.report import lines, reading, render, tables
@@ -45,6 +49,10 @@ def report(
 
         size = page.write(html, groups, Store(results), data_root, images)
         print(f"{html / 'index.html'}: {size / 1e6:.1f} MB without images")
+    elif figures:
+        from benchmark.report import figures as drawing
+
+        print("\n".join(map(str, drawing.write(figures, groups, baseline))))
     elif form == "text":
         out = Console()
         for one in tables.tables(groups, table, ranked=True):

@@ -120,7 +120,7 @@ def told_apart(first: Numbers, second: Numbers) -> float | None:
     """
     if set(first) != set(second) or not first:
         return None
-    gaps = {dataset: _gaps(first[dataset], second[dataset]) for dataset in first}
+    gaps = {dataset: seed_gaps(first[dataset], second[dataset]) for dataset in first}
     if not all(gaps.values()):
         return None
     if len(gaps) >= FEWEST_DATASETS:
@@ -130,7 +130,7 @@ def told_apart(first: Numbers, second: Numbers) -> float | None:
     return found.p if found else None
 
 
-def _gaps(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
+def seed_gaps(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
     """seed -> difference; a result without seeds stands beside each of the other's."""
     if set(first) == {0}:
         return {seed: first[0] - value for seed, value in second.items()}
