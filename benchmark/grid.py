@@ -131,6 +131,6 @@ def identity(cell: Cell, card: Card, dataset_of: Callable[[str], tuple[str, str]
 
 
 def transform_version() -> str:
-    """Version of our image pipeline and of Pillow's resize: its 13.0 changed the order of passes, and with it some pixels."""
+    """Version of our image pipeline, stored precision included, and of Pillow's resize: its 13.0 changed the order of passes."""
     major = int(version("pillow").split(".")[0])
-    return f"1-pillow{'13' if major >= 13 else '12'}"
+    return f"2-pillow{'13' if major >= 13 else '12'}"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmark.api import Crop
 from benchmark.data import Table
-from benchmark.features import BATCH, Encoder, FeatureStore, Stopwatch, image_set, space
+from benchmark.features import AHEAD, BATCH, Encoder, FeatureStore, Stopwatch, image_set, space
 from benchmark.transforms import Pipeline
 from tests import toy
 
@@ -91,20 +91,66 @@ def test_a_damaged_shard_is_dropped_and_computed_again(encoder: Encoder, tmp_pat
     assert torch.equal(features(table(6), encoder, tmp_path), whole)
 
 
-def test_an_interruption_loses_at_most_one_shard(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.features.SHARD_ROWS", 4)
+class Stopping(Noise):
+    """Pictures of which one cannot be had."""
 
-    class Stopping(Noise):
-        def open(self, key: str) -> Image.Image:
-            if key == "9":
-                raise KeyboardInterrupt
-            return super().open(key)
+    def open(self, key: str) -> Image.Image:
+        if key == "130":
+            raise KeyboardInterrupt
+        return super().open(key)
 
+
+def test_an_interruption_loses_no_row_that_was_encoded(encoder: Encoder, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        features(table(12, Stopping()), encoder, tmp_path)
+        features(table(140, Stopping()), encoder, tmp_path)
     again = Noise()
-    features(table(12, again), encoder, tmp_path)
-    assert set(again.opened) == {"8", "9", "10", "11"}
+    whole = features(table(140, again), encoder, tmp_path)
+    assert set(again.opened) == {str(i) for i in range(2 * BATCH, 140)}
+    assert torch.equal(whole, features(table(140), encoder, tmp_path / "at-once"))
+
+
+def test_a_long_extraction_is_written_down_now_and_then(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmark.feature_store.SHARD_ROWS", BATCH)
+    whole = features(table(3 * BATCH), encoder, tmp_path)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 3
+    assert torch.equal(features(table(3 * BATCH), encoder, tmp_path), whole)
+
+
+@pytest.mark.parametrize("views", [None, (5, 0, Crop()), (BATCH + 1, 0, Crop())])
+def test_features_do_not_depend_on_the_number_of_decoding_threads(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, views: tuple[int, int, Crop] | None
+) -> None:
+    found = []
+    for threads in (1, 7):
+        monkeypatch.setattr("benchmark.features.DECODERS", threads)
+        found.append(features(table(30), encoder, tmp_path / str(threads), views))
+    assert torch.equal(*found)
+
+
+def test_what_was_just_encoded_is_rounded_as_what_was_stored(encoder: Encoder, tmp_path: Path) -> None:
+    for views in (None, (3, 0, Crop())):
+        fresh = features(table(9), encoder, tmp_path, views)
+        assert fresh.dtype == torch.float32
+        assert torch.equal(features(table(9), encoder, tmp_path, views), fresh)
+    assert torch.equal(fresh, fresh.half().float())
+
+
+def test_few_pictures_are_decoded_before_they_are_needed(encoder: Encoder, tmp_path: Path) -> None:
+    pictures, encoded = Noise(), 0
+
+    class Counting:
+        def __getattr__(self, name: str) -> object:
+            return getattr(encoder.backbone, name)
+
+        def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
+            nonlocal encoded
+            encoded += BATCH
+            assert len(pictures.opened) <= encoded + AHEAD
+            return encoder.backbone.encode_pixels(pixels_NCHW)
+
+    watched = Encoder(Counting(), encoder.pipeline, encoder.digest)  # type: ignore[arg-type]
+    features(table(6 * BATCH, pictures), watched, tmp_path)
+    assert encoded == 6 * BATCH
 
 
 def test_everything_that_changes_a_feature_is_in_its_space() -> None:

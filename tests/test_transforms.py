@@ -26,12 +26,24 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.clip(slope + rng.integers(0, 60, (height, width, 3)), 0, 255).astype(np.uint8))
 
 
+def torchvisions(source: Image.Image, image_px: int) -> torch.Tensor:
+    """The field's reference for testing: Resize, then CenterCrop, on a Pillow image."""
+    expected = reference.center_crop(reference.resize(source, image_px, reference.InterpolationMode.BICUBIC), [image_px, image_px])
+    return torch.from_numpy(np.asarray(expected).copy())
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("image_px", [32, 224])
-def test_the_centre_crop_equals_torchvisions(size: tuple[int, int], image_px: int) -> None:
-    source = picture(*size)
-    expected = reference.center_crop(reference.resize(source, image_px, reference.InterpolationMode.BICUBIC), [image_px, image_px])
-    assert torch.equal(centre(source, image_px), torch.from_numpy(np.asarray(expected).copy()))
+def test_the_centre_crop_is_torchvisions_but_for_rounding(size: tuple[int, int], image_px: int) -> None:
+    ours, expected = centre(picture(*size), image_px), torchvisions(picture(*size), image_px)
+    distance = (ours.int() - expected.int()).abs()
+    assert int(distance.max()) <= 2
+    assert float((distance > 0).float().mean()) < 0.02  # of noise; of photographs 0.3 % differ
+
+
+@pytest.mark.parametrize("size", [(224, 224), (224, 300), (33, 224), (100, 250)])
+def test_the_centre_crop_is_torchvisions_exactly_where_nothing_is_resized_or_the_picture_is_tall(size: tuple[int, int]) -> None:
+    assert torch.equal(centre(picture(*size), 224), torchvisions(picture(*size), 224))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -82,6 +94,16 @@ def test_half_of_the_views_are_mirrored_and_none_where_that_is_switched_off() ->
     assert 70 <= sum(mirrored) <= 130
 
 
+def test_normalisation_equals_torchvisions_bit_by_bit_and_may_write_into_a_buffer() -> None:
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    pixels_NHWC = torch.stack([centre(picture(50, 40, seed), 32) for seed in range(3)])
+    expected = torch.stack([reference.normalize(each.permute(2, 0, 1).float().div(255), mean, std) for each in pixels_NHWC])
+    buffer_NCHW = torch.full((3, 3, 32, 32), 9.0)
+    assert Pipeline(32, mean, std).normalise(pixels_NHWC, buffer_NCHW) is buffer_NCHW
+    assert torch.equal(buffer_NCHW, expected)
+    assert torch.equal(Pipeline(32, mean, std).normalise(pixels_NHWC), expected)
+
+
 def test_normalisation_is_per_channel_in_float32() -> None:
     pixels_NHWC = torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8)
     out_NCHW = Pipeline(1, (0.5, 0.25, 0.0), (0.5, 0.5, 2.0)).normalise(pixels_NHWC)
@@ -95,4 +117,4 @@ def test_the_pixels_of_this_transform_version_are_pinned() -> None:
     views = [random_view(picture(310, 470, seed), 64, Crop(), view_rng("pinned", seed, 0)) for seed in range(8)]
     centres = [centre(picture(310, 170, seed), 64) for seed in range(8)]
     digest = hashlib.sha256(torch.stack(views + centres).numpy().tobytes()).hexdigest()
-    assert digest[:16] == "0a1b949cc6e20f47"
+    assert digest[:16] == "59580828aec687b6"
