@@ -50,6 +50,12 @@ class Exposure:
         """A prior that read full training sets is a diagnostic: few-shot numbers do not stand beside it."""
         return self.shots != FULL
 
+    @property
+    def bar(self) -> str:
+        """Why it is not ranked; nothing where it is."""
+        whose = "full target training data" if self.target else "full training sets of other datasets"
+        return "" if self.ranked else f"uses {whose}, not ranked"
+
     def __str__(self) -> str:
         if not self.pool:
             return ""

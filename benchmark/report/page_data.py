@@ -70,7 +70,7 @@ def _line(setting: int, line: Line, heading: str) -> dict[str, Any]:
         "heading": heading,
         "version": line.version,
         "params": dict(line.params),
-        "protocol": "; ".join(protocol if line.exposure.ranked else [*protocol, "uses full target training data, not ranked"]),
+        "protocol": "; ".join(filter(None, [*protocol, line.exposure.bar])),
         "ranked": line.exposure.ranked,
     }
 

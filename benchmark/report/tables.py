@@ -152,7 +152,7 @@ def _notes(setting: Setting, lines: Lines) -> tuple[str, ...]:
     used = {(line.val, line.sampler) for line in lines if line.sampler != "none"}
     shared = [f"validation images: {_policy(val)}; sampling: {sampler}" for val, sampler in sorted(used)] if len(used) == 1 else []
     priors = sorted({f"{line.exposure}" for line in lines if line.exposure.pool and line.exposure.ranked})
-    barred = [f"{names(line)}: uses full target training data, not ranked" for line in lines if not line.exposure.ranked]
+    barred = [f"{names(line)}: {line.exposure.bar}" for line in lines if not line.exposure.ranked]
     versions = f"image pipeline {setting.transform}, protocol {setting.protocol}"
     return ("; ".join([*shared, versions]), *priors, *barred)
 
