@@ -13,6 +13,7 @@ from benchmark.methods import Card
 from benchmark.record import Scalar
 
 TINY, STANDARD = "tiny", "classic"  # suites
+FULL_SETS = -1  # of source_shots
 SOURCES = ("default", "others", "all", "none")
 
 
@@ -77,11 +78,19 @@ def suite_around(dataset: str) -> tuple[str, ...]:
 
 
 def _methods(flags: Flags, remarks: list[str]) -> list[tuple[Card, dict[str, Scalar]]]:
-    names = list(flags.methods) or methods.names()
-    if not flags.methods:
-        remarks.append(f"no --method given: taking all {len(names)} ({', '.join(names)})")
+    names = list(flags.methods) or _rankable(remarks)
     given = _settings(flags.settings, names)
     return [(card, methods.checked(card, given[card.name])) for card in map(methods.card, names)]
+
+
+def _rankable(remarks: list[str]) -> list[str]:
+    """Every method but those whose prior reads full training sets: their numbers stand beside no others."""
+    names = methods.names()
+    chosen = [name for name in names if methods.card(name).source_shots != FULL_SETS]
+    left_out = [name for name in names if name not in chosen]
+    rest = f"; left out, because their priors read full training sets: {', '.join(left_out)}" if left_out else ""
+    remarks.append(f"no --method given: taking all {len(chosen)} ({', '.join(chosen)}){rest}")
+    return chosen
 
 
 def _settings(settings: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Scalar]]:
