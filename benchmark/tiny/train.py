@@ -44,7 +44,7 @@ class Plan:
     lr: float = 2e-3
     weight_decay: float = 0.1
     warmup: int = 150  # steps
-    zoom: float = 0.75  # least side of a training crop, share of the picture
+    zoom: float = 0.55  # least side of a training crop, share of the picture
     short_room: int = 10  # most words of chatter in a caption
     long_room: int = 40  # ... in a batch of long captions
     long_share: float = 0.2  # share of batches with long captions
@@ -107,11 +107,11 @@ def encode_text(clip: open_clip.CLIP, tokens_NL: Tensor) -> Tensor:
     return F.normalize(x_NE @ clip.text_projection, dim=-1)
 
 
-def varied(pixels_NCHW: Tensor, may_flip_N: Tensor, zoom: float, rng: torch.Generator) -> Tensor:
-    """Mild crops of normalised pictures, mirrored half the time where `may_flip_N` allows it."""
+def varied(pixels_NCHW: Tensor, zoom: float, rng: torch.Generator) -> Tensor:
+    """Crops of normalised pictures, mirrored half the time, digits too: methods will show the model such views of everything."""
     count, device = len(pixels_NCHW), pixels_NCHW.device
     side_N = 1 - (1 - zoom) * torch.rand(count, generator=rng)
-    mirror_N = 1 - 2.0 * ((torch.rand(count, generator=rng) < 0.5) & may_flip_N)
+    mirror_N = 1 - 2.0 * (torch.rand(count, generator=rng) < 0.5)
     shift_N2 = (2 * torch.rand(count, 2, generator=rng) - 1) * (1 - side_N)[:, None]
     affine_N23 = torch.zeros(count, 2, 3)
     affine_N23[:, 0, 0], affine_N23[:, 1, 1], affine_N23[:, :, 2] = side_N * mirror_N, side_N, shift_N2
@@ -128,8 +128,7 @@ def batches(pool: Pool, plan: Plan, words: Words, context_length: int) -> Iterat
         room = plan.long_room if chance.random() < plan.long_share else plan.short_room
         told = [captions.caption(chance, captions.Meaning(*row), int(chance.random() * (room + 1))) for row in seen_N3]
         texts, said = zip(*told, strict=True)
-        may_flip_N = torch.from_numpy(seen_N3[:, 1] > 0)  # a digit has no manner, and no mirror image
-        pixels_NCHW = varied(exam.normalised(pool.pixels_NCHW[rows_N]), may_flip_N, plan.zoom, rng)
+        pixels_NCHW = varied(exam.normalised(pool.pixels_NCHW[rows_N]), plan.zoom, rng)
         yield pixels_NCHW, words.matrix(list(texts), context_length), torch.from_numpy(captions.true_of(np.array(said), seen_N3))
 
 
