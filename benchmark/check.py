@@ -116,15 +116,15 @@ def _verdict(row: Expected, outcome: Outcome) -> Verdict:
     return Verdict(row, correct, "")
 
 
-def updated(rows: Sequence[Expected], outcomes: Iterable[Outcome]) -> list[Expected]:
-    """The table with the outcomes' counts in place of, or added to, its own."""
+def updated(rows: Sequence[Expected], outcomes: Iterable[Outcome], tolerance: int | None = None) -> list[Expected]:
+    """The table with the outcomes' counts in place of, or added to, its own; a row keeps its tolerance unless one is given."""
     table = {row.place: row for row in rows}
     for outcome in outcomes:
         if not outcome.record:
             raise UserError(f"{outcome.cell} failed ({outcome.error}), so the golden table is left as it was")
         fresh = _expected(outcome)
-        old = table.get(fresh.place)
-        table[fresh.place] = replace(fresh, tolerance=old.tolerance) if old else fresh
+        old = table.get(fresh.place, fresh)
+        table[fresh.place] = replace(fresh, tolerance=old.tolerance if tolerance is None else tolerance)
     return list(table.values())
 
 

@@ -41,6 +41,7 @@ def conduct(
     out: Console,
     err: Console,
     plain: bool = False,
+    tolerance: int | None = None,
 ) -> int:
     """Run the cells, then compare or rewrite; the exit code."""
     path = golden or check.GOLDEN
@@ -50,7 +51,7 @@ def conduct(
     with _store(results) as store:
         outcomes = list(_shown(cells, store, resolved(device), plain or as_json, err))
     if update:
-        check.write(path, check.updated(rows, outcomes))
+        check.write(path, check.updated(rows, outcomes, tolerance))
         err.print(f"{path}: {len(outcomes)} rows written", markup=False, highlight=False, soft_wrap=True)
         return OK
     return _verdicts(list(check.compare(wanted, outcomes)), as_json, out)

@@ -177,6 +177,9 @@ def check(
     golden: Annotated[Path | None, typer.Option("--golden", metavar="FILE", help="Golden table. [default: the suite's own]")] = None,
     against: Annotated[str, typer.Option("--against", metavar="golden|published", help="What to compare with.")] = "golden",
     update: Annotated[bool, typer.Option("--update", help="Rewrite the rows asked for instead of comparing.")] = False,
+    tolerance: Annotated[
+        int | None, typer.Option("--tolerance", metavar="IMAGES", min=0, help="With --update: of the rows written.", show_default=False)
+    ] = None,
     results: Annotated[Path | None, typer.Option("--results", metavar="DIR", help="Keep the records there.", show_default=False)] = None,
     device: opt.Device = "cpu",
     as_json: opt.Json = False,
@@ -192,7 +195,7 @@ def check(
     if against == "published":
         raise typer.Exit(checking.published(results or opt.DEFAULT, method, dataset, shots, as_json))
     asked = checking.Asked(method, dataset, shots, seed)
-    raise typer.Exit(checking.conduct(asked, golden, update, results, device, as_json, *_consoles(), plain))
+    raise typer.Exit(checking.conduct(asked, golden, update, results, device, as_json, *_consoles(), plain, tolerance))
 
 
 @app.command()

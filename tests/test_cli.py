@@ -309,6 +309,14 @@ def test_check_names_a_cell_whose_counts_moved_and_exits_3(say: Say, golden: Pat
     assert f"instead of {moved['correct']}" in said.out
 
 
+def test_a_row_keeps_its_tolerance_unless_another_is_given(say: Say, golden: Path) -> None:
+    assert golden.read_text().splitlines()[1].endswith(",2")
+    assert say("check", "--update", "--golden", golden, *QUICK, "--tolerance", "7").code == 0
+    assert golden.read_text().splitlines()[1].endswith(",7")
+    assert say("check", "--update", "--golden", golden, *QUICK).code == 0
+    assert golden.read_text().splitlines()[1].endswith(",7")
+
+
 def test_check_of_a_method_without_rows_says_how_to_get_them(say: Say, golden: Path) -> None:
     said = say("check", "--golden", golden, "--method", "linear_probe")
     assert said.code == 2
