@@ -11,12 +11,13 @@ from statistics import fmean
 from benchmark.record import Record
 from benchmark.report.lines import Group, Line, Setting, title
 from benchmark.report.scores import score
+from benchmark.report.stats import half_width
 
 SCHEMA = 1
 COLUMNS = (
     *("schema", "suite", "dataset", "shots", "method", "title", "adapter_version", "params", "backbone", "weights_digest"),
     *("classes", "sampler", "val", "sources", "source_shots", "target_in_sources", "ranked"),
-    *("mean", "std", "seeds", "n_seeds", "n_test"),
+    *("mean", "std", "interval95", "seeds", "n_seeds", "n_test"),
     *("encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params", "added_macs", "images_per_s"),
     *("dataset_digest", "transform", "protocol", "suite_version", "keys"),
 )
@@ -63,6 +64,7 @@ def _row(setting: Setting, line: Line, dataset: str, records: Sequence[Record]) 
         "ranked": _yes(line.exposure.ranked),
         "mean": f"{result.mean:.6f}",
         "std": "" if result.std is None else f"{result.std:.6f}",
+        "interval95": f"{half_width(result.std, result.count):.6f}" if result.std is not None else "",
         "seeds": " ".join(map(str, result.seeds)),
         "n_seeds": result.count,
         "n_test": sum(records[0].counts.total),
