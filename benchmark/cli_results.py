@@ -25,6 +25,7 @@ def report(
     dataset: opt.Dataset = opt.NOTHING,
     backbone: opt.Backbone = opt.NOTHING,
     superseded: Annotated[bool, typer.Option("--superseded", help="Show records of older adapter versions too.")] = False,
+    cost: Annotated[bool, typer.Option("--cost", help="Show what accuracy is bought with: parameters, computation, seconds.")] = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="DIR", help="Write a page that opens from disk instead.")] = None,
     figures: Annotated[Path | None, typer.Option("--figures", metavar="DIR", help="Draw figures as PDF and PNG instead.")] = None,
     baseline: Annotated[
@@ -36,11 +37,13 @@ def report(
     """Print tables from the records in a folder, write them as a page, or draw figures."""
     from rich.console import Console
 
-    from benchmark.report import lines, reading, render, tables
+    from benchmark.report import costs, lines, reading, render, tables
     from benchmark.store import Store
 
     among("table", table, tables.KINDS)
     among("format", form, render.FORMATS)
+    if cost and form == "csv":
+        raise UserError("--cost has no CSV of its own; `export` writes every cost of every row")
     notes: list[str] = []
     records = reading.records(Store(results), notes, method, dataset, backbone)
     groups = lines.group(records, notes, superseded)
@@ -53,12 +56,14 @@ def report(
         from benchmark.report import figures as drawing
 
         print("\n".join(map(str, drawing.write(figures, groups, baseline))))
-    elif form == "text":
-        out = Console()
-        for one in tables.tables(groups, table, ranked=True):
-            out.print(render.terminal(one), soft_wrap=True)
     else:
-        print(render.render(tables.tables(groups, table, ranked=True), form), end="")
+        found = costs.cost_tables(groups) if cost else tables.tables(groups, table, ranked=True)
+        if form == "text":
+            out = Console()
+            for one in found:
+                out.print(render.terminal(one), soft_wrap=True)
+        else:
+            print(render.render(found, form), end="")
     warn(notes)
 
 

@@ -1,0 +1,41 @@
+"""Costs beside accuracy, from made-up records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from benchmark.cli import app
+from benchmark.record import Record
+from benchmark.report import render
+from benchmark.report.costs import cost_tables
+from benchmark.report.lines import group
+from tests.synthetic import TINY, identity, scored, write
+
+
+def made(method: str, shots: int, accuracy: float, **costs: object) -> list[Record]:
+    """One seed on each dataset of the suite."""
+    records = [scored(identity(method, dataset, shots), accuracy) for dataset in TINY]
+    return [one.model_copy(update={"costs": one.costs.model_copy(update=costs)}) for one in records]
+
+
+def test_a_row_says_what_its_accuracy_costs() -> None:
+    records = made("cones", 16, 0.75, added_macs=51_200, images_per_s=2000.0) + made("cones", 1, 0.5, added_macs=1)
+    (table,) = cost_tables(group(records))
+    text = render.markdown(table)
+    assert "ConES (16 shots)" in text
+    for part in ("75.0", "8.19k", "51.2k", "1.50", "2.00", "410", "2k"):
+        assert part in text, part
+
+
+def test_what_old_records_lack_is_a_dash() -> None:
+    (table,) = cost_tables(group(made("cones", 4, 0.75)))
+    assert table.rows[0].values[2] == table.rows[0].values[-1] == "-"
+
+
+def test_the_command_shows_them(tmp_path: Path) -> None:
+    write(tmp_path, made("cones", 16, 0.75, added_macs=51_200, images_per_s=2000.0))
+    shown = CliRunner().invoke(app, ["report", "--cost", "--results", str(tmp_path)])
+    assert shown.exit_code == 0, shown.output
+    assert "51.2k" in shown.output
