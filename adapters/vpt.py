@@ -42,8 +42,8 @@ class Adapter:
     n_prompts: int = 16
     deep: bool = True
     layers: int = 0  # only the last so many blocks; 0: all
-    epochs: str = "50"
-    batch_size: int = 32
+    epochs: str = "1:5,2:10,4:20,8:30,16:50"  # up to so many shots: epochs
+    batch_size: int = 16
     lr: float = 0.01
     warmup: float = 0.1  # share of the steps
     weight_decay: float = 0.0
@@ -52,7 +52,7 @@ class Adapter:
     epsilon: float = 1e-8
     views: int = 16
     view_seed: int = 0
-    min_scale: float = 0.08  # smallest share of the area a crop keeps
+    min_scale: float = 0.5  # smallest share of the area a crop keeps
     keep_mb: int = 4096  # for what the first touched block reads; moves no number
 
     def __post_init__(self) -> None:
