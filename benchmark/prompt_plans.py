@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from benchmark.api import Side, UserError
-from benchmark.prompt_tiles import tiling
+from benchmark.prompt_tiles import Tiling, tiling
 from benchmark.prompt_tree import Prompt, PromptTree
-from benchmark.shared_prefix import SharedPrefix, footprint_mb, kept_keys, prepare, run
+from benchmark.shared_prefix import SharedPrefix, footprint_mb, kept_keys, kept_mb, prepare, run
 from benchmark.text_layer import Layer, fits
 
 if TYPE_CHECKING:
@@ -41,6 +41,14 @@ def shareable(tower: TextTower) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
+class Plan:
+    """How many runs to compute at once, and the classes in chunks."""
+
+    at_once: int
+    chunks: list[SharedPrefix]
+
+
+@dataclass(frozen=True, eq=False)
 class SharedPrompts:
     """Prompts of a causal tower as a tree of shared tokens. Plans are made when first needed and kept."""
 
@@ -49,7 +57,8 @@ class SharedPrompts:
     layers: Sequence[Layer]
     prompt_of_class_K: Tensor  # equal prompts are computed once
     budget_mb: float
-    plans: dict[tuple[int, bool], list[SharedPrefix]] = field(default_factory=dict)  # by number of chunks, and whether keys are kept
+    plans: dict[tuple[int, bool], Plan] = field(default_factory=dict)  # by runs, and whether keys are kept
+    chunks: dict[tuple[int, bool], list[SharedPrefix]] = field(default_factory=dict)  # by their number, and the same
 
     @staticmethod
     def build(tower: TextTower, prompts: Sequence[Prompt], budget_mb: float, dtype: torch.dtype | None) -> SharedPrompts:
@@ -64,11 +73,11 @@ class SharedPrompts:
 
     def __call__(self, ctx_RPE: Tensor, side: Side | None = None) -> Tensor:
         # A side term changes the states of every token, so with one there are no fixed ones.
-        at_once, chunks = self.plan(len(ctx_RPE), keep_fixed=side is None)
-        whole = len(chunks) == 1 and at_once >= len(ctx_RPE)
+        plan = self.plan(len(ctx_RPE), keep_fixed=side is None)
+        whole = len(plan.chunks) == 1 and plan.at_once >= len(ctx_RPE)
         texts = []
-        for runs_RPE in ctx_RPE.split(at_once):
-            parts = [run(self.layers, c, runs_RPE, side) if whole else self._again(c, runs_RPE, side) for c in chunks]
+        for runs_RPE in ctx_RPE.split(plan.at_once):
+            parts = [run(self.layers, c, runs_RPE, side) if whole else self._again(c, runs_RPE, side) for c in plan.chunks]
             texts.append(torch.cat(parts, 1).index_select(1, self.prompt_of_class_K))
         return self.tower.project(torch.cat(texts))
 
@@ -77,9 +86,14 @@ class SharedPrompts:
         out: Tensor = checkpoint(run, self.layers, chunk, ctx_RPE, side, use_reentrant=False, preserve_rng_state=draws)
         return out
 
-    def plan(self, runs: int, keep_fixed: bool) -> tuple[int, list[SharedPrefix]]:
-        """How many runs at once, and the chunks: as few as the budget allows. UserError where one class in one run exceeds it."""
-        keep_fixed = keep_fixed and any(self.tree.learnable)
+    def plan(self, runs: int, keep_fixed: bool) -> Plan:
+        """As few chunks as the budget allows. UserError where a single class in a single run exceeds it."""
+        key = (runs, keep_fixed and any(self.tree.learnable))
+        if key not in self.plans:
+            self.plans[key] = self._planned(*key)
+        return self.plans[key]
+
+    def _planned(self, runs: int, keep_fixed: bool) -> Plan:
         least_mb = self._least_mb(keep_fixed)
         if least_mb > self.budget_mb:
             raise UserError(
@@ -87,27 +101,30 @@ class SharedPrompts:
             )
         at_once = max(1, min(runs, int(self.budget_mb / least_mb)))
         for count in _counts(len(self.tree.paths)):
-            chunks = self._chunks(count, keep_fixed)
-            kept_mb = sum(chunk.kept_mb for chunk in chunks)
-            if kept_mb + at_once * max(chunk.saved_mb for chunk in chunks) <= self.budget_mb:
-                return at_once, chunks
-        # Only kept keys can be too much when single classes are not.
-        return self.plan(runs, keep_fixed=False) if keep_fixed else (at_once, chunks)
+            tilings = self._tilings(count, keep_fixed)
+            kept = sum(kept_mb(self.layers, tiles, self.tower.width) for tiles in tilings)
+            if kept + at_once * max(footprint_mb(self.layers, tiles, self.tower.width) for tiles in tilings) <= self.budget_mb:
+                return Plan(at_once, self._chunks(count, keep_fixed))
+        # Where single classes fit, only kept keys can be too much.
+        return self._planned(runs, keep_fixed=False) if keep_fixed else Plan(at_once, self._chunks(len(self.tree.paths), keep_fixed))
 
     def _least_mb(self, keep_fixed: bool) -> float:
         computed = [sum(self.tree.learnable[n] for n in path) if keep_fixed else len(path) for path in self.tree.paths]
         largest = tiling(self.tree, [computed.index(max(computed))], keep_fixed)
         return footprint_mb(self.layers, largest, self.tower.width)
 
+    def _tilings(self, count: int, keep_fixed: bool) -> list[Tiling]:
+        prompts, size = range(len(self.tree.paths)), math.ceil(len(self.tree.paths) / count)
+        return [tiling(self.tree, prompts[i : i + size], keep_fixed) for i in prompts[::size]]
+
     @torch.no_grad()
     def _chunks(self, count: int, keep_fixed: bool) -> list[SharedPrefix]:
         key = (count, keep_fixed)
-        if key not in self.plans:
-            prompts, size = range(len(self.tree.paths)), math.ceil(len(self.tree.paths) / count)
-            tilings = [tiling(self.tree, prompts[i : i + size], keep_fixed) for i in prompts[::size]]
+        if key not in self.chunks:
             keys = self._fixed_keys() if keep_fixed else {}
-            self.plans[key] = [prepare(self.layers, self.tower, self.tree, tiles, keys) for tiles in tilings]
-        return self.plans[key]
+            tilings = self._tilings(count, keep_fixed)
+            self.chunks[key] = [prepare(self.layers, self.tower, self.tree, tiles, keys) for tiles in tilings]
+        return self.chunks[key]
 
     def _fixed_keys(self) -> dict[int, Tensor]:
         """Per node that no learnable vector precedes, its keys and values in every layer: I 2E, I layers."""

@@ -4,8 +4,9 @@ As attention keys a row sees no more than
   fixed columns   states no learnable vector has touched, computed once and kept (the start token; for 'front' the names too)
   trunk columns   the path that all prompts share, computed once per layer and shown to every tile
   own columns     the rows of its own tile
-so one batched attention with one mask per tile is exact, and no key is repeated per class. A branch whose prompts lie in
-different tiles is computed once in each of them: the price of equal shapes, about 1 % of the rows on the eleven datasets.
+so one batched attention with one mask per tile is exact, and no key is repeated per class. The price of equal shapes: tiles
+have empty tails, and a branch whose prompts lie in different tiles is computed in each of them. Over the names of the eleven
+datasets that is 4 % of the rows for 'end', 6 % for 'middle', none for 'front', 5 % for class-specific contexts.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ class Tiling:
     def columns(self) -> int:
         """Key columns over all tiles."""
         return len(self.mask_NBS) * self.mask_NBS.shape[2]
+
+    def fixed_rows(self) -> list[list[int]]:
+        """The fixed nodes of every tile; a single row where all tiles see the same ones."""
+        rows: list[list[int]] = self.fixed_NA.tolist()
+        return rows[:1] if all(row == rows[0] for row in rows) else rows
 
 
 def tiling(tree: PromptTree, prompts: Sequence[int], keep_fixed: bool) -> Tiling:

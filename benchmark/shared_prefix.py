@@ -52,8 +52,6 @@ class SharedPrefix:
     inner: Queries
     last: Queries  # the last layer's: the rows that are read out
     kept: Sequence[Tensor]  # per layer kept keys and values, N 2 H A F (N = 1 where all tiles see the same); empty where none
-    saved_mb: float  # an estimate of what one run needs for forward and backward
-    kept_mb: float
 
 
 def prepare(layers: Sequence[Layer], tower: TextTower, tree: PromptTree, tiles: Tiling, keys: dict[int, Tensor]) -> SharedPrefix:
@@ -64,7 +62,6 @@ def prepare(layers: Sequence[Layer], tower: TextTower, tree: PromptTree, tiles: 
     slots = (symbols_T < 0).nonzero().flatten()
     tokens_TE = tower.embed(symbols_T.clamp_min(0)) * (symbols_T >= 0).unsqueeze(1) + tower.position_LE[depths_T]
     mask_NBS = torch.zeros(tiles.mask_NBS.shape, dtype=dtype).masked_fill(~tiles.mask_NBS, float("-inf")).to(device)
-    kept = _kept(tiles, keys, layers[0].heads)
     return SharedPrefix(
         tile=tiles.tile,
         trunk=tiles.trunk,
@@ -73,9 +70,7 @@ def prepare(layers: Sequence[Layer], tower: TextTower, tree: PromptTree, tiles: 
         sources=-1 - symbols_T[slots],
         inner=Queries(mask_NBS.unsqueeze(1)),
         last=_last_queries(tiles, mask_NBS),
-        kept=kept,
-        saved_mb=footprint_mb(layers, tiles, tower.width),
-        kept_mb=sum(kv.numel() * kv.element_size() for kv in kept) / MIB,
+        kept=_kept(tiles, keys, layers[0].heads),
     )
 
 
@@ -96,10 +91,8 @@ def _last_queries(tiles: Tiling, mask_NBS: Tensor) -> Queries:
 def _kept(tiles: Tiling, keys: dict[int, Tensor], heads: int) -> list[Tensor]:
     if not keys:
         return []
-    nodes = tiles.fixed_NA.tolist()
-    nodes = nodes[:1] if all(row == nodes[0] for row in nodes) else nodes
     blank = torch.zeros_like(next(iter(keys.values())))
-    kv_NAIE = torch.stack([torch.stack([keys.get(n, blank) for n in row]) for row in nodes])
+    kv_NAIE = torch.stack([torch.stack([keys.get(n, blank) for n in row]) for row in tiles.fixed_rows()])
     kv_IN2HAF = kv_NAIE.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 4, 1, 5)
     return [kv_N2HAF.contiguous() for kv_N2HAF in kv_IN2HAF]
 
@@ -123,6 +116,12 @@ def footprint_mb(layers: Sequence[Layer], tiles: Tiling, width: int) -> float:
     weights = tiles.rows * tiles.mask_NBS.shape[2] * layers[0].heads * inner if inner == 2 else 0
     kept = tiles.rows * width * (2 * outer + 6 * inner) + tiles.columns * 2 * width * inner + weights
     return (len(layers) * kept + tiles.rows * width * WORKING * outer) / MIB
+
+
+def kept_mb(layers: Sequence[Layer], tiles: Tiling, width: int) -> float:
+    """MiB of the kept keys and values."""
+    seen = sum(map(len, tiles.fixed_rows()))
+    return len(layers) * seen * 2 * width * layers[0].query[0].element_size() / MIB
 
 
 def run(

@@ -161,7 +161,7 @@ def test_every_row_sees_its_own_path_and_nothing_else(size, keep_fixed, monkeypa
 
 def test_equal_prompts_are_computed_once_and_nothing_stands_after_the_end():
     once, thrice = (ClassPrompts.build(tower(), ["cat", "dog"] * times, 4) for times in (1, 3))
-    rows = [sum(len(chunk.tokens_TE) for chunk in prompts.encoder.plans[1, True]) for prompts in (once, thrice)]
+    rows = [sum(len(chunk.tokens_TE) for chunk in prompts.encoder.plan(1, True).chunks) for prompts in (once, thrice)]
     assert rows == [10, 10]  # 4 context vectors, 2 x (name, ".", end); the start token is kept
 
 
@@ -221,23 +221,6 @@ def test_whole_texts_need_no_context(budget_mb):
     assert gap(prompts.encode(), from_model(small(), "small").encode_texts(texts)) < 1e-5
 
 
-def saved_mb(forward, model):
-    """MiB that autograd keeps for the backward pass: distinct storages other than the model's weights."""
-    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-    kept = {}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor too, lest its address be used again
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = forward()
-    del out
-    return sum(size for size, _ in kept.values()) / 2**20
-
-
 @pytest.mark.parametrize("runs", [1, 3])
 @pytest.mark.parametrize("position", POSITIONS)
 def test_a_memory_budget_is_kept_and_changes_nothing_but_time(position, runs):
@@ -245,13 +228,13 @@ def test_a_memory_budget_is_kept_and_changes_nothing_but_time(position, runs):
     whole, tight = (ClassPrompts.build(tower(model), NAMES, 4, position, budget_mb=budget_mb) for budget_mb in (None, 2.0))
     ctx = context(runs, *whole.ctx_shape)
     assert_equal(tight.encode(ctx), whole.encode(ctx), ctx)
-    at_once, chunks = tight.encoder.plan(runs, keep_fixed=True)
-    assert len(chunks) > 1 or at_once < runs
-    for chunk in chunks:
-        part = ctx[:at_once]
-        assert saved_mb(lambda c=chunk, x=part: shared_prefix.run(tight.encoder.layers, c, x), model) + chunk.kept_mb < 2.0
-    assert saved_mb(lambda: tight.encode(ctx), model) < 0.3
-    assert saved_mb(lambda: whole.encode(ctx), model) > 2.0
+    plan = tight.encoder.plan(runs, keep_fixed=True)
+    assert len(plan.chunks) > 1 or plan.at_once < runs
+    for chunk in plan.chunks:
+        part = ctx[: plan.at_once]
+        assert naive_clip.saved_mb(lambda c=chunk, x=part: shared_prefix.run(tight.encoder.layers, c, x), model) < 2.0
+    assert naive_clip.saved_mb(lambda: tight.encode(ctx), model) < 0.3
+    assert naive_clip.saved_mb(lambda: whole.encode(ctx), model) > 2.0
 
 
 def test_the_estimate_of_memory_is_near_the_truth():
@@ -259,8 +242,9 @@ def test_the_estimate_of_memory_is_near_the_truth():
     for precision in ("float32", "bfloat16"):
         prompts = ClassPrompts.build(tower(model), NAMES, 16, class_specific=True, precision=precision)
         ctx = context(*prompts.ctx_shape)
-        measured = saved_mb(lambda p=prompts, x=ctx: p.encode(x), model)
-        estimate = prompts.encoder.plans[1, True][0].saved_mb
+        measured = naive_clip.saved_mb(lambda p=prompts, x=ctx: p.encode(x), model)
+        tiles = tiling(prompts.encoder.tree, range(len(NAMES)), keep_fixed=True)
+        estimate = shared_prefix.footprint_mb(prompts.encoder.layers, tiles, 128)
         assert 0.5 * estimate < measured < estimate
 
 
