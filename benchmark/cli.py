@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
-from benchmark import cli_results
+from benchmark import cli_data, cli_results
 from benchmark import options as opt
 from benchmark.errors import UserError
 
@@ -32,6 +32,7 @@ app = typer.Typer(
     help="Few-shot adaptation of vision-language models: datasets x methods x shots x seeds.",
 )
 app.add_typer(cli_results.app)
+app.add_typer(cli_data.app)
 
 
 def main() -> None:
