@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from benchmark.api import Side, UserError
 from benchmark.prompt_tiles import Tiling, tiling
 from benchmark.prompt_tree import Prompt, PromptTree
-from benchmark.shared_prefix import SharedPrefix, footprint_mb, kept_keys, kept_mb, prepare, run
+from benchmark.shared_prefix import Kept, SharedPrefix, footprint_mb, keep, prepare, run
 from benchmark.text_layer import Layer, fits
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class SharedPrompts:
     layers: Sequence[Layer]
     prompt_of_class_K: Tensor  # equal prompts are computed once
     budget_mb: float
-    plans: dict[tuple[int, bool], Plan] = field(default_factory=dict)  # by runs, and whether keys are kept
-    chunks: dict[tuple[int, bool], list[SharedPrefix]] = field(default_factory=dict)  # by their number, and the same
+    kept: Kept | None  # None where nothing precedes a learnable vector, or all prompts are without
+    plans: dict[tuple[int, bool], Plan] = field(default_factory=dict)  # by runs, and whether kept keys are used
 
     @staticmethod
     def build(tower: TextTower, prompts: Sequence[Prompt], budget_mb: float, dtype: torch.dtype | None) -> SharedPrompts:
@@ -67,13 +67,19 @@ class SharedPrompts:
         place = {prompt: i for i, prompt in enumerate(distinct)}
         layers = [Layer.of(block, dtype or tower.position_LE.dtype) for block in tower.blocks]
         prompt_of_class_K = torch.tensor([place[p] for p in prompts], device=tower.position_LE.device)
-        made = SharedPrompts(tower, PromptTree.grow(distinct), layers, prompt_of_class_K, budget_mb)
+        tree = PromptTree.grow(distinct)
+        made = SharedPrompts(tower, tree, layers, prompt_of_class_K, budget_mb, _kept(layers, tower, tree))
         made.plan(1, keep_fixed=True)
         return made
 
     def __call__(self, ctx_RPE: Tensor, side: Side | None = None) -> Tensor:
         # A side term changes the states of every token, so with one there are no fixed ones.
         plan = self.plan(len(ctx_RPE), keep_fixed=side is None)
+        if side is not None and plan.at_once < len(ctx_RPE):
+            raise UserError(
+                f"{len(ctx_RPE)} runs with side terms do not fit {self.budget_mb:.4g} MiB and cannot be split; "
+                "raise budget_mb or train fewer at once"
+            )
         whole = len(plan.chunks) == 1 and plan.at_once >= len(ctx_RPE)
         texts = []
         for runs_RPE in ctx_RPE.split(plan.at_once):
@@ -88,25 +94,27 @@ class SharedPrompts:
 
     def plan(self, runs: int, keep_fixed: bool) -> Plan:
         """As few chunks as the budget allows. UserError where a single class in a single run exceeds it."""
-        key = (runs, keep_fixed and any(self.tree.learnable))
+        key = (runs, keep_fixed and self.kept is not None and self.kept.mb < self.budget_mb / 2)
         if key not in self.plans:
             self.plans[key] = self._planned(*key)
         return self.plans[key]
 
+    @torch.no_grad()
     def _planned(self, runs: int, keep_fixed: bool) -> Plan:
+        kept = self.kept if keep_fixed else None
+        room_mb = self.budget_mb - (kept.mb if kept else 0)
         least_mb = self._least_mb(keep_fixed)
-        if least_mb > self.budget_mb:
+        if least_mb > room_mb:
+            need_mb = math.ceil(least_mb + self.budget_mb - room_mb)
             raise UserError(
-                f"a memory budget of {self.budget_mb:.4g} MiB is too small: a single class needs {math.ceil(least_mb)} MiB; raise budget_mb"
+                f"a memory budget of {self.budget_mb:.4g} MiB is too small: a single class needs {need_mb} MiB; raise budget_mb"
             )
-        at_once = max(1, min(runs, int(self.budget_mb / least_mb)))
+        at_once = max(1, min(runs, int(room_mb / least_mb)))
         for count in _counts(len(self.tree.paths)):
             tilings = self._tilings(count, keep_fixed)
-            kept = sum(kept_mb(self.layers, tiles, self.tower.width) for tiles in tilings)
-            if kept + at_once * max(footprint_mb(self.layers, tiles, self.tower.width) for tiles in tilings) <= self.budget_mb:
-                return Plan(at_once, self._chunks(count, keep_fixed))
-        # Where single classes fit, only kept keys can be too much.
-        return self._planned(runs, keep_fixed=False) if keep_fixed else Plan(at_once, self._chunks(len(self.tree.paths), keep_fixed))
+            if at_once * max(footprint_mb(self.layers, tiles, self.tower.width) for tiles in tilings) <= room_mb:
+                break
+        return Plan(at_once, [prepare(self.layers, self.tower, self.tree, tiles, kept) for tiles in tilings])
 
     def _least_mb(self, keep_fixed: bool) -> float:
         computed = [sum(self.tree.learnable[n] for n in path) if keep_fixed else len(path) for path in self.tree.paths]
@@ -117,20 +125,14 @@ class SharedPrompts:
         prompts, size = range(len(self.tree.paths)), math.ceil(len(self.tree.paths) / count)
         return [tiling(self.tree, prompts[i : i + size], keep_fixed) for i in prompts[::size]]
 
-    @torch.no_grad()
-    def _chunks(self, count: int, keep_fixed: bool) -> list[SharedPrefix]:
-        key = (count, keep_fixed)
-        if key not in self.chunks:
-            keys = self._fixed_keys() if keep_fixed else {}
-            tilings = self._tilings(count, keep_fixed)
-            self.chunks[key] = [prepare(self.layers, self.tower, self.tree, tiles, keys) for tiles in tilings]
-        return self.chunks[key]
 
-    def _fixed_keys(self) -> dict[int, Tensor]:
-        """Per node that no learnable vector precedes, its keys and values in every layer: I 2E, I layers."""
-        tree = self.tree.fixed()
-        tiles = tiling(tree, range(len(tree.paths)), keep_fixed=False)
-        return kept_keys(self.layers, prepare(self.layers, self.tower, tree, tiles, {}), tiles)
+@torch.no_grad()
+def _kept(layers: Sequence[Layer], tower: TextTower, tree: PromptTree) -> Kept | None:
+    if not any(tree.learnable) or all(tree.learnable):
+        return None
+    fixed = tree.fixed()
+    tiles = tiling(fixed, range(len(fixed.paths)), keep_fixed=False)
+    return keep(layers, prepare(layers, tower, fixed, tiles, None), tiles)
 
 
 def _counts(most: int) -> Iterator[int]:

@@ -47,11 +47,6 @@ class Tiling:
         """Key columns over all tiles."""
         return len(self.mask_NBS) * self.mask_NBS.shape[2]
 
-    def fixed_rows(self) -> list[list[int]]:
-        """The fixed nodes of every tile; a single row where all tiles see the same ones."""
-        rows: list[list[int]] = self.fixed_NA.tolist()
-        return rows[:1] if all(row == rows[0] for row in rows) else rows
-
 
 def tiling(tree: PromptTree, prompts: Sequence[int], keep_fixed: bool) -> Tiling:
     """The cheapest tiling found for the chosen prompts; with `keep_fixed`, nodes before learnable vectors become fixed columns."""

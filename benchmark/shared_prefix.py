@@ -51,11 +51,24 @@ class SharedPrefix:
     sources: Tensor  # which vector of the flattened context each of them holds
     inner: Queries
     last: Queries  # the last layer's: the rows that are read out
-    kept: Sequence[Tensor]  # per layer kept keys and values, N 2 H A F (N = 1 where all tiles see the same); empty where none
+    kept: Kept | None
+    fixed_NA: Tensor  # which kept keys each tile sees (N = 1 where all see the same)
 
 
-def prepare(layers: Sequence[Layer], tower: TextTower, tree: PromptTree, tiles: Tiling, keys: dict[int, Tensor]) -> SharedPrefix:
-    """The tiling as tensors on the tower's device; `keys` has the kept keys of its fixed nodes, I 2E each over I layers."""
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Keys and values of nodes that no learnable vector precedes: computed once, without gradient."""
+
+    row_of: dict[int, int]  # node -> its row
+    layers: Sequence[Tensor]  # per layer, row x 2E
+
+    @property
+    def mb(self) -> float:
+        return sum(kv.numel() * kv.element_size() for kv in self.layers) / MIB
+
+
+def prepare(layers: Sequence[Layer], tower: TextTower, tree: PromptTree, tiles: Tiling, kept: Kept | None) -> SharedPrefix:
+    """The tiling as tensors on the tower's device."""
     device, dtype = tower.position_LE.device, layers[0].query[0].dtype
     symbols_T = torch.tensor([tree.symbols[n] if n >= 0 else 0 for n in tiles.node_T.tolist()], device=device)
     depths_T = torch.tensor([tree.depths[n] if n >= 0 else 0 for n in tiles.node_T.tolist()], device=device)
@@ -70,8 +83,15 @@ def prepare(layers: Sequence[Layer], tower: TextTower, tree: PromptTree, tiles: 
         sources=-1 - symbols_T[slots],
         inner=Queries(mask_NBS.unsqueeze(1)),
         last=_last_queries(tiles, mask_NBS),
-        kept=_kept(tiles, keys, layers[0].heads),
+        kept=kept,
+        fixed_NA=torch.tensor(_fixed_rows(tiles, kept), dtype=torch.int64, device=device),
     )
+
+
+def _fixed_rows(tiles: Tiling, kept: Kept | None) -> list[list[int]]:
+    """Padding points at row 0: what it says is masked."""
+    rows = [[kept.row_of[n] if kept and n >= 0 else 0 for n in nodes] for nodes in tiles.fixed_NA.tolist()]
+    return rows[:1] if all(row == rows[0] for row in rows) else rows
 
 
 def _last_queries(tiles: Tiling, mask_NBS: Tensor) -> Queries:
@@ -88,21 +108,11 @@ def _last_queries(tiles: Tiling, mask_NBS: Tensor) -> Queries:
     return Queries(mask_NQS.unsqueeze(1), rows_Q, real_K, tiles.read_K.to(mask_NBS.device))
 
 
-def _kept(tiles: Tiling, keys: dict[int, Tensor], heads: int) -> list[Tensor]:
-    if not keys:
-        return []
-    blank = torch.zeros_like(next(iter(keys.values())))
-    kv_NAIE = torch.stack([torch.stack([keys.get(n, blank) for n in row]) for row in tiles.fixed_rows()])
-    kv_IN2HAF = kv_NAIE.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 4, 1, 5)
-    return [kv_N2HAF.contiguous() for kv_N2HAF in kv_IN2HAF]
-
-
-def kept_keys(layers: Sequence[Layer], plan: SharedPrefix, tiles: Tiling) -> dict[int, Tensor]:
-    """Keys and values of every node of a tiling without learnable vectors, I 2E each over I layers."""
+def keep(layers: Sequence[Layer], plan: SharedPrefix, tiles: Tiling) -> Kept:
+    """The keys and values of every row of a tiling without learnable vectors."""
     taken: list[Tensor] = []
     run(layers, plan, plan.tokens_TE.new_zeros(1, 0, plan.tokens_TE.shape[1]), taken=taken)
-    kv_TIE = torch.stack([kv_RTE[0] for kv_RTE in taken], 1)
-    return {node: kv_TIE[row] for row, node in enumerate(tiles.node_T.tolist()) if node >= 0}
+    return Kept({node: row for row, node in enumerate(tiles.node_T.tolist())}, [kv_RTE[0] for kv_RTE in taken])
 
 
 def footprint_mb(layers: Sequence[Layer], tiles: Tiling, width: int) -> float:
@@ -116,12 +126,6 @@ def footprint_mb(layers: Sequence[Layer], tiles: Tiling, width: int) -> float:
     weights = tiles.rows * tiles.mask_NBS.shape[2] * layers[0].heads * inner if inner == 2 else 0
     kept = tiles.rows * width * (2 * outer + 6 * inner) + tiles.columns * 2 * width * inner + weights
     return (len(layers) * kept + tiles.rows * width * WORKING * outer) / MIB
-
-
-def kept_mb(layers: Sequence[Layer], tiles: Tiling, width: int) -> float:
-    """MiB of the kept keys and values."""
-    seen = sum(map(len, tiles.fixed_rows()))
-    return len(layers) * seen * 2 * width * layers[0].query[0].element_size() / MIB
 
 
 def run(
@@ -139,7 +143,7 @@ def run(
         kv_RTE = F.linear(read_RTE, *layer.key_value)
         if taken is not None:
             taken.append(kv_RTE)
-        attn_RTE = _attend(layer, plan, asks, plan.kept[i] if plan.kept else None, read_RTE, kv_RTE)
+        attn_RTE = _attend(layer, plan, asks, plan.kept.layers[i] if plan.kept else None, read_RTE, kv_RTE)
         if side is not None:
             attn_RTE = side(i, _rows(read_RTE, asks.read_K), attn_RTE)
         x_RTE = _rows(x_RTE, asks.read_K) + layer.scale_1(attn_RTE)
@@ -157,11 +161,12 @@ def _attend(layer: Layer, plan: SharedPrefix, asks: Queries, kept: Tensor | None
     tiles = len(asks.mask_N1QS) // runs
     q_RQE = F.linear(_rows(read_RTE, asks.rows_Q), *layer.query)
     q = q_RQE.view(runs * tiles, -1, layer.heads, q_RQE.shape[2] // layer.heads).transpose(1, 2)
-    own = kv_RTE.view(runs, tiles, plan.tile, 2, layer.heads, -1).permute(0, 1, 3, 4, 2, 5)  # R N 2 H B F
-    parts = [own[:, :1, :, :, : plan.trunk].expand(-1, tiles, -1, -1, -1, -1), own]
+    own = kv_RTE.view(runs, tiles, plan.tile, 2, layer.heads, -1)  # R N B 2 H F
+    parts = [own[:, :1, : plan.trunk].expand(-1, tiles, -1, -1, -1, -1), own]
     if kept is not None:
-        parts.insert(0, kept.expand(runs, tiles, -1, -1, -1, -1))
-    k, v = torch.cat(parts, dim=-2).flatten(0, 1).unbind(1)
+        fixed = kept.index_select(0, plan.fixed_NA.flatten()).view(1, *plan.fixed_NA.shape, *own.shape[3:])
+        parts.insert(0, fixed.expand(runs, tiles, -1, -1, -1, -1))
+    k, v = torch.cat([part.permute(0, 1, 3, 4, 2, 5) for part in parts], dim=-2).flatten(0, 1).unbind(1)
     out_RQE = _softmax_attention(q, k, v, asks.mask_N1QS).transpose(1, 2).reshape(q_RQE.shape)
     return F.linear(_rows(out_RQE, asks.real_K), *layer.out)
 
