@@ -52,6 +52,7 @@ class Tuning:
     tune_views: int
     tune_view_seed: int
     tune_epochs: int
+    tune_min_steps: int  # where epochs are short, as many more as it takes
     tune_batch_size: int
     tune_lr: float
     tune_weight_decay: float
@@ -61,9 +62,15 @@ class Tuning:
 
     def __post_init__(self) -> None:
         _checks.at_least(1, tune_views=self.tune_views, tune_batch_size=self.tune_batch_size)
-        _checks.at_least(0, tune_view_seed=self.tune_view_seed, tune_epochs=self.tune_epochs, tune_weight_decay=self.tune_weight_decay)
+        _checks.at_least(0, tune_view_seed=self.tune_view_seed, tune_epochs=self.tune_epochs)
+        _checks.at_least(0, tune_min_steps=self.tune_min_steps, tune_weight_decay=self.tune_weight_decay)
         _checks.above_zero(tune_lr=self.tune_lr, adam_epsilon=self.adam_epsilon)
         _checks.decay(adam_beta1=self.adam_beta1, adam_beta2=self.adam_beta2)
+
+    def epochs_for(self, images: int) -> int:
+        """`tune_epochs`, or what it takes to reach `tune_min_steps`; none where none are asked for."""
+        steps = max(1, images // self.tune_batch_size)
+        return max(self.tune_epochs, -(-self.tune_min_steps // steps)) if self.tune_epochs else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +191,9 @@ def tune(cache: Cache, episode: Episode, search: Search, tuning: Tuning) -> Cach
     """The cache with its keys, and nothing else, trained by cross-entropy at the fixed pair; the last step's keys."""
     view_VND = episode.support.images.views(tuning.tune_views, tuning.tune_view_seed, Crop(search.key_min_scale))
     bank = _fit.Bank.of(view_VND, episode.support.labels_N, cache.text_KD.device)
-    rows_TB, _ = _fit.plan(episode.support, tuning.tune_epochs, tuning.tune_batch_size, tuning.tune_views, episode.rng())
+    rows_TB, _ = _fit.plan(
+        episode.support, tuning.epochs_for(len(episode.support)), tuning.tune_batch_size, tuning.tune_views, episode.rng()
+    )
     rows_TB = rows_TB.to(bank.labels_M.device)
     rate_TR = _fit.cosine(tuning.tune_lr, torch.arange(len(rows_TB)), len(rows_TB))[:, None]
 

@@ -77,6 +77,7 @@ class Adapter:
     tune_views: int = 10
     tune_view_seed: int = 1  # other crops than the keys are made from
     tune_epochs: int = 20
+    tune_min_steps: int = 100  # more epochs where an epoch is a step or two
     tune_batch_size: int = 256
     tune_lr: float = 0.001
     tune_weight_decay: float = 0.01
