@@ -2,7 +2,7 @@
 
 A view is fixed by its image's place in the support set, its number and `view_seed`; epoch e sees view e mod `views`. What the
 first touched block reads of it is computed when first asked for and kept while `keep_mb` lasts, so that what lies below is not run
-again; beyond that it is computed anew from the same crop, which changes time and no number.
+again; beyond that it is computed anew from the same crop, which changes time and, but for the order of float32 sums, no number.
 All that is trained lies in one flat vector (R = 1 run), whose parts have names.
 """
 
