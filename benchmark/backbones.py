@@ -1,7 +1,11 @@
 """Which backbones there are, where their weights lie, and the digest that names those weights. Imports no torch.
 
-A name is `tiny` (embedded), `ARCH/TAG` for open_clip's weights ("ViT-B-16/openai"), or the path of a local checkpoint as
-`ARCH/path/to/file.safetensors`.
+A name is one of
+- `tiny`: embedded;
+- `ARCH/TAG`: open_clip's weights ("ViT-B-16/openai");
+- `ARCH/path/to/file.safetensors`: a local checkpoint of an open_clip architecture;
+- `hf-hub:ORG/REPO`: an open_clip model of the Hugging Face hub, with its own configuration;
+- `timm:NAME` or `timm:ARCH/path/to/file.safetensors`: an image encoder without a text side ("timm:resnet50.a1_in1k").
 """
 
 from __future__ import annotations
@@ -9,9 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from benchmark.errors import MISSING, UserError, nearest
 from benchmark.paths import cache_dir, write_atomic
@@ -26,13 +33,15 @@ NAMED = {  # the field's standard set; any other open_clip name and tag works to
     "ViT-L-14/openai": "ViT-L/14, 768-d",
 }
 STANDARD = "ViT-B-16/openai"
+HUB, TIMM = "hf-hub:", "timm:"
+FILES = {".safetensors", ".pt", ".pth", ".bin"}  # what a local checkpoint ends with
 
 
 @dataclass(frozen=True)
 class Source:
-    """What open_clip needs to build a backbone: architecture name, weights file, and the tag it came from."""
+    """What is needed to build a backbone: architecture name, weights file, and the tag it came from."""
 
-    arch: str
+    arch: str  # with the prefix of its kind
     tag: str
     file: Path
 
@@ -45,7 +54,7 @@ def canonical(name: str) -> str:
     alias = aliases.get(name.lower().replace("/", "-"))
     if alias:
         return alias
-    if "/" not in name:
+    if "/" not in name and not name.startswith(TIMM):
         raise UserError(f"unknown backbone '{name}': a name is 'tiny' or ARCH/TAG as in '{STANDARD}'; {nearest(name, list(NAMED))}")
     return name
 
@@ -57,8 +66,10 @@ def locate(name: str) -> Source:
 
         return Source("tiny", "embedded", Path(WEIGHTS))
     arch, _, tag = name.partition("/")
-    if Path(tag).suffix in {".safetensors", ".pt", ".bin"}:
+    if Path(tag).suffix in FILES and not name.startswith(HUB):
         return _local(arch, tag)
+    if name.startswith((HUB, TIMM)):
+        return Source(name, "hub", from_hub(name, fetch=False))
     return Source(_with_quick_gelu(arch, tag), tag, _downloaded(name, arch, tag))
 
 
@@ -66,6 +77,61 @@ def _local(arch: str, file: str) -> Source:
     if not Path(file).is_file():
         raise UserError(f"weights file {file} is not there; give the path of an existing checkpoint", exit_code=MISSING)
     return Source(arch, "file", Path(file))
+
+
+def from_hub(name: str, fetch: bool) -> Path:
+    """The weights file of a `hf-hub:` or `timm:` name, with the configuration it needs beside it; fetched only where `fetch`."""
+    if not fetch:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub library is first imported
+    from huggingface_hub import hf_hub_download
+
+    if name.startswith(HUB):
+        repo, needed, weights = (
+            name.removeprefix(HUB),
+            "open_clip_config.json",
+            ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"],
+        )
+    else:
+        repo, needed, weights = _timm_repo(name), "config.json", ["model.safetensors", "pytorch_model.bin"]
+    try:
+        revision = Path(hf_hub_download(repo, needed, local_files_only=not fetch)).parent.name  # one revision for all its files
+        place: dict[str, Any] = {"revision": revision, "local_files_only": not fetch}
+        return _first(weights, lambda file: Path(hf_hub_download(repo, file, **place)))
+    except Exception as error:  # of the hub library, or of whatever carries its requests
+        raise _not_here(name, error if fetch else None) from error
+
+
+def _first(files: list[str], get: Callable[[str], Path]) -> Path:
+    """The first file that can be had: safetensors before what must be unpickled, if with care."""
+    from huggingface_hub.errors import EntryNotFoundError  # also what is raised for a file that the cache lacks
+
+    for file in files[:-1]:
+        with suppress(EntryNotFoundError):
+            return get(file)
+    return get(files[-1])
+
+
+def _timm_repo(name: str) -> str:
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    found = get_pretrained_cfg(name.removeprefix(TIMM), allow_unregistered=True)
+    if found is None or not found.hf_hub_id:
+        raise UserError(f"unknown backbone '{name}': {nearest(name.removeprefix(TIMM), timm.list_pretrained())}")
+    return str(found.hf_hub_id)
+
+
+def _not_here(name: str, reason: Exception | None) -> UserError:
+    if reason:
+        words = str(reason).strip().partition("\n")[0] or type(reason).__name__
+        return UserError(
+            f"the weights of {name} could not be fetched ({words}); check the name, or try again with a network", exit_code=MISSING
+        )
+    return UserError(
+        f"the weights of {name} are not on this machine and nothing is downloaded by itself; "
+        f"run `python -m benchmark prepare --backbone {name}` where there is a network",
+        exit_code=MISSING,
+    )
 
 
 def _with_quick_gelu(arch: str, tag: str) -> str:
@@ -83,11 +149,15 @@ def _downloaded(name: str, arch: str, tag: str) -> Path:
     try:
         return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(arch, tag), prefer_hf_hub=True))
     except Exception as error:
-        raise UserError(
-            f"the weights of {name} are not on this machine and nothing is downloaded by itself; "
-            f"run `python -m benchmark prepare --backbone {name}` where there is a network",
-            exit_code=MISSING,
-        ) from error
+        raise _not_here(name, None) from error
+
+
+def seem_here(name: str) -> bool:
+    """Whether the weights of a standard backbone seem to be there: a glance into the caches; asking open_clip would cost seconds."""
+    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "hub")
+    arch = name.partition("/")[0].lower().replace("-", "_")
+    places = (hub, Path("~/.cache/clip").expanduser())
+    return any(arch in folder.name.lower().replace("-", "_") for place in places if place.is_dir() for folder in place.iterdir())
 
 
 @cache

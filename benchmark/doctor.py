@@ -40,14 +40,7 @@ def _folder(path: Path) -> str:
 
 
 def _weights(name: str) -> str:
-    """A glance into the hub's cache; asking open_clip would cost seconds."""
-    if name == backbones.TINY:
-        return "embedded"
-    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "hub")
-    arch = name.partition("/")[0].lower().replace("-", "_")
-    clip = Path("~/.cache/clip").expanduser()
-    here = any(arch in folder.name.lower().replace("-", "_") for place in (hub, clip) if place.is_dir() for folder in place.iterdir())
-    return "here" if here else "not here"
+    return "embedded" if name == backbones.TINY else "here" if backbones.seem_here(name) else "not here"
 
 
 def _devices() -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from benchmark import backbones, data, grid, methods
@@ -57,9 +58,8 @@ def select(flags: Flags) -> Selection:
         sources=_sources(flags.sources),
     )
     chosen = [backbones.canonical(name) for name in flags.backbones]
-    cells = [
-        cell for names, backbone in _with_backbones(datasets, chosen) for cell in grid.expand(cards, names, backbone, choices, suite_around)
-    ]
+    around = _prepared_around(flags, cards, remarks)
+    cells = [cell for names, backbone in _with_backbones(datasets, chosen) for cell in grid.expand(cards, names, backbone, choices, around)]
     return Selection(cells, remarks)
 
 
@@ -75,6 +75,21 @@ def _with_backbones(datasets: Sequence[str], chosen: Sequence[str]) -> list[tupl
 def suite_around(dataset: str) -> tuple[str, ...]:
     """The suite that a dataset belongs to; a dataset outside of all suites is alone."""
     return next((names for names in data.suites().values() if dataset in names), (dataset,))
+
+
+def _prepared_around(flags: Flags, cards: Sequence[tuple[Card, object]], remarks: list[str]) -> Callable[[str], tuple[str, ...]]:
+    """What a prior may see beside a dataset: what of its suite is prepared. The record names each, so no two mixtures are confused."""
+
+    @cache
+    def around(dataset: str) -> tuple[str, ...]:
+        suite = suite_around(dataset)
+        here = tuple(name for name in suite if name == dataset or _is_here(name, flags.root))
+        if len(here) < len(suite) and any(card.pretrains for card, _ in cards) and flags.sources != "none":
+            rest = ", ".join(name for name in here if name != dataset) or "no other dataset, so there is no prior"
+            remarks.append(f"{dataset}: of {len(suite)} datasets of its suite {len(here)} are prepared; its prior sees {rest}")
+        return here
+
+    return around
 
 
 def _methods(flags: Flags, remarks: list[str]) -> list[tuple[Card, dict[str, Scalar]]]:
@@ -110,7 +125,7 @@ def _settings(settings: Sequence[str], names: Sequence[str]) -> dict[str, dict[s
 
 def _datasets(flags: Flags, remarks: list[str]) -> list[str]:
     if not flags.datasets and not flags.suites:
-        return _whatever_is_here(flags.root, remarks)
+        return _whatever_is_here(flags, remarks)
     for name in flags.datasets:
         data.spec(name)  # raises for an unknown name
     missing = [name for name in flags.datasets if not data.prepared(name, flags.root)]
@@ -127,12 +142,14 @@ def _suite(name: str) -> tuple[str, ...]:
     return suites[name]
 
 
-def _whatever_is_here(root: Path | None, remarks: list[str]) -> list[str]:
-    """The standard datasets that are prepared; the embedded suite where none is."""
-    here = [name for name in data.suites()[STANDARD] if _is_here(name, root)]
-    if here:
-        return _only_prepared(data.suites()[STANDARD], root, remarks)
-    remarks.append(f"no dataset is prepared: taking the embedded suite '{TINY}'; {_how_to(['--suite ' + STANDARD])}")
+def _whatever_is_here(flags: Flags, remarks: list[str]) -> list[str]:
+    """The standard datasets that are prepared, where there is a backbone to run them with; the embedded suite otherwise."""
+    here = [name for name in data.suites()[STANDARD] if _is_here(name, flags.root)]
+    if here and (flags.backbones or backbones.seem_here(backbones.STANDARD)):
+        return _only_prepared(data.suites()[STANDARD], flags.root, remarks)
+    lacking = f"{', '.join(here)} prepared, but not the weights of {backbones.STANDARD}" if here else "no dataset is prepared"
+    remedy = f"`python -m benchmark prepare --backbone {backbones.STANDARD}` gets them" if here else _how_to(["--suite " + STANDARD])
+    remarks.append(f"{lacking}: taking the embedded suite '{TINY}'; {remedy}")
     return list(data.suites()[TINY])
 
 

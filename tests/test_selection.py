@@ -1,0 +1,83 @@
+"""What is taken when the user leaves the choice to us, and what a prior may see of a suite that is half there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark import backbones, data, selection
+from benchmark.selection import Flags, select
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of prepared datasets, to be filled by the test; the embedded suite always is."""
+    names = set(data.suites()["tiny"])
+    monkeypatch.setattr(data, "prepared", lambda name, root=None: name in names)
+    return names
+
+
+def chosen(flags: Flags) -> tuple[set[str], set[str], str]:
+    made = select(flags)
+    return {cell.dataset for cell in made.cells}, {cell.backbone for cell in made.cells}, " ".join(made.remarks)
+
+
+def test_nothing_prepared_means_the_embedded_suite_and_says_so(here: set[str]) -> None:
+    datasets, names, remarks = chosen(Flags(["zero_shot"]))
+    assert datasets == set(data.suites()["tiny"])
+    assert names == {"tiny"}
+    assert "no dataset is prepared" in remarks
+    assert "prepare" in remarks
+
+
+def test_prepared_data_without_weights_means_the_embedded_suite_and_says_which_is_lacking(
+    here: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here |= {"caltech101"}
+    monkeypatch.setattr(backbones, "seem_here", lambda name: False)
+    datasets, names, remarks = chosen(Flags(["zero_shot"]))
+    assert (datasets, names) == (set(data.suites()["tiny"]), {"tiny"})
+    assert "caltech101 prepared, but not the weights of ViT-B-16/openai" in remarks
+
+
+def test_prepared_data_and_weights_mean_the_standard_datasets_and_name_those_left_out(
+    here: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here |= {"caltech101", "dtd"}
+    monkeypatch.setattr(backbones, "seem_here", lambda name: True)
+    datasets, names, remarks = chosen(Flags(["zero_shot"]))
+    assert (datasets, names) == ({"caltech101", "dtd"}, {"ViT-B-16/openai"})
+    assert "left out, not prepared: imagenet" in remarks
+
+
+def test_a_backbone_named_by_the_user_needs_no_standard_weights(here: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    here |= {"caltech101"}
+    monkeypatch.setattr(backbones, "seem_here", lambda name: False)
+    assert chosen(Flags(["zero_shot"], backbones=["tiny"]))[:2] == ({"caltech101"}, {"tiny"})
+
+
+def test_a_prior_sees_the_prepared_others_and_the_user_is_told(here: set[str]) -> None:
+    here |= {"caltech101", "dtd", "eurosat"}
+    made = select(Flags(["prompt_adapter"], datasets=["dtd"], shots=["1"], seeds=["1"]))
+    assert [cell.sources for cell in made.cells] == [("caltech101", "eurosat")]
+    assert "of 11 datasets of its suite 3 are prepared; its prior sees caltech101, eurosat" in " ".join(made.remarks)
+
+
+def test_without_any_other_dataset_there_is_no_prior_and_the_user_is_told(here: set[str]) -> None:
+    here |= {"dtd"}
+    made = select(Flags(["prompt_adapter"], datasets=["dtd"], shots=["1"], seeds=["1"]))
+    assert [cell.sources for cell in made.cells] == [()]
+    assert "there is no prior" in " ".join(made.remarks)
+
+
+def test_a_glance_finds_weights_where_the_hub_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert not backbones.seem_here("ViT-B-16/openai")
+    (tmp_path / "models--timm--vit_b_16_clip_224.openai").mkdir()
+    assert backbones.seem_here("ViT-B-16/openai")
+
+
+def test_the_suite_of_a_dataset_outside_of_all_suites_is_itself() -> None:
+    assert selection.suite_around("my.toml") == ("my.toml",)
