@@ -33,6 +33,13 @@ NAMED = {  # the field's standard set; any other open_clip name and tag works to
     "ViT-L-14/openai": "ViT-L/14, 768-d",
 }
 STANDARD = "ViT-B-16/openai"
+HUB_REPOS = {  # where open_clip fetches the named weights from
+    "RN50/openai": "timm/resnet50_clip.openai",
+    "RN101/openai": "timm/resnet101_clip.openai",
+    "ViT-B-32/openai": "timm/vit_base_patch32_clip_224.openai",
+    "ViT-B-16/openai": "timm/vit_base_patch16_clip_224.openai",
+    "ViT-L-14/openai": "timm/vit_large_patch14_clip_224.openai",
+}
 HUB, TIMM = "hf-hub:", "timm:"
 FILES = {".safetensors", ".pt", ".pth", ".bin"}  # what a local checkpoint ends with
 
@@ -153,11 +160,13 @@ def _downloaded(name: str, arch: str, tag: str) -> Path:
 
 
 def seem_here(name: str) -> bool:
-    """Whether the weights of a standard backbone seem to be there: a glance into the caches; asking open_clip would cost seconds."""
+    """Whether the weights of a named backbone seem to be there: a glance into the caches; asking open_clip would cost seconds."""
+    if name == TINY:
+        return True
     hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "hub")
-    arch = name.partition("/")[0].lower().replace("-", "_")
-    places = (hub, Path("~/.cache/clip").expanduser())
-    return any(arch in folder.name.lower().replace("-", "_") for place in places if place.is_dir() for folder in place.iterdir())
+    snapshots = hub / f"models--{HUB_REPOS[name].replace('/', '--')}" / "snapshots"
+    plain = Path("~/.cache/clip").expanduser() / f"{name.partition('/')[0]}.pt"
+    return plain.is_file() or any(snapshots.glob("*/*"))
 
 
 @cache

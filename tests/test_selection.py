@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import open_clip
 import pytest
 
 from benchmark import backbones, data, selection
@@ -74,9 +75,20 @@ def test_without_any_other_dataset_there_is_no_prior_and_the_user_is_told(here: 
 def test_a_glance_finds_weights_where_the_hub_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert not backbones.seem_here("ViT-B-16/openai")
-    (tmp_path / "models--timm--vit_b_16_clip_224.openai").mkdir()
-    assert backbones.seem_here("ViT-B-16/openai")
+    for name in backbones.HUB_REPOS:
+        assert not backbones.seem_here(name)
+        snapshot = tmp_path / f"models--{backbones.HUB_REPOS[name].replace('/', '--')}" / "snapshots" / "abc"
+        snapshot.mkdir(parents=True)
+        (snapshot / "open_clip_model.safetensors").touch()
+        assert backbones.seem_here(name)
+    assert backbones.seem_here("tiny")
+
+
+def test_the_hub_repositories_are_those_open_clip_fetches_from() -> None:
+    assert set(backbones.HUB_REPOS) == set(backbones.NAMED) - {"tiny"}
+    for name, repo in backbones.HUB_REPOS.items():
+        arch, _, tag = name.partition("/")
+        assert open_clip.get_pretrained_cfg(f"{arch}-quickgelu", tag)["hf_hub"].strip("/") == repo
 
 
 def test_the_suite_of_a_dataset_outside_of_all_suites_is_itself() -> None:
