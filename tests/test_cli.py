@@ -307,14 +307,17 @@ def test_check_names_a_cell_whose_counts_moved_and_exits_3(say: Say, golden: Pat
         assert said.code == code
     assert "differs: zero_shot tiny_digits 0-shot" in said.out
     assert f"instead of {moved['correct']}" in said.out
+    assert "are not those of the golden row" not in said.out
+    golden.write_text(golden.read_text().replace(fields["key"], "0" * 12))
+    assert "are not those of the golden row" in say("check", "--golden", golden).out
 
 
 def test_a_row_keeps_its_tolerance_unless_another_is_given(say: Say, golden: Path) -> None:
-    assert golden.read_text().splitlines()[1].endswith(",2")
+    assert ",2," in golden.read_text()
     assert say("check", "--update", "--golden", golden, *QUICK, "--tolerance", "7").code == 0
-    assert golden.read_text().splitlines()[1].endswith(",7")
+    assert ",7," in golden.read_text()
     assert say("check", "--update", "--golden", golden, *QUICK).code == 0
-    assert golden.read_text().splitlines()[1].endswith(",7")
+    assert ",7," in golden.read_text()
 
 
 def test_check_of_a_method_without_rows_says_how_to_get_them(say: Say, golden: Path) -> None:
