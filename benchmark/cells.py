@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmark import methods
 from benchmark.api import Adapter, Episode, ImageSet, Predictor, UserError
-from benchmark.clip import OpenClip
+from benchmark.clip import Loaded
 from benchmark.costs import added_macs
 from benchmark.episodes import Problem, Workshop, problem
 from benchmark.grid import Cell
@@ -38,7 +38,7 @@ def compute_record(shop: Workshop, store: Store, watch: Watch, cell: Cell, ident
 
 
 @contextmanager
-def _threads_for(backbone: OpenClip) -> Iterator[None]:
+def _threads_for(backbone: Loaded) -> Iterator[None]:
     """One thread for a small model, torch's own choice for others."""
     usual = torch.get_num_threads()
     small = sum(weight.numel() for weight in backbone.model.visual.parameters()) < SMALL_BACKBONE

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark import backbones
+from benchmark import backbones, image_only
 from benchmark.api import UserError, unit
+from benchmark.image_only import ImageOnly
 from benchmark.prompting import ClassPrompts
 
 Tokenizer = Callable[..., Tensor]
@@ -198,6 +199,9 @@ class OpenClip:
         return OpenClip(self.name, copy.deepcopy(self.model), self.tokenizer)
 
 
+Loaded = OpenClip | ImageOnly  # what `load` gives
+
+
 def through(blocks: Sequence[nn.Module], x_NLE: Tensor, mask_LL: Tensor | None) -> Tensor:
     """x_NLE after all blocks, the mask cut to its length."""
     length = x_NLE.shape[1]
@@ -213,18 +217,37 @@ def from_model(model: nn.Module, name: str, tokenizer: Tokenizer | None = None) 
     return OpenClip(name, model.eval().requires_grad_(False), tokenizer or open_clip.SimpleTokenizer())
 
 
-def load(name: str, device: str = "cpu") -> OpenClip:
-    """The backbone `name` from weights on this machine (backbones.locate); nothing is downloaded."""
+def load(name: str, device: str = "cpu") -> Loaded:
+    """The backbone `name` from weights on this machine (backbones.locate); nothing is downloaded, no code is unpickled."""
     source = backbones.locate(name)
+    if source.arch.startswith(backbones.TIMM):
+        return image_only.load(name, source, device)
     if name == backbones.TINY:
         from benchmark.tiny.model import build
 
         return from_model(build().to(device), name)
     import open_clip
 
-    model = open_clip.create_model(source.arch, pretrained=str(source.file), device=device, weights_only=True)
+    arch, options = _recipe(source)
+    try:
+        model = open_clip.create_model(arch, device=device, weights_only=True, require_pretrained=True, **options)
+        tokenizer = open_clip.get_tokenizer(arch)
+    except Exception as error:  # of the weights, of the architecture, of a tokenizer that is not on this machine
+        words = str(error).strip().partition("\n")[0]
+        raise UserError(f"the weights of {name} in {source.file} cannot be loaded as {arch} ({words}); check both") from error
     _require_quick_gelu(model, source)
-    return from_model(model, name, open_clip.get_tokenizer(source.arch))
+    return from_model(model, name, tokenizer)
+
+
+def _recipe(source: backbones.Source) -> tuple[str, dict[str, Any]]:
+    """Name and options for open_clip; weights given as a file would lose the channel statistics that their tag knows."""
+    import open_clip
+
+    if source.arch.startswith(backbones.HUB):
+        return f"local-dir:{source.file.parent}", {}
+    known = open_clip.get_pretrained_cfg(source.arch, source.tag) or {}
+    statistics = {what: known[what] for what in ("mean", "std") if what in known}
+    return source.arch, {"pretrained": str(source.file), "force_preprocess_cfg": statistics}
 
 
 def _require_quick_gelu(model: nn.Module, source: backbones.Source) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from benchmark import clip, data, fewshot, grid
 from benchmark.api import Episode, ImageSet, Labelled, State, template_mean
 from benchmark.features import Encoder, FeatureStore, Stopwatch, image_set
+from benchmark.image_only import ImageOnly
 from benchmark.paths import cache_dir
 from benchmark.transforms import Pipeline
 
@@ -40,7 +41,7 @@ class Workshop:
     def dataset(self, name: str) -> data.Dataset:
         return self.once("dataset", name, lambda: data.load(name, self.root, accept_changed_data=self.accept_changed_data))
 
-    def backbone(self, name: str) -> clip.OpenClip:
+    def backbone(self, name: str) -> clip.Loaded:
         return self.once("backbone", name, lambda: clip.load(name, self.device))
 
     def encoder(self, name: str) -> Encoder:
@@ -49,13 +50,15 @@ class Workshop:
     def features(self) -> FeatureStore:
         return self.once("features", "", lambda: FeatureStore(cache_dir() / "features"))
 
-    def text(self, backbone: str, dataset: data.Dataset) -> Tensor:
-        """text_KD of the dataset's own templates."""
+    def text(self, backbone: str, dataset: data.Dataset) -> Tensor | None:
+        """text_KD of the dataset's own templates; None of an image encoder without a text side, so that only who asks for it fails."""
+        if isinstance(self.backbone(backbone), ImageOnly):
+            return None
         make = partial(template_mean, self.backbone(backbone), dataset.class_names, dataset.templates)
         return self.once("text", f"{backbone} {dataset.digest} {dataset.classes}", make)
 
 
-def encoder(backbone: clip.OpenClip, name: str) -> Encoder:
+def encoder(backbone: clip.Loaded, name: str) -> Encoder:
     """The image side of a backbone, named by its weights, its pixels and our pipeline's version."""
     from benchmark.backbones import weights_digest
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmark import backbones, clip
+from benchmark import backbones, clip, image_only
 from benchmark.api import UserError, unit
 from tests import toy
 
@@ -149,3 +149,122 @@ def test_unknown_and_missing_backbones_say_what_to_do() -> None:
     with pytest.raises(UserError, match=r"weights file .* is not there") as missing:
         backbones.locate("ViT-B-16/no/such.safetensors")
     assert missing.value.exit_code == 4
+
+
+def test_weights_of_another_shape_are_refused_in_one_sentence(architecture: str, tmp_path: Path) -> None:
+    save_file({"logit_scale": torch.zeros(3)}, tmp_path / "weights.safetensors")
+    with pytest.raises(UserError, match=rf"weights of .* cannot be loaded as {architecture} .*check both"):
+        clip.load(f"{architecture}/{tmp_path / 'weights.safetensors'}")
+
+
+def test_a_tag_keeps_its_channel_statistics_though_its_weights_come_as_a_file() -> None:
+    arch, options = clip._recipe(backbones.Source("ViT-B-16-SigLIP", "webli", Path("unused")))
+    assert arch == "ViT-B-16-SigLIP"
+    assert options["force_preprocess_cfg"] == {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+def in_hub_cache(monkeypatch: pytest.MonkeyPatch, cache: Path, repo: str) -> Path:
+    """The folder of a repository's one revision in the hub library's cache, which it will read from."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    root, commit = cache / f"models--{repo.replace('/', '--')}", "c0ffee" + "0" * 34
+    (root / "snapshots" / commit).mkdir(parents=True)
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text(commit)
+    return root / "snapshots" / commit
+
+
+def test_a_model_of_the_hub_is_a_backbone_with_its_own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build()
+    folder = in_hub_cache(monkeypatch, tmp_path, "someone/clip")
+    with pytest.raises(UserError, match="prepare --backbone hf-hub:someone/clip") as missing:
+        clip.load("hf-hub:someone/clip")
+    assert missing.value.exit_code == 4
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 16, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
+        "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    }
+    described = {"model_cfg": config, "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}}
+    (folder / "open_clip_config.json").write_text(json.dumps(described))
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    backbone = clip.load(backbones.canonical("hf-hub:someone/clip"))
+    assert backbone.normalisation == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    with torch.no_grad():
+        assert torch.allclose(backbone.encode_pixels(PIXELS_NCHW), unit(model.eval().encode_image(PIXELS_NCHW)), atol=1e-6)
+    assert backbone.encode_texts(["a cat"]).shape == (1, 16)
+
+
+TIMM = "test_vit"  # timm's own smallest models are called so; built without pretrained weights
+
+
+def small_timm(folder: Path, name: str = "model.safetensors") -> tuple[Any, Path]:
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model(TIMM, num_classes=5)
+    save_file(model.state_dict(), folder / name)
+    return model.eval(), folder / name
+
+
+def test_an_image_encoder_gives_features_and_says_that_it_has_no_text(tmp_path: Path) -> None:
+    model, file = small_timm(tmp_path)
+    backbone = clip.load(backbones.canonical(f"timm:{TIMM}/{file}"))
+    assert isinstance(backbone, image_only.ImageOnly)
+    pixels_NCHW = torch.randn(2, 3, backbone.image_px, backbone.image_px)
+    with torch.no_grad():
+        expected_ND = unit(model.forward_head(model.forward_features(pixels_NCHW), pre_logits=True))
+        assert torch.allclose(backbone.encode_pixels(pixels_NCHW), expected_ND, atol=1e-6)
+    assert expected_ND.shape == (2, backbone.dim)
+    assert not any(weight.requires_grad for weight in backbone.copy().model.parameters())
+    asks = [lambda: backbone.text, lambda: backbone.encode_texts(["x"]), lambda: backbone.class_prompts(["x"], 2)]
+    for ask in [*asks, lambda: backbone.whole_prompts(["x"])]:
+        with pytest.raises(UserError, match="has no text side; take a method that learns from images alone, as linear_probe"):
+            ask()
+    with pytest.raises(UserError, match="cannot be opened between its blocks"):
+        backbone.vision  # noqa: B018
+
+
+def test_an_image_encoder_of_the_hub_is_found_by_its_timm_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = in_hub_cache(monkeypatch, tmp_path, "timm/test_vit.r160_in1k")
+    (folder / "config.json").write_text("{}")
+    small_timm(folder)
+    assert backbones.locate("timm:test_vit.r160_in1k").file == folder / "model.safetensors"
+    with pytest.raises(UserError, match=r"unknown backbone .timm:resnet5\.a1_in1k.: did you mean .resnet"):
+        backbones.locate("timm:resnet5.a1_in1k")
+
+
+def test_a_pickle_is_not_run_for_an_image_encoder_either(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path(tmp_path / "sprung").touch, ())
+
+    torch.save({"state_dict": Trap()}, tmp_path / "weights.pt")
+    with pytest.raises(UserError, match="cannot be loaded as test_vit"):
+        clip.load(f"timm:{TIMM}/{tmp_path / 'weights.pt'}")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_weights_of_a_hub_model_are_fetched_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    from benchmark.data.weights import prepare_backbone
+    from tests.data_server import COMMIT, serving
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    with serving() as server:
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+        with pytest.raises(UserError, match="weights of hf-hub:someone/clip could not be fetched") as missing:
+            prepare_backbone("hf-hub:someone/clip")
+        assert missing.value.exit_code == 4
+        for revision in ("main", COMMIT):
+            server.hub_file("someone/clip", "open_clip_config.json", b"{}", revision)
+            server.hub_file("someone/clip", "open_clip_pytorch_model.bin", b"weights", revision)
+        file = prepare_backbone("hf-hub:someone/clip")
+    assert file.read_bytes() == b"weights"
+    assert (file.parent / "open_clip_config.json").exists()
+    assert backbones.locate("hf-hub:someone/clip").file == file

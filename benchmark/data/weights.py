@@ -18,6 +18,8 @@ def prepare_backbone(name: str, offline: bool = False) -> Path:
     """
     name = backbones.canonical(name)
     arch, _, tag = name.partition("/")
+    if name.startswith((backbones.HUB, backbones.TIMM)) and Path(tag).suffix not in backbones.FILES and not offline:
+        return backbones.from_hub(name, fetch=True)
     if offline or not tag or Path(tag).suffix:
         return backbones.locate(name).file
     import open_clip
