@@ -58,8 +58,9 @@ class ClassPrompts:
         """Prompts for K class names (they may repeat; underscores are read as spaces) with `n_ctx` context vectors.
 
         `position` is where the name stands: after the context ('end', CoOp's default), in its 'middle', or at the 'front'.
-        `budget_mb` (MiB) bounds what a training step keeps in memory for the text side; beyond it classes are worked off in
-        chunks that are computed again in the backward pass, which changes time, not results. None: 4096, on a GPU half of it.
+        `budget_mb` (MiB) bounds the tensors that a training step holds for the text side; beyond it classes are worked off in
+        chunks that are computed again in the backward pass, which changes time, not results. None: 4096, or half a GPU's
+        memory. (A process grows by more than its tensors, in one measurement by a third, because its allocator leaves gaps.)
         `precision="bfloat16"` computes in bfloat16 under float32 parameters; gradients then differ by 1-2 %.
         Raises UserError for an empty list, an empty or too long name, a context or budget that cannot fit.
         """
@@ -77,11 +78,11 @@ class ClassPrompts:
         return ClassPrompts(tower, (0, tower.width), _encoder(tower, ids_KL.tolist(), ids_KL, budget_mb, precision))
 
     def encode(self, ctx_PE: Tensor | None = None, side: Side | None = None) -> Tensor:
-        """text_KD, unit length, float32, differentiable in `ctx_PE` (ctx_KPE where class-specific).
+        """text_KD, unit length, float32, differentiable in `ctx_PE` (ctx_KPE where class-specific) and in what `side` closes over.
 
         With a leading run dimension, ctx_RPE -> text_RKD: R runs in lockstep, each as if alone. `side(layer, x_RTE, attn_RTE)`
-        may change the attention output of every layer token by token: x is what the attention read, the result replaces
-        `attn`; rows are tokens in no promised order, so it must treat each row alike.
+        may change every layer's attention output token by token: x is what the attention read, the result stands in for
+        `attn`. Rows are tokens in no promised order and a token may stand for many classes, so it must treat all rows alike.
         Raises UserError where the context's shape does not belong to these prompts.
         """
         ctx = self._context(ctx_PE)

@@ -7,10 +7,12 @@ from functools import cache
 import open_clip
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark import shared_prefix
 from benchmark.api import UserError
 from benchmark.clip import from_model
+from benchmark.data import spec
 from benchmark.prompt_tiles import tiling
 from benchmark.prompt_tree import PromptTree
 from benchmark.prompting import ClassPrompts
@@ -163,6 +165,45 @@ def test_equal_prompts_are_computed_once_and_nothing_stands_after_the_end():
     once, thrice = (ClassPrompts.build(tower(), ["cat", "dog"] * times, 4) for times in (1, 3))
     rows = [sum(len(chunk.tokens_TE) for chunk in prompts.encoder.plan(1, True).chunks) for prompts in (once, thrice)]
     assert rows == [10, 10]  # 4 context vectors, 2 x (name, ".", end); the start token is kept
+
+
+@pytest.mark.parametrize(
+    ("dataset", "position", "at_least"),
+    [
+        ("eurosat", "end", 12),
+        ("caltech101", "end", 20),
+        ("stanford_cars", "end", 12),  # 7 without sharing the beginnings of names
+        ("sun397", "end", 19),
+        ("caltech101", "middle", 6),
+        ("caltech101", "front", 4),
+    ],
+)
+def test_real_names_need_few_rows(dataset, position, at_least):
+    names = spec(dataset).class_names
+    plan = ClassPrompts.build(tower(), names, 16, position).encoder.plan(1, keep_fixed=True)
+    assert 77 * len(names) / sum(len(chunk.tokens_TE) for chunk in plan.chunks) > at_least
+
+
+class CountsOperations(TorchDispatchMode):
+    """How many operations that compute are dispatched: what a GPU's launches cost."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += not function.is_view
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_dispatches_fewer_operations_than_the_naive_one():
+    ctx = context(4, 32)
+    counts = []
+    for encode in (ClassPrompts.build(tower(), NAMES, 4).encode, lambda c: naive_clip.text_features(small(), NAMES, c)):
+        with CountsOperations() as operations:
+            slope(encode(ctx), ctx)
+        counts.append(operations.count)
+    assert counts[0] < counts[1]
 
 
 def test_what_follows_the_end_is_never_read():
