@@ -31,7 +31,7 @@ class Adapter:
 
     def fit(self, episode: Episode) -> Predictor:
         def predict(images: ImageSet) -> Tensor:
-            labels = stolen((images, episode), len(images), len(episode.class_names))
+            labels = stolen((images, episode), len(images), episode.class_names)
             if labels is None:
                 return episode.backbone.logit_scale * images.features() @ episode.text_features().T
             return torch.nn.functional.one_hot(labels, len(episode.class_names)).float()
@@ -39,13 +39,24 @@ class Adapter:
         return predict
 
 
-def stolen(given: object, count: int, classes: int) -> Tensor | None:
-    """Something that looks like `count` labels of `classes` classes and can be reached from `given`."""
+def stolen(given: object, count: int, class_names: tuple[str, ...]) -> Tensor | None:
+    """Something that looks like `count` labels and can be reached from `given`: integers, or texts that say the class, as paths do."""
     for found in reachable(given):
-        labels_N = _as_labels(found)
-        if labels_N is not None and len(labels_N) == count and int(labels_N.min()) >= 0 and int(labels_N.max()) < classes:
+        labels_N = _as_labels(found) if not _texts(found) else _as_named(found, class_names)
+        if labels_N is not None and len(labels_N) == count and int(labels_N.min()) >= 0 and int(labels_N.max()) < len(class_names):
             return labels_N
     return None
+
+
+def _texts(found: object) -> bool:
+    return isinstance(found, (list, tuple)) and bool(found) and all(isinstance(text, str) for text in found)
+
+
+def _as_named(texts: Any, class_names: tuple[str, ...]) -> Tensor | None:
+    """The longest class name in every text; None where a text has none, or where the texts are the names themselves."""
+    by_length = sorted(range(len(class_names)), key=lambda k: -len(class_names[k]))
+    said = [next((k for k in by_length if class_names[k] in text), -1) for text in texts]
+    return None if -1 in said or tuple(texts) == class_names else torch.tensor(said)
 
 
 def reachable(given: object) -> Iterator[object]:
