@@ -22,6 +22,7 @@ from benches import apt, cones
 from benches.timing import machine
 from benchmark import runner
 from benchmark.errors import UserError
+from benchmark.paths import cache_dir
 from benchmark.record import Record
 from benchmark.selection import Flags, select
 from benchmark.store import Store
@@ -169,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small batches, few rounds")
     parser.add_argument("--only", default="", help="sections, comma-separated: those whose name contains one of these words")
-    parser.add_argument("--results", type=Path, default=Path("results/claims"), help="where the cells of the tiny suite are kept")
+    parser.add_argument("--results", type=Path, default=cache_dir() / "claims", help="where the cells of the tiny suite are kept")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
