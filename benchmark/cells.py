@@ -56,7 +56,7 @@ def _compute(shop: Workshop, store: Store, watch: Watch, cell: Cell, identity: I
     prior, pretrain_s = prior_of(shop, store, watch, cell, identity, adapter)
     made = problem(shop, cell, prior)
     logits_QK, costs = _fit_and_predict(adapter, made, cell, watch)
-    counts, predicted_Q = score(logits_QK, made.query_labels)
+    counts, predicted_Q = score(logits_QK, made.answers.labels)
     record = Record(
         key=key(identity),
         identity=identity,

@@ -74,7 +74,7 @@ class Problem:
 
     episode: Episode
     query: ImageSet
-    query_labels: tuple[int, ...]
+    answers: data.Table  # the test table with its labels and paths, which nothing in the episode or the images leads to
     support_digest: str  # of the paths of the support set, in sampling order
     changed_data: bool  # the data are not what their spec promises, and the user accepted that
     watch: Stopwatch
@@ -96,7 +96,7 @@ def problem(shop: Workshop, cell: grid.Cell, prior: State | None = None) -> Prob
         prior=prior,
         text_KD=shop.text(cell.backbone, drawn),
     )
-    return Problem(episode, images(drawn.test), drawn.test.labels, _digest(drawn.train), drawn.changed, watch)
+    return Problem(episode, images(drawn.test, sealed=True), drawn.test, _digest(drawn.train), drawn.changed, watch)
 
 
 def source_episode(shop: Workshop, cell: grid.Cell, source: str, shots: int) -> Episode:

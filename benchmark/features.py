@@ -7,10 +7,11 @@ their order, nor the number of decoding threads. Where features are kept, and ho
 from __future__ import annotations
 
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -52,11 +53,14 @@ class Encoder:
             yield image_ND[: len(pixels_NHWC)].cpu()
 
 
-def image_set(table: Table, encoder: Encoder, store: FeatureStore, watch: Stopwatch) -> ImageSet:
-    """The pictures of `table` as images without labels: not even what the closures hold has them."""
-    table = replace(table, labels=())
+def image_set(table: Table, encoder: Encoder, store: FeatureStore, watch: Stopwatch, *, sealed: bool = False) -> ImageSet:
+    """The pictures of `table` as images without labels.
+
+    `sealed` is for what a method must not know: no closure then leads to the table, whose paths may say the class; whoever
+    asked for the images keeps the table alive as long as they are used.
+    """
     digests = [table.digest(position) for position in range(len(table))]
-    picture, image_px, device = table.open, encoder.pipeline.image_px, encoder.backbone.device
+    picture, image_px, device = _opener(table, sealed), encoder.pipeline.image_px, encoder.backbone.device
 
     def encode(views: Views | None) -> Tensor:
         def compute(chosen: list[int]) -> Iterator[Tensor]:
@@ -74,7 +78,20 @@ def image_set(table: Table, encoder: Encoder, store: FeatureStore, watch: Stopwa
             pixels = [random_view(each, image_px, crop, view_rng("fresh", seed, 0)) for each, seed in zip(pictures, seeds, strict=True)]
         return encoder.pipeline.normalise(torch.stack(pixels).to(device))
 
-    return ImageSet(len(table), encode, decode)
+    return ImageSet(len(digests), encode, decode)
+
+
+def _opener(table: Table, sealed: bool) -> Picture:
+    if not sealed:
+        return table.open
+    behind = weakref.ref(table)
+
+    def picture(position: int) -> Image:
+        kept = behind()
+        assert kept is not None, "sealed images outlived the table behind them"
+        return kept.open(position)
+
+    return picture
 
 
 def _encode(encoder: Encoder, picture: Picture, chosen: Sequence[tuple[int, str]], views: Views | None) -> Iterator[Tensor]:
