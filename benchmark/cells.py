@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmark import methods
@@ -39,12 +40,13 @@ def compute_record(shop: Workshop, store: Store, watch: Watch, cell: Cell, ident
 
 @contextmanager
 def _threads_for(backbone: Loaded) -> Iterator[None]:
-    """One thread for a small model, torch's own choice for others."""
+    """One thread for a small model, torch's and the linear algebra libraries' own choice for others."""
     usual = torch.get_num_threads()
     small = sum(weight.numel() for weight in backbone.model.visual.parameters()) < SMALL_BACKBONE
     torch.set_num_threads(1 if small else usual)
     try:
-        yield
+        with threadpool_limits(1 if small else None):
+            yield
     finally:
         torch.set_num_threads(usual)
 
