@@ -29,7 +29,8 @@ __all__ = ["Encoder", "FeatureStore", "Stopwatch", "Views", "image_set", "space"
 BATCH = 64  # rows encoded at once; always full, the last one padded, so that a row never depends on its neighbours
 DECODERS = min(8, os.cpu_count() or 1)  # threads that decode; changes no number
 AHEAD = 2 * BATCH  # views decoded and not yet encoded: what bounds the memory
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 Picture = Callable[[int], Image]  # position in a table -> decoded picture
 Pixels = np.ndarray[Any, Any]  # uint8; numpy, because torch would start threads of its own inside each decoding thread
 

@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -106,19 +107,23 @@ def _card_of(name: str, adapter: type) -> Card:
     if not dataclasses.is_dataclass(adapter):
         raise UserError(f"class Adapter of '{name}' is not a dataclass; put @dataclass(frozen=True) above it")
     fields = dataclasses.fields(adapter)
-    for field in fields:
-        if field.default is dataclasses.MISSING:
-            raise UserError(f"hyper-parameter {field.name} of '{name}' has no default; give it one so that the method can run as it is")
     module = sys.modules[adapter.__module__]
     return _card(
         name,
         module.__doc__ or "",
         facts,
-        {field.name: field.default for field in fields},
+        {field.name: _default(name, field) for field in fields},
         {field.name: field.type if isinstance(field.type, str) else field.type.__name__ for field in fields},
         callable(getattr(adapter, "pretrain", None)),
         Path(module.__file__).read_text() if module.__file__ else "",
     )
+
+
+def _default(name: str, field: dataclasses.Field[Any]) -> Scalar:
+    if field.default is dataclasses.MISSING:
+        raise UserError(f"hyper-parameter {field.name} of '{name}' has no default; give it one so that the method can run as it is")
+    default: Scalar = field.default
+    return default
 
 
 def _module_name(name: str) -> str:
@@ -158,10 +163,10 @@ def checked(method: Card, params: dict[str, Scalar]) -> dict[str, Scalar]:
 
 
 def _typed(method: Card, key: str, value: Scalar) -> Scalar:
-    readers = {"int": _integer, "float": _number, "bool": _truth, "str": str}
+    readers: dict[str, Callable[[Any], Scalar]] = {"int": _integer, "float": _number, "bool": _truth, "str": str}
     kind = method.types[key]
     try:
-        return readers.get(kind, str)(value)  # type: ignore[arg-type]
+        return readers.get(kind, str)(value)
     except ValueError:
         raise UserError(f"{method.name}.{key} takes a {kind}, so '{value}' will not do; its default is {method.defaults[key]!r}") from None
 

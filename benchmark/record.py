@@ -9,7 +9,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 Scalar = str | int | float | bool | None
-SCHEMA = 1
 
 
 class Identity(BaseModel):
@@ -64,7 +63,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1] = 1
     key: str
     identity: Identity
     counts: Counts

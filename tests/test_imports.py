@@ -47,9 +47,7 @@ def modules(folder: str) -> list[Path]:
 @pytest.mark.parametrize("path", modules("adapters"), ids=lambda path: path.stem)
 def test_adapters_know_the_contract_and_their_own_shared_files_only(path: Path) -> None:
     ours = {name for name in imports(path) if name.split(".")[0] in {"benchmark", "adapters"}}
-    allowed = {
-        name for name in ours if name.startswith(("benchmark.api", "adapters._")) or name in {"adapters", "benchmark"}
-    }
+    allowed = {name for name in ours if name.startswith(("benchmark.api", "adapters._")) or name in {"adapters", "benchmark"}}
     assert ours == allowed
 
 
