@@ -21,10 +21,10 @@ from rich.table import Table
 from benches import apt, cones
 from benches.timing import machine
 from benchmark import runner
+from benchmark.commands.selection import Flags, select
 from benchmark.errors import UserError
 from benchmark.paths import cache_dir
 from benchmark.record import Record
-from benchmark.selection import Flags, select
 from benchmark.store import Store
 
 SEEDS = ("1", "2", "3")

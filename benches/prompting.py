@@ -6,7 +6,7 @@ nothing downloaded. Image encoding is left out on purpose: beside any ratio of w
   naive       K prompts of 77 tokens through open_clip's own blocks (tests/naive_clip.py); above 100 classes a chunk at a time
               with a given gradient of the features, because whole it needs 27 MB per class
   truncated   the same, cut to the longest prompt
-  ours        benchmark/prompting.py
+  ours        benchmark/prompting/class_prompts.py
 """
 
 from __future__ import annotations
@@ -48,9 +48,8 @@ class Case:
     target: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.position}{', class-specific' if self.class_specific else ''}, {self.precision}" + (
-            f", {self.runs} runs at once, per run" if self.runs > 1 else ""
-        )
+        kind, runs = ", class-specific" * self.class_specific, f", {self.runs} runs at once, per run" * (self.runs > 1)
+        return f"{self.position}{kind}, {self.precision}{runs}"
 
 
 CASES = (
@@ -73,14 +72,10 @@ def true_shapes(device: str) -> nn.Module:
     return naive_clip.small_clip(dim=DIM, width=512, layers=12, heads=8).to(device)
 
 
-def names_of(dataset: str) -> tuple[str, ...]:
-    return spec(dataset).class_names
-
-
 def prompts_of(model: nn.Module, case: Case, budget_mb: float | None = None) -> ClassPrompts:
     return ClassPrompts.build(
         from_model(model, "ViT-B/16").text,
-        names_of(case.dataset),
+        spec(case.dataset).class_names,
         N_CTX,
         case.position,
         class_specific=case.class_specific,
@@ -126,7 +121,7 @@ def gradient(encode: Callable[[Tensor], Tensor], ctx: Tensor, slope_KD: Tensor) 
 
 def gradient_in_chunks(features: Features, model: nn.Module, case: Case, ctx: Tensor, slope_KD: Tensor) -> Tensor:
     """The same by naive features, CHUNK classes at a time."""
-    names, total = names_of(case.dataset), torch.zeros_like(ctx)
+    names, total = spec(case.dataset).class_names, torch.zeros_like(ctx)
     for first in range(0, len(names), CHUNK):
         chunk = slice(first, first + CHUNK)
         where = chunk if case.class_specific else slice(None)
@@ -135,7 +130,7 @@ def gradient_in_chunks(features: Features, model: nn.Module, case: Case, ctx: Te
 
 
 def naive_step(features: Features, model: nn.Module, case: Case, ctx: Tensor, slope_KD: Tensor) -> Callable[[], object]:
-    names = names_of(case.dataset)
+    names = spec(case.dataset).class_names
     if len(names) > CHUNK:
         return lambda: settle(gradient_in_chunks(features, model, case, ctx, slope_KD))
     return step_of(lambda c: features(model, names, c, case.position), ctx, len(names))
@@ -143,7 +138,7 @@ def naive_step(features: Features, model: nn.Module, case: Case, ctx: Tensor, sl
 
 def measured(model: nn.Module, dataset: str, cases: Sequence[Case], rounds: int) -> list[tuple[str, ...]]:
     """All cases of one dataset in alternation with naive and truncated (whose cost does not depend on the position)."""
-    classes, device = len(names_of(dataset)), model.positional_embedding.device
+    classes, device = len(spec(dataset).class_names), model.positional_embedding.device
     slope_KD = torch.randn(classes, DIM, generator=torch.Generator().manual_seed(3)).to(device)
     plain = Case(dataset)
     ctx = start(prompts_of(model, plain))
@@ -161,15 +156,12 @@ def measured(model: nn.Module, dataset: str, cases: Sequence[Case], rounds: int)
             truths[kind] = gradient_in_chunks(naive_clip.text_features, model, case, one, slope_KD)
         gaps[case] = float((gradient(prompts.encode, one, slope_KD) - truths[kind]).abs().max() / truths[kind].abs().max())
     times = alternate(variants, min(rounds, ROUNDS_OF_LARGE) if classes > CHUNK + 50 else rounds)
-    return [line(case, classes, times, gaps[case], seconds(device)) for case in cases]
+    return [line(case, classes, times, gaps[case], "wall_s" if device.type == "cuda" else "cpu_s") for case in cases]
 
 
-def seconds(device: torch.device) -> Callable[[Timing], float]:
-    return (lambda timing: timing.wall_s) if device.type == "cuda" else (lambda timing: timing.cpu_s)
-
-
-def line(case: Case, classes: int, times: dict[str, Timing], gap: float, of: Callable[[Timing], float]) -> tuple[str, ...]:
-    naive, truncated, ours = of(times["naive"]), of(times["truncated"]), of(times[str(case)]) / case.runs
+def line(case: Case, classes: int, times: dict[str, Timing], gap: float, clock: str) -> tuple[str, ...]:
+    naive, truncated, ours = (getattr(times[name], clock) for name in ("naive", "truncated", str(case)))
+    ours /= case.runs
     target = "" if case.target is None else f"{case.target:g}x {'yes' if naive / ours >= case.target else 'NO'}"
     ratios = f"{naive / truncated:.1f}x", f"{truncated / ours:.1f}x", f"{naive / ours:.1f}x"
     return str(classes), str(case), f"{naive:.2f}", f"{truncated:.2f}", f"{ours:.3f}", *ratios, target, f"{gap:.0e}"
@@ -177,7 +169,7 @@ def line(case: Case, classes: int, times: dict[str, Timing], gap: float, of: Cal
 
 def saved_line(model: nn.Module, dataset: str) -> tuple[str, ...]:
     """What autograd keeps for the backward pass: counted, so it is the same on any machine."""
-    names = names_of(dataset)
+    names = spec(dataset).class_names
     prompts = prompts_of(model, Case(dataset))
     ctx = start(prompts).requires_grad_()
 
@@ -203,7 +195,7 @@ def peak_line(title: str, budget_mb: float | None, limit_gb: float) -> tuple[str
 def report_peak(budget_mb: float | None) -> None:
     """Runs in the fresh process: MiB grown over the step, MiB of the whole process, number of chunks."""
     prompts = prompts_of(true_shapes("cpu"), Case("imagenet"), budget_mb)
-    step = step_of(prompts.encode, start(prompts), len(names_of("imagenet")))
+    step = step_of(prompts.encode, start(prompts), len(spec("imagenet").class_names))
     Path("/proc/self/clear_refs").write_text("5")  # building the model may have taken more: forget that peak
     before_mb = resident_mb("VmRSS")
     step()

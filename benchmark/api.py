@@ -174,7 +174,7 @@ class TextTower(Tower, Protocol):
 
 
 class ClassPrompts(Protocol):
-    """Prompts 'context + class name' of K classes with learnable context vectors (benchmark/prompting.py)."""
+    """Prompts 'context + class name' of K classes with learnable context vectors (benchmark/prompting/class_prompts.py)."""
 
     def encode(self, ctx_PE: Tensor | None = None, side: Side | None = None) -> Tensor:
         """text_KD, unit length, differentiable in ctx_PE (ctx_KPE where class-specific) and in what `side` closes over."""

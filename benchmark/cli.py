@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
-from benchmark import cli_data, cli_results
-from benchmark import options as opt
+from benchmark.commands import options as opt
+from benchmark.commands import preparing as cli_data
+from benchmark.commands import results as cli_results
 from benchmark.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmark.selection import Selection
+    from benchmark.commands.selection import Selection
     from benchmark.store import Store
 
 app = typer.Typer(
@@ -107,8 +108,8 @@ def run(
     plain: opt.Plain = False,
 ) -> None:
     """Run a grid of cells; those on record are not computed again. Ctrl-C loses only the cell that is running."""
-    from benchmark import execution
-    from benchmark.selection import Flags, select
+    from benchmark.commands import execution
+    from benchmark.commands.selection import Flags, select
     from benchmark.store import Store
 
     _go_offline(offline)
@@ -141,7 +142,7 @@ def plan(
     as_json: opt.Json = False,
 ) -> None:
     """Say what `run` would do with the same flags: cells on record, cells missing, how long they may take."""
-    from benchmark.selection import Flags, select
+    from benchmark.commands.selection import Flags, select
     from benchmark.store import Store
 
     selection = select(Flags(method, dataset, suite, shots, seed, backbone, val, sources, classes, sampler, set_, data_root))
@@ -150,7 +151,7 @@ def plan(
 
 
 def _show_plan(selection: Selection, store: Store, as_json: bool, root: Path | None, accept_changed_data: bool) -> None:
-    from benchmark import planning
+    from benchmark.commands import planning
 
     items = planning.look(selection.cells, store, root, accept_changed_data=accept_changed_data)
     print(json.dumps(planning.as_dict(items), indent=1) if as_json else planning.text(items))
@@ -163,7 +164,7 @@ def list_(
     as_json: opt.Json = False,
 ) -> None:
     """List what there is to choose from."""
-    from benchmark import listing
+    from benchmark.commands import listing
 
     found = listing.rows(what, data_root)
     print(json.dumps(found, indent=1) if as_json else listing.text(found))
@@ -190,7 +191,7 @@ def check(
 
     With --against published: put the records in a folder beside published numbers instead; nothing is run.
     """
-    from benchmark import checking
+    from benchmark.commands import checking
 
     cli_results.among("against", against, ("golden", "published"))
     if against == "published":
@@ -207,7 +208,7 @@ def doctor(
     as_json: opt.Json = False,
 ) -> None:
     """Say what this machine has: versions, folders, prepared data, weights."""
-    from benchmark import doctor as examination
+    from benchmark.commands import doctor as examination
 
     found = examination.examine(results, data_root, devices)
     print(json.dumps(found, indent=1) if as_json else examination.text(found))

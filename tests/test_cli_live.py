@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from benchmark import live
+from benchmark.commands import live
 from benchmark.grid import Cell
 from benchmark.runner import Outcome
 from tests.synthetic import identity, scored

@@ -12,8 +12,8 @@ import pytest
 
 from benchmark import data, methods
 from benchmark.cli import execute
+from benchmark.commands.replaying import cell_of
 from benchmark.record import Record
-from benchmark.replaying import cell_of
 from benchmark.report import commands, lines, tables
 from benchmark.report.ranking import leading
 from benchmark.store import Store

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from benchmark import feature_listing
 from benchmark.api import Crop
 from benchmark.cli import execute
+from benchmark.commands import feature_listing
 from benchmark.data.jobs import Event
 from benchmark.feature_store import FeatureStore, Stopwatch, space
 from tests.data_layouts import miniature
@@ -155,7 +155,7 @@ def test_an_image_encoder_runs_what_needs_no_text_and_refuses_the_rest(capsys: C
 def test_progress_is_a_few_lines_without_a_terminal_and_a_bar_on_one() -> None:
     from rich.console import Console
 
-    from benchmark import live_data
+    from benchmark.commands import live_data
 
     events = [Event("pets", "download", "http://x/pets.zip", done, 1000) for done in range(0, 1001, 10)]
     console = Console(record=True, width=200, file=io.StringIO())

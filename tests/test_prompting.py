@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmark import shared_prefix
 from benchmark.api import UserError
 from benchmark.clip import from_model
 from benchmark.data import spec
-from benchmark.prompt_tiles import tiling
-from benchmark.prompt_tree import PromptTree
-from benchmark.prompting import ClassPrompts
+from benchmark.prompting import ClassPrompts, shared_prefix
+from benchmark.prompting.tiles import tiling
+from benchmark.prompting.tree import PromptTree
 from tests import naive_clip
 
 # Equal names, equal after the underscore is read, beginnings shared by several, one to a dozen tokens, and endings such as
@@ -122,7 +121,7 @@ def descend(encode, ctx, image_BD, labels_B, steps=100):
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels_B.repeat(logits.shape[:-2].numel()), reduction="sum")
         with torch.no_grad():
             speed = 0.9 * speed + torch.autograd.grad(loss, ctx)[0] / len(labels_B)
-            ctx = ctx - 0.02 * speed
+            ctx = ctx - 0.01 * speed
     return ctx
 
 
@@ -144,8 +143,8 @@ def test_a_hundred_steps_agree_in_lockstep_one_by_one_and_naively():
 @pytest.mark.parametrize("size", [None, 16, 24, 96])
 def test_every_row_sees_its_own_path_and_nothing_else(size, keep_fixed, monkeypatch):
     if size:
-        monkeypatch.setattr("benchmark.prompt_tiles.TILE_SIZES", (size,))
-        monkeypatch.setattr("benchmark.prompt_tiles.EVEN_TILES", 0)
+        monkeypatch.setattr("benchmark.prompting.tiles.TILE_SIZES", (size,))
+        monkeypatch.setattr("benchmark.prompting.tiles.EVEN_TILES", 0)
     tree = PromptTree.grow(
         sorted({(0, -1, -2, *map(ord, name), 999) if k % 3 else (0, *map(ord, name), -1, 999) for k, name in enumerate(NAMES)})
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from benchmark import backbones, data, selection
-from benchmark.selection import Flags, select
+from benchmark import backbones, data
+from benchmark.commands import selection
+from benchmark.commands.selection import Flags, select
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The plain path: whole prompts through a tower of any kind, its own blocks and read-out.
 
 For towers whose tokens see what follows them, that are not read at EOT, or whose blocks are not CLIP's. Slower by an order
-of magnitude than benchmark/shared_prefix.py where that one applies.
+of magnitude than benchmark/prompting/shared_prefix.py where that one applies.
 """
 
 from __future__ import annotations

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark import backbones, check, data, live, methods, runner
-from benchmark.execution import resolved
+from benchmark import backbones, data, methods, runner
+from benchmark.commands import check, live
+from benchmark.commands.execution import resolved
+from benchmark.commands.selection import TINY, Flags, select
 from benchmark.grid import Cell
 from benchmark.runner import Outcome
-from benchmark.selection import TINY, Flags, select
 from benchmark.store import Store
 
 OK, FAILED, REGRESSION = 0, 1, 3

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark import options as opt
+from benchmark.commands import options as opt
 from benchmark.errors import MISSING, UserError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _shown(events: Any, plain: bool) -> list[Event]:
     """All events, after they were shown as they came; those without an end in them (progress) are dropped."""
     from rich.console import Console
 
-    from benchmark import live, live_data
+    from benchmark.commands import live, live_data
 
     console = Console(stderr=True)
     view = live_data.lines(console) if live.wants_plain(console, plain) else live_data.bars(console)
@@ -136,7 +136,7 @@ def _status(root: Path | None) -> list[dict[str, Any]]:
 
 
 def _show(found: list[dict[str, Any]], as_json: bool) -> None:
-    from benchmark import listing
+    from benchmark.commands import listing
 
     print(json.dumps(found, indent=1) if as_json else listing.text(found))
 
@@ -149,7 +149,8 @@ def features(
     as_json: opt.Json = False,
 ) -> None:
     """Show the stored image features, by backbone and kind of view, or clear them."""
-    from benchmark import backbones, feature_listing
+    from benchmark import backbones
+    from benchmark.commands import feature_listing
     from benchmark.paths import cache_dir
 
     root = cache_dir() / "features"

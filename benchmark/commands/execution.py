@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmark import live, runner
+from benchmark import runner
+from benchmark.commands import live
 from benchmark.grid import Cell
 from benchmark.record import key
 from benchmark.report import lines, render, tables

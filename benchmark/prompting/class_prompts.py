@@ -2,8 +2,8 @@
 
 The prompt is assembled as CoOp does (KaiyangZhou/CoOp @ ff61507, METHODS 2.2): "X X X name." with `n_ctx` dummy words is
 tokenised as a whole, the dummies' places are taken by the context vectors, and for 'middle' and 'front' the name is cut off
-at the number of tokens it has on its own. A causal tower read at EOT is run over shared tokens (benchmark/prompt_plans.py),
-any other at full length (benchmark/whole_prompt.py).
+at the number of tokens it has on its own. A causal tower read at EOT is run over shared tokens (benchmark/prompting/plans.py),
+any other at full length (benchmark/prompting/whole_prompt.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from benchmark.api import Side, UserError, unit
-from benchmark.prompt_plans import SharedPrompts, default_budget_mb, shareable
-from benchmark.prompt_tree import Prompt
-from benchmark.whole_prompt import WholePrompts
+from benchmark.prompting.plans import SharedPrompts, default_budget_mb, shareable
+from benchmark.prompting.tree import Prompt
+from benchmark.prompting.whole_prompt import WholePrompts
 
 if TYPE_CHECKING:
     from benchmark.clip import TextTower  # which itself needs this module

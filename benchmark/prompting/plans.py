@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from benchmark.api import Side, UserError
-from benchmark.prompt_tiles import Tiling, tiling
-from benchmark.prompt_tree import Prompt, PromptTree
-from benchmark.shared_prefix import Kept, SharedPrefix, footprint_mb, keep, prepare, run
-from benchmark.text_layer import Layer, fits
+from benchmark.prompting.shared_prefix import Kept, SharedPrefix, footprint_mb, keep, prepare, run
+from benchmark.prompting.text_layer import Layer, fits
+from benchmark.prompting.tiles import Tiling, tiling
+from benchmark.prompting.tree import Prompt, PromptTree
 
 if TYPE_CHECKING:
     from benchmark.clip import TextTower  # which itself needs this module

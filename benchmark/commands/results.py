@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from benchmark import options as opt
+from benchmark.commands import options as opt
 from benchmark.errors import UserError, nearest
 
 app = typer.Typer(add_completion=False)
@@ -121,8 +121,8 @@ def replay(
     device: opt.Device = "auto",
 ) -> None:
     """Run a record's cell again and say whether the counts are identical; exit code 3 where they are not."""
-    from benchmark import replaying
-    from benchmark.execution import resolved
+    from benchmark.commands import replaying
+    from benchmark.commands.execution import resolved
     from benchmark.store import Store
 
     found = replaying.replay(replaying.find(Store(results), key), data_root, resolved(device))
@@ -136,7 +136,7 @@ def merge(
     results: opt.Results = opt.DEFAULT,
 ) -> None:
     """Copy the records of several folders into one (--results); exit code 1 where the same key has other counts."""
-    from benchmark import merging
+    from benchmark.commands import merging
     from benchmark.store import Store
 
     done = merging.merge([Store(source) for source in sources], Store(results))

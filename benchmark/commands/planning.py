@@ -10,8 +10,8 @@ from statistics import median
 from typing import Any
 
 from benchmark import methods, runner
+from benchmark.commands.live import duration
 from benchmark.grid import Cell
-from benchmark.live import duration
 from benchmark.record import Identity, Record, key
 from benchmark.store import Store
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark.prompt_tree import PromptTree
+from benchmark.prompting.tree import PromptTree
 
 Places = dict[int, int]  # node -> its place in a tile
 

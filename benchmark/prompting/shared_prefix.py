@@ -1,4 +1,4 @@
-"""CLIP's text transformer over tiles of shared tokens (benchmark/prompt_tiles.py), exact forward and backward.
+"""CLIP's text transformer over tiles of shared tokens (benchmark/prompting/tiles.py), exact forward and backward.
 
 All rows of all tiles are one matrix for norms and products; attention is one batched call per layer in which the keys of
 the trunk and the kept keys are shown to every tile. In the last layer only the rows that are read out go past the keys.
@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.api import Side
-from benchmark.prompt_tiles import Tiling
-from benchmark.prompt_tree import PromptTree
-from benchmark.text_layer import Layer
+from benchmark.prompting.text_layer import Layer
+from benchmark.prompting.tiles import Tiling
+from benchmark.prompting.tree import PromptTree
 
 if TYPE_CHECKING:
     from benchmark.clip import TextTower  # which itself needs this module
