@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -113,9 +112,9 @@ def plain(batch: Batch) -> Tensor:
 
 
 def prompts_for(episode: Episode, context: Context) -> ClassPrompts:
-    extra: dict[str, Any] = {} if context.precision == "float32" else {"precision": context.precision}
-    names, specific = episode.class_names, context.class_specific
-    return episode.backbone.class_prompts(names, context.n_ctx, context.position, class_specific=specific, **extra)
+    return episode.backbone.class_prompts(
+        episode.class_names, context.n_ctx, context.position, class_specific=context.class_specific, precision=context.precision
+    )
 
 
 def word_vectors(backbone: Backbone, text: str) -> Tensor:

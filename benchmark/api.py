@@ -206,8 +206,15 @@ class Backbone(Protocol):
         """image_ND, unit length."""
 
     def class_prompts(
-        self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False
-    ) -> ClassPrompts: ...
+        self,
+        class_names: Sequence[str],
+        n_ctx: int,
+        position: str = "end",
+        *,
+        class_specific: bool = False,
+        precision: str = "float32",
+    ) -> ClassPrompts:
+        """Prompts around `n_ctx` learnable vectors; `precision` "bfloat16" computes in bfloat16 under float32 parameters."""
 
     def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
         """Texts as they are, without a context, for methods that learn inside the blocks: `encode(side=...)`."""
@@ -239,7 +246,15 @@ class FeatureBackbone:
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
         return self._absent("image tower")
 
-    def class_prompts(self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False) -> ClassPrompts:
+    def class_prompts(
+        self,
+        class_names: Sequence[str],
+        n_ctx: int,
+        position: str = "end",
+        *,
+        class_specific: bool = False,
+        precision: str = "float32",
+    ) -> ClassPrompts:
         return self._absent("text tower")
 
     def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:

@@ -189,8 +189,16 @@ class OpenClip:
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
         return unit(self.model.encode_image(pixels_NCHW).float())
 
-    def class_prompts(self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False) -> ClassPrompts:
-        return ClassPrompts.build(self.text, class_names, n_ctx, position, class_specific=class_specific)
+    def class_prompts(
+        self,
+        class_names: Sequence[str],
+        n_ctx: int,
+        position: str = "end",
+        *,
+        class_specific: bool = False,
+        precision: str = "float32",
+    ) -> ClassPrompts:
+        return ClassPrompts.build(self.text, class_names, n_ctx, position, class_specific=class_specific, precision=precision)
 
     def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
         return ClassPrompts.from_texts(self.text, texts)

@@ -58,7 +58,15 @@ class ImageOnly:
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         return self._no_text()
 
-    def class_prompts(self, class_names: Sequence[str], n_ctx: int, position: str = "end", *, class_specific: bool = False) -> ClassPrompts:
+    def class_prompts(
+        self,
+        class_names: Sequence[str],
+        n_ctx: int,
+        position: str = "end",
+        *,
+        class_specific: bool = False,
+        precision: str = "float32",
+    ) -> ClassPrompts:
         return self._no_text()
 
     def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:

@@ -17,7 +17,11 @@ from benchmark.grid import Cell
 
 def provenance(cell: Cell, device: str) -> dict[str, Any]:
     """Facts for the record of a cell."""
-    return environment(device) | {"threads": torch.get_num_threads(), "adapter_source": methods.card(cell.method).source_digest}
+    return environment(device) | {
+        "threads": torch.get_num_threads(),
+        "precision": dict(cell.params).get("precision", "float32"),
+        "adapter_source": methods.card(cell.method).source_digest,
+    }
 
 
 @cache
@@ -30,7 +34,6 @@ def environment(device: str) -> dict[str, Any]:
         "packages": {name: _version(name) for name in packages},
         "platform": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else torch.backends.cpu.get_cpu_capability(),
-        "precision": "float32",
     }
 
 

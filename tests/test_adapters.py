@@ -533,3 +533,12 @@ def test_a_context_that_does_not_fit_is_refused() -> None:
     half = dataclasses.replace(one, support=Labelled(one.support.images, torch.zeros(4, dtype=torch.int64)))
     with pytest.raises(UserError, match="two classes"):
         linear_probe.Adapter().fit(half)
+
+
+def test_bfloat16_is_another_run_close_to_the_float32_one() -> None:
+    """An opt-in that the record's hyper-parameters name; close, but not the same numbers."""
+    exam = toy.exam()
+    plain, half = (coop.Adapter(epochs="5", precision=precision).fit(toy.episode())(exam.images) for precision in ("float32", "bfloat16"))
+    assert half.dtype == torch.float32
+    assert not torch.equal(plain, half)
+    assert float((plain - half).abs().max()) < 0.1 * float(plain.abs().max())
