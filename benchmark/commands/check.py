@@ -18,7 +18,7 @@ from benchmark.grid import Cell
 from benchmark.paths import write_atomic
 from benchmark.runner import Outcome
 
-GOLDEN = Path(__file__).resolve().parent.parent / "results" / "golden" / "tiny.csv"
+GOLDEN = Path(__file__).resolve().parents[2] / "results" / "golden" / "tiny.csv"
 SHOTS, SEEDS = ("1", "4"), ("1",)  # what `check --update` runs unless told otherwise: CI can afford it
 OTHER_KEY = "weights, data, image pipeline or parameters are not those of the golden row: if that is meant, `check --update`"
 TRAINED_TOLERANCE = 0.02  # of the test images, for methods that are fitted
