@@ -48,7 +48,7 @@ class SharedPrefix:
     trunk: int
     tokens_TE: Tensor  # embedding + position of every row; position alone where a learnable vector will be added
     slots: Tensor  # the rows that hold learnable vectors
-    sources: Tensor  # which vector of the flattened context each of them holds
+    copies: Sequence[tuple[Tensor, int]]  # what they hold: these vectors of the flattened context, each so many times
     inner: Queries
     last: Queries  # the last layer's: the rows that are read out
     kept: Kept | None
@@ -72,7 +72,7 @@ def prepare(layers: Sequence[Layer], tower: TextTower, tree: PromptTree, tiles: 
     device, dtype = tower.position_LE.device, layers[0].query[0].dtype
     symbols_T = torch.tensor([tree.symbols[n] if n >= 0 else 0 for n in tiles.node_T.tolist()], device=device)
     depths_T = torch.tensor([tree.depths[n] if n >= 0 else 0 for n in tiles.node_T.tolist()], device=device)
-    slots = (symbols_T < 0).nonzero().flatten()
+    slots, copies = _slots(symbols_T)
     tokens_TE = tower.embed(symbols_T.clamp_min(0)) * (symbols_T >= 0).unsqueeze(1) + tower.position_LE[depths_T]
     mask_NBS = torch.zeros(tiles.mask_NBS.shape, dtype=dtype).masked_fill(~tiles.mask_NBS, float("-inf")).to(device)
     return SharedPrefix(
@@ -80,12 +80,23 @@ def prepare(layers: Sequence[Layer], tower: TextTower, tree: PromptTree, tiles: 
         trunk=tiles.trunk,
         tokens_TE=tokens_TE.detach(),
         slots=slots,
-        sources=-1 - symbols_T[slots],
+        copies=copies,
         inner=Queries(mask_NBS.unsqueeze(1)),
         last=_last_queries(tiles, mask_NBS),
         kept=kept,
         fixed_NA=torch.tensor(_fixed_rows(tiles, kept), dtype=torch.int64, device=device),
     )
+
+
+def _slots(symbols_T: Tensor) -> tuple[Tensor, list[tuple[Tensor, int]]]:
+    """Rows of learnable vectors, in the order that lets vectors used equally often be repeated in one piece.
+
+    The gradient of such a repetition is a plain sum; of an index with duplicates a GPU would add it up in any order.
+    """
+    slots = (symbols_T < 0).nonzero().flatten()
+    sources, places, uses = (-1 - symbols_T[slots]).unique(return_inverse=True, return_counts=True)
+    order = (uses[places] * len(sources) + places).argsort(stable=True)
+    return slots[order], [(sources[uses == count], count) for count in uses.unique().tolist()]
 
 
 def _fixed_rows(tiles: Tiling, kept: Kept | None) -> list[list[int]]:
@@ -135,7 +146,7 @@ def run(
     runs = len(ctx_RPE)
     x_RTE = plan.tokens_TE.expand(runs, -1, -1)
     if len(plan.slots):
-        x_RTE = x_RTE.index_add(1, plan.slots, ctx_RPE.index_select(1, plan.sources))
+        x_RTE = x_RTE.index_add(1, plan.slots, torch.cat([_repeated(ctx_RPE, *piece) for piece in plan.copies], 1))
     inner, last = plan.inner.repeated(runs), plan.last.repeated(runs)
     for i, layer in enumerate(layers):
         asks = last if i == len(layers) - 1 else inner
@@ -150,6 +161,10 @@ def run(
         hidden = layer.activation(F.linear(layer.norm_2(x_RTE).to(layer.query[0].dtype), *layer.expand))
         x_RTE = torch.add(x_RTE, layer.scale_2(F.linear(hidden, *layer.contract)), alpha=layer.gain)
     return x_RTE
+
+
+def _repeated(ctx_RPE: Tensor, sources: Tensor, times: int) -> Tensor:
+    return ctx_RPE.index_select(1, sources).unsqueeze(2).expand(-1, -1, times, -1).flatten(1, 2)
 
 
 def _rows(x_RTE: Tensor, rows: Tensor | None) -> Tensor:
