@@ -231,7 +231,18 @@ def main() -> None:
         return
     sets = given.sets.split(",") if given.sets else ["eurosat", "dtd"] if given.quick else list(dict.fromkeys(c.dataset for c in CASES))
     console, model = Console(width=170), true_shapes(given.device)
-    heads = ("classes", "prompts", "naive s", "trunc. s", "ours s", "trunc./naive", "ours/trunc.", "ours/naive", "target", "grad. gap")
+    heads = (
+        "classes",
+        "prompts",
+        "naive s",
+        "trunc. s",
+        "ours s",
+        "trunc. gains",
+        "ours over trunc.",
+        "ours over naive",
+        "target",
+        "grad. gap",
+    )
     table = Table(*heads, title=f"CoOp step, text side; {machine()}, {native_bfloat16()}")
     for dataset in sets:
         for row in measured(model, dataset, [c for c in CASES if c.dataset == dataset], 3 if given.quick else given.rounds):

@@ -61,7 +61,7 @@ class ClassPrompts:
         `budget_mb` (MiB) bounds the tensors that a training step holds for the text side; beyond it classes are worked off in
         chunks that are computed again in the backward pass, which changes time, not results. None: 4096, or half a GPU's
         memory. (A process grows by more than its tensors, in one measurement by a third, because its allocator leaves gaps.)
-        `precision="bfloat16"` computes in bfloat16 under float32 parameters; gradients then differ by 1-2 %.
+        `precision="bfloat16"` computes in bfloat16 under float32 parameters; gradients then differ by 1-5 % (random weights).
         Raises UserError for an empty list, an empty or too long name, a context or budget that cannot fit.
         """
         names = [name.replace("_", " ").strip() for name in class_names]
