@@ -4,12 +4,14 @@
 class UserError(Exception):
     """What is wrong, why, and what to do instead, in one sentence that is shown without a traceback.
 
-    `exit_code` is what the command line ends with: 2 for usage, 4 where data or weights are missing.
+    `exit_code` is what the command line ends with: 2 for usage, 4 where data or weights are missing. `stops` says that going on
+    with other cells makes no sense either: a disk that is full stays full.
     """
 
-    def __init__(self, message: str, *, exit_code: int = 2) -> None:
+    def __init__(self, message: str, *, exit_code: int = 2, stops: bool = False) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.stops = stops
 
 
 MISSING = 4  # exit code where data, weights or a licence are missing

@@ -3,8 +3,9 @@
 DIR/records/<key>.json    the record
 DIR/records/<key>.npz     predicted label of every test image, in test order
 DIR/priors/<key>.*        what pretraining stages left behind, and where it came from
-DIR/failures/<key>.txt    traceback of a cell that failed; gone once it succeeds
-DIR/locks/                claims of running processes
+DIR/failures/<key>.txt    what went wrong, in a sentence, then the log with the traceback; gone once the cell succeeds
+DIR/logs/<key>.txt        what a cell's last attempt printed, stage by stage
+DIR/locks/<key>.lock      claims of running processes; DIR/running/ and DIR/plans/ tell `status` what they do (watching.py)
 """
 
 from __future__ import annotations
@@ -14,28 +15,33 @@ import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import SoftFileLease, Timeout
 from pydantic import ValidationError
 
 from benchmark.errors import UserError
-from benchmark.paths import write_atomic
+from benchmark.paths import remove_parts, write_atomic
 from benchmark.record import Record, key
 
 if TYPE_CHECKING:
     import numpy as np
 
 DEFAULT = Path("results")
+LEASE_S = 120.0  # a claim whose holder is on another machine and has not been heard of for so long is free
+BEAT_S = 15.0  # between signs of life; far below LEASE_S, because network file systems show them late
 
 
 @dataclass(frozen=True)
 class Store:
-    """Records under one folder, safe for several processes at once."""
+    """Records under one folder, safe for several processes at once, on one machine or on several that share it."""
 
     root: Path = DEFAULT
+    lease_s: float = LEASE_S  # the same for all who share the folder
+    beat_s: float = BEAT_S
+    watched: dict[str, SoftFileLease] = field(default_factory=dict, repr=False, compare=False)  # claims that others hold
 
     def path(self, key: str) -> Path:
         return self.root / "records" / f"{key}.json"
@@ -49,6 +55,10 @@ class Store:
 
     def has(self, key: str) -> bool:
         return self.get(key) is not None
+
+    def keys(self) -> set[str]:
+        """Names of all records, trustworthy or not, without reading them."""
+        return {path.stem for path in (self.root / "records").glob("*.json")}
 
     def put(self, record: Record, predicted_Q: np.ndarray[Any, Any]) -> None:
         """Predictions first: the JSON is what says that a cell is done."""
@@ -86,27 +96,49 @@ class Store:
     def fail(self, key: str, log: str) -> None:
         write_atomic(self.failure(key), log.encode())
 
-    def check_writable(self) -> None:
-        """Raise before hours of work where nothing could be kept."""
+    def log(self, key: str) -> Path:
+        return self.root / "logs" / f"{key}.txt"
+
+    def make_ready(self) -> None:
+        """Raise before hours of work where nothing could be kept; sweep out what killed writers left behind."""
         probe = self.root / "records" / ".writable"
         write_atomic(probe, b"")
         probe.unlink()
+        for folder in ("records", "failures", "priors", "running", "plans"):
+            remove_parts(self.root / folder)
 
     @contextmanager
     def claim(self, key: str, wait: bool = False) -> Iterator[bool]:
-        """Yield whether this process may compute `key`; the operating system drops the claim of a process that dies."""
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{key}.lock")
+        """Yield whether this process may compute `key`.
+
+        A claim is a lease: a file made exclusively and touched every few seconds, which needs no locks of the file system and so
+        holds on network drives too. The lease of a process of this machine is free as soon as that process is dead, that of
+        another machine once it has not been touched for `lease_s` of our own clock. A holder that was only asleep then
+        computes the same record a second time, and the second one is the first one.
+        """
+        lease = self._lease(key)
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            lease.acquire(timeout=-1 if wait else 0)
         except Timeout:
             yield False
             return
+        except OSError as error:
+            raise UserError(
+                f"cannot claim a cell in {self.root / 'locks'} ({error.strerror}); choose another folder or free it", stops=True
+            ) from error
+        self.watched.pop(key, None)
         try:
             yield True
         finally:
-            lock.release()
+            lease.release()
+
+    def _lease(self, key: str) -> SoftFileLease:
+        """The lease of `key`; asked again it is the same object, which remembers since when it has not seen a sign of life."""
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        if key not in self.watched:
+            self.watched[key] = SoftFileLease(folder / f"{key}.lock", lease_duration=self.lease_s, heartbeat_interval=self.beat_s)
+        return self.watched[key]
 
 
 def read(path: Path) -> Record:

@@ -86,7 +86,7 @@ def test_predictions_that_cannot_be_read_say_so(tmp_path: Path) -> None:
 def test_a_results_folder_that_is_a_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("not a folder")
     with pytest.raises(UserError, match=r"cannot write to .*; choose another folder"):
-        Store(tmp_path / "results").check_writable()
+        Store(tmp_path / "results").make_ready()
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

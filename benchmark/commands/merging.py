@@ -27,7 +27,7 @@ def merge(sources: Sequence[Store], target: Store) -> Merged:
     for source in sources:
         if not (source.root / "records").is_dir():
             raise UserError(f"{source.root} is no folder of records: it has no folder 'records'")
-    target.check_writable()
+    target.make_ready()
     added, known = 0, 0
     conflicts: list[str] = []
     passed_over: list[str] = []
