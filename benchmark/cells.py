@@ -1,12 +1,18 @@
-"""One cell, computed: episode, prior, fit, predict, score, and what it cost. The harness's only reader of test labels."""
+"""Cells, computed: episode, prior, fit, predict, score, and what it cost. The harness's only reader of test labels.
+
+Usually one cell at a time. Cells that differ in their seed only may be trained together by methods that can (api.Lockstep); the
+numbers are the same, the time is shared out evenly, and the record says with how many it was shared.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmark import methods
-from benchmark.api import Adapter, Episode, ImageSet, Predictor, UserError
+from benchmark.api import Adapter, Episode, ImageSet, Lockstep, Predictor, UserError
 from benchmark.clip import Loaded
 from benchmark.costs import added_macs
 from benchmark.episodes import Problem, Workshop, problem
@@ -32,10 +38,25 @@ Watch = Callable[[Cell, str], None]
 SMALL_BACKBONE = 10_000_000  # parameters below which threads cost more in hand-overs than they bring (20x on a busy machine)
 
 
-def compute_record(shop: Workshop, store: Store, watch: Watch, cell: Cell, identity: Identity) -> Record:
-    """Compute a cell and put its record in the store. Raises what the method raises; nothing is kept of a failure."""
-    with _threads_for(shop.backbone(cell.backbone)):
-        return _compute(shop, store, watch, cell, identity)
+@dataclass(frozen=True)
+class Run:
+    """A cell with all that its method is given."""
+
+    cell: Cell
+    identity: Identity
+    problem: Problem
+    pretrain_s: float
+
+
+def compute_records(
+    shop: Workshop, store: Store, watch: Watch, cells: Sequence[tuple[Cell, Identity]], *, memory_share: float = 1.0
+) -> list[Record]:
+    """Compute cells of one method, backbone and dataset and put their records in the store, all or none.
+
+    Raises what the method raises; nothing is kept of a failure. `memory_share` below 1 has the text side work in smaller chunks.
+    """
+    with _threads_for(shop.backbone(cells[0][0].backbone)):
+        return _compute(shop, store, watch, cells, memory_share)
 
 
 @contextmanager
@@ -51,43 +72,77 @@ def _threads_for(backbone: Loaded) -> Iterator[None]:
         torch.set_num_threads(usual)
 
 
-def _compute(shop: Workshop, store: Store, watch: Watch, cell: Cell, identity: Identity) -> Record:
-    adapter = methods.load(cell.method, dict(cell.params))
-    watch(cell, "load")
+def _compute(shop: Workshop, store: Store, watch: Watch, cells: Sequence[tuple[Cell, Identity]], memory_share: float) -> list[Record]:
+    first = cells[0][0]
+    adapter = methods.load(first.method, dict(first.params))
+    watch(first, "load")
     _reset_peak(shop.device)
+    runs = [_run(shop, store, watch, cell, identity, adapter, memory_share) for cell, identity in cells]
+    predictors, fit_s = _fitted(adapter, runs, watch)
+    finished = [_finished(shop, run, predict, fit_s, len(runs), watch) for run, predict in zip(runs, predictors, strict=True)]
+    for record, predicted_Q in finished:
+        store.put(record, predicted_Q.numpy())
+    return [record for record, _ in finished]
+
+
+def _run(shop: Workshop, store: Store, watch: Watch, cell: Cell, identity: Identity, adapter: Adapter, memory_share: float) -> Run:
     prior, pretrain_s = prior_of(shop, store, watch, cell, identity, adapter)
-    made = problem(shop, cell, prior)
-    logits_QK, costs = _fit_and_predict(adapter, made, cell, watch)
+    return Run(cell, identity, problem(shop, cell, prior, memory_share), pretrain_s)
+
+
+def _fitted(adapter: Adapter, runs: Sequence[Run], watch: Watch) -> tuple[list[Predictor], float]:
+    """A predictor per run and the seconds that each took; those spent on encoding images are counted elsewhere."""
+    episodes = [run.problem.episode for run in runs]
+    torch.manual_seed(runs[0].cell.seed)  # for plug-ins that forget episode.rng()
+    watch(runs[0].cell, "fit" if len(runs) == 1 else f"fit {len(runs)} seeds together")
+    if len(runs) > 1:
+        assert isinstance(adapter, Lockstep), "only methods with fit_together are given several runs"
+        predictors, fit_s = _timed(partial(adapter.fit_together, episodes), [run.problem for run in runs])
+        return predictors, fit_s / len(runs)
+    predict, fit_s = _timed(partial(adapter.fit, episodes[0]), [runs[0].problem])
+    return [predict], fit_s
+
+
+def _finished(shop: Workshop, run: Run, predict: Predictor, fit_s: float, together: int, watch: Watch) -> tuple[Record, Tensor]:
+    """The record of a fitted run, and predicted_Q."""
+    made = run.problem
+    logits_QK, costs = _predicted(predict, run, watch)
     counts, predicted_Q = score(logits_QK, made.answers.labels)
+    notes = made.episode.notes
+    circumstances = {"support_digest": made.support_digest, "changed_data": made.changed_data} | _memory(shop.device, made)
     record = Record(
-        key=key(identity),
-        identity=identity,
+        key=key(run.identity),
+        identity=run.identity,
         counts=counts,
         costs=Costs(
             **costs,
-            pretrain_s=pretrain_s,
-            trainable_params=int(made.episode.notes.get("trainable_params", 0)),
+            fit_s=fit_s,
+            together=together,
+            pretrain_s=run.pretrain_s,
+            trainable_params=int(notes.get("trainable_params", 0)),
         ),
-        notes=_plain(made.episode.notes),
-        provenance=provenance(cell, shop.device) | {"support_digest": made.support_digest, "changed_data": made.changed_data},
+        notes=_plain(notes),
+        provenance=provenance(run.cell, shop.device) | circumstances,
     )
-    store.put(record, predicted_Q.numpy())
-    return record
+    return record, predicted_Q
 
 
-def _fit_and_predict(adapter: Adapter, made: Problem, cell: Cell, watch: Watch) -> tuple[Tensor, dict[str, Any]]:
-    """logits_QK and the costs of both stages; seconds spent on encoding images are counted as `encode_s` and left out elsewhere."""
-    device = made.episode.backbone.device.type
-    torch.manual_seed(cell.seed)  # for plug-ins that forget episode.rng()
-    watch(cell, "fit")
-    predict, fit_s = _timed(lambda: adapter.fit(made.episode), made)
-    watch(cell, "predict")
+def _memory(device: str, made: Problem) -> dict[str, Any]:
+    """How much memory the device has, and the share that the text side had to do with after it ran out."""
+    share = getattr(made.episode.backbone, "memory_share", 1.0)
+    room = {"gpu_mb": torch.cuda.get_device_properties(device).total_memory // 2**20} if device.startswith("cuda") else {}
+    return room | ({"after_out_of_memory": f"text side in chunks of {share:g} of the usual memory"} if share < 1 else {})
+
+
+def _predicted(predict: Predictor, run: Run, watch: Watch) -> tuple[Tensor, dict[str, Any]]:
+    """logits_QK and what they cost."""
+    made, device = run.problem, run.problem.episode.backbone.device.type
+    watch(run.cell, "predict")
     fitted_s = made.watch.worth_s
-    logits_QK, predict_s = _timed(lambda: _logits(predict, made.query, made.episode), made)
+    logits_QK, predict_s = _timed(lambda: _logits(predict, made.query, made.episode), [made])
     encode_s, peak_mb = made.watch.worth_s, _peak_mb(device)  # before the count below asks for features again
     return logits_QK, {
         "encode_s": encode_s,
-        "fit_s": fit_s,
         "predict_s": predict_s,
         "peak_mb": peak_mb,
         "images_per_s": len(made.query) / max(predict_s + encode_s - fitted_s, 1e-9),
@@ -95,12 +150,12 @@ def _fit_and_predict(adapter: Adapter, made: Problem, cell: Cell, watch: Watch) 
     }
 
 
-def _timed(work: Callable[[], Any], made: Problem) -> tuple[Any, float]:
-    encoding_s, start = made.watch.spent_s, time.perf_counter()
+def _timed(work: Callable[[], Any], made: Sequence[Problem]) -> tuple[Any, float]:
+    encoding_s, start = sum(each.watch.spent_s for each in made), time.perf_counter()
     result = work()
-    if made.episode.backbone.device.type == "cuda":
+    if made[0].episode.backbone.device.type == "cuda":
         torch.cuda.synchronize()
-    return result, time.perf_counter() - start - (made.watch.spent_s - encoding_s)
+    return result, time.perf_counter() - start - (sum(each.watch.spent_s for each in made) - encoding_s)
 
 
 def _logits(predict: Predictor, query: ImageSet, episode: Episode) -> Tensor:

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,10 +69,10 @@ def _complain(message: str, code: int) -> int:
 
 
 def _consoles() -> tuple[Console, Console]:
-    """Results to stdout, everything else to stderr."""
+    """Results to stdout, everything else to stderr; bound to the streams of now, because a cell's prints are led into its log."""
     from rich.console import Console
 
-    return Console(), Console(stderr=True)
+    return Console(file=sys.stdout), Console(file=sys.stderr)
 
 
 def _go_offline(offline: bool) -> None:
@@ -103,23 +104,30 @@ def run(
     device: opt.Device = "auto",
     offline: opt.Offline = False,
     force: opt.Force = False,
+    executor: opt.Executor = "serial",
+    address: opt.Address = None,
+    gpus_per_cell: opt.GpusPerCell = None,
+    shard: opt.Shard = None,
+    time_limit: opt.TimeLimit = None,
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
     plain: opt.Plain = False,
 ) -> None:
-    """Run a grid of cells; those on record are not computed again. Ctrl-C loses only the cell that is running."""
+    """Run a grid of cells; those on record are not computed again. Ctrl-C loses only the cells that are running."""
     from benchmark.commands import execution
     from benchmark.commands.selection import Flags, select
     from benchmark.store import Store
 
     _go_offline(offline)
+    place = execution.Place(executor, address, gpus_per_cell)
     selection = select(Flags(method, dataset, suite, shots, seed, backbone, val, sources, classes, sampler, set_, data_root))
+    selection = replace(selection, cells=execution.part(selection.cells, shard))
     _announce(selection)
     store = Store(results)
     if dry_run:
         return _show_plan(selection, store, as_json, data_root, accept_changed_data)
-    store.check_writable()
-    manner = execution.Manner(data_root, accept_changed_data, device, force, plain, as_json)
+    store.make_ready()
+    manner = execution.Manner(data_root, accept_changed_data, device, force, place, time_limit, plain, as_json)
     raise typer.Exit(execution.conduct(selection.cells, store, manner, *_consoles()))
 
 

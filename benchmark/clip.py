@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from benchmark import backbones, image_only
 from benchmark.api import UserError, unit
 from benchmark.image_only import ImageOnly
 from benchmark.prompting import ClassPrompts
+from benchmark.prompting.plans import default_budget_mb
 
 Tokenizer = Callable[..., Tensor]
 TEXT_CHUNK = 256  # texts encoded at once without gradient: bounds memory, changes no number
@@ -131,6 +132,7 @@ class OpenClip:
     name: str
     model: Any  # open_clip's CLIP or CustomTextCLIP
     tokenizer: Tokenizer
+    memory_share: float = 1.0  # of what prompts may usually take; less after memory ran out. Changes time, and the order of sums
 
     @property
     def device(self) -> torch.device:
@@ -198,13 +200,18 @@ class OpenClip:
         class_specific: bool = False,
         precision: str = "float32",
     ) -> ClassPrompts:
-        return ClassPrompts.build(self.text, class_names, n_ctx, position, class_specific=class_specific, precision=precision)
+        return ClassPrompts.build(
+            self.text, class_names, n_ctx, position, class_specific=class_specific, precision=precision, budget_mb=self._budget_mb()
+        )
 
     def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
-        return ClassPrompts.from_texts(self.text, texts)
+        return ClassPrompts.from_texts(self.text, texts, budget_mb=self._budget_mb())
+
+    def _budget_mb(self) -> float:
+        return self.memory_share * default_budget_mb(self.device)
 
     def copy(self) -> OpenClip:
-        return OpenClip(self.name, copy.deepcopy(self.model), self.tokenizer)
+        return replace(self, model=copy.deepcopy(self.model))
 
 
 Loaded = OpenClip | ImageOnly  # what `load` gives

@@ -80,11 +80,13 @@ class Problem:
     watch: Stopwatch
 
 
-def problem(shop: Workshop, cell: grid.Cell, prior: State | None = None) -> Problem:
-    """The episode of a cell; the test labels stay beside it and never enter it."""
+def problem(shop: Workshop, cell: grid.Cell, prior: State | None = None, memory_share: float = 1.0) -> Problem:
+    """The episode of a cell; the test labels stay beside it and never enter it. `memory_share` is the backbone's (clip.OpenClip)."""
     drawn, watch = _drawn(shop.dataset(cell.dataset), cell), Stopwatch()
     images = partial(image_set, encoder=shop.encoder(cell.backbone), store=shop.features(), watch=watch)
     backbone = shop.backbone(cell.backbone)
+    if isinstance(backbone, clip.OpenClip):
+        backbone = replace(backbone, memory_share=memory_share)
     episode = Episode(
         dataset=drawn.name,
         class_names=drawn.class_names,

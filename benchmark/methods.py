@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -41,6 +41,7 @@ class Card:
     defaults: dict[str, Scalar]
     types: dict[str, str]
     pretrains: bool = False
+    lockstep: bool = False  # can train several runs at once (api.Lockstep)
     sources: str = ""
     source_shots: int = 0
     source_digest: str = ""  # of the adapter's file: provenance, not identity
@@ -77,12 +78,14 @@ def _read(name: str, source: str) -> Card:
     facts = {key: values.pop(key) for key, kind in types.items() if kind.startswith("ClassVar")}
     fields = {key: kind for key, kind in types.items() if key in values}
     methods = {node.name for node in body if isinstance(node, ast.FunctionDef)}
-    return _card(name, ast.get_docstring(tree) or "", facts, values, fields, "pretrain" in methods, source)
+    return _card(name, ast.get_docstring(tree) or "", facts, values, fields, methods, source)
 
 
 def _card(
-    name: str, doc: str, facts: dict[str, Any], defaults: dict[str, Scalar], types: dict[str, str], pretrains: bool, source: str
+    name: str, doc: str, facts: dict[str, Any], defaults: dict[str, Scalar], types: dict[str, str], offers: Set[str], source: str
 ) -> Card:
+    """`offers` names the functions of class Adapter."""
+    pretrains = "pretrain" in offers
     missing = [key for key in REQUIRED if key not in facts]
     if missing:
         raise UserError(f"method '{name}' does not say its {' and '.join(missing)}; give class Adapter these class variables")
@@ -96,6 +99,7 @@ def _card(
         defaults=defaults,
         types=types,
         pretrains=pretrains,
+        lockstep="fit_together" in offers,
         sources=facts.get("sources", "others" if pretrains else ""),
         source_shots=facts.get("source_shots", 0),
         source_digest=hashlib.sha256(source.encode()).hexdigest()[:12],
@@ -114,7 +118,7 @@ def _card_of(name: str, adapter: type) -> Card:
         facts,
         {field.name: _default(name, field) for field in fields},
         {field.name: field.type if isinstance(field.type, str) else field.type.__name__ for field in fields},
-        callable(getattr(adapter, "pretrain", None)),
+        {name for name in dir(adapter) if callable(getattr(adapter, name))},
         Path(module.__file__).read_text() if module.__file__ else "",
     )
 

@@ -56,6 +56,7 @@ class Costs(BaseModel):
     trainable_params: int
     added_macs: int | None = None  # per image at prediction, beyond the frozen image encoder (benchmark/costs.py)
     images_per_s: float | None = None  # at prediction, encoding included
+    together: int = 1  # runs trained at once; `fit_s` is each one's share, `peak_mb` that of all
 
 
 class Record(BaseModel):

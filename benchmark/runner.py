@@ -1,24 +1,26 @@
 """Cells -> records. A generator that neither prints nor logs: the command line draws its progress from it, tests list it.
 
-A record that exists is never computed again. One process claims a cell at a time; what another is busy with is asked for
-again at the end. Torch is imported when the first cell has to be computed, so that a finished grid answers at once.
+A record that exists is never computed again. One process claims a cell at a time; what another is busy with is asked for again
+at the end. Where cells are computed is an executor's affair (benchmark/executors); without one it is this process, and torch
+is imported when the first cell has to be computed, so that a finished grid answers at once.
 """
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from time import sleep
-from typing import Any
 
 from benchmark import backbones, data, grid, methods
-from benchmark.errors import UserError
+from benchmark.executors.jobs import Executor, Report, Task, Work, jobs
+from benchmark.executors.serial import Serial
 from benchmark.grid import Cell
+from benchmark.history import History
 from benchmark.record import Identity, Record, key
 from benchmark.store import Store
+from benchmark.watching import announce_plan, left_behind
 
 Watch = Callable[[Cell, str], None]
 BUSY_WAIT_S = 0.5  # between looks at cells that another process has claimed
@@ -54,59 +56,68 @@ def run(
     force: bool = False,
     accept_changed_data: bool = False,
     watch: Watch | None = None,
+    executor: Executor | None = None,
+    limit_s: float | None = None,
 ) -> Iterator[Outcome]:
-    """Outcomes as they come: what is on record first where it stands in the plan, failures without stopping the rest.
+    """Outcomes as they come: first what is on record, then what is computed, failures without stopping the rest.
 
     `root` holds the datasets, `force` computes anew what is on record, `accept_changed_data` goes on with data that are not what
-    their spec promises and marks every record, `watch(cell, stage)` hears of each stage as it begins.
+    their spec promises and marks every record, `watch(cell, stage)` hears of each stage of the default executor as it begins,
+    `limit_s` bounds the seconds of one cell. Raises UserError where going on makes no sense: a full disk.
     """
-    todo = [(cell, identity, key(identity)) for cell, identity in plan(cells, root=root, accept_changed_data=accept_changed_data)]
-    _check_methods(cell for cell, _, name in todo if force or not store.has(name))
-    attempt = _attempter(store, watch, root=root, device=device, accept_changed_data=accept_changed_data)
+    planned = {key(identity): (cell, identity) for cell, identity in plan(cells, root=root, accept_changed_data=accept_changed_data)}
+    records = {record.key: record for record in store.records()}
+    known = {} if force else records
+    history = History.of(records.values())
+    todo = [_task(*planned[name], name, store, history) for name in planned if name not in known]
+    _check_methods(task.cell for task in todo)
+    yield from (Outcome(planned[name][0], name, known[name], None, cached=True) for name in planned if name in known)
+    if todo:
+        work = Work(store.root.resolve(), root, resolved(device), accept_changed_data, force, limit_s, store.lease_s)
+        yield from _computed(todo, store, executor or Serial(watch or (lambda cell, stage: None)), work)
+
+
+def resolved(device: str) -> str:
+    """'auto' becomes a GPU where there is one."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _task(cell: Cell, identity: Identity, name: str, store: Store, history: History) -> Task:
+    failed_before = store.failure(name).is_file() or left_behind(store, name)
+    return Task(cell, identity, name, history.expected_s(cell), history.expected_gpu_share(cell), failed_before)
+
+
+def _computed(tasks: Sequence[Task], store: Store, executor: Executor, work: Work) -> Iterator[Outcome]:
+    """Outcomes as the executor reports them; what others are busy with is asked for again until somebody has an answer."""
+    by_key = {task.key: task for task in tasks}
+    plan_file = announce_plan(store, {task.key: (str(task.cell), task.expected_s) for task in tasks})
+    todo = list(tasks)
     while todo:
         busy = []
-        for cell, identity, name in todo:
-            if not force and (found := store.get(name)):
-                yield Outcome(cell, name, found, None, cached=True)
-                continue
-            with store.claim(name) as mine:
-                outcome = _outcome(cell, identity, name, store, attempt, force) if mine else None
-            if outcome:
-                yield outcome
-            else:
-                busy.append((cell, identity, name))
+        for report in executor.run(jobs(todo, trained_together, executor.slots), work):
+            if report.state == "busy":
+                busy.append(by_key[report.key])
+            elif report.state != "started":
+                yield _outcome(by_key[report.key].cell, report, store)
         todo = busy
         sleep(BUSY_WAIT_S if busy else 0)
+    if all(store.path(name).is_file() for name in by_key):
+        plan_file.unlink(missing_ok=True)
 
 
-def _outcome(cell: Cell, identity: Identity, name: str, store: Store, attempt: Callable[..., Record], force: bool) -> Outcome:
-    """A claimed cell: found after all, computed, or failed with its traceback kept."""
-    if not force and (found := store.get(name)):  # finished by another process between our look and our claim
-        return Outcome(cell, name, found, None, cached=True)
-    try:
-        return Outcome(cell, name, attempt(cell, identity), None, cached=False)
-    except Exception as error:
-        store.fail(name, f"{cell}\n\n{traceback.format_exc()}")
-        return Outcome(cell, name, None, _sentence(error), cached=False)
+def _outcome(cell: Cell, report: Report, store: Store) -> Outcome:
+    record = None if report.state == "failed" else store.get(report.key)
+    error = None if record else report.error or "its record was removed while the grid ran; give the command again"
+    return Outcome(cell, report.key, record, error, cached=report.state == "found")
 
 
-def _sentence(error: Exception) -> str:
-    """One line; a surprise also says what kind it is."""
-    text = str(error).strip().split("\n")[0]
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
-
-
-def _attempter(store: Store, watch: Watch | None, **workshop: Any) -> Callable[[Cell, Identity], Record]:
-    """`attempt(cell, identity)`, sharing one workshop that is set up when first needed."""
-
-    @cache
-    def compute() -> Callable[[Cell, Identity], Record]:
-        from benchmark.cells import compute_record
-        from benchmark.episodes import Workshop
-
-        return partial(compute_record, Workshop(**workshop), store, watch or (lambda cell, stage: None))
-
-    return lambda cell, identity: compute()(cell, identity)
+def trained_together(method: str) -> bool:
+    """Whether runs that differ in their seed only are trained at once; their numbers are the same either way."""
+    return methods.card(method).lockstep
 
 
 def _check_methods(cells: Iterable[Cell]) -> None:

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from benchmark import backbones, data, methods, runner
 from benchmark.commands import check, live
-from benchmark.commands.execution import resolved
 from benchmark.commands.selection import TINY, Flags, select
 from benchmark.grid import Cell
 from benchmark.runner import Outcome
@@ -50,7 +49,7 @@ def conduct(
     wanted = [] if update else check.chosen(rows, **vars(asked))
     cells = _new_cells(asked, rows) if update else [cell for row in wanted for cell in _cell(row)]
     with _store(results) as store:
-        outcomes = list(_shown(cells, store, resolved(device), plain or as_json, err))
+        outcomes = list(_shown(cells, store, device, plain or as_json, err))
     if update:
         check.write(path, check.updated(rows, outcomes, tolerance))
         err.print(f"{path}: {len(outcomes)} rows written", markup=False, highlight=False, soft_wrap=True)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
 from benchmark import runner
 from benchmark.commands import live
+from benchmark.errors import UserError
+from benchmark.executors import jobs
+from benchmark.executors.jobs import Executor
+from benchmark.executors.serial import Serial
 from benchmark.grid import Cell
 from benchmark.record import key
 from benchmark.report import lines, render, tables
@@ -23,6 +30,34 @@ OK, FAILED, INTERRUPTED = 0, 1, 130
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where cells are computed."""
+
+    executor: str = "serial"
+    address: str | None = None  # of a Ray cluster
+    gpus_per_cell: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.executor not in ("serial", "ray"):
+            raise UserError(f"unknown executor '{self.executor}'; take serial or ray")
+        if self.executor == "serial" and (self.address or self.gpus_per_cell is not None):
+            raise UserError("--address and --gpus-per-cell say how Ray places cells; add --executor ray")
+
+    @contextmanager
+    def open(self, watch: runner.Watch) -> Iterator[Executor]:
+        if self.executor == "serial":
+            yield Serial(watch)
+            return
+        from benchmark.executors.on_ray import Ray
+
+        workers = Ray(self.address, gpus_per_cell=self.gpus_per_cell, watch=watch)
+        try:
+            yield workers
+        finally:
+            workers.close()
+
+
+@dataclass(frozen=True)
 class Manner:
     """How a grid is run and shown."""
 
@@ -30,6 +65,8 @@ class Manner:
     accept_changed_data: bool = False
     device: str = "auto"
     force: bool = False
+    place: Place = Place()
+    limit_s: float | None = None
     plain: bool = False
     as_json: bool = False
 
@@ -39,43 +76,82 @@ class Manner:
         return {"root": self.root, "accept_changed_data": self.accept_changed_data}
 
 
+def part(cells: Sequence[Cell], shard: str | None) -> list[Cell]:
+    """The cells of --shard i/n; all of them without."""
+    if shard is None:
+        return list(cells)
+    number, slash, count = shard.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UserError(f"--shard takes I/N with I from 1 to N, not '{shard}'; the third of eight parts is --shard 3/8")
+    return jobs.shard(cells, int(number), int(count))
+
+
 def conduct(cells: Sequence[Cell], store: Store, manner: Manner, out: Console, err: Console) -> int:
     """Run all cells, show what came of them, return the exit code."""
-    to_compute = sum(manner.force or not store.has(key(named)) for _, named in runner.plan(cells, **manner.data))
-    view = _view(len(cells), to_compute, manner, err)
+    to_compute = len(cells) if manner.force else _missing(cells, store, manner)
     outcomes: list[Outcome] = []
-    interrupted = False
+    stopped: BaseException | None = None
     try:
-        with view as show:
-            device = resolved(manner.device) if to_compute else "cpu"
-            for outcome in runner.run(cells, store, **manner.data, device=device, force=manner.force, watch=show.stage):
+        with _view(len(cells), to_compute, manner, err) as show, _termination_as_interrupt():
+            for outcome in _outcomes(cells, store, manner, show):
                 outcomes.append(outcome)
                 _tell(outcome, store, show, manner, out)
-    except KeyboardInterrupt:
-        interrupted = True
+    except KeyboardInterrupt as interrupt:
+        stopped = interrupt
+    except UserError as error:
+        if not error.stops or not outcomes:
+            raise
+        stopped = error
     if not manner.as_json:
         show_tables(outcomes, out)
     _report_failures(outcomes, store, err)
-    if interrupted:
-        kept = sum(outcome.record is not None for outcome in outcomes)
-        _say(err, f"interrupted: {kept} of {len(cells)} cells are kept in {store.root}; the same command goes on from there")
-        return INTERRUPTED
+    if stopped:
+        return _report_stop(stopped, outcomes, len(cells), store, err)
     return FAILED if any(outcome.error for outcome in outcomes) else OK
+
+
+def _missing(cells: Sequence[Cell], store: Store, manner: Manner) -> int:
+    """Cells without a file of their name; whether it can be trusted shows when it is read."""
+    there = store.keys()
+    return sum(key(named) not in there for _, named in runner.plan(cells, **manner.data))
+
+
+def _outcomes(cells: Sequence[Cell], store: Store, manner: Manner, show: live.View) -> Iterator[Outcome]:
+    with manner.place.open(show.stage) as executor:
+        how: dict[str, Any] = {"device": manner.device, "force": manner.force, "executor": executor, "limit_s": manner.limit_s}
+        yield from runner.run(cells, store, **manner.data, **how)
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """A scheduler that ends a job says SIGTERM before it kills: time enough to tidy up, as after Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    usual = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+
+
+def _report_stop(reason: BaseException, outcomes: Sequence[Outcome], total: int, store: Store, err: Console) -> int:
+    kept = f"{sum(outcome.record is not None for outcome in outcomes)} of {total} cells are kept in {store.root}"
+    if isinstance(reason, UserError):
+        _say(err, f"stopped: {reason}; {kept}; make room, then the same command goes on from there")
+        return FAILED
+    _say(err, f"interrupted: {kept}; the same command goes on from there")
+    return INTERRUPTED
 
 
 def _view(total: int, to_compute: int, manner: Manner, err: Console) -> AbstractContextManager[live.View]:
     if live.wants_plain(err, manner.plain or manner.as_json):
         return live.lines(err, total)
     return live.bar(err, total, to_compute)
-
-
-def resolved(device: str) -> str:
-    """'auto' becomes a GPU where there is one; asked only when something has to be computed."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _tell(outcome: Outcome, store: Store, show: live.View, manner: Manner, out: Console) -> None:

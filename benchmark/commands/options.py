@@ -71,3 +71,22 @@ Force = Annotated[bool, typer.Option("--force", help="Compute again what is on r
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop: the same as `plan`.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine output on stdout; everything else goes to stderr.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live view (by itself without a terminal, or with CI=1).")]
+Executor = Annotated[str, typer.Option("--executor", metavar="serial|ray", help="Where cells run: in this process, or in Ray's workers.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="HOST:PORT|auto", help="A Ray cluster to join. [default: workers on this machine]", show_default=False
+    ),
+]
+GpusPerCell = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-cell", metavar="SHARE", min=0, help="With ray: 0.25, 1, ... [default: from earlier records]", show_default=False
+    ),
+]
+Shard = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Only part I of N of the grid, as in a job array.", show_default=False)
+]
+TimeLimit = Annotated[
+    float | None, typer.Option("--time-limit", metavar="SECONDS", min=0, help="For one cell; then it has failed.", show_default=False)
+]

@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from benchmark import methods, runner
 from benchmark.commands.live import duration
 from benchmark.grid import Cell
+from benchmark.history import History
 from benchmark.record import Identity, Record, key
 from benchmark.store import Store
 
@@ -38,7 +38,7 @@ def look(cells: Sequence[Cell], store: Store, root: Path | None = None, *, accep
     planned = [(cell, named, key(named)) for cell, named in runner.plan(cells, root=root, accept_changed_data=accept_changed_data)]
     records = {record.key: record for record in store.records()}
     older = _by_cell(records.values())
-    seconds = _seconds(records.values())
+    history = History.of(records.values())
     return [
         Item(
             cell=cell,
@@ -47,7 +47,7 @@ def look(cells: Sequence[Cell], store: Store, root: Path | None = None, *, accep
             failed=store.failure(name).is_file(),
             source_changed=_source_changed(records.get(name)),
             superseded=tuple(sorted(other.key for other in older[_cell_of(named)] if other.key != name and _same_choices(other, named))),
-            expected_s=None if name in records else _expected(cell, seconds),
+            expected_s=None if name in records else history.expected_s(cell),
         )
         for cell, named, name in planned
     ]
@@ -117,27 +117,3 @@ def _by_cell(records: Iterable[Record]) -> dict[tuple[object, ...], list[Record]
     for record in records:
         found[_cell_of(record.identity)].append(record)
     return found
-
-
-Seconds = dict[tuple[object, ...], list[float]]
-
-
-def _seconds(records: Iterable[Record]) -> Seconds:
-    """What records cost, by method and backbone and then also by dataset and shots. Encoding is shared, so it is left out."""
-    found: Seconds = defaultdict(list)
-    for record in records:
-        named, costs = record.identity, record.costs
-        cost_s = costs.pretrain_s + costs.fit_s + costs.predict_s
-        for at in _places(named.method, named.backbone, named.dataset, named.shots):
-            found[at].append(cost_s)
-    return found
-
-
-def _expected(cell: Cell, seconds: Seconds) -> float | None:
-    places = _places(cell.method, cell.backbone, cell.dataset, cell.shots)
-    return next((median(seconds[at]) for at in places if at in seconds), None)
-
-
-def _places(method: str, backbone: str, dataset: str, shots: int) -> list[tuple[object, ...]]:
-    """Where to look for the cost of a cell, nearest relation first."""
-    return [(method, backbone, dataset, shots), (method, backbone, shots), (method, backbone)]

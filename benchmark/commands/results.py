@@ -122,10 +122,9 @@ def replay(
 ) -> None:
     """Run a record's cell again and say whether the counts are identical; exit code 3 where they are not."""
     from benchmark.commands import replaying
-    from benchmark.commands.execution import resolved
     from benchmark.store import Store
 
-    found = replaying.replay(replaying.find(Store(results), key), data_root, resolved(device))
+    found = replaying.replay(replaying.find(Store(results), key), data_root, device)
     print(replaying.text(found))
     raise typer.Exit(0 if found.identical else 3)
 

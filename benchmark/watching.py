@@ -1,0 +1,48 @@
+"""What runs tell whoever looks at their results folder, from another terminal or another machine. Nothing here makes a number.
+
+DIR/plans/<hash>.json     cells of a grid that were not on record when it began: {key: [cell, expected seconds]}; gone when all are done
+DIR/running/<key>.json    a cell that is being computed, since the file was written: {cell, host, pid, expected_s}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmark.paths import write_atomic
+from benchmark.store import Store
+
+Planned = Mapping[str, tuple[str, float | None]]  # key -> the cell in words, expected seconds
+
+
+def announce_plan(store: Store, planned: Planned) -> Path:
+    """Say what a run means to compute; the same command says it in the same place."""
+    name = hashlib.sha256("\n".join(sorted(planned)).encode()).hexdigest()[:12]
+    path = store.root / "plans" / f"{name}.json"
+    write_atomic(path, json.dumps(planned).encode(), durable=False)
+    return path
+
+
+@contextmanager
+def announced(store: Store, key: str, cell: str, expected_s: float | None) -> Iterator[None]:
+    """Say that this process computes `key`, as long as it does."""
+    path = store.root / "running" / f"{key}.json"
+    facts = {"cell": cell, "host": socket.gethostname(), "pid": os.getpid(), "expected_s": expected_s}
+    write_atomic(path, json.dumps(facts).encode(), durable=False)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def left_behind(store: Store, key: str) -> bool:
+    """Whether a process that computed `key` never came back to say what became of it: killed, or cut off."""
+    if not (store.root / "running" / f"{key}.json").is_file():
+        return False
+    with store.claim(key) as free:
+        return free
