@@ -3,7 +3,8 @@
 A *space* is what must agree for two features to stand side by side: weights, pixel size and statistics, version of the image
 pipeline, and the view protocol. Its folder holds immutable shards (safetensors) of rows keyed by the content digest of their
 picture, so that overlapping support sets of different shots and seeds share their rows and several processes may write at
-once. A shard that fails its checksum is dropped and its rows are computed again; one that passes is memory-mapped.
+once; those that need the same rows wait for the first. A shard that fails its checksum is dropped and its rows are computed
+again; one that passes is memory-mapped.
 
 Centre crops are kept in float32: all test and validation images of the eleven datasets take less than 1.2 GB, and there is no
 rounding to explain. Random views are kept in float16, or 16 of them per image would be the largest thing on the disk. What was
@@ -17,6 +18,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor
 
 from benchmark.api import Crop
+from benchmark.leases import held, lease
 from benchmark.paths import write_atomic
 
 SHARD_ROWS = 4096  # rows written at once
@@ -89,14 +92,28 @@ class FeatureStore:
     def rows(self, space: Space, digests: Sequence[str], compute: Compute, watch: Stopwatch) -> Tensor:
         """One float32 row per digest, in order; `compute(positions)` encodes what is not there yet."""
         known = self.memory.setdefault(space, Known())
-        if any(digest not in known.place for digest in digests):
-            self._read(space, known)  # another process may have been here
-        missing = {digest: position for position, digest in enumerate(digests) if digest not in known.place}
-        if missing:
-            self._extend(space, known, list(missing), compute(list(missing.values())), watch)
+        if self._missing(space, known, digests):
+            with self._alone(space, digests, watch):
+                if missing := self._missing(space, known, digests):
+                    self._extend(space, known, list(missing), compute(list(missing.values())), watch)
         places = [known.place[digest] for digest in digests]
         watch.worth_s += sum(shard.seconds_per_row for shard, _ in places)
         return _gathered(places)
+
+    def _missing(self, space: Space, known: Known, digests: Sequence[str]) -> dict[str, int]:
+        """Rows that are neither in memory nor on the disk, and where they were asked for."""
+        if any(digest not in known.place for digest in digests):
+            self._read(space, known)  # another process may have been here
+        return {digest: position for position, digest in enumerate(digests) if digest not in known.place}
+
+    @contextmanager
+    def _alone(self, space: Space, digests: Sequence[str], watch: Stopwatch) -> Iterator[None]:
+        """Wait while another process encodes the same pictures: reading what it wrote is cheaper than encoding them again."""
+        start = time.perf_counter()
+        name = hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16]
+        with held(lease(self.root / space.folder / f"{name}.lock"), wait=True):
+            watch.spent_s += time.perf_counter() - start
+            yield
 
     def _extend(self, space: Space, known: Known, digests: list[str], encoded: Iterator[Tensor], watch: Stopwatch) -> None:
         """Store rows as they come, shard by shard; what is there when something stops us is stored too."""

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import SoftFileLease, Timeout
+from filelock import SoftFileLease
 from pydantic import ValidationError
 
 from benchmark.errors import UserError
+from benchmark.leases import LEASE_S, held, lease
 from benchmark.paths import remove_parts, write_atomic
 from benchmark.record import Record, key
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 DEFAULT = Path("results")
-LEASE_S = 120.0  # a claim whose holder is on another machine and has not been heard of for so long is free
-BEAT_S = 15.0  # between signs of life; far below LEASE_S, because network file systems show them late
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,6 @@ class Store:
 
     root: Path = DEFAULT
     lease_s: float = LEASE_S  # the same for all who share the folder
-    beat_s: float = BEAT_S
     watched: dict[str, SoftFileLease] = field(default_factory=dict, repr=False, compare=False)  # claims that others hold
 
     def path(self, key: str) -> Path:
@@ -109,36 +107,13 @@ class Store:
 
     @contextmanager
     def claim(self, key: str, wait: bool = False) -> Iterator[bool]:
-        """Yield whether this process may compute `key`.
-
-        A claim is a lease: a file made exclusively and touched every few seconds, which needs no locks of the file system and so
-        holds on network drives too. The lease of a process of this machine is free as soon as that process is dead, that of
-        another machine once it has not been touched for `lease_s` of our own clock. A holder that was only asleep then
-        computes the same record a second time, and the second one is the first one.
-        """
-        lease = self._lease(key)
-        try:
-            lease.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            yield False
-            return
-        except OSError as error:
-            raise UserError(
-                f"cannot claim a cell in {self.root / 'locks'} ({error.strerror}); choose another folder or free it", stops=True
-            ) from error
-        self.watched.pop(key, None)
-        try:
-            yield True
-        finally:
-            lease.release()
-
-    def _lease(self, key: str) -> SoftFileLease:
-        """The lease of `key`; asked again it is the same object, which remembers since when it has not seen a sign of life."""
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        if key not in self.watched:
-            self.watched[key] = SoftFileLease(folder / f"{key}.lock", lease_duration=self.lease_s, heartbeat_interval=self.beat_s)
-        return self.watched[key]
+        """Yield whether this process may compute `key`. Should two believe so (leases.py), both make the same record."""
+        path = self.root / "locks" / f"{key}.lock"
+        mine = self.watched.setdefault(key, lease(path, self.lease_s))
+        with held(mine, wait=wait) as free:
+            if free:
+                self.watched.pop(key, None)
+            yield free
 
 
 def read(path: Path) -> Record:

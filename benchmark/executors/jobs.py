@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from benchmark.grid import Cell
+from benchmark.leases import LEASE_S
 from benchmark.record import Identity
-from benchmark.store import LEASE_S
 
 State = Literal["started", "found", "computed", "failed", "busy"]
 Batch = tuple["Task", ...]  # cells that differ in their seed only and whose method trains them together; or a single cell
