@@ -369,6 +369,9 @@ class Pretrainable(Adapter, Protocol):
 
 @runtime_checkable
 class Lockstep(Adapter, Protocol):
-    """An adapter that can train several runs of one dataset and backbone together, with the numbers of one by one."""
+    """An adapter that can train several runs of one dataset and backbone together, with the numbers of one by one.
+
+    On one thread of a CPU they are the same to the last bit (held by tests); elsewhere sums may come in another order.
+    """
 
     def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]: ...

@@ -109,6 +109,7 @@ def run(
     gpus_per_cell: opt.GpusPerCell = None,
     shard: opt.Shard = None,
     time_limit: opt.TimeLimit = None,
+    together: opt.Together = False,
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
     plain: opt.Plain = False,
@@ -127,7 +128,7 @@ def run(
     if dry_run:
         return _show_plan(selection, store, as_json, data_root, accept_changed_data)
     store.make_ready()
-    manner = execution.Manner(data_root, accept_changed_data, device, force, place, time_limit, plain, as_json)
+    manner = execution.Manner(data_root, accept_changed_data, device, force, place, time_limit, together, plain, as_json)
     raise typer.Exit(execution.conduct(selection.cells, store, manner, *_consoles()))
 
 

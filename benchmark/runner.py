@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from time import sleep
 
@@ -20,7 +20,7 @@ from benchmark.grid import Cell
 from benchmark.history import History
 from benchmark.record import Identity, Record, key
 from benchmark.store import Store
-from benchmark.watching import announce_plan, left_behind
+from benchmark.watching import announce_plan, failed_at
 
 Watch = Callable[[Cell, str], None]
 BUSY_WAIT_S = 0.5  # between looks at cells that another process has claimed
@@ -58,12 +58,14 @@ def run(
     watch: Watch | None = None,
     executor: Executor | None = None,
     limit_s: float | None = None,
+    together: bool = False,
 ) -> Iterator[Outcome]:
     """Outcomes as they come: first what is on record, then what is computed, failures without stopping the rest.
 
     `root` holds the datasets, `force` computes anew what is on record, `accept_changed_data` goes on with data that are not what
     their spec promises and marks every record, `watch(cell, stage)` hears of each stage of the default executor as it begins,
-    `limit_s` bounds the seconds of one cell. Raises UserError where going on makes no sense: a full disk.
+    `limit_s` bounds the seconds of one cell, `together` trains seeds at once also where that changes the order of sums. Raises
+    UserError where going on makes no sense: a full disk.
     """
     planned = {key(identity): (cell, identity) for cell, identity in plan(cells, root=root, accept_changed_data=accept_changed_data)}
     records = {record.key: record for record in store.records()}
@@ -74,7 +76,7 @@ def run(
     yield from (Outcome(planned[name][0], name, known[name], None, cached=True) for name in planned if name in known)
     if todo:
         work = Work(store.root.resolve(), root, resolved(device), accept_changed_data, force, limit_s, store.lease_s)
-        yield from _computed(todo, store, executor or Serial(watch or (lambda cell, stage: None)), work)
+        yield from _computed(todo, store, executor or Serial(watch or (lambda cell, stage: None)), work, together)
 
 
 def resolved(device: str) -> str:
@@ -87,18 +89,18 @@ def resolved(device: str) -> str:
 
 
 def _task(cell: Cell, identity: Identity, name: str, store: Store, history: History) -> Task:
-    failed_before = store.failure(name).is_file() or left_behind(store, name)
-    return Task(cell, identity, name, history.expected_s(cell), history.expected_gpu_share(cell), failed_before)
+    return Task(cell, identity, name, history.expected_s(cell), history.expected_gpu_share(cell), failed_at(store, name))
 
 
-def _computed(tasks: Sequence[Task], store: Store, executor: Executor, work: Work) -> Iterator[Outcome]:
+def _computed(tasks: Sequence[Task], store: Store, executor: Executor, work: Work, together: bool) -> Iterator[Outcome]:
     """Outcomes as the executor reports them; what others are busy with is asked for again until somebody has an answer."""
     by_key = {task.key: task for task in tasks}
+    at_once = partial(_at_once, work, together)
     plan_file = announce_plan(store, {task.key: (str(task.cell), task.expected_s) for task in tasks})
     todo = list(tasks)
     while todo:
         busy = []
-        for report in executor.run(jobs(todo, trained_together, executor.slots), work):
+        for report in executor.run(jobs(todo, at_once, executor.slots), work):
             if report.state == "busy":
                 busy.append(by_key[report.key])
             elif report.state != "started":
@@ -115,9 +117,14 @@ def _outcome(cell: Cell, report: Report, store: Store) -> Outcome:
     return Outcome(cell, report.key, record, error, cached=report.state == "found")
 
 
-def trained_together(method: str) -> bool:
-    """Whether runs that differ in their seed only are trained at once; their numbers are the same either way."""
-    return methods.card(method).lockstep
+def _at_once(work: Work, wanted: bool, cell: Cell) -> bool:
+    """Whether the seeds of a cell are trained at once where its method can.
+
+    On one thread of a CPU, as small models run, that gives the same bits as one by one; several threads and GPUs add in another
+    order then, which is for the user to want. A cell with a time limit of its own is trained on its own.
+    """
+    exact = work.device == "cpu" and cell.backbone == backbones.TINY
+    return (wanted or exact) and work.limit_s is None and methods.card(cell.method).lockstep
 
 
 def _check_methods(cells: Iterable[Cell]) -> None:

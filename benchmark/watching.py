@@ -11,7 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmark.paths import write_atomic
@@ -40,9 +40,14 @@ def announced(store: Store, key: str, cell: str, expected_s: float | None) -> It
         path.unlink(missing_ok=True)
 
 
-def left_behind(store: Store, key: str) -> bool:
-    """Whether a process that computed `key` never came back to say what became of it: killed, or cut off."""
-    if not (store.root / "running" / f"{key}.json").is_file():
-        return False
-    with store.claim(key) as free:
-        return free
+def failed_at(store: Store, key: str) -> float:
+    """When the last attempt at a cell failed, or began if it never came back to say what became of it; 0 where there is none."""
+    running = store.root / "running" / f"{key}.json"
+    with suppress(FileNotFoundError):
+        began = running.stat().st_mtime
+        with store.claim(key) as nobody_at_it:
+            if nobody_at_it:
+                return began
+    with suppress(FileNotFoundError):
+        return store.failure(key).stat().st_mtime
+    return 0.0

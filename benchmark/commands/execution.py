@@ -67,6 +67,7 @@ class Manner:
     force: bool = False
     place: Place = Place()
     limit_s: float | None = None
+    together: bool = False
     plain: bool = False
     as_json: bool = False
 
@@ -118,8 +119,8 @@ def _missing(cells: Sequence[Cell], store: Store, manner: Manner) -> int:
 
 def _outcomes(cells: Sequence[Cell], store: Store, manner: Manner, show: live.View) -> Iterator[Outcome]:
     with manner.place.open(show.stage) as executor:
-        how: dict[str, Any] = {"device": manner.device, "force": manner.force, "executor": executor, "limit_s": manner.limit_s}
-        yield from runner.run(cells, store, **manner.data, **how)
+        how: dict[str, Any] = {"device": manner.device, "force": manner.force, "limit_s": manner.limit_s, "together": manner.together}
+        yield from runner.run(cells, store, **manner.data, **how, executor=executor)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class Task:
     key: str
     expected_s: float | None = None  # None: nothing is known
     gpu_share: float | None = None  # of a GPU's memory, likewise
-    failed_before: bool = False
+    failed_at: float = 0.0  # when the last attempt failed or was cut off, by the file system's clock; 0: it did not
 
     @property
     def weight_s(self) -> float:
@@ -102,29 +102,29 @@ class Executor(Protocol):
     def run(self, jobs: Sequence[Job], work: Work) -> Iterator[Report]: ...
 
 
-def batches(tasks: Iterable[Task], together: Callable[[str], bool]) -> list[Batch]:
+def batches(tasks: Iterable[Task], together: Callable[[Cell], bool]) -> list[Batch]:
     """Tasks that differ in their seed only stand together where their method can train them so; order of first appearance."""
     found: dict[object, list[Task]] = defaultdict(list)
     for task in tasks:
-        alone = task.failed_before or not together(task.cell.method)
+        alone = task.failed_at or not together(task.cell)
         found[task.key if alone else replace(task.cell, seed=0)].append(task)
     return [tuple(batch) for batch in found.values()]
 
 
-def jobs(tasks: Sequence[Task], together: Callable[[str], bool], slots: int) -> list[Job]:
-    """Jobs for `slots` workers. What failed before comes last, so that a cell that hangs does not stand in the way of the others;
-    with several slots the longest come first."""
+def jobs(tasks: Sequence[Task], together: Callable[[Cell], bool], slots: int) -> list[Job]:
+    """Jobs for `slots` workers. What failed before comes last, what failed last at the very end, so that a cell that takes its
+    process with it does not stand in the way of any other; with several slots the longest come first."""
     made = [Job(tuple(part)) for part in _parts(batches(tasks, together), slots)]
     if slots > 1:
         made.sort(key=lambda job: -job.weight_s)
-    return sorted(made, key=_failed_before)
+    return sorted(made, key=lambda job: max(task.failed_at for task in job.tasks))
 
 
 def _parts(all_batches: Sequence[Batch], slots: int) -> Iterator[list[Batch]]:
-    """Batches of one backbone and dataset, no part longer than a share of what each slot has to do."""
-    groups: dict[tuple[str, str, bool], list[Batch]] = defaultdict(list)
+    """Batches of one backbone and dataset, no part longer than a share of what each slot has to do; what failed before, alone."""
+    groups: dict[tuple[str, str, float], list[Batch]] = defaultdict(list)
     for batch in all_batches:
-        groups[batch[0].cell.backbone, batch[0].cell.dataset, batch[0].failed_before].append(batch)
+        groups[batch[0].cell.backbone, batch[0].cell.dataset, batch[0].failed_at].append(batch)
     most_s = LONGEST_JOB * sum(_weight_s(batch) for batch in all_batches) / slots if slots > 1 else float("inf")
     for group in groups.values():
         part: list[Batch] = []
@@ -138,10 +138,6 @@ def _parts(all_batches: Sequence[Batch], slots: int) -> Iterator[list[Batch]]:
 
 def _weight_s(batch: Batch) -> float:
     return sum(task.weight_s for task in batch)
-
-
-def _failed_before(job: Job) -> bool:
-    return any(task.failed_before for task in job.tasks)
 
 
 def shard(cells: Sequence[Cell], number: int, count: int) -> list[Cell]:

@@ -225,7 +225,7 @@ class _Flights:
     def _hangs(self, flight: _Flight) -> bool:
         if self.work.limit_s is None or flight.since is None or not flight.open:
             return False
-        return time.monotonic() - flight.since > self.work.limit_s * len(flight.open) + 2 * GRACE_S
+        return time.monotonic() - flight.since > self.work.limit_s + 2 * GRACE_S
 
     def _failed(self, flight: _Flight, task: Task, sentence: str) -> Report:
         flight.told.add(task.key)

@@ -89,7 +89,7 @@ def _attempt(tasks: Sequence[Task], bench: Bench) -> str | None:
     title = str(tasks[0].cell) + (f" and {len(tasks) - 1} other seeds" if len(tasks) > 1 else "")
     with logs.logged(bench.store, keys, title, own_process=bench.own_process) as log:
         try:
-            with limits.time_limit(_limit_s(tasks, bench.work), partial(_gave_up, bench, keys, log)):
+            with limits.time_limit(bench.work.limit_s, partial(_gave_up, bench, keys, log)):
                 _compute(tasks, bench, log)
         except Exception as error:
             if isinstance(error, UserError) and error.stops:
@@ -118,10 +118,6 @@ def _compute(tasks: Sequence[Task], bench: Bench, log: logs.Log) -> None:
         log.say(f"out of memory ({_sentence(error)}); once more in smaller chunks\n" + traceback.format_exc())
     limits.free_memory()
     compute(memory_share=AFTER_OUT_OF_MEMORY)
-
-
-def _limit_s(tasks: Sequence[Task], work: Work) -> float | None:
-    return None if work.limit_s is None else work.limit_s * len(tasks)
 
 
 def _gave_up(bench: Bench, keys: Sequence[str], log: logs.Log) -> None:

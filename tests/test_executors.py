@@ -1,0 +1,381 @@
+"""How cells are grouped, shared out and guarded changes when and where a record is made, never what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmark import methods
+from benchmark.backbones import TINY
+from benchmark.cli import execute
+from benchmark.executors import limits
+from benchmark.executors.jobs import Task, batches, jobs, shard
+from benchmark.executors.serial import Serial
+from benchmark.grid import Cell
+from benchmark.record import Record
+from benchmark.runner import Outcome, plan, run
+from benchmark.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKSTEP = [name for name in methods.names() if methods.card(name).lockstep]
+
+
+def frail(seed: int, fault: str = "none", **params: Any) -> Cell:
+    changed = {"fault": fault, **params} if fault != "none" else params
+    return Cell("tests.plugins.frail", "tiny_digits", 1, seed, TINY, params=tuple(sorted(changed.items())))
+
+
+def without_costs(record: Record | None) -> dict[str, Any]:
+    assert record is not None
+    return record.model_dump(exclude={"costs"})
+
+
+def by_seed(outcomes: list[Outcome]) -> dict[int, Outcome]:
+    return {outcome.cell.seed: outcome for outcome in outcomes}
+
+
+def task(cell: Cell, expected_s: float | None = 1.0, failed_at: float = 0.0) -> Task:
+    ((_, identity),) = plan([cell])
+    return Task(cell, identity, str(cell), expected_s, failed_at=failed_at)
+
+
+# --- grouping ---------------------------------------------------------------------------------------------------------------
+
+
+def grid(datasets: int = 3, shots: tuple[int, ...] = (1, 2, 4, 8, 16), seeds: int = 3) -> list[Cell]:
+    return [
+        Cell(method, f"set{d}", k, seed, TINY)
+        for d in range(datasets)
+        for method in ("coop", "cones", "tip_adapter")
+        for k in shots
+        for seed in range(1, seeds + 1)
+    ]
+
+
+@given(st.integers(1, 40), st.integers(0, 200))
+def test_shards_are_a_partition_of_the_grid(count: int, size: int) -> None:
+    cells = [Cell("coop", "set", 1, seed, TINY) for seed in range(size)]
+    parts = [shard(cells, number, count) for number in range(1, count + 1)]
+    assert sorted(cell.seed for part in parts for cell in part) == list(range(size))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 2
+
+
+@pytest.mark.parametrize("count", [3, 5, 15])
+def test_no_shard_gets_all_the_long_cells(count: int) -> None:
+    """15 parts of a grid that repeats every 15 cells."""
+    long = [sum(cell.shots == 16 for cell in shard(grid(5), number, count)) for number in range(1, count + 1)]
+    assert max(long) - min(long) <= 1
+
+
+def test_runs_that_differ_in_their_seed_only_stand_together() -> None:
+    cells = [Cell("coop", "tiny_digits", k, seed, TINY) for k in (1, 2) for seed in (1, 2, 3)]
+    found = batches([task(cell) for cell in cells], lambda cell: True)
+    assert [[each.cell.seed for each in batch] for batch in found] == [[1, 2, 3], [1, 2, 3]]
+    assert [len(batch) for batch in batches([task(cell) for cell in cells], lambda cell: False)] == [1] * 6
+
+
+def test_what_failed_before_stands_alone_and_comes_last_the_latest_failure_at_the_end() -> None:
+    tasks = [task(frail(1), failed_at=9.0), task(frail(2)), task(frail(3)), task(frail(4), failed_at=7.0)]
+    made = jobs(tasks, lambda cell: True, slots=1)
+    assert [[[each.cell.seed for each in batch] for batch in job.batches] for job in made] == [[[2, 3]], [[4]], [[1]]]
+
+
+def test_the_longest_jobs_come_first_and_none_is_longer_than_its_share() -> None:
+    cells = [Cell("zero_shot", name, 0, 0, TINY, val="none") for name in ("tiny_digits", "tiny_shapes", "tiny_textures")]
+    tasks = [task(cell, seconds) for cell, seconds in zip(cells, (1.0, 9.0, 5.0), strict=True)]
+    made = jobs(tasks, lambda cell: False, slots=2)
+    assert [job.weight_s for job in made] == [9.0, 5.0, 1.0]
+    many = [task(Cell("tip_adapter", "tiny_digits", 1, seed, TINY)) for seed in range(80)]
+    assert {len(job.batches) for job in jobs(many, lambda cell: False, slots=2)} == {10}  # a quarter of half of 80 s each
+    assert len(jobs(many, lambda cell: False, slots=1)) == 1
+
+
+def test_a_job_goes_on_without_what_was_told_and_takes_what_had_begun_apart() -> None:
+    a, b, c, d = (task(frail(seed)) for seed in (1, 2, 3, 4))
+    (job,) = jobs([a, b, c, d], lambda cell: True, slots=1)
+    rest = job.rest(told={a.key}, begun={a.key, b.key, c.key, d.key})
+    assert rest is not None
+    assert [[each.key for each in batch] for batch in rest.batches] == [[b.key], [c.key], [d.key]]
+    assert job.rest(told={each.key for each in job.tasks}, begun=set()) is None
+
+
+# --- together ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", LOCKSTEP)
+def test_records_of_runs_trained_together_are_those_of_runs_alone(method: str, tmp_path: Path) -> None:
+    cells = [Cell(method, "tiny_digits", 1, seed, TINY) for seed in (1, 2, 3)]
+    together = by_seed(list(run(cells, Store(tmp_path / "together"))))
+    for cell in cells:
+        (alone,) = run([cell], Store(tmp_path / "alone"))
+        assert without_costs(together[cell.seed].record) == without_costs(alone.record)
+        assert alone.record is not None
+        assert alone.record.costs.together == 1
+        predicted = [Store(tmp_path / name).predictions(alone.key).tolist() for name in ("together", "alone")]
+        assert predicted[0] == predicted[1]
+    assert {outcome.record.costs.together for outcome in together.values() if outcome.record} == {3}
+
+
+def test_one_run_that_breaks_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    found = by_seed(list(run([frail(seed, "raise", diary=str(diary)) for seed in (1, 2, 3)], Store(tmp_path))))
+    assert found[2].error == "ValueError: too frail for this seed"
+    assert [found[seed].error for seed in (1, 3)] == [None, None]
+    assert diary.read_text().splitlines() == ["1 2 3", "1", "2", "3"]
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["gpu memory", "memory"])
+def test_out_of_memory_is_tried_once_more_in_smaller_chunks_and_recorded(fault: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    found = by_seed(list(run([frail(1, fault), frail(2, fault)], store)))
+    assert [outcome.error for outcome in found.values()] == [None, None]
+    kept = {seed: outcome.record.provenance for seed, outcome in found.items() if outcome.record}
+    assert "after_out_of_memory" not in kept[1]
+    assert kept[2]["after_out_of_memory"] == "text side in chunks of 0.25 of the usual memory"
+    assert "out of memory" in store.log(found[2].key).read_text()
+
+
+def test_out_of_memory_twice_is_a_failure(tmp_path: Path) -> None:
+    (outcome,) = run([frail(2, "memory for ever")], Store(tmp_path))
+    assert outcome.record is None
+    assert outcome.error == "MemoryError: "
+
+
+def test_a_share_of_the_memory_means_smaller_chunks() -> None:
+    from dataclasses import replace
+
+    from tests import toy
+
+    backbone = toy.backbone()
+    plans = [replace(backbone, memory_share=share).class_prompts(["cat", "dog"], 2).encoder for share in (1.0, 0.25)]
+    assert plans[1].budget_mb == plans[0].budget_mb / 4
+
+
+# --- time -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_cell_that_hangs_fails_at_the_time_limit_and_the_rest_goes_on(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    cells = [frail(2, "hang"), frail(1)]
+    list(run([frail(3)], store))  # loads what all have in common, outside of the limit
+    found = by_seed(list(run(cells, store, limit_s=5)))
+    assert found[2].error == "took longer than the time limit of 5 s; raise --time-limit or mend the method"
+    assert found[1].error is None
+    assert "Traceback" in store.failure(found[2].key).read_text()
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+NATIVE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from benchmark.executors import limits
+from benchmark.grid import Cell
+from benchmark.runner import run
+from benchmark.store import Store
+limits.GRACE_S = 1.0
+def cells(*seeds):
+    return [Cell("tests.plugins.frail", "tiny_digits", 1, seed, "tiny", params=(("fault", "hang in native code"),)) for seed in seeds]
+list(run(cells(3), Store(Path(sys.argv[1]))))  # loads torch, outside of the limit
+for outcome in run(cells(2, 1), Store(Path(sys.argv[1])), limit_s=8):
+    print(outcome.cell.seed, flush=True)
+"""
+
+
+def test_a_hang_in_native_code_ends_the_process_names_itself_and_comes_last_the_next_time(tmp_path: Path) -> None:
+    def once() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", NATIVE, str(tmp_path / "results"), str(ROOT)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+    first = once()
+    assert (first.returncode, first.stdout) == (1, "")
+    (failure,) = (tmp_path / "results" / "failures").glob("*.txt")
+    text = failure.read_text()
+    assert text.startswith("hung in native code beyond the time limit")
+    assert "_break" in text  # where it hangs
+    second = once()
+    assert (second.returncode, second.stdout) == (1, "1\n")
+
+
+def test_a_time_limit_needs_the_main_thread() -> None:
+    import threading
+
+    caught: list[str] = []
+
+    def inside() -> None:
+        try:
+            with limits.time_limit(1, lambda: None):
+                pass
+        except Exception as error:
+            caught.append(str(error))
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    assert caught == ["a time limit can only be kept in the main thread of a program; run the grid from there, or without a limit"]
+
+
+# --- logs -------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_cell_has_a_log_with_its_stages_and_what_it_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path)
+    outcomes = by_seed(list(run([frail(seed, "print") for seed in (1, 2)], store)))
+    texts = {seed: store.log(outcome.key).read_text() for seed, outcome in outcomes.items()}
+    assert texts[1] == texts[2]
+    for word in ("and 1 other seeds", "load", "fit 2 seeds together", "predict", "done", "a word to stdout from the method"):
+        assert word in texts[1]
+    shown = capsys.readouterr()
+    assert shown.out == ""  # stdout belongs to results
+    assert "a word to stdout from the method" in shown.err
+
+
+def test_a_failure_holds_its_sentence_and_its_log(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (outcome,) = run([frail(2, "raise")], store)
+    sentence, _, log = store.failure(outcome.key).read_text().partition("\n\n")
+    assert sentence == outcome.error
+    assert "fit" in log
+    assert "Traceback" in log
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    first = next(iter(run([frail(1)], Store(tmp_path))))
+    store = Store(tmp_path)
+    store.log(first.key).unlink()
+    store.log(first.key).symlink_to("/dev/full")
+    (again,) = run([frail(1)], store, force=True)
+    assert again.error is None
+
+
+# --- disk -------------------------------------------------------------------------------------------------------------------
+
+
+def cells_command(results: Path, *more: str) -> list[str]:
+    run_ = [sys.executable, "-m", "benchmark", "run", "-m", "tip_adapter", "-d", "tiny_digits", "--shots", "1"]
+    return [*run_, "--results", str(results), "--plain", *more]
+
+
+def test_a_disk_that_is_full_stops_the_run_with_nothing_half_written(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a full disk: predictions still fit, the record does not."""
+    store = Store(tmp_path)
+    list(run([Cell("tip_adapter", "tiny_digits", 1, 9, TINY)], store))  # features are stored by now
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
+    full = subprocess.run(cells_command(tmp_path), capture_output=True, text=True, cwd=ROOT, preexec_fn=small_files, check=False)
+    assert full.returncode in (1, 2)
+    assert "cannot write" in full.stderr
+    assert "File too large" in full.stderr
+    assert "Traceback" not in full.stderr
+    problems: list[str] = []
+    assert len(list(store.records(problems))) == 1
+    assert problems == []
+    assert not list(tmp_path.rglob("*.part"))
+    assert not list((tmp_path / "locks").iterdir())
+    again = subprocess.run(cells_command(tmp_path), capture_output=True, text=True, cwd=ROOT, check=False)
+    assert again.returncode == 0
+    assert len(list(store.records())) == 4
+
+
+def test_sigterm_is_an_interruption_that_tidies_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmark", "run", "-m", "tests.plugins.frail", "-d", "tiny_digits", "--shots", "1"]
+    command += ["--set", "fault=hang", "--results", str(tmp_path), "--plain"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("running/*.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in err
+    assert not list((tmp_path / "locks").iterdir())
+    assert not list((tmp_path / "running").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "emptied"])
+def test_a_corrupt_feature_file_is_noticed_and_made_again(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FSBENCH_CACHE", str(tmp_path / "cache"))
+    cell = Cell("tip_adapter", "tiny_digits", 1, 1, TINY)
+    (whole,) = run([cell], Store(tmp_path / "a"))
+    for shard_file in (tmp_path / "cache").rglob("*.safetensors"):
+        data = bytearray(shard_file.read_bytes())
+        data[-5] ^= 1
+        shard_file.write_bytes({"flipped": data, "truncated": data[:-7], "emptied": b""}[damage])
+    (again,) = run([cell], Store(tmp_path / "b"))
+    assert without_costs(again.record) == without_costs(whole.record)
+
+
+# --- the same numbers ---------------------------------------------------------------------------------------------------------
+
+
+def test_order_shards_and_grouping_do_not_change_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [Cell(method, "tiny_digits", k, seed, TINY) for method in ("tip_adapter", "cones") for k in (1, 2) for seed in (1, 2)]
+    ways: dict[str, list[list[Cell]]] = {
+        "plan": [cells],
+        "reversed": [cells[::-1]],
+        "shards": [shard(cells, number, 3) for number in (3, 1, 2)],
+        "one by one": [[cell] for cell in cells[1::2] + cells[::2]],
+    }
+    found = {}
+    for way, parts in ways.items():
+        monkeypatch.setenv("FSBENCH_CACHE", str(tmp_path / "cache" / way))  # encoded anew, in another order
+        store = Store(tmp_path / way)
+        for part in parts:
+            assert all(outcome.error is None for outcome in run(part, store, executor=Serial()))
+        found[way] = {record.key: without_costs(record) for record in store.records()}
+    assert len(found["plan"]) == 8
+    assert all(records == found["plan"] for records in found.values())
+
+
+# --- the command line ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--executor", "dask"], "unknown executor 'dask'; take serial or ray"),
+        (["--gpus-per-cell", "0.5"], "--address and --gpus-per-cell say how Ray places cells; add --executor ray"),
+        (["--shard", "0/3"], "--shard takes I/N with I from 1 to N, not '0/3'; the third of eight parts is --shard 3/8"),
+        (["--shard", "4/3"], "--shard takes I/N"),
+        (["--shard", "a"], "--shard takes I/N"),
+        (["--time-limit", "-1"], "--time-limit"),
+    ],
+)
+def test_impossible_wishes_are_refused_in_one_sentence(
+    flags: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["run", "-m", "zero_shot", "-d", "tiny_digits", "--results", str(tmp_path), *flags]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+
+
+def test_shards_of_a_grid_run_into_one_folder_and_make_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", "-m", "tip_adapter,zero_shot", "-d", "tiny_digits", "--shots", "1,2", "--results", str(tmp_path), "--json"]
+    seen: Counter[str] = Counter()
+    for number in (1, 2, 3):
+        assert execute([*command, "--shard", f"{number}/3"]) == 0
+        seen.update(json.loads(line)["key"] for line in capsys.readouterr().out.splitlines())
+    assert set(seen.values()) == {1}
+    assert len(seen) == 7
+    assert execute(command) == 0
+    assert {json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()} == {"found"}
+    assert os.listdir(tmp_path / "plans") == []
