@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,11 @@ class Adapter:
     mood: str = "fine"
     on_seed: int = 0  # 0: always; else only on that seed
     diary: str = ""  # a file that gets one line per pretraining and per fit
+    nap_s: float = 0.0  # what a fit takes at least; the diary then tells from when to when
 
     def fit(self, episode: Episode) -> Predictor:
         self._write(f"fit {episode.dataset} {episode.seed}")
+        self._nap()
         mood = self.mood if self.on_seed in (0, episode.seed) else "fine"
         if mood == "raise":
             raise ValueError("in no mood to fit\nsecond line")
@@ -51,6 +54,12 @@ class Adapter:
     def pretrain(self, episodes: Sequence[Episode]) -> State:
         self._write("pretrain " + " ".join(episode.dataset for episode in episodes))
         return {"sum": torch.tensor(float(sum(len(episode.support) for episode in episodes)))}
+
+    def _nap(self) -> None:
+        if self.nap_s:
+            start = time.monotonic()
+            time.sleep(self.nap_s)
+            self._write(f"napped {start} {time.monotonic()}")
 
     def _write(self, line: str) -> None:
         if self.diary:
