@@ -100,7 +100,7 @@ def conduct(cells: Sequence[Cell], store: Store, manner: Manner, out: Console, e
     except KeyboardInterrupt as interrupt:
         stopped = interrupt
     except UserError as error:
-        if not error.stops or not outcomes:
+        if not error.stops or all(outcome.cached for outcome in outcomes):
             raise
         stopped = error
     if not manner.as_json:
@@ -143,7 +143,7 @@ def _termination_as_interrupt() -> Iterator[None]:
 def _report_stop(reason: BaseException, outcomes: Sequence[Outcome], total: int, store: Store, err: Console) -> int:
     kept = f"{sum(outcome.record is not None for outcome in outcomes)} of {total} cells are kept in {store.root}"
     if isinstance(reason, UserError):
-        _say(err, f"stopped: {reason}; {kept}; make room, then the same command goes on from there")
+        _say(err, f"stopped: {reason}; {kept}, and then the same command goes on from there")
         return FAILED
     _say(err, f"interrupted: {kept}; the same command goes on from there")
     return INTERRUPTED
