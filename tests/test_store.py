@@ -6,16 +6,21 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.paths import write_atomic
+from benchmark.paths import remove_parts, write_atomic
 from benchmark.record import Costs, Counts, Identity, Record, key
 from benchmark.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def make_record(seed: int = 1, correct: tuple[int, ...] = (3, 4)) -> Record:
@@ -129,6 +134,80 @@ def test_the_claim_of_a_killed_process_is_free(tmp_path: Path) -> None:
     holder.join()
     with Store(tmp_path).claim("abc") as mine:
         assert mine
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from benchmark.store import Store
+with Store(Path(sys.argv[1]), lease_s=4.0).claim("abc") as mine:
+    print(mine, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the claim under the name of another machine, as one that shares the folder would."""
+    command = [
+        "unshare",
+        "--uts",
+        "sh",
+        "-c",
+        'hostname elsewhere && exec "$@"',
+        "sh",
+        sys.executable,
+        "-c",
+        HOLDER,
+        str(tmp_path),
+        str(ROOT),
+    ]
+    if subprocess.run(["unshare", "--uts", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to have a host name of its own (unshare --uts)")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "True\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_the_claim_of_another_machine_is_free_once_it_has_been_silent(tmp_path: Path, elsewhere: subprocess.Popen[str]) -> None:
+    store = Store(tmp_path, lease_s=4.0)
+
+    def mine() -> bool:
+        with store.claim("abc") as free:
+            return free
+
+    deadline = time.monotonic() + 6
+    while time.monotonic() < deadline:  # longer than the lease: its heart beats
+        assert not mine()
+        time.sleep(0.3)
+    elsewhere.kill()
+    elsewhere.wait()
+    killed = time.monotonic()
+    while not mine():
+        assert time.monotonic() - killed < 60
+        time.sleep(0.3)
+    assert time.monotonic() - killed > 2  # not at once: nobody here can know that it is dead
+
+
+def test_the_names_of_records_are_known_without_reading_them(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.keys() == set()
+    store.path("abc").parent.mkdir()
+    store.path("abc").write_text("{")
+    assert store.keys() == {"abc"}
+
+
+def test_what_killed_writers_left_is_swept_once_it_is_old(tmp_path: Path) -> None:
+    old, young = (tmp_path / f".record.json.{name}.part" for name in ("old", "young"))
+    for part in (old, young):
+        part.write_bytes(b"half")
+    os.utime(old, (time.time() - 7200,) * 2)
+    remove_parts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [young.name]
 
 
 def test_a_record_holds_no_percentages_and_no_clock(tmp_path: Path) -> None:
