@@ -1,4 +1,5 @@
 """What runs tell whoever looks at their results folder, from another terminal or another machine. Nothing here makes a number.
+progress.py reads it.
 
 DIR/plans/<hash>.json     cells of a grid that were not on record when it began: {key: [cell, expected seconds]}; gone when all are done
 DIR/running/<key>.json    a cell that is being computed, since the file was written: {cell, host, pid, expected_s}

@@ -114,6 +114,24 @@ def compare(
 
 
 @app.command()
+def status(
+    results: opt.Results = opt.DEFAULT,
+    watch: Annotated[bool, typer.Option("--watch", help="Look every 2 s until all is done, nothing ran for 10 s, or Ctrl-C.")] = False,
+    as_json: opt.Json = False,
+    plain: opt.Plain = False,
+) -> None:
+    """Say how a grid is getting on that runs in another terminal or on another machine: done, running, failed, time left."""
+    from rich.console import Console
+
+    from benchmark.commands import status as progress
+    from benchmark.store import Store
+
+    notes: list[str] = []
+    progress.conduct(Store(results), Console(file=sys.stdout), notes, watch, as_json, plain)
+    warn(notes)
+
+
+@app.command()
 def replay(
     key: Annotated[str, typer.Argument(metavar="KEY", help="The key of a record, or its first digits.")],
     results: opt.Results = opt.DEFAULT,
