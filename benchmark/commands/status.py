@@ -120,10 +120,10 @@ def _plain(one: Running | Failed) -> dict[str, Any]:
 
 
 def lines(found: Progress, root: str) -> list[Text]:
-    """What a person reads."""
+    """What a person reads; what matters most stands where a narrow terminal does not cut it off."""
     shown = [headline(found, root)]
-    if found.cells and not found.running:
-        shown.append(Text("nobody is working on it; the same command goes on"))
+    if found.cells:
+        shown.append(Text(_pace(found, root)))
     if found.plans > 1:
         shown.append(Text(f"{found.plans} grids are unfinished; to forget one, delete its file in {root}/plans", style="dim"))
     shown += _running(found.running)
@@ -132,13 +132,20 @@ def lines(found: Progress, root: str) -> list[Text]:
 
 
 def headline(found: Progress, root: str) -> Text:
-    """'results: 12 of 45 cells done, 2 running, 31 waiting; about 12 min 3 s left'."""
+    """'12 of 45 cells done, 2 running, 31 waiting'."""
     if not found.cells:
         return Text(f"{root}: {_count(found.records, 'record')}, {_count(found.failures, 'failure')}; no grid is under way")
     states = {"running": len(found.running), "failed": len(found.failed), "lost": len(found.lost), "waiting": found.waiting}
     counts = "".join(f", {count} {state}" for state, count in states.items() if count)
-    left = "" if found.left_s is None else f"; about {duration(found.left_s)} left"
-    return Text(f"{root}: {found.done} of {found.cells} cells done{counts}{left}", style="bold")
+    return Text(f"{found.done} of {found.cells} cells done{counts}", style="bold")
+
+
+def _pace(found: Progress, root: str) -> str:
+    """'about 12 min 3 s left with 2 workers on results'."""
+    if not found.running:
+        return f"nobody is working on it; the same command goes on ({root})"
+    left = "" if found.left_s is None else f"about {duration(found.left_s)} left with "
+    return f"{left}{_count(found.workers, 'worker')} on {root}"
 
 
 def _count(number: int, what: str) -> str:
@@ -155,13 +162,16 @@ def _running(running: Sequence[Running]) -> list[Text]:
 def _worker(cells: Sequence[Running]) -> list[Text]:
     first, expected = cells[0], [one.expected_s for one in cells if one.expected_s is not None]
     of = f" of about {duration(sum(expected))}" if len(expected) == len(cells) else ""
-    last_words = f": {_clean(STAMP.sub('', first.last_words))}" if first.last_words else ""
-    who = f"    {duration(max(one.for_s for one in cells))}{of}, process {first.pid} on {_clean(first.host)}{last_words}"
-    return [*(Text(f"  {_clean(one.cell)}") for one in cells), Text(who, style="dim")]
+    facts = [f"{duration(max(one.for_s for one in cells))}{of}, {_process(first)}", _clean(STAMP.sub("", first.last_words))]
+    return [*(Text(f"  {_clean(one.cell)}") for one in cells), *(Text(f"    {fact}", style="dim") for fact in facts if fact)]
 
 
 def _lost(one: Running) -> list[Text]:
-    return [Text(f"  {_clean(one.cell)} (process {one.pid} on {_clean(one.host)})")]
+    return [Text(f"  {_clean(one.cell)}"), Text(f"    {duration(one.for_s)} ago begun by {_process(one)}", style="dim")]
+
+
+def _process(one: Running) -> str:
+    return f"process {one.pid} on {_clean(one.host)}"
 
 
 def _failed(one: Failed) -> list[Text]:
