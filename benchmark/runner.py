@@ -95,7 +95,7 @@ def _task(cell: Cell, identity: Identity, name: str, store: Store, history: Hist
 def _computed(tasks: Sequence[Task], store: Store, executor: Executor, work: Work, together: bool) -> Iterator[Outcome]:
     """Outcomes as the executor reports them; what others are busy with is asked for again until somebody has an answer."""
     by_key = {task.key: task for task in tasks}
-    at_once = partial(_at_once, work, together)
+    at_once = partial(seeds_at_once, work, together)
     plan_file = announce_plan(store, {task.key: (str(task.cell), task.expected_s) for task in tasks})
     todo = list(tasks)
     while todo:
@@ -117,7 +117,7 @@ def _outcome(cell: Cell, report: Report, store: Store) -> Outcome:
     return Outcome(cell, report.key, record, error, cached=report.state == "found")
 
 
-def _at_once(work: Work, wanted: bool, cell: Cell) -> bool:
+def seeds_at_once(work: Work, wanted: bool, cell: Cell) -> bool:
     """Whether the seeds of a cell are trained at once where its method can.
 
     On one thread of a CPU, as small models run, that gives the same bits as one by one; several threads and GPUs add in another

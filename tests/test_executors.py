@@ -21,11 +21,11 @@ from benchmark import methods
 from benchmark.backbones import TINY
 from benchmark.cli import execute
 from benchmark.executors import limits
-from benchmark.executors.jobs import Task, batches, jobs, shard
+from benchmark.executors.jobs import Task, Work, batches, jobs, shard
 from benchmark.executors.serial import Serial
 from benchmark.grid import Cell
 from benchmark.record import Record
-from benchmark.runner import Outcome, plan, run
+from benchmark.runner import Outcome, plan, run, seeds_at_once
 from benchmark.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,6 +134,29 @@ def test_one_run_that_breaks_does_not_take_the_others_with_it(tmp_path: Path) ->
     assert found[2].error == "ValueError: too frail for this seed"
     assert [found[seed].error for seed in (1, 3)] == [None, None]
     assert diary.read_text().splitlines() == ["1 2 3", "1", "2", "3"]
+
+
+def test_a_cell_with_a_time_limit_of_its_own_is_trained_on_its_own(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    list(run([frail(seed, diary=str(diary)) for seed in (1, 2, 3)], Store(tmp_path), limit_s=300, together=True))
+    assert diary.read_text().splitlines() == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("device", "backbone", "wanted", "expected"),
+    [
+        ("cpu", TINY, False, True),  # one thread: the same bits
+        ("cpu", "ViT-B-16-quickgelu/openai", False, False),
+        ("cuda", TINY, False, False),
+        ("cuda", "ViT-B-16-quickgelu/openai", True, True),
+    ],
+)
+def test_seeds_are_trained_at_once_where_that_changes_no_bit_or_where_it_is_asked_for(
+    device: str, backbone: str, wanted: bool, expected: bool, tmp_path: Path
+) -> None:
+    work = Work(tmp_path, device=device)
+    assert seeds_at_once(work, wanted, Cell("coop", "dtd", 1, 1, backbone)) is expected
+    assert not seeds_at_once(work, wanted, Cell("tip_adapter", "dtd", 1, 1, backbone))
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------------
