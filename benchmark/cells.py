@@ -20,7 +20,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from benchmark import methods
+from benchmark import methods, power
 from benchmark.api import Adapter, Episode, ImageSet, Lockstep, Predictor, UserError
 from benchmark.clip import Loaded
 from benchmark.costs import added_macs
@@ -78,11 +78,18 @@ def _compute(shop: Workshop, store: Store, watch: Watch, cells: Sequence[tuple[C
     watch(first, "load")
     _reset_peak(shop.device)
     runs = [_run(shop, store, watch, cell, identity, adapter, memory_share) for cell, identity in cells]
-    predictors, fit_s = _fitted(adapter, runs, watch)
-    finished = [_finished(shop, run, predict, fit_s, len(runs), watch) for run, predict in zip(runs, predictors, strict=True)]
-    for record, predicted_Q in finished:
+    with power.metered(shop.device) as drawn:
+        predictors, fit_s = _fitted(adapter, runs, watch)
+        finished = [_finished(shop, run, predict, fit_s, len(runs), watch) for run, predict in zip(runs, predictors, strict=True)]
+    records = [_with_power(record, drawn().share(len(runs))) for record, _ in finished]
+    for record, (_, predicted_Q) in zip(records, finished, strict=True):
         store.put(record, predicted_Q.numpy())
-    return [record for record, _ in finished]
+    return records
+
+
+def _with_power(record: Record, drawn: power.Drawn) -> Record:
+    costs = record.costs.model_copy(update={"energy_j": drawn.energy_j, "gpu_use": drawn.gpu_use})
+    return record.model_copy(update={"costs": costs})
 
 
 def _run(shop: Workshop, store: Store, watch: Watch, cell: Cell, identity: Identity, adapter: Adapter, memory_share: float) -> Run:

@@ -57,6 +57,8 @@ class Costs(BaseModel):
     added_macs: int | None = None  # per image at prediction, beyond the frozen image encoder (benchmark/costs.py)
     images_per_s: float | None = None  # at prediction, encoding included
     together: int = 1  # runs trained at once; `fit_s` is each one's share, `peak_mb` that of all
+    energy_j: float | None = None  # of the whole GPU while fitting and predicting, features encoded on the way included (power.py)
+    gpu_use: float | None = None  # mean share of that time in which the GPU had work, in [0, 1]
 
 
 class Record(BaseModel):

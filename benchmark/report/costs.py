@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 
 from benchmark.record import Costs, Record
@@ -11,11 +11,13 @@ from benchmark.report.scores import mean_over, per_shots
 from benchmark.report.tables import Row, Table
 
 COLUMNS = ("accuracy", "trainable", "added MAC", "encode s", "pretrain s", "fit s", "predict s", "peak MiB", "images/s")
+POWER = ("energy J", "GPU %")  # where any record has them
 NOTES = (
     "costs are means over datasets and seeds; peak and trainable parameters are the largest of them",
     "added MAC: multiply-accumulates per image at prediction, beyond the frozen image encoder",
     "encode s counts features that were stored already as if they were computed; predict s leaves them out, images/s counts them",
 )
+POWER_NOTE = "energy J and GPU %: of the whole GPU while fitting and predicting, features encoded on the way and other programs included"
 
 Found = Mapping[str, Sequence[Record]]  # by dataset
 
@@ -27,11 +29,17 @@ def cost_tables(groups: Group) -> list[Table]:
 
 def _table(setting: Setting, lines: Mapping[Line, Found]) -> Table:
     name = namer(lines)
-    rows = [_row(name(line), setting, found) for line, found in lines.items()]
-    return Table(f"{setting}: costs", ("", "method"), COLUMNS, tuple(rows), NOTES)
+    power = any(record.costs.energy_j is not None or record.costs.gpu_use is not None for record in _records(lines))
+    rows = [_row(name(line), setting, found, power) for line, found in lines.items()]
+    columns, notes = (COLUMNS + POWER, (*NOTES, POWER_NOTE)) if power else (COLUMNS, NOTES)
+    return Table(f"{setting}: costs", ("", "method"), columns, tuple(rows), notes)
 
 
-def _row(label: str, setting: Setting, found: Found) -> Row:
+def _records(lines: Mapping[Line, Found]) -> Iterator[Record]:
+    return (record for found in lines.values() for records in found.values() for record in records)
+
+
+def _row(label: str, setting: Setting, found: Found, power: bool) -> Row:
     most = max(record.identity.shots for records in found.values() for record in records)
     at = {dataset: [record for record in records if record.identity.shots == most] for dataset, records in found.items()}
     costs = [record.costs for records in at.values() for record in records]
@@ -40,8 +48,13 @@ def _row(label: str, setting: Setting, found: Found) -> Row:
     trainable, peak = max(one.trainable_params for one in costs), max(one.peak_mb for one in costs)
     macs = _mean(costs, lambda one: one.added_macs)
     rate = _mean(costs, lambda one: one.images_per_s)
-    values = (accuracy, _short(trainable), _short(macs), *seconds, f"{peak:.0f}", _short(rate))
+    values = (accuracy, _short(trainable), _short(macs), *seconds, f"{peak:.0f}", _short(rate), *(_power(costs) if power else ()))
     return Row(f"{label} ({most} shots)" if most else label, values)
+
+
+def _power(costs: Sequence[Costs]) -> tuple[str, str]:
+    use = _mean(costs, lambda one: one.gpu_use)
+    return _short(_mean(costs, lambda one: one.energy_j)), "-" if use is None else f"{100 * use:.0f}"
 
 
 def _mean(costs: Sequence[Costs], of: Callable[[Costs], float | None]) -> float | None:
