@@ -49,8 +49,9 @@ def keys(flags: Flags) -> set[str]:
 
 def command(flags: Flags, folder: Path) -> list[str]:
     """The command line of a driver, as a user would type it."""
-    lists = {"method": flags.methods, "suite": flags.suites, "shots": flags.shots, "seed": flags.seeds, "backbone": flags.backbones}
-    words = [word for name, values in lists.items() for word in (f"--{name}", ",".join(values))]
+    lists = {"method": flags.methods, "dataset": flags.datasets, "suite": flags.suites, "shots": flags.shots, "seed": flags.seeds}
+    lists |= {"backbone": flags.backbones, "sources": [flags.sources]}
+    words = [word for name, values in lists.items() if values for word in (f"--{name}", ",".join(values))]
     words += [word for setting in flags.settings for word in ("--set", setting)]
     return [sys.executable, "-m", "benchmark", "run", *words, "--results", str(folder), "--json"]
 
@@ -68,7 +69,11 @@ class Driver:
 
     def outcomes(self) -> list[dict[str, Any]]:
         whole = self.told.read_text().rpartition("\n")[0]  # the last line may be torn by a kill
-        return [json.loads(line) for line in whole.splitlines()]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+
+    def chatter(self) -> list[str]:
+        """Lines on stdout that are no outcomes: none are meant to be there."""
+        return [line for line in self.told.read_text().splitlines() if not line.startswith("{")]
 
     def computed(self) -> int:
         return sum(outcome["status"] == "computed" for outcome in self.outcomes())
@@ -114,45 +119,6 @@ def until(happened: Callable[[], object], seconds: float = PATIENCE_S) -> bool:
             return False
         time.sleep(LOOK_S)
     return True
-
-
-# --- processes --------------------------------------------------------------------------------------------------------------
-
-Process = tuple[int, str]  # id and start time, since an id may be given away again
-
-
-def descendants(pid: int) -> dict[Process, str]:
-    """All processes that `pid` has brought about and that are alive, with their command lines; read from /proc."""
-    children: dict[int, list[Process]] = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        if found := _parent_and_start(int(path.name)):
-            children.setdefault(found[0], []).append((int(path.name), found[1]))
-    family, todo = {}, list(children.get(pid, []))
-    while todo:
-        one = todo.pop()
-        family[one] = _words(one[0])
-        todo += children.get(one[0], [])
-    return family
-
-
-def alive(one: Process) -> bool:
-    found = _parent_and_start(one[0])
-    return found is not None and found[1] == one[1]
-
-
-def _parent_and_start(pid: int) -> tuple[int, str] | None:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else (int(fields[1]), fields[19])
-
-
-def _words(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------------
@@ -226,6 +192,19 @@ def content(record: Record) -> dict[str, Any]:
     """A record without what differs from run to run."""
     said = record.model_dump(exclude={"costs"})
     return said | {"provenance": {name: fact for name, fact in said["provenance"].items() if name not in SOURCE_STATE}}
+
+
+def under_way(results: Path, pids: set[int]) -> list[str]:
+    """Cells that these processes had begun and not finished."""
+    store, found = Store(results), []
+    for path in (results / "running").glob("*.json"):
+        try:
+            facts = json.loads(path.read_text())
+        except OSError:  # finished just now, by somebody who lives
+            continue
+        if facts["pid"] in pids and not store.has(path.stem):
+            found.append(path.stem)
+    return found
 
 
 def leftovers(folder: Path, cache: Path) -> Counter[str]:

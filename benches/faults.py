@@ -9,7 +9,6 @@ an undisturbed one. The cache of features starts empty and dies with the drivers
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -20,22 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benches.campaign import (
-    Driver,
-    Process,
-    alive,
-    descendants,
-    differences,
-    driver,
-    grid,
-    keys,
-    leftovers,
-    undisturbed,
-    until,
-    watched,
-)
+from benches.campaign import Driver, differences, driver, grid, keys, leftovers, under_way, undisturbed, until, watched
+from benches.processes import Process, alive, descendants
 from benchmark.commands.selection import Flags
-from benchmark.store import Store
 
 EARLY = 0.2  # share of the lives that end before or about their first record
 EARLY_S = {"serial": (0.5, 5.0), "ray": (1.0, 12.0)}
@@ -99,9 +85,12 @@ def _live(flags: Flags, results: Path, cache: Path, malice: Malice, rng: random.
             if _strike(one, results, malice, rng, toll):
                 return False
             moment_s = rng.uniform(*malice.after_s)
-        if failed := one.wait():
-            toll.counts["drivers that ended with failed cells"] += 1
-        return not failed
+        if one.wait() == 0:
+            return True
+        toll.counts["drivers that ended with failed cells"] += 1
+        if toll.kills >= malice.kills:
+            raise AssertionError(f"cells fail though nobody kills any more:\n{one.complained.read_text()[-3000:]}")
+        return False
 
 
 def _strike(one: Driver, results: Path, malice: Malice, rng: random.Random, toll: Toll) -> bool:
@@ -116,7 +105,7 @@ def _strike(one: Driver, results: Path, malice: Malice, rng: random.Random, toll
     one.process.kill()
     one.process.wait()
     _wait_for_the_end(family, toll)
-    toll.counts["cells lost under way"] += len(_under_way(results, {one.process.pid} | {pid for pid, _ in family}))
+    toll.counts["cells lost under way"] += len(under_way(results, {one.process.pid} | {pid for pid, _ in family}))
     return True
 
 
@@ -127,7 +116,7 @@ def _kill_worker(victim: Process, results: Path, toll: Toll) -> None:
     except ProcessLookupError:  # it ended just now by itself
         return
     toll.counts["workers killed"] += 1
-    toll.counts["cells lost under way"] += len(_under_way(results, {victim[0]}))
+    toll.counts["cells lost under way"] += len(under_way(results, {victim[0]}))
 
 
 def _wait_for_the_end(family: dict[Process, str], toll: Toll) -> None:
@@ -138,19 +127,6 @@ def _wait_for_the_end(family: dict[Process, str], toll: Toll) -> None:
     for one in filter(alive, family):
         toll.counts["processes that outlived their driver"] += 1
         os.kill(one[0], signal.SIGKILL)
-
-
-def _under_way(results: Path, pids: set[int]) -> list[str]:
-    """Cells that these processes had begun and not finished."""
-    store, found = Store(results), []
-    for path in (results / "running").glob("*.json"):
-        try:
-            facts = json.loads(path.read_text())
-        except OSError:  # finished just now, by somebody who lives
-            continue
-        if facts["pid"] in pids and not store.has(path.stem):
-            found.append(path.stem)
-    return found
 
 
 def show(malice: Malice, toll: Toll, seconds: float) -> None:
