@@ -79,10 +79,10 @@ class Driver:
         return sum(outcome["status"] == "computed" for outcome in self.outcomes())
 
     def wait(self) -> int:
-        """Its exit code. Nothing but 0 and 1 (cells have failed) is expected of a driver that nobody killed."""
-        code = self.process.wait(PATIENCE_S)
-        if code not in (0, 1):
-            raise AssertionError(f"a driver ended with code {code}:\n{self.complained.read_text()[-3000:]}")
+        """Its exit code. Nothing but 0 and 1 (cells have failed, each in a sentence) is expected of a driver that nobody killed."""
+        code, said = self.process.wait(PATIENCE_S), self.complained.read_text()
+        if code not in (0, 1) or "\nTraceback" in said:
+            raise AssertionError(f"a driver ended with code {code}:\n{said[-3000:]}")
         return code
 
 

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,13 +121,16 @@ def _kill_worker(victim: Process, results: Path, toll: Toll) -> None:
 
 
 def _wait_for_the_end(family: dict[Process, str], toll: Toll) -> None:
-    """Of what the driver had started: Ray's processes are meant to notice that it is gone."""
+    """Of what computes: raylet and workers are meant to notice that their driver is gone. Ray's own agents, which compute nothing,
+    take more than a minute over it; they are ended here, or they would fill the memory."""
     start = time.monotonic()
-    until(lambda: not any(map(alive, family)), FAREWELL_S)
+    agents = {one for one, words in family.items() if words.endswith("Agent")}
+    until(lambda: not any(map(alive, family.keys() - agents)), FAREWELL_S)
     toll.slowest_farewell_s = max(toll.slowest_farewell_s, time.monotonic() - start)
     for one in filter(alive, family):
-        toll.counts["processes that outlived their driver"] += 1
-        os.kill(one[0], signal.SIGKILL)
+        toll.counts["agents ended" if one in agents else "workers that outlived their driver"] += 1
+        with suppress(ProcessLookupError):
+            os.kill(one[0], signal.SIGKILL)
 
 
 def show(malice: Malice, toll: Toll, seconds: float) -> None:
