@@ -130,6 +130,14 @@ def _plans(store: Store, remarks: list[str]) -> list[_Plan]:
     return sorted(found, key=lambda plan: plan.since)
 
 
+def forget_finished_plans(store: Store) -> None:
+    """Remove plans of which nothing is left to do, whoever finished them."""
+    done = store.keys()
+    for path in (store.root / "plans").glob("*.json"):
+        if (cells := _read(path, PLAN, [])) and cells.keys() <= done:
+            path.unlink(missing_ok=True)
+
+
 def _announcements(store: Store, remarks: list[str]) -> tuple[tuple[Running, ...], tuple[Running, ...]]:
     """Cells whose process is at work, and those whose process is gone and has not taken its announcement back."""
     alive, dead = [], []

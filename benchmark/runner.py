@@ -18,6 +18,7 @@ from benchmark.executors.jobs import Executor, Report, Task, Work, jobs
 from benchmark.executors.serial import Serial
 from benchmark.grid import Cell
 from benchmark.history import History
+from benchmark.progress import forget_finished_plans
 from benchmark.record import Identity, Record, key
 from benchmark.store import Store
 from benchmark.watching import announce_plan, failed_at
@@ -96,7 +97,7 @@ def _computed(tasks: Sequence[Task], store: Store, executor: Executor, work: Wor
     """Outcomes as the executor reports them; what others are busy with is asked for again until somebody has an answer."""
     by_key = {task.key: task for task in tasks}
     at_once = partial(seeds_at_once, work, together)
-    plan_file = announce_plan(store, {task.key: (str(task.cell), task.expected_s) for task in tasks})
+    announce_plan(store, {task.key: (str(task.cell), task.expected_s) for task in tasks})
     todo = list(tasks)
     while todo:
         busy = []
@@ -107,8 +108,7 @@ def _computed(tasks: Sequence[Task], store: Store, executor: Executor, work: Wor
                 yield _outcome(by_key[report.key].cell, report, store)
         todo = busy
         sleep(BUSY_WAIT_S if busy else 0)
-    if all(store.path(name).is_file() for name in by_key):
-        plan_file.unlink(missing_ok=True)
+    forget_finished_plans(store)
 
 
 def _outcome(cell: Cell, report: Report, store: Store) -> Outcome:

@@ -13,7 +13,6 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from benchmark.paths import write_atomic
 from benchmark.store import Store
@@ -21,12 +20,10 @@ from benchmark.store import Store
 Planned = Mapping[str, tuple[str, float | None]]  # key -> the cell in words, expected seconds
 
 
-def announce_plan(store: Store, planned: Planned) -> Path:
+def announce_plan(store: Store, planned: Planned) -> None:
     """Say what a run means to compute; the same command says it in the same place."""
     name = hashlib.sha256("\n".join(sorted(planned)).encode()).hexdigest()[:12]
-    path = store.root / "plans" / f"{name}.json"
-    write_atomic(path, json.dumps(planned).encode(), durable=False)
-    return path
+    write_atomic(store.root / "plans" / f"{name}.json", json.dumps(planned).encode(), durable=False)
 
 
 @contextmanager

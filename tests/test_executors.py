@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from benchmark import methods
 from benchmark.backbones import TINY
 from benchmark.cli import execute
 from benchmark.executors import limits
-from benchmark.executors.jobs import Task, Work, batches, jobs, shard
+from benchmark.executors.jobs import Job, Task, Work, batches, jobs, shard
+from benchmark.executors.on_ray import Need, Ray
 from benchmark.executors.serial import Serial
 from benchmark.grid import Cell
+from benchmark.history import History
 from benchmark.record import Record
 from benchmark.runner import Outcome, plan, run, seeds_at_once
 from benchmark.store import Store
@@ -159,6 +162,42 @@ def test_seeds_are_trained_at_once_where_that_changes_no_bit_or_where_it_is_aske
     assert not seeds_at_once(work, wanted, Cell("tip_adapter", "dtd", 1, 1, backbone))
 
 
+# --- what cells need --------------------------------------------------------------------------------------------------------
+
+
+def on_gpu(record: Record, peak_mb: float) -> Record:
+    return record.model_copy(
+        update={"costs": record.costs.model_copy(update={"peak_mb": peak_mb}), "provenance": record.provenance | {"gpu_mb": 80_000}}
+    )
+
+
+def test_time_and_gpu_share_are_learned_from_the_nearest_records(tmp_path: Path) -> None:
+    (outcome,) = run([frail(1)], Store(tmp_path))
+    assert outcome.record is not None
+    history = History.of([on_gpu(outcome.record, 8_000), on_gpu(outcome.record, 16_000)])
+    assert history.expected_gpu_share(frail(7)) == 0.2  # the most that any of them took
+    assert history.expected_gpu_share(replace(frail(7), dataset="tiny_shapes", shots=16)) == 0.2
+    assert history.expected_gpu_share(replace(frail(7), method="coop")) is None
+    costs = outcome.record.costs
+    assert history.expected_s(frail(7)) == costs.pretrain_s + costs.fit_s + costs.predict_s
+    assert History.of([outcome.record]).expected_gpu_share(frail(7)) is None  # it ran on a CPU
+    assert history.expected_s(replace(frail(7), backbone="ViT-B-16-quickgelu/openai")) is None
+
+
+@pytest.mark.parametrize(("learned", "gpus"), [(None, 1.0), (0.01, 0.125), (0.2, 0.25), (0.21, 0.375), (0.9, 1.0)])
+def test_a_job_on_a_gpu_asks_for_what_its_cells_took_and_some_headroom(learned: float | None, gpus: float, tmp_path: Path) -> None:
+    job = Job(((replace(task(frail(1)), gpu_share=learned),), (replace(task(frail(2)), gpu_share=0.01),)))
+    assert Ray().need(job, Work(tmp_path, device="cuda")) == Need(cpus=1, gpus=gpus)
+    assert Ray(gpus_per_cell=0.5).need(job, Work(tmp_path, device="cuda")) == Need(cpus=1, gpus=0.5)
+
+
+def test_a_job_on_a_cpu_takes_the_threads_that_a_serial_run_takes(tmp_path: Path) -> None:
+    small = Job(((task(frail(1)),),))
+    large = Job(((replace(task(frail(1)), cell=replace(frail(1), backbone="ViT-B-16-quickgelu/openai")),),))
+    assert Ray(cpus=8).need(small, Work(tmp_path)) == Need(cpus=1, gpus=0.0)
+    assert Ray(cpus=8).need(large, Work(tmp_path)) == Need(cpus=8, gpus=0.0)
+
+
 # --- memory -----------------------------------------------------------------------------------------------------------------
 
 
@@ -180,8 +219,6 @@ def test_out_of_memory_twice_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_share_of_the_memory_means_smaller_chunks() -> None:
-    from dataclasses import replace
-
     from tests import toy
 
     backbone = toy.backbone()
@@ -209,6 +246,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from benchmark.executors import limits
 from benchmark.grid import Cell
+from benchmark.history import History
 from benchmark.runner import run
 from benchmark.store import Store
 limits.GRACE_S = 1.0

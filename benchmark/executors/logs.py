@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
-from io import TextIOBase
-from typing import IO
+from typing import IO, Any, cast
 
 from benchmark.store import Store
 
@@ -30,11 +29,12 @@ class Log:
             self.file.flush()
 
 
-class Tee(TextIOBase):
+@dataclass(frozen=True)
+class Tee:
     """Writes to the terminal and to the log, so that a method's prints, and a debugger in it, work as ever."""
 
-    def __init__(self, shown: IO[str], log: Log) -> None:
-        self.shown, self.log = shown, log
+    shown: IO[str]
+    log: Log
 
     def write(self, text: str) -> int:
         with suppress(OSError):
@@ -42,14 +42,8 @@ class Tee(TextIOBase):
             self.log.file.flush()
         return self.shown.write(text)
 
-    def flush(self) -> None:
-        self.shown.flush()
-
-    def isatty(self) -> bool:
-        return self.shown.isatty()
-
-    def fileno(self) -> int:
-        return self.shown.fileno()
+    def __getattr__(self, name: str) -> Any:  # isatty, encoding, and whatever else a terminal has
+        return getattr(self.shown, name)
 
 
 @contextmanager
@@ -84,7 +78,7 @@ def tail(store: Store, key: str) -> str:
 @contextmanager
 def _streams_to(log: Log) -> Iterator[None]:
     tee = Tee(sys.stderr, log)
-    with redirect_stdout(tee), redirect_stderr(tee):
+    with redirect_stdout(cast(IO[str], tee)), redirect_stderr(cast(IO[str], tee)):
         yield
 
 
