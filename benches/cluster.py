@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benches.campaign import MOODY, ROOT, differences, driver, grid, keys, under_way, undisturbed, until
-from benches.processes import alive, descendants
+from benches.processes import alive, computing, descendants
 from benchmark.commands.selection import Flags
 
 NAP_S = 3.0  # long enough for all workers of a round to have started
@@ -62,9 +62,9 @@ def removal(flags: Flags, reference: Path, folder: Path) -> Loss:
         with driver(flags, results, folder / "cache", "--executor", "ray", "--address", both.address) as one:
             until(lambda: one.process.poll() is not None or (one.computed() >= len(expected) // 3 and _busy(raylet, results)))
             before, doomed, start = one.computed(), _busy(raylet, results), time.monotonic()
-            family = descendants(raylet)
+            workers = computing(descendants(raylet))
             both.remove_node(second, allow_graceful=False)
-            until(lambda: not any(map(alive, family)), 30)
+            until(lambda: not any(map(alive, workers)), 30)
             failed = ["the driver had cells that failed"] if one.wait() else []
             complaints = (*failed, *differences(results, reference, expected))
             return Loss(len(expected), before, len(doomed), one.computed(), len(one.chatter()), time.monotonic() - start, complaints)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benches.campaign import Driver, differences, driver, grid, keys, leftovers, under_way, undisturbed, until, watched
-from benches.processes import Process, alive, descendants
+from benches.processes import Process, alive, computing, descendants
 from benchmark.commands.selection import Flags
 
 EARLY = 0.2  # share of the lives that end before or about their first record
@@ -121,14 +121,12 @@ def _kill_worker(victim: Process, results: Path, toll: Toll) -> None:
 
 
 def _wait_for_the_end(family: dict[Process, str], toll: Toll) -> None:
-    """Of what computes: raylet and workers are meant to notice that their driver is gone. Ray's own agents, which compute nothing,
-    take more than a minute over it; they are ended here, or they would fill the memory."""
-    start = time.monotonic()
-    agents = {one for one, words in family.items() if words.endswith("Agent")}
-    until(lambda: not any(map(alive, family.keys() - agents)), FAREWELL_S)
+    """Raylet and workers are meant to notice that their driver is gone. Ray's agents are ended here, or they would fill the memory."""
+    start, workers = time.monotonic(), computing(family)
+    until(lambda: not any(map(alive, workers)), FAREWELL_S)
     toll.slowest_farewell_s = max(toll.slowest_farewell_s, time.monotonic() - start)
     for one in filter(alive, family):
-        toll.counts["agents ended" if one in agents else "workers that outlived their driver"] += 1
+        toll.counts["workers that outlived their driver" if one in workers else "agents ended"] += 1
         with suppress(ProcessLookupError):
             os.kill(one[0], signal.SIGKILL)
 
