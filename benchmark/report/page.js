@@ -34,7 +34,7 @@ function fill(element, attributes, children) {
 
 /* Numbers as people read them. */
 const percent = (x, digits = 1) => (100 * x).toFixed(digits);
-const counts = (text) => Array.from(text, (c) => c.charCodeAt(0) - 35);
+const counts = (text) => Array.from(text, (c) => (typeof c === "number" ? c : c.charCodeAt(0) - 35));
 const scored = (row) => row[3].length === 4;
 
 function seconds(x) {

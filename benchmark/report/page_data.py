@@ -22,6 +22,7 @@ MEAN = ""  # stands for the mean over a suite where a dataset's name would stand
 WORST_CONFUSIONS = 12
 MADE_WITH = ("suite", "commit", "dirty", "device", "support_digest")  # provenance that is shown
 FIRST_CHARACTER = 35  # a count is one character of text: compact, and readable by charCodeAt
+LARGEST_CHARACTER = 50_000  # beyond 55,260 come characters that cannot stand alone
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,10 @@ def _record(record: Record, store: Store, root: Path | None) -> dict[str, Any]:
     } | {name: value for name, value in optional.items() if value}
 
 
-def _packed(counts: Sequence[int]) -> str:
+def _packed(counts: Sequence[int]) -> str | list[int]:
+    """Text; numbers where one is too large for a character of its own."""
+    if max(counts, default=0) > LARGEST_CHARACTER:
+        return list(counts)
     return "".join(chr(FIRST_CHARACTER + count) for count in counts)
 
 
