@@ -25,7 +25,16 @@ def names() -> tuple[str, ...]:
 @cache
 def suites() -> dict[str, tuple[str, ...]]:
     """Suite name -> its datasets, in the order of datasets_cfg/suites.toml."""
-    return {suite: tuple(members) for suite, members in parse(_folder() / f"{SUITES}.toml").items()}
+    return read_suites(_folder() / f"{SUITES}.toml")
+
+
+def read_suites(file: Traversable) -> dict[str, tuple[str, ...]]:
+    """Suite name -> its datasets, of a TOML that holds nothing but lists of names."""
+    found = parse(file)
+    for suite, members in found.items():
+        if not isinstance(members, list) or not all(isinstance(name, str) for name in members):
+            raise UserError(f"{file}: suite '{suite}' is not a list of names; correct it")
+    return {suite: tuple(members) for suite, members in found.items()}
 
 
 def expand(asked: Sequence[str]) -> tuple[str, ...]:
@@ -46,7 +55,7 @@ def find(name: str) -> Traversable:
         if name not in names():
             raise UserError(f"unknown dataset '{name}'; {nearest(name, names())}")
         return _folder() / f"{name}.toml"
-    if not Path(name).is_file():
+    if not _is_file(name):
         raise UserError(f"dataset file {name} is not there; give the path of an existing TOML or one of `list datasets`")
     return Path(name)
 
@@ -55,10 +64,17 @@ def parse(file: Traversable) -> dict[str, Any]:
     """The contents of a TOML file; UserError where it is no TOML."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of a number or a nesting beyond all measure
         raise UserError(f"{file} is not valid TOML ({error}); correct the line named") from error
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror})") from error
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # a name longer than any file may have
+        return False
 
 
 def _folder() -> Traversable:

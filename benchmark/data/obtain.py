@@ -77,7 +77,7 @@ def _require_licence(job: Job) -> None:
 def _from_offer(job: Job, part: Part, offer: Offer, folder: Path) -> Iterator[Event]:
     """Download, check, unpack beside the dataset's folder, and move into it: a part is whole or absent."""
     downloads, staging = folder / ".fetching", folder / ".unpacking"  # on the disk the images will be on
-    file = downloads / PurePosixPath(urlsplit(offer.url or "").path or "download").name
+    file = downloads / _file_name(offer.url or "")
     if offer.url and not file.exists():
         yield from _steps(job, "download", offer.url, download.fetch(offer.url, file, job.patience))
     elif not offer.url:
@@ -97,6 +97,12 @@ def _from_offer(job: Job, part: Part, offer: Offer, folder: Path) -> Iterator[Ev
     finally:
         unpack.clear(staging)
     unpack.clear(downloads)
+
+
+def _file_name(url: str) -> str:
+    """What a url ends with, where that can be the name of a file."""
+    name = PurePosixPath(urlsplit(url).path).name[-100:]
+    return "download" if name in ("", "..") else name
 
 
 def _unpacked(job: Job, part: Part, offer: Offer, file: Path, staging: Path) -> Iterator[Event]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmark.data.sources import possible
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
 from benchmark.paths import data_dir, write_atomic
@@ -65,9 +66,17 @@ def read_receipt(promise: Spec, root: Path | None = None) -> Receipt:
     if not file.is_file():
         return Receipt()
     try:
-        return Receipt(**json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+        receipt = Receipt(**json.loads(file.read_bytes()))
+        _check_texts(receipt)
+        return receipt
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file} cannot be read ({error}); delete it and prepare {promise.name} again", exit_code=MISSING) from error
+
+
+def _check_texts(receipt: Receipt) -> None:
+    for name, value in asdict(receipt).items():
+        if not (value is None or isinstance(value, str)) or (name == "adopted" and value is not None and not possible(value)):
+            raise ValueError(f"'{name}' is not what was written down")
 
 
 def write_receipt(promise: Spec, receipt: Receipt, root: Path | None = None) -> None:

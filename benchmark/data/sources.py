@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
+NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, and halves of characters: what no name needs
+PATH_BYTES, PART_BYTES = 1000, 255
+MOST_IMAGES = 100_000_000  # of a split: seventy times ImageNet
+
+
+def possible(path: str) -> bool:
+    """Whether a file system can have such a path at all; asking it would raise an error otherwise."""
+    sizes = [len(part.encode(errors="replace")) for part in (path, *path.split("/"))]
+    return bool(path) and not NO_TEXT.search(path) and sizes[0] <= PATH_BYTES and max(sizes[1:]) <= PART_BYTES
+
+
+def stays_below(path: str) -> bool:
+    """Whether a stranger's path is a possible one and leads to something below the folder it is meant for."""
+    return possible(path) and not path.startswith("/") and ".." not in path.split("/")
+
+
+def _below(path: str) -> str:
+    if not stays_below(path) or any("**" in part and part != "**" for part in path.split("/")):  # pathlib takes "**" alone
+        raise ValueError(f"'{path[:60]}' is not below the dataset's folder")
+    return path
+
+
+def _reachable(url: str) -> str:
+    """Raises ValueError, as urlsplit does, for what the network library would stumble over."""
+    _ = urlsplit(url).port
+    return url
+
+
 Texts = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+Below = Annotated[str, AfterValidator(_below)]
+Belows = Annotated[tuple[Below, ...], Field(min_length=1, strict=False)]
+Url = Annotated[str, Field(pattern=r"^https?://[!-~]+$", max_length=2000), AfterValidator(_reachable)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
@@ -16,9 +49,9 @@ class Counts(BaseModel):
     """Images per split: a promise that reading checks."""
 
     model_config = STRICT
-    train: int = Field(ge=0)
-    val: int = Field(ge=0)
-    test: int = Field(ge=0)
+    train: int = Field(ge=0, le=MOST_IMAGES)
+    val: int = Field(ge=0, le=MOST_IMAGES)
+    test: int = Field(ge=0, le=MOST_IMAGES)
 
 
 class Generated(BaseModel):
@@ -27,7 +60,7 @@ class Generated(BaseModel):
     model_config = STRICT
     kind: Literal["generated"]
     generator: str = Field(pattern=r"^[a-z_]+$")
-    seed: int
+    seed: int = Field(ge=0, lt=1 << 63)
     per_class: Counts
 
 
@@ -35,7 +68,7 @@ class SplitFile(BaseModel):
     """CoOp's JSON list of images: its name below the dataset's folder, and its sha256 where one is known."""
 
     model_config = STRICT
-    file: str
+    file: Below
     sha256: Sha256 | None = None
 
 
@@ -43,9 +76,9 @@ class SplitLists(BaseModel):
     """One text file per split with lines 'image-id class name', as FGVC Aircraft has them; `suffix` completes an id."""
 
     model_config = STRICT
-    train: str
-    val: str
-    test: str
+    train: Below
+    val: Below
+    test: Below
     suffix: str = ""
 
 
@@ -55,7 +88,7 @@ class Folder(BaseModel):
     model_config = STRICT
     kind: Literal["folder"]
     folder: str
-    images: str
+    images: Below
     split: SplitFile | None = None
     lists: SplitLists | None = None
     sample_sha256: Sha256 | None = None  # of 32 images, checked whenever the dataset is read
@@ -86,11 +119,11 @@ class ImageFolder(BaseModel):
     model_config = STRICT
     kind: Literal["image_folder"]
     folder: str
-    train: str | None = None
-    val: str | None = None
-    test: str | None = None
+    train: Below | None = None
+    val: Below | None = None
+    test: Below | None = None
     cut: Cut = Cut()
-    class_folders: Literal["names", "index", "parent"] | Texts = "names"
+    class_folders: Literal["names", "index", "parent"] | Belows = "names"
 
     @model_validator(mode="after")
     def _something_to_test_on(self) -> ImageFolder:
@@ -107,9 +140,9 @@ class HubTable(BaseModel):
     model_config = STRICT
     kind: Literal["table"]
     folder: str
-    train: str | None = None
-    val: str | None = None
-    test: str
+    train: Below | None = None
+    val: Below | None = None
+    test: Below
     cut: Cut = Cut()
     image: str = "image"
     label: str = "label"
@@ -123,7 +156,7 @@ class Offer(BaseModel):
 
     model_config = STRICT
     label: str = "official"
-    url: str | None = Field(default=None, pattern=r"^https?://")
+    url: Url | None = None
     repo: str | None = None
     repo_type: Literal["dataset", "model"] = "dataset"
     revision: str | None = None
@@ -146,18 +179,10 @@ class Part(BaseModel):
     """Something a dataset is made of. It is there when everything in `gives` is, below the dataset's folder."""
 
     model_config = STRICT
-    gives: Texts
+    gives: Belows
     offers: Annotated[tuple[Offer, ...], Field(strict=False)] = ()
     by_hand: str = ""  # how a person gets it
     unpacked_bytes: int | None = None
-
-    @field_validator("gives")
-    @classmethod
-    def _stay_below(cls, gives: tuple[str, ...]) -> tuple[str, ...]:
-        for path in gives:
-            if path.startswith("/") or ".." in path.split("/"):
-                raise ValueError(f"'{path}' is not below the dataset's folder")
-        return gives
 
     @model_validator(mode="after")
     def _holds_match(self) -> Part:

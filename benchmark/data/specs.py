@@ -12,8 +12,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from benchmark.data import catalog
-from benchmark.data.sources import STRICT, Counts, Generated, ImageFolder, Part, Source, Texts
+from benchmark.data.sources import STRICT, Counts, Generated, ImageFolder, Part, Source, Texts, possible, stays_below
 from benchmark.errors import UserError, nearest
+from benchmark.record import Name
 
 # Keys that change no picture, label or prompt. Where the files lie and how they are fetched is among them: what is read
 # is checked against the promises that remain.
@@ -29,11 +30,14 @@ COSMETIC: dict[str, Any] = {
 }
 
 
+MOST_DRAWN = 1_000_000  # pictures of a generator, whose list is held in memory
+
+
 class Spec(BaseModel):
     """One dataset: names and prompts, the counts it promises, how it is read and where it can be had."""
 
     model_config = STRICT
-    name: str
+    name: Name
     title: str
     domain: str
     templates: Texts
@@ -62,10 +66,21 @@ class Spec(BaseModel):
         classes = len(self.class_names)
         if isinstance(self.source, Generated):
             promised = {split: per_class * classes for split, per_class in self.source.per_class}
-            if self.counts is None or promised != dict(self.counts):
-                raise ValueError(f"counts are not source.per_class times {classes} classes")
+            if self.counts is None or promised != dict(self.counts) or sum(promised.values()) > MOST_DRAWN:
+                raise ValueError(f"counts are not source.per_class times {classes} classes, at most {MOST_DRAWN} in all")
         if isinstance(self.source, ImageFolder) and len(self.folders) != classes:
             raise ValueError(f"source.class_folders has {len(self.folders)} entries for {classes} class names")
+        return self
+
+    @model_validator(mode="after")
+    def _places_are_its_own(self) -> Spec:
+        """What is fetched must not be written wherever a stranger's TOML likes; what is only read may lie anywhere."""
+        folder: str = getattr(self.source, "folder", ".")
+        if not possible(folder) or (self.parts and not stays_below(folder)):
+            raise ValueError(f"source.folder '{folder[:60]}' is not below the TOML, where alone 'parts' may be fetched to")
+        outside = [name for name in self.folders if isinstance(self.source, ImageFolder) and not stays_below(name)]
+        if outside:
+            raise ValueError(f"class '{outside[0][:60]}' cannot be the name of a folder; give source.class_folders")
         return self
 
     @property
@@ -98,16 +113,20 @@ def spec(name: str) -> Spec:
     """
     if not name.endswith(".toml"):
         return _shipped(name)
+    values = catalog.parse(catalog.find(name))
     file = Path(name).resolve()
-    return _checked(file.name, {"name": file.stem, "file": file, **catalog.parse(catalog.find(name))})
+    return _checked(file.name, {"name": file.stem, "file": file, **values})
 
 
 def generator(source: Generated) -> Any:
     """The module that draws a generated dataset: `VERSION` and `image(class_name, split, index, seed)`."""
     try:
-        return import_module(f"benchmark.tiny.{source.generator}")
-    except ModuleNotFoundError as error:
-        raise UserError(f"there is no generator '{source.generator}' in benchmark.tiny; correct source.generator") from error
+        module = import_module(f"benchmark.tiny.{source.generator}")
+    except ModuleNotFoundError:
+        module = None
+    if not hasattr(module, "image"):
+        raise UserError(f"there is no generator '{source.generator}' in benchmark.tiny; correct source.generator")
+    return module
 
 
 @cache
@@ -128,10 +147,13 @@ def _with_parent(file: str, values: dict[str, Any]) -> dict[str, Any]:
     A list of class folders is looked up among the parent's: for ImageNet and its offspring these are WordNet ids, so a
     200-class subset needs no table of label numbers that nobody can check by eye.
     """
-    if "parent" not in values or "class_names" in values:
+    name, source = values.get("parent"), values.get("source", {})
+    if not isinstance(name, str) or "class_names" in values or not isinstance(source, dict):
         return values
-    parent, source = spec(values["parent"]), dict(values.get("source", {}))
+    parent, source = _shipped(name), dict(source)  # not just any file, which could name itself
     asked = source.get("class_folders", "parent")
+    if not isinstance(asked, str) and not (isinstance(asked, list) and all(isinstance(each, str) for each in asked)):
+        return values
     if asked == "parent":
         source["class_folders"] = list(parent.folders)
     unknown = [] if isinstance(asked, str) else sorted(set(asked) - set(parent.folders))
@@ -159,4 +181,10 @@ def _sentence(error: ValidationError) -> str:
             return "key 'source.kind' is missing"
         case "value_error" if not isinstance(first["input"], str):  # about several keys, which the message names
             return str(first["ctx"]["error"])
-    return f"key '{key}': {first['msg'].removeprefix('Value error, ')}, found {str(first['input'])[:60]!r}"
+    return f"key '{key}': {first['msg'].removeprefix('Value error, ')}, found {_short(first['input'])}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 1000:  # Python refuses to write such a number out
+        return f"a number of {value.bit_length()} bits"
+    return f"{str(value)[:60]!r}"
