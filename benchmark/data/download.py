@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -119,12 +119,13 @@ def _receive(response: HTTPResponse, part: Path, start: int, total: int | None, 
                     f"{url} sends a web page instead of a file, likely a login, a quota or a notice; use another --source",
                     exit_code=MISSING,
                 )
-            _write(stream, chunk, part.parent)
+            write(stream, chunk, part.parent)
             done += len(chunk)
             yield done, total
 
 
-def _write(stream: IO[bytes], chunk: bytes, folder: Path) -> None:
+def write(stream: IO[bytes], chunk: bytes, folder: Path) -> None:
+    """Write and flush. Raises a UserError where the disk takes no more."""
     try:
         stream.write(chunk)
         stream.flush()
@@ -143,8 +144,8 @@ def _request(url: str, part: Path) -> Request:
 
 
 def _total(response: HTTPResponse, start: int) -> int | None:
-    length = response.headers.get("Content-Length")
-    return start + int(length) if length and length.isdigit() else None
+    length = response.headers.get("Content-Length", "")
+    return start + int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
 
 
 def _is_web_page(chunk: bytes) -> bool:
@@ -162,12 +163,19 @@ def _write_note(part: Path, url: str, response: HTTPResponse) -> None:
     write_atomic(_note(part), json.dumps({"url": url, "validator": validator}).encode())
 
 
-def _read_note(part: Path) -> dict[str, Any]:
+def _read_note(part: Path) -> dict[str, str]:
+    """What is known of the kept bytes; nothing, so that they are fetched anew, where that is not what was written down."""
     try:
-        note: dict[str, Any] = json.loads(_note(part).read_bytes())
-        return note
-    except (OSError, ValueError):
+        note = json.loads(_note(part).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
+    if not isinstance(note, dict) or not all(isinstance(value, str) and _fits_a_header(value) for value in note.values()):
+        return {}
+    return note
+
+
+def _fits_a_header(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def _make(folder: Path) -> None:

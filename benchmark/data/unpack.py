@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import errno
+import gzip
 import lzma
 import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -11,13 +15,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
-from benchmark.data.download import Progress, full_disk, require_space
+from benchmark.data.download import Progress, full_disk, require_space, write
 from benchmark.errors import MISSING, UserError
 
 CHUNK_BYTES = 1 << 20
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError)
+HEADER_BYTES = 16 << 20  # more than any header of a tar needs, which is read whole
+# What the libraries raise of bytes that are no archive
+BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    *(ValueError, LookupError, RuntimeError, MemoryError),
+)
+PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,31 @@ class Member:
     open: Callable[[], IO[bytes]] | None
 
 
+@dataclass(frozen=True)
+class Tar:
+    """A tar as tarfile reads it, without letting it take much at once or unpack without end, be it wanted or passed over."""
+
+    stream: IO[bytes]
+    limit: int
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= HEADER_BYTES:
+            raise OverflowError("a header without end")
+        self._require(self.stream.tell() + size - HEADER_BYTES)
+        return self.stream.read(size)
+
+    def seek(self, position: int) -> int:
+        self._require(position)
+        return self.stream.seek(position)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def _require(self, position: int) -> None:
+        if position > self.limit:
+            raise OverflowError("a tar without end")
+
+
 STANDARD = Limits()
 
 
@@ -51,21 +86,27 @@ def unpack(archive: Path, into: Path, wanted: Mapping[str, str], limits: Limits 
     """
     limit = archive.stat().st_size * limits.factor + limits.spare_bytes
     chooser = _chooser(wanted)
-    done = files = 0
+    done = 0
     try:
-        with _opened(archive) as (members, total):
+        with _opened(archive, limit) as (members, total):
             require_space(into.parent, total or archive.stat().st_size)
-            for member in members:
-                parts = _safe_parts(archive, member)
-                target = chooser(parts)
+            for number, member in enumerate(members):
+                target = chooser(_safe_parts(archive, member))
+                if number >= limits.files:
+                    raise OverflowError("files without end")
                 if target is None or member.folder:
                     continue
-                files += 1
                 for written in _extract(archive, member, into / target):
                     done += written
-                    if done > limit or files > limits.files:
-                        raise _refused(archive, f"grows beyond {limit} bytes or {limits.files} files")
+                    if done > limit:
+                        raise OverflowError("a file without end")
                 yield done, total
+    except OverflowError as error:
+        raise _refused(archive, f"grows beyond {limit} bytes or {limits.files} files") from error
+    except OSError as error:
+        if error.errno in {None, errno.EINVAL}:  # a decompressor's own, or a place in the file that cannot be
+            raise _refused(archive, "is damaged or cut short") from error
+        raise UserError(f"{archive} cannot be read ({error.strerror}); try again", exit_code=MISSING) from error
     except BROKEN as error:
         raise _refused(archive, "is damaged or cut short") from error
     lacking = [name for name, target in wanted.items() if not (into / target).exists()]
@@ -79,14 +120,23 @@ def is_archive(file: Path) -> bool:
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tuple[Iterator[Member], int | None]]:
+def _opened(archive: Path, limit: int) -> Iterator[tuple[Iterator[Member], int | None]]:
     """The members of a zip or tar, and the bytes they promise where that is known beforehand."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
             yield _zip_members(opened), sum(info.file_size for info in opened.infolist())
     else:
-        with tarfile.open(archive) as tar:
+        with _unpacked(archive) as stream, tarfile.open(fileobj=Tar(stream, limit), mode="r:") as tar:  # type: ignore[call-overload]
             yield _tar_members(tar), None
+
+
+def _unpacked(archive: Path) -> IO[bytes]:
+    """A tar's own bytes: what it is packed with shows in its first ones."""
+    with archive.open("rb") as stream:
+        head = stream.read(6)
+    opener = next((each for magic, each in PACKED.items() if head.startswith(magic)), None)
+    packed: IO[bytes] = opener(archive, "rb") if opener else archive.open("rb")
+    return packed
 
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
@@ -100,7 +150,8 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
 
 
 def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
-    for info in archive:
+    while (info := archive.next()) is not None:
+        archive.members.clear()  # type: ignore[attr-defined]  # tarfile remembers every member, and there may be millions
 
         def opened(info: tarfile.TarInfo = info) -> IO[bytes]:
             stream = archive.extractfile(info)
@@ -137,20 +188,31 @@ def _chooser(wanted: Mapping[str, str]) -> Callable[[tuple[str, ...]], str | Non
 def _extract(archive: Path, member: Member, target: Path) -> Iterator[int]:
     if member.open is None:
         raise _refused(archive, f"holds '{member.name}', a link or a device where a file should be")
+    if "\0" in member.name or not _is_text(member.name):
+        raise _refused(archive, f"holds the name {member.name!a}, which is no text")
+    with closing(member.open()) as source, _created(archive, member, target) as sink:
+        while chunk := source.read(CHUNK_BYTES):
+            write(sink, chunk, target.parent)
+            yield len(chunk)
+
+
+def _created(archive: Path, member: Member, target: Path) -> IO[bytes]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with closing(member.open()) as source, target.open("xb") as sink:
-            while chunk := source.read(CHUNK_BYTES):
-                sink.write(chunk)
-                yield len(chunk)
+        return target.open("xb")
     except FileExistsError as error:
         raise _refused(archive, f"holds '{member.name}' twice") from error
-    except BROKEN:
-        raise
     except OSError as error:
-        if error.errno is None:  # from the archive's decompressor
-            raise _refused(archive, "is damaged or cut short") from error
         raise full_disk(error, target.parent) from error
+
+
+def _is_text(name: str) -> bool:
+    """False for bytes in no known encoding, which Python carries as halves of characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refused(archive: Path, why: str) -> UserError:
