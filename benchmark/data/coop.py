@@ -11,7 +11,7 @@ from benchmark.data import digests
 from benchmark.data.listings import SPLITS, Listing, Row, Rows, absent, without
 from benchmark.data.pictures import Files
 from benchmark.data.places import Place
-from benchmark.data.sources import Folder, SplitFile, SplitLists
+from benchmark.data.sources import Folder, SplitFile, SplitLists, stays_below
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
 
@@ -44,14 +44,14 @@ def _below(images: str, path: str) -> str:
 
 
 def _from_json(promise: Spec, split: SplitFile, file: Path) -> tuple[Mapping[str, Rows], tuple[str, ...]]:
-    found = digests.hashed(file)
     complaints: tuple[str, ...] = ()
-    if split.sha256 and found != split.sha256:
-        complaints = (f"{file} is another split file: sha256 {found[:12]} found, {split.sha256[:12]} expected",)
     try:
+        found = digests.hashed(file)
+        if split.sha256 and found != split.sha256:
+            complaints = (f"{file} is another split file: sha256 {found[:12]} found, {split.sha256[:12]} expected",)
         lists: dict[str, Any] = json.loads(file.read_bytes())
         return {name: [_row(row, promise) for row in lists[name]] for name in SPLITS}, complaints
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{file} is no split file of {promise.name} ({error}); it needs train, val and test lists of [path, label, class name]",
             exit_code=MISSING,
@@ -60,6 +60,8 @@ def _from_json(promise: Spec, split: SplitFile, file: Path) -> tuple[Mapping[str
 
 def _row(row: Any, promise: Spec) -> Row:
     path, label, name = row
+    if (type(path), type(label), type(name)) != (str, int, str):
+        raise TypeError("a row is not text, number, text")
     _check_path(path)
     if not 0 <= label < len(promise.class_names):
         raise ValueError(f"label {label} of {len(promise.class_names)} classes")
@@ -74,8 +76,8 @@ def _plain(name: str) -> str:
 
 def _check_path(path: str) -> None:
     """A split file comes from elsewhere, so its paths may not lead out of the folder."""
-    if path.startswith("/") or ".." in path.split("/"):
-        raise ValueError(f"path '{path}' leads out of the folder")
+    if not stays_below(path):
+        raise ValueError(f"path '{path[:60]}' leads out of the folder")
 
 
 def _from_lists(promise: Spec, lists: SplitLists, place: Place) -> Mapping[str, Rows]:
@@ -83,11 +85,18 @@ def _from_lists(promise: Spec, lists: SplitLists, place: Place) -> Mapping[str, 
     return {split: _lines(place.find(getattr(lists, split)), labels, lists.suffix) for split in SPLITS}
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as text ({error}); restore the official list", exit_code=MISSING) from error
+
+
 def _lines(file: Path, labels: Mapping[str, int], suffix: str) -> Rows:
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_text(file).splitlines(), start=1):
         image, _, name = line.strip().partition(" ")
-        if name not in labels or "/" in image:
+        if name not in labels or "/" in image or not stays_below(image + suffix):
             raise UserError(f"{file} line {number} names an unknown class: '{line.strip()}'; restore the official list", exit_code=MISSING)
         rows.append((image + suffix, labels[name]))
     return rows

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 
 from benchmark.paths import cache_dir
 
@@ -14,7 +16,7 @@ Memo = dict[str, tuple[str, str]]  # file name -> (stamp, sha256)
 
 def of_file(path: Path) -> str:
     """sha256 of the bytes of a file. Read once per content: a file whose size or time changed is read again."""
-    stat = path.stat()
+    stat = _regular(path)
     stamp = f"{stat.st_size}-{stat.st_mtime_ns}"
     memory = _memory(str(path.parent), cache_dir())
     known = _remembered(memory).get(path.name)
@@ -28,8 +30,17 @@ def of_file(path: Path) -> str:
 
 def hashed(path: Path, algorithm: str = "sha256") -> str:
     """Digest of a file, always read anew."""
+    _regular(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def _regular(path: Path) -> os.stat_result:
+    """Raises OSError for a pipe or a device, which may have no end."""
+    found = path.stat()
+    if not S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return found
 
 
 @lru_cache(maxsize=4096)  # folders, not files: ImageNet has a thousand

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmark.data.listings import SPLITS, Listing, Rows
 from benchmark.data.pictures import Files
 from benchmark.data.places import Place
-from benchmark.data.sources import Cut, ImageFolder
+from benchmark.data.sources import NO_TEXT, Cut, ImageFolder
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
 
@@ -50,7 +50,11 @@ def _files(folder: Path) -> list[str]:
         found = os.listdir(folder)
     except OSError:
         return []
-    return sorted(name for name in found if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+    images = sorted(name for name in found if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+    odd = next((name for name in images if NO_TEXT.search(name)), None)
+    if odd is not None:
+        raise UserError(f"{folder} holds an image whose name is no text, {odd!a}; rename it", exit_code=MISSING)
+    return images
 
 
 def _divided(name: str, rows: Rows, per_class: int) -> tuple[Rows, Rows]:

@@ -33,6 +33,8 @@ def load(name: str, root: Path | None = None, classes: str = "all", *, accept_ch
             f"or go on with --accept-changed-data, which marks every record",
             exit_code=MISSING,
         )
+    if not listing.rows["test"]:
+        raise UserError(f"{promise.name} has no test images, so nothing could be measured on it; add some", exit_code=MISSING)
     return _dataset(promise, listing, root).half(classes)
 
 

@@ -28,7 +28,7 @@ def lines(listing: Listing) -> Iterator[str]:
 def complaint(promise: Spec, found: Sequence[str], known: Path) -> str | None:
     """What is wrong with the images, naming the first that changed; None where nothing is."""
     if known.is_file():
-        before = frozenset(known.read_text(encoding="utf-8").split("\n"))
+        before = frozenset(known.read_text(encoding="utf-8", errors="replace").split("\n"))
         changed = [line.partition(" ")[2] for line in found if line not in before]
         if changed:
             return f"{len(changed)} of {len(found)} images have changed since they were first verified, the first is {changed[0]}"
