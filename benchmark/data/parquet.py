@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -57,16 +59,26 @@ def read(promise: Spec, source: HubTable, place: Place) -> Listing:
 
 
 def _rows(promise: Spec, source: HubTable, folder: Path, file: Path) -> Rows:
+    with _opened(file, source.label) as opened:
+        found = opened.read([source.label]).column(source.label).to_pylist()
+    name = file.relative_to(folder).as_posix()
+    labels = {class_name: label for label, class_name in enumerate(promise.class_names)}
+    return [(f"{name}#{row}", _label(value, labels, file)) for row, value in enumerate(found)]
+
+
+@contextmanager
+def _opened(file: Path, column: str) -> Iterator[Any]:
+    """A Parquet file; whatever its library says against it becomes a UserError."""
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
-        column = pyarrow.parquet.read_table(file, columns=[source.label]).column(source.label)
-    except (OSError, KeyError, pyarrow.ArrowException) as error:
-        raise UserError(f"{file} is no Parquet file with a column '{source.label}' ({error}); fetch it again", exit_code=MISSING) from error
-    name = file.relative_to(folder).as_posix()
-    labels = {class_name: label for label, class_name in enumerate(promise.class_names)}
-    return [(f"{name}#{row}", _label(value, labels, file)) for row, value in enumerate(column.to_pylist())]
+        with pyarrow.parquet.ParquetFile(file) as opened:
+            if opened.metadata.num_rows > file.stat().st_size:  # labels alone can be packed without end, pictures cannot
+                raise ValueError("more rows than bytes")
+            yield opened
+    except (OSError, KeyError, ValueError, OverflowError, pyarrow.ArrowException) as error:
+        raise UserError(f"{file} is no Parquet file with a column '{column}' ({error}); fetch it again", exit_code=MISSING) from error
 
 
 def _label(value: Any, labels: dict[str, int], file: Path) -> int:
@@ -77,22 +89,18 @@ def _label(value: Any, labels: dict[str, int], file: Path) -> int:
 
 
 def _cell(file: Path, column: str, row: int) -> Any:
-    ends = _group_ends(file)
+    ends = _group_ends(file, column)
     group = bisect_right(ends, row)
     return _group(file, column, group)[row - (ends[group - 1] if group else 0)].as_py()
 
 
 @lru_cache(maxsize=256)
-def _group_ends(file: Path) -> list[int]:
-    import pyarrow.parquet
-
-    with pyarrow.parquet.ParquetFile(file) as opened:
+def _group_ends(file: Path, column: str) -> list[int]:
+    with _opened(file, column) as opened:
         return list(accumulate(opened.metadata.row_group(i).num_rows for i in range(opened.num_row_groups)))
 
 
 @lru_cache(maxsize=2)  # pictures are mostly read in order; more groups would only hold memory
 def _group(file: Path, column: str, group: int) -> Any:
-    import pyarrow.parquet
-
-    with pyarrow.parquet.ParquetFile(file) as opened:
+    with _opened(file, column) as opened:
         return opened.read_row_group(group, columns=[column]).column(column).combine_chunks()

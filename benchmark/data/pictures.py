@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")  # those of folders.SUFFIXES: Pillow would run PostScript, too
+NARROWEST = 1000  # long side over short: a strip of one pixel's width would grow a hundredfold when its short side is resized
+
+
 @dataclass(frozen=True)
 class Files:
     """Image files; a key is a path below `folder`."""
@@ -22,7 +26,10 @@ class Files:
     folder: Path
 
     def open(self, key: str) -> Image:
-        return decode(self.folder / key, str(self.folder / key))
+        path = self.folder / key
+        if path.exists() and not path.is_file():
+            raise UserError(f"image {path} is no regular file; restore it from the source", exit_code=MISSING)
+        return decode(path, str(path))
 
     def digest(self, key: str) -> str:
         try:
@@ -38,7 +45,10 @@ class Drawn:
     source: Generated
 
     def open(self, key: str) -> Image:
-        image: Image = specs.generator(self.source).image(*_parts(key), self.source.seed)
+        try:
+            image: Image = specs.generator(self.source).image(*_parts(key), self.source.seed)
+        except (ValueError, LookupError) as error:
+            raise UserError(f"the generator '{self.source.generator}' knows no {key} ({error}); correct class_names") from error
         return image
 
     def digest(self, key: str) -> str:
@@ -51,7 +61,9 @@ def decode(stream: Any, label: str) -> Image:
     from PIL import Image as pil
 
     try:
-        with pil.open(stream) as image:
+        with pil.open(stream, formats=FORMATS) as image:
+            if max(image.size) > NARROWEST * min(image.size):
+                raise ValueError(f"{image.width} x {image.height} pixels are no picture")
             # Palettes with transparency warn when converted in one step; the colours are the same either way.
             return image.convert("RGBA").convert("RGB") if "transparency" in image.info else image.convert("RGB")
     except FileNotFoundError as error:
