@@ -49,8 +49,12 @@ class Card:
 
 def names() -> list[str]:
     """Our own methods by file name, then those of installed plug-ins."""
-    own = sorted(path.stem for path in _folder().glob("*.py") if not path.stem.startswith("_"))
+    own = _own()
     return own + sorted(point.name for point in entry_points(group=GROUP) if point.name not in own)
+
+
+def _own() -> list[str]:
+    return sorted(path.stem for path in _folder().glob("*.py") if not path.stem.startswith("_"))
 
 
 def _folder() -> Path:
@@ -63,14 +67,25 @@ def _folder() -> Path:
 @cache
 def card(name: str) -> Card:
     """The card of a method; unknown names raise UserError with the nearest known one."""
-    file = _folder() / f"{name}.py"
-    if name.isidentifier() and not name.startswith("_") and file.is_file():
-        return _read(name, file.read_text())
+    if name in _own():
+        return _read(name, _folder() / f"{name}.py")
     return _card_of(name, _adapter_class(_module_name(name)))
 
 
-def _read(name: str, source: str) -> Card:
-    tree = ast.parse(source)
+def _read(name: str, file: Path) -> Card:
+    """The card of a file that is parsed and never run."""
+    try:
+        source = file.read_text(encoding="utf-8")
+        return _parsed(name, source, ast.parse(source))
+    except (OSError, ValueError, TypeError, LookupError, SyntaxError, RecursionError, MemoryError, StopIteration) as error:
+        raise UserError(f"{file} is no method ({_words(error)}); its class Adapter gives plain values to its fields") from error
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _parsed(name: str, source: str, tree: ast.Module) -> Card:
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Adapter").body
     assigned = [node for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value]
     values = {node.target.id: ast.literal_eval(node.value) for node in assigned}  # type: ignore[union-attr, arg-type]
@@ -144,10 +159,14 @@ def _module_name(name: str) -> str:
 def _adapter_class(module_name: str) -> Any:
     if "" not in sys.path:
         sys.path.insert(0, "")  # a plug-in beside the user's own work, also when started as `fsbench`
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise UserError(f"'{module_name[:60]}' is no name of a module; give a dotted name, as my_lab.my_method")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"cannot import method '{module_name}' ({error}); give the dotted name of a module that can be imported") from error
+    except Exception as error:  # of code that is not ours: whatever it raises, the user has named a method that cannot be had
+        raise UserError(
+            f"cannot import method '{module_name[:60]}' ({_words(error)}); give the dotted name of a module that can be imported"
+        ) from error
     if not isinstance(getattr(module, "Adapter", None), type):
         raise UserError(f"module '{module_name}' has no class Adapter; a method is a module with a dataclass of that name")
     return module.Adapter
@@ -171,8 +190,9 @@ def _typed(method: Card, key: str, value: Scalar) -> Scalar:
     kind = method.types[key]
     try:
         return readers.get(kind, str)(value)
-    except ValueError:
-        raise UserError(f"{method.name}.{key} takes a {kind}, so '{value}' will not do; its default is {method.defaults[key]!r}") from None
+    except (ValueError, TypeError, OverflowError):
+        shown = value[:60] if isinstance(value, str) else type(value).__name__
+        raise UserError(f"{method.name}.{key} takes a {kind}, so '{shown}' will not do; its default is {method.defaults[key]!r}") from None
 
 
 def _integer(value: Scalar) -> int:

@@ -64,7 +64,7 @@ def read(path: Path) -> list[Expected]:
             return [_row(row) for row in csv.DictReader(file)]
     except FileNotFoundError:
         raise UserError(f"there is no golden table {path}; `check --update --golden {path}` writes one") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{path} is not a golden table ({error}); its columns are {', '.join(_names())}") from None
 
 
@@ -83,6 +83,8 @@ def _names() -> list[str]:
 def _row(row: dict[str, str]) -> Expected:
     texts = {name: row[name] for name in ("method", "dataset", "backbone", "key")}
     numbers = {name: int(row[name]) for name in _names() if name not in texts}
+    if None in texts.values() or not all(0 <= number < 1 << 63 for number in numbers.values()):
+        raise ValueError("a row is too short, or a number is out of range")
     return Expected(**texts, **numbers)  # type: ignore[arg-type]
 
 

@@ -30,6 +30,8 @@ class Replay:
 
 def find(store: Store, name: str) -> Record:
     """The record of a key, or of the first digits of one; UserError where that is none or several."""
+    if not name.isalnum() or len(name) > len(_KEY):  # a pattern or a path would look elsewhere
+        raise UserError(f"'{name[:60]}' is no key of a record; keys are digits and letters, as '{_KEY}'")
     keys = sorted(path.stem for path in (store.root / "records").glob(f"{name}*.json"))
     if len(keys) > 1 and name not in keys:
         raise UserError(f"'{name}' begins {len(keys)} keys ({', '.join(keys[:5])}); give more digits")
@@ -51,6 +53,7 @@ def cell_of(named: Identity) -> Cell:
 
 
 _ABSENT = object()
+_KEY = "b11fdd36fd8a"
 
 
 def replay(record: Record, root: Path | None, device: str) -> Replay:

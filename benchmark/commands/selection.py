@@ -15,6 +15,7 @@ from benchmark.record import Scalar
 
 TINY, STANDARD = "tiny", "classic"  # suites
 FULL_SETS = -1  # of source_shots
+MOST_DIGITS = 9  # of a number of shots or a seed
 SOURCES = ("default", "others", "all", "none")
 
 
@@ -189,6 +190,6 @@ def _one_of(flag: str, value: str, allowed: Sequence[str]) -> str:
 
 def _integers(flag: str, values: Sequence[str]) -> list[int]:
     for value in values:
-        if not value.isdecimal():
-            raise UserError(f"--{flag} takes whole numbers separated by commas, not '{value}'; for example --{flag} 1,2,4")
+        if not value.isdecimal() or len(value) > MOST_DIGITS:
+            raise UserError(f"--{flag} takes whole numbers separated by commas, not '{value[:60]}'; for example --{flag} 1,2,4")
     return [int(value) for value in values]

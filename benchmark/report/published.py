@@ -64,26 +64,49 @@ def read(path: Path = TABLE) -> list[Published]:
             return [_published(row) for row in csv.DictReader(file)]
     except OSError:
         raise UserError(f"the published numbers are not at {path}; run from a checkout of the repository") from None
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError, csv.Error) as error:
         raise UserError(f"{path} is no table of published numbers ({error}); its columns are {', '.join(COLUMNS)}") from None
 
 
 def _published(row: Mapping[str, str]) -> Published:
+    if None in row.values() or None in row:
+        raise ValueError("a row is longer or shorter than the first")
     return Published(
         method=row["method"],
-        params=json.loads(row["params"] or "{}"),
+        params=_params(row["params"] or "{}"),
         variant=row["variant"],
         dataset=row["dataset"],
         classes=row["classes"],
-        shots=int(row["shots"]),
+        shots=_count(row["shots"]),
         backbone=row["backbone"],
-        seeds=int(row["seeds"] or 0),
-        accuracy=float(row["accuracy"]),
-        std=float(row["std"]) if row["std"] else None,
+        seeds=_count(row["seeds"] or "0"),
+        accuracy=_fraction(row["accuracy"]),
+        std=_fraction(row["std"]) if row["std"] else None,
         kind=row["kind"],
         obstacle=row["obstacle"],
         source=row["source"],
     )
+
+
+def _params(text: str) -> dict[str, Scalar]:
+    params = json.loads(text)
+    if not isinstance(params, dict) or any(isinstance(value, (dict, list)) for value in params.values()):
+        raise ValueError(f"{text[:60]!r} is no object of hyper-parameters")
+    return params
+
+
+def _count(text: str) -> int:
+    number = int(text) if len(text) < 20 else -1
+    if not 0 <= number <= 10**9:
+        raise ValueError(f"{text[:60]!r} is no number of shots or seeds")
+    return number
+
+
+def _fraction(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{text[:60]!r} is not between 0 and 1")
+    return number
 
 
 def verdicts(groups: Group, table: Sequence[Published]) -> Iterator[Verdict]:
