@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ def merge(sources: Sequence[Store], target: Store) -> Merged:
         for record in source.records(passed_over):
             here = target.get(record.key)
             if here is None:
-                _copy(source, target, record.key)
+                _copy(source, target, record.key, passed_over)
                 added += 1
             elif here.counts == record.counts:
                 known += 1
@@ -44,16 +44,28 @@ def merge(sources: Sequence[Store], target: Store) -> Merged:
     return Merged(added, known, conflicts, passed_over)
 
 
-def _copy(source: Store, target: Store, key: str) -> None:
+def _copy(source: Store, target: Store, key: str, passed_over: list[str]) -> None:
     """Predictions first, as in Store.put: the JSON says that a record is whole."""
-    _copy_file(source.path(key).with_suffix(".npz"), target.path(key).with_suffix(".npz"))
+    beside = source.path(key).with_suffix(".npz")
+    if beside.is_file() and _are_predictions(source, key, passed_over):
+        _copy_file(beside, target.path(key).with_suffix(".npz"))
     _copy_file(source.path(key), target.path(key))
 
 
+def _are_predictions(source: Store, key: str, passed_over: list[str]) -> bool:
+    """Whether that is what lies beside a record: a link to another file of this machine must not be carried along."""
+    try:
+        source.predictions(key)
+    except UserError as error:
+        passed_over.append(f"{error}; the record is taken without them")
+        return False
+    return True
+
+
 def _copy_file(source: Path, target: Path) -> None:
-    if source.is_file():
-        write_atomic(target, source.read_bytes())
-        shutil.copystat(source, target)
+    write_atomic(target, source.read_bytes())
+    times = source.stat()
+    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _conflict(source: Store, target: Store, key: str, theirs: int, ours: int) -> str:
