@@ -13,6 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import struct
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,9 +84,31 @@ def locate(name: str) -> Source:
 
 
 def _local(arch: str, file: str) -> Source:
-    if not Path(file).is_file():
-        raise UserError(f"weights file {file} is not there; give the path of an existing checkpoint", exit_code=MISSING)
+    if not _is_file(file):
+        raise UserError(f"weights file {file[:200]} is not there; give the path of an existing checkpoint", exit_code=MISSING)
     return Source(arch, "file", Path(file))
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # a name longer than any file may have
+        return False
+
+
+def check_unpacked(file: Path) -> None:
+    """Raise a UserError for a checkpoint that grows when it is read: torch stores its archives unpacked."""
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            grown = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, OSError, LookupError, struct.error, NotImplementedError) as error:
+        raise UserError(f"weights file {file} is damaged ({error}); fetch it again", exit_code=MISSING) from error
+    if grown > 2 * file.stat().st_size:
+        raise UserError(
+            f"weights file {file} would grow to {grown} bytes, as no checkpoint does; fetch it from elsewhere", exit_code=MISSING
+        )
 
 
 def from_hub(name: str, fetch: bool) -> Path:
@@ -176,9 +201,19 @@ def weights_digest(name: str) -> str:
     stat = file.stat()
     stamp = f"{file}:{stat.st_size}:{stat.st_mtime_ns}"
     memo = cache_dir() / "weights" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.json"
-    if memo.is_file():
-        return str(json.loads(memo.read_text())["sha256"])
+    known = _remembered(memo, stamp)
+    if known:
+        return known
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     write_atomic(memo, json.dumps({"file": stamp, "sha256": digest}).encode())
     return digest
+
+
+def _remembered(memo: Path, stamp: str) -> str | None:
+    """The digest that was written down for this file; None where nothing was, or something else."""
+    try:
+        facts = json.loads(memo.read_bytes())
+        return facts["sha256"] if facts["file"] == stamp and re.fullmatch("[0-9a-f]{64}", facts["sha256"]) else None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None

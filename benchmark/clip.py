@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,8 @@ from benchmark.prompting import ClassPrompts
 from benchmark.prompting.plans import default_budget_mb
 
 Tokenizer = Callable[..., Tensor]
+TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language", "context_length"}  # those of open_clip that run nothing
+MOST_LAYERS, LARGEST = 500, 2_000_000  # of a tower; of any other number in a configuration, sizes of vocabularies among them
 TEXT_CHUNK = 256  # texts encoded at once without gradient: bounds memory, changes no number
 
 
@@ -235,6 +239,7 @@ def from_model(model: nn.Module, name: str, tokenizer: Tokenizer | None = None) 
 def load(name: str, device: str = "cpu") -> Loaded:
     """The backbone `name` from weights on this machine (backbones.locate); nothing is downloaded, no code is unpickled."""
     source = backbones.locate(name)
+    backbones.check_unpacked(source.file)
     if source.arch.startswith(backbones.TIMM):
         return image_only.load(name, source, device)
     if name == backbones.TINY:
@@ -259,10 +264,31 @@ def _recipe(source: backbones.Source) -> tuple[str, dict[str, Any]]:
     import open_clip
 
     if source.arch.startswith(backbones.HUB):
+        _check_config(source.file.parent / "open_clip_config.json")
         return f"local-dir:{source.file.parent}", {}
     known = open_clip.get_pretrained_cfg(source.arch, source.tag) or {}
     statistics = {what: known[what] for what in ("mean", "std") if what in known}
     return source.arch, {"pretrained": str(source.file), "force_preprocess_cfg": statistics}
+
+
+def _check_config(config: Path) -> None:
+    """A stranger's repository may ask for a tokenizer that is Python code of its own, or for layers without end."""
+    try:
+        described = json.loads(config.read_bytes())["model_cfg"]
+        odd = [name for name, number in _numbers(described) if number > (MOST_LAYERS if name == "layers" else LARGEST)]
+        odd += sorted(set(described["text_cfg"].get("tokenizer_kwargs") or {}) - TOKENIZER_OPTIONS)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return  # open_clip says what is wrong with it
+    if odd:
+        raise UserError(f"{config} asks for '{odd[0]}' beyond what is safe: foreign code, or memory without end; take another model")
+
+
+def _numbers(part: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a configuration with the key it stands under."""
+    if isinstance(part, (int, float)):
+        yield name, part
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ():
+        yield from _numbers(value, key if isinstance(key, str) else name)
 
 
 def _require_quick_gelu(model: nn.Module, source: backbones.Source) -> None:
