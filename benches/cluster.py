@@ -53,13 +53,13 @@ class Loss:
     complaints: tuple[str, ...]
 
 
-def removal(flags: Flags, reference: Path, folder: Path) -> Loss:
+def removal(flags: Flags, reference: Path, folder: Path, cache: Path) -> Loss:
     """Take the second node away, processes and all, while it works on something and half of the grid is still to come."""
     expected, results = keys(flags), folder / "results"
     with cluster(num_cpus=1) as both:
         second = both.add_node(num_cpus=2)
         raylet = second.all_processes["raylet"][0].process.pid
-        with driver(flags, results, folder / "cache", "--executor", "ray", "--address", both.address) as one:
+        with driver(flags, results, cache, "--executor", "ray", "--address", both.address) as one:
             until(lambda: one.process.poll() is not None or (one.computed() >= len(expected) // 3 and _busy(raylet, results)))
             before, doomed, start = one.computed(), _busy(raylet, results), time.monotonic()
             workers = computing(descendants(raylet))
@@ -118,17 +118,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=60)
     parser.add_argument("--only", choices=("removal", "gpus"), help="half of it")
+    parser.add_argument("--reference", type=Path, help="an undisturbed run of these cells or more, with its cache beside it")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cluster-") as name:
-        good = [
-            part(Path(name), given.cells) for kind, part in (("removal", show_removal), ("gpus", show_gpus)) if given.only in (None, kind)
-        ]
-    raise SystemExit(0 if all(good) else 1)
+        good = given.only == "gpus" or show_removal(Path(name), given.cells, given.reference)
+        good = (given.only == "removal" or show_gpus(Path(name))) and good
+    raise SystemExit(0 if good else 1)
 
 
-def show_removal(folder: Path, cells: int) -> bool:
+def show_removal(folder: Path, cells: int, reference: Path | None) -> bool:
     flags = grid(cells)
-    loss = removal(flags, undisturbed(flags, folder / "undisturbed", folder / "cache"), folder / "removal")
+    reference = reference or undisturbed(flags, folder / "undisturbed", folder / "cache")
+    loss = removal(flags, reference, folder / "removal", reference.parent / "cache")
     print(
         f"{loss.cells} cells on two nodes: at {loss.done_before} done one node was removed with {loss.under_way} cells under way; "
         f"the driver went on for {loss.seconds_after:.0f} s and computed {loss.computed} in all; "
@@ -139,7 +140,7 @@ def show_removal(folder: Path, cells: int) -> bool:
     return not loss.complaints
 
 
-def show_gpus(folder: Path, cells: int) -> bool:
+def show_gpus(folder: Path) -> bool:
     code, words, seconds = refusal(folder / "refusal")
     print(f"3 GPUs per cell where there are 2: exit code {code} after {seconds:.1f} s, in {len(words.splitlines())} line(s): {words}")
     good = code not in (0, 1) and len(words.splitlines()) == 1

@@ -122,8 +122,8 @@ def test_a_cell_whose_worker_is_killed_is_tried_again(reference: Path, tmp_path:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_")
-def test_a_grid_outlives_the_loss_of_a_node() -> None:
-    words = [sys.executable, "-m", "benches.cluster", "--only", "removal", "--cells", "12"]
+def test_a_grid_outlives_the_loss_of_a_node(reference: Path) -> None:
+    words = [sys.executable, "-m", "benches.cluster", "--only", "removal", "--cells", "12", "--reference", str(reference)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "one node was removed with 0 cells under way" not in done.stdout
