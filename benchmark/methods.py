@@ -48,12 +48,13 @@ class Card:
 
 
 def names() -> list[str]:
-    """Our own methods by file name, then those of installed plug-ins."""
-    own = _own()
-    return own + sorted(point.name for point in entry_points(group=GROUP) if point.name not in own)
+    """Our own methods, then those of installed plug-ins."""
+    ours = own()
+    return ours + sorted(point.name for point in entry_points(group=GROUP) if point.name not in ours)
 
 
-def _own() -> list[str]:
+def own() -> list[str]:
+    """Our own methods by file name."""
     return sorted(path.stem for path in _folder().glob("*.py") if not path.stem.startswith("_"))
 
 
@@ -67,7 +68,7 @@ def _folder() -> Path:
 @cache
 def card(name: str) -> Card:
     """The card of a method; unknown names raise UserError with the nearest known one."""
-    if name in _own():
+    if name in own():
         return _read(name, _folder() / f"{name}.py")
     return _card_of(name, _adapter_class(_module_name(name)))
 

@@ -11,11 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 
 from benchmark import data
 from benchmark.errors import UserError
-from benchmark.methods import Card, card
+from benchmark.methods import Card, card, own
 from benchmark.record import Identity, Record, Scalar
 
 FULL = "full training sets"
@@ -200,7 +199,7 @@ def _texts(params: tuple[tuple[str, Scalar], ...]) -> tuple[tuple[str, Scalar], 
 @cache
 def own_card(method: str) -> Card | None:
     """The card of one of our own methods; a plug-in would have to be imported for it, which a report never does."""
-    if not method.isidentifier() or not (resources.files("adapters") / f"{method}.py").is_file():
+    if method not in own():
         return None
     try:
         return card(method)
