@@ -101,7 +101,7 @@ def plan_flags(count: int) -> Flags:
 def fill(folder: Path, flags: Flags) -> int:
     """Put 99 % of a plan on record; how many cells are missing."""
     planned = runner.plan(select(flags).cells)
-    kept = planned[: round(len(planned) * (1 - MISSING))]
+    kept = planned[: -max(1, round(len(planned) * MISSING))]
     write(folder, (record(identity, [30] * 10, [40] * 10) for _, identity in kept))
     return len(planned) - len(kept)
 
