@@ -1,0 +1,445 @@
+"""Hostile files, the short form: some mutated inputs for every parser, and by name what was found. The long form is benches/fuzz.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benches.hostile import TARGETS, archives, arrays, datasets, flags, inputs, network, pictures, records, weights
+from benchmark import data
+from benchmark.commands import merging
+from benchmark.data import unpack
+from benchmark.errors import UserError
+from benchmark.report import lines, page
+from benchmark.store import Store
+from tests.hostile import (
+    MEMORY_MB,
+    PATHS,
+    TRAP,
+    TRAP_AT,
+    TRAP_CODE,
+    Target,
+    Trap,
+    Verdict,
+    bounded_memory,
+    json_text,
+    judge,
+    smaller,
+    toml_text,
+)
+from tests.synthetic import identity, record
+
+INPUTS = 50  # mutated ones per parser
+
+
+@pytest.fixture(autouse=True)
+def _bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv(TRAP_AT, str(tmp_path / TRAP))
+    with bounded_memory():
+        yield
+    assert not (tmp_path / TRAP).exists(), "foreign code has run"
+
+
+def target(name: str) -> Target:
+    (found,) = (each for each in TARGETS if each.name == name)
+    return found
+
+
+def judged(name: str, made: Any, folder: Path) -> Verdict:
+    return judge(target(name), made, folder / "box")
+
+
+def refused(name: str, made: Any, folder: Path) -> str:
+    """The sentence with which a parser refuses an input."""
+    with pytest.raises(UserError) as caught:
+        target(name).parse(folder, made)
+    return str(caught.value)
+
+
+# --- the harness itself --------------------------------------------------------------------------------------------------------
+
+
+def planted(parse: Callable[[Path, Any], object]) -> Target:
+    return Target("planted", lambda rng: rng.randbytes(8), parse, bytes)
+
+
+def escape(folder: Path, made: Any) -> None:
+    (folder / ".." / "escaped").write_bytes(made)
+
+
+def grow(folder: Path, made: Any) -> None:
+    bytearray(b"x") * ((MEMORY_MB + 100) << 20)
+
+
+def dawdle(folder: Path, made: Any) -> None:
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("parse", "crash"),
+    [
+        (lambda folder, made: {}["x"], "KeyError at ?: \"'x'\""),
+        (escape, "written outside of its folder"),
+        (lambda folder, made: exec(TRAP_CODE), "foreign code has run"),
+        (grow, "memory grew by"),
+        (lambda folder, made: [0] * 10**12, "MemoryError"),
+        (dawdle, "TooSlow"),
+        (lambda folder, made: (_ for _ in ()).throw(UserError("")), "a UserError without a word"),
+    ],
+)
+def test_the_harness_catches_a_planted_crash(parse: Any, crash: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.hostile.HANG_S", 1)
+    found = judge(planted(parse), b"x", tmp_path / "box")
+    assert crash in found.crash
+    assert not found.accepted or "written" in crash or "run" in crash or "grew" in crash
+
+
+def test_a_crash_is_told_by_a_small_input(tmp_path: Path) -> None:
+    def parse(folder: Path, made: bytes) -> None:
+        if b"\xff" in made:
+            raise ValueError
+
+    made = bytes(500) + b"\xff" + bytes(500)
+    crash = judge(planted(parse), made, tmp_path / "box").crash
+    assert smaller(planted(parse), made, tmp_path / "box", crash) == b"\xff"
+
+
+def test_the_same_seed_gives_the_same_inputs() -> None:
+    for each in TARGETS:
+        first, second = ([each.make(rng) for _ in range(5)] for rng in (random.Random(7), random.Random(7)))
+        assert first == second, each.name
+
+
+@pytest.mark.parametrize("each", TARGETS, ids=lambda each: each.name)
+def test_an_honest_file_is_accepted(each: Target, tmp_path: Path) -> None:
+    assert judge(each, each.honest(), tmp_path / "box") == Verdict(True)
+
+
+@pytest.mark.parametrize("each", TARGETS, ids=lambda each: each.name)
+def test_no_parser_stumbles_over_mutated_files(each: Target, tmp_path: Path) -> None:
+    rng = random.Random(f"short {each.name}")
+    for _ in range(INPUTS):
+        made = each.make(rng)
+        assert judge(each, made, tmp_path / "box").crash == "", made
+
+
+# --- nothing foreign is executed -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["weights, torch", "weights, timm"])
+def test_no_pickle_of_a_checkpoint_is_run(name: str, tmp_path: Path) -> None:
+    trapped = [made for made in weights.crafted_torch() if TRAP_CODE.encode() in made]
+    assert len(trapped) > 10
+    for made in trapped:
+        assert any(words in refused(name, made, tmp_path) for words in ("cannot be loaded", "is damaged", "would grow"))
+    assert not (tmp_path / TRAP).exists()
+
+
+def test_the_trap_would_spring(tmp_path: Path) -> None:
+    torch.load(inputs.written(tmp_path / "w.pt", weights.torch_bytes(Trap())), weights_only=False)
+    assert (tmp_path / TRAP).exists()
+    (tmp_path / TRAP).unlink()
+
+
+def test_a_model_of_the_hub_cannot_bring_its_tokenizer_as_code(tmp_path: Path) -> None:
+    made = weights.crafted_hub_models()[0]
+    assert "asks for 'trust_remote_code' beyond what is safe" in refused("hub model", made, tmp_path)
+
+
+def test_a_model_of_the_hub_cannot_ask_for_layers_without_end(tmp_path: Path) -> None:
+    vision = weights.CONFIG["vision_cfg"] | {"layers": 10**9}  # type: ignore[operator]
+    made = json_text({"model_cfg": weights.CONFIG | {"vision_cfg": vision}})
+    assert "asks for 'layers' beyond what is safe" in refused("hub model", made, tmp_path)
+
+
+def test_a_postscript_file_is_no_picture_whatever_its_name(tmp_path: Path) -> None:
+    """Pillow would hand it to an interpreter."""
+    assert "cannot be decoded" in refused("image", pictures.POSTSCRIPT, tmp_path)
+
+
+@pytest.mark.parametrize("made", flags.crafted_sources()[:2])
+def test_the_file_of_a_method_is_parsed_and_not_run(made: bytes, tmp_path: Path) -> None:
+    assert "gives plain values to its fields" in refused("method file", made, tmp_path)
+    assert judged("method file", flags.sources()[3], tmp_path) == Verdict(True)  # with the trap at its end
+
+
+def test_a_module_that_fails_on_import_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "their_lab").mkdir()
+    (tmp_path / "their_lab" / "broken.py").write_text("1 / 0")
+    (tmp_path / "their_lab" / "garbled.py").write_text("class Adapter(:")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("broken", "garbled"):
+        assert f"cannot import method 'their_lab.{name}'" in refused("flags", {"methods": [f"their_lab.{name}"]}, tmp_path / "x")
+
+
+# --- nothing leaves its folder -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("made", datasets.crafted_specs())
+def test_a_toml_of_a_stranger_names_nothing_outside(made: bytes, tmp_path: Path) -> None:
+    found = judged("dataset TOML", made, tmp_path)
+    assert found.crash == ""
+    assert not found.accepted or b"http://h/.." in made  # which is only what the download would be called
+
+
+@pytest.mark.parametrize("name", [*PATHS[:5], "/../../../../escaped"])
+def test_a_record_cannot_name_a_file_outside_of_a_report(name: str, tmp_path: Path) -> None:
+    """Its key fits, so only the name itself gives it away."""
+    for file, text in records.forged(dataset=name):
+        inputs.written(tmp_path / "records" / f"{file}.json", text)
+    notes: list[str] = []
+    assert len(list(Store(tmp_path).records(notes))) == len(records.record_trees())
+    assert "identity.dataset" in notes[0]
+
+
+def test_a_merge_carries_no_other_file_along(tmp_path: Path) -> None:
+    secret = inputs.written(tmp_path / "secret", b"the owner's")
+    (name, text), *_ = records.forged()
+    inputs.written(tmp_path / "theirs" / "records" / f"{name}.json", text)
+    (tmp_path / "theirs" / "records" / f"{name}.npz").symlink_to(secret)
+    merged = merging.merge([Store(tmp_path / "theirs")], Store(tmp_path / "ours"))
+    assert (merged.added, len(merged.passed_over)) == (1, 1)
+    assert "the record is taken without them" in merged.passed_over[0]
+    assert [path.name for path in (tmp_path / "ours" / "records").iterdir()] == [f"{name}.json"]
+
+
+def test_the_key_of_a_record_is_no_path(tmp_path: Path) -> None:
+    for name in ("../secret", "/etc/x", "*", "", "a" * 5000):
+        assert "is no key of a record" in refused("key of a record", name, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_nothing_of_a_crafted_archive_gets_out(kind: str, tmp_path: Path) -> None:
+    crafted = {"zip": archives.crafted_zips, "tar": archives.crafted_tars}[kind]()
+    for made in crafted:
+        assert judged(kind, made, tmp_path).crash == ""
+
+
+# --- nothing grows without end -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [b"x", b"L", b"g"])
+def test_a_header_without_end_is_not_read(kind: bytes, tmp_path: Path) -> None:
+    bomb = archives.bomb_of_header(kind)
+    assert len(bomb) < 4 << 20
+    assert "grows beyond" in refused("tar", bomb, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["set/images/bomb", "elsewhere/bomb"])
+def test_zeros_without_end_are_not_unpacked_even_where_nobody_wants_them(name: str, tmp_path: Path) -> None:
+    assert "grows beyond" in refused("tar", archives.bomb_of_zeros(name), tmp_path)
+
+
+def test_members_without_end_are_not_counted_to_the_end(tmp_path: Path) -> None:
+    assert "grows beyond" in refused("tar", archives.bomb_of_members(), tmp_path)
+
+
+def test_the_names_of_passed_members_are_not_kept(tmp_path: Path) -> None:
+    archive = inputs.written(tmp_path / "set.tar", archives.tars()[0])
+    with unpack._opened(archive, 1 << 30) as (members, _):
+        list(members)
+    assert not judged("tar", archives.bomb_of_members(100_000), tmp_path).crash
+
+
+def test_a_zip_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+    bomb = inputs.zipped({"images/bomb": bytes(64 << 20)})
+    assert "grows beyond" in refused("zip", bomb, tmp_path)
+    small = bomb.replace((64 << 20).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    assert small != bomb
+    assert "is damaged" in refused("zip", small, tmp_path / "lying")
+
+
+def test_rows_without_bytes_are_no_table_of_pictures(tmp_path: Path) -> None:
+    assert "more rows than bytes" in refused("parquet", datasets.bomb_of_rows(), tmp_path)
+
+
+@pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1)])
+def test_a_strip_of_pixels_is_no_picture(size: tuple[int, int], tmp_path: Path) -> None:
+    made = pictures.png(*size, bytes((size[0] + 1) * size[1]))
+    assert "pixels are no picture" in refused("image", made, tmp_path)
+
+
+def test_a_picture_of_four_hundred_million_pixels_is_refused(tmp_path: Path) -> None:
+    assert "decompression bomb" in refused("image", pictures.png(20_000, 20_000, bytes(1000)), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["weights, torch", "weights, timm"])
+def test_a_checkpoint_that_grows_is_refused(name: str, tmp_path: Path) -> None:
+    assert "would grow to" in refused(name, weights.torch_bomb(), tmp_path)
+
+
+def test_more_drawn_pictures_than_memory_are_refused(tmp_path: Path) -> None:
+    each = {"train": 10**7, "val": 10**7, "test": 10**7}
+    drawn = {"kind": "generated", "generator": "shapes", "seed": 1, "per_class": each}
+    made = datasets.HEAD | {"counts": {split: 2 * count for split, count in each.items()}, "source": drawn}
+    assert "at most 1000000 in all" in refused("dataset TOML", toml_text(made), tmp_path)
+
+
+@pytest.mark.parametrize("kind", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_a_device_is_no_data(kind: Callable[[Path], None], tmp_path: Path) -> None:
+    datasets.dataset_folder(tmp_path / "pets")
+    for path in (tmp_path / "pets" / "split.json", tmp_path / "pets" / "images" / "test" / "cat.jpg"):
+        whole = path.read_bytes()
+        path.unlink()
+        kind(path)
+        with pytest.raises(UserError, match="no regular file"):
+            datasets.loaded(tmp_path, datasets.FOLDER)
+        path.unlink()
+        path.write_bytes(whole)
+
+
+# --- what was found, by parser -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("split JSON", b"[" * 100_000),
+        ("split JSON", b'{"train": [[5, 0, "cat"]], "val": [], "test": []}'),
+        ("split JSON", b'{"train": [["\\ud800/a.jpg", 0, "cat"]], "val": [], "test": []}'),
+        ("split JSON", b'{"train": [], "val": [], "test": []}'),
+        ("split lists", b"\xff cat\n"),
+        ("file names", [b"\xff.jpg"]),
+        ("file names", [b"a\nb.jpg"]),
+        ("suites TOML", b"tiny = 5"),
+        ("suites TOML", b"tiny = " + b"[" * 5000),
+        ("suites TOML", b"tiny = " + b"9" * 5000),
+        ("receipt", b"[" * 100_000),
+        ("receipt", b'{"adopted": 5}'),
+        ("receipt", b'{"adopted": "a\\u0000b"}'),
+        ("golden CSV", b"method,dataset\n" + b"x" * 200_000),
+        ("published CSV", b"method,params\nzero_shot"),
+        ("backbone name", "a/" + "x" * 5000 + ".pt"),
+        ("zip", inputs.zipped({"images/\xe9.jpg": b"x"}).replace("\xe9".encode(), b"\xff\xff")),
+        ("tar", archives.tarred("w", archives.special("set/images/a\udcff.jpg", b"0"))),
+        *(("flags", made) for made in flags.crafted_flags()[:7]),
+        *(("flags", {"methods": [name]}) for name in (".", "..", "a..b", "\0.a")),
+        *(("flags", {"methods": ["coop"], "datasets": ["tiny_digits"], kind: ["9" * 5000]}) for kind in ("shots", "seeds")),
+        *(
+            ("flags", {"methods": ["coop"], "datasets": ["tiny_digits"], "settings": [text]})
+            for text in ("n_ctx=" + "9" * 5000, "lr=nan", "=")
+        ),
+    ],
+)
+def test_what_once_ended_in_a_traceback_is_refused(name: str, made: Any, tmp_path: Path) -> None:
+    assert refused(name, made, tmp_path)
+
+
+@pytest.mark.parametrize("made", datasets.memos()[2:])
+def test_a_damaged_memory_of_checksums_is_no_memory(made: bytes, tmp_path: Path) -> None:
+    assert judged("memory of checksums", made, tmp_path) == Verdict(True)
+
+
+@pytest.mark.parametrize("params", [{"lr": None}, {"lr": 10**400}, {"n_ctx": 1e308}])
+def test_parameters_of_a_forged_record_are_refused_like_any_others(params: dict[str, Any], tmp_path: Path) -> None:
+    assert judged("replay of a record", records.forged(params=params), tmp_path).crash == ""
+
+
+@pytest.mark.parametrize(
+    ("where", "wrong"),
+    [
+        ({"identity": {"params": {"lr": float("nan")}}}, "params"),
+        ({"identity": {"seed": -1}}, "seed"),
+        ({"identity": {"dataset_digest": "../../x"}}, "dataset_digest"),
+        ({"counts": {"correct": [2], "total": [1]}}, "more images are right than there are"),
+        ({"counts": {"correct": [-1], "total": [1]}}, "counts.correct.0"),
+        ({"costs": {"fit_s": float("inf")}}, "fit_s"),
+    ],
+)
+def test_a_record_of_impossible_numbers_is_passed_over(where: dict[str, Any], wrong: str, tmp_path: Path) -> None:
+    tree = records.record_trees()[0]
+    tree = records.rekeyed(tree | {part: tree[part] | change for part, change in where.items()})
+    assert wrong in refused("record", (tree["key"], json_text(tree)), tmp_path)
+
+
+def test_counts_that_have_no_character_are_numbers_in_the_page(tmp_path: Path) -> None:
+    """55,261 right of as many would be half a character, which no file can hold."""
+    store, made = Store(tmp_path), record(identity(shots=4), [55_261, 3], [55_261, 5])
+    store.put(made, np.zeros(3))
+    page.write(tmp_path / "page", lines.group(store.records()), store, images=False)
+    assert '"correct":[55261,3]' in next((tmp_path / "page" / "records").glob("*.js")).read_text()
+
+
+def test_a_strangers_dataset_may_be_read_from_elsewhere_but_not_fetched_to_there(tmp_path: Path) -> None:
+    datasets.dataset_folder(tmp_path / "data")
+    (tmp_path / "mine").mkdir()
+    toml = datasets.HEAD | {"source": datasets.IMAGES | {"folder": "../data"}}
+    assert len(data.load(str(inputs.written(tmp_path / "mine" / "pets.toml", toml_text(toml)))).test)
+    fetched = toml | {"parts": [datasets.PART | {"offers": datasets.OFFERS[:1]}]}
+    with pytest.raises(UserError, match="is not below the TOML"):
+        data.spec(str(inputs.written(tmp_path / "mine" / "fetched.toml", toml_text(fetched))))
+
+
+def test_a_note_of_a_download_that_is_none_starts_it_anew(tmp_path: Path) -> None:
+    for note in (b"[]", b"[" * 100_000, b'{"url": 5}', json_text({"url": network.HERE, "validator": "a\r\nX: b"})):
+        assert judged("download", (note, network.ANSWERS[0]), tmp_path) == Verdict(True)
+
+
+@pytest.mark.parametrize("answer", network.ANSWERS[-2:])
+def test_a_length_that_is_no_number_is_no_length(answer: bytes, tmp_path: Path) -> None:
+    assert judged("download", (b"{}", answer), tmp_path) == Verdict(True)
+
+
+# --- what the modules of others still have to learn ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("made", arrays.crafted_npz())
+def test_predictions_are_one_row_of_labels_and_nothing_else(made: bytes, tmp_path: Path) -> None:
+    assert "cannot be read" in refused("predictions", made, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_a_device_is_no_record(kind: Callable[[Path], None], tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    kind(tmp_path / "records" / "0123456789ab.json")
+    notes: list[str] = []
+    assert list(Store(tmp_path).records(notes)) == []
+    assert "is no file" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "facts"),
+    [
+        (torch.ones(3, 8), {}),
+        (torch.ones(4), {}),
+        (torch.ones(4, 8, dtype=torch.int64), {}),
+        (torch.ones(4, 8), {"digests": "[[], [], [], []]"}),
+        (torch.ones(4, 8), {"digests": "[" * 100_000}),
+        (torch.ones(4, 8), {"seconds_per_row": "nan"}),
+    ],
+)
+def test_a_shard_with_a_forged_checksum_is_dropped_all_the_same(rows: torch.Tensor, facts: dict[str, Any], tmp_path: Path) -> None:
+    target("feature shard").parse(tmp_path, arrays.shard_bytes(rows, facts))
+    (left,) = tmp_path.rglob("*.safetensors")
+    assert left.name != "0123456789abcdef.safetensors"
+
+
+def test_features_of_different_lengths_are_named(tmp_path: Path) -> None:
+    made = arrays.shard_bytes(torch.ones(2, 9), {"digests": json.dumps(arrays.DIGESTS[:2])})
+    assert "`features --clear` removes them" in refused("feature shard", made, tmp_path)
+
+
+@pytest.mark.parametrize("made", [*arrays.crafted_safetensors(), arrays.prior_files()[2], arrays.prior_files()[3]])
+def test_a_damaged_prior_is_as_good_as_none(made: bytes, tmp_path: Path) -> None:
+    assert judged("prior", made, tmp_path) == Verdict(True)
+
+
+@pytest.mark.parametrize("made", arrays.crafted_safetensors())
+def test_a_damaged_shard_is_listed_without_a_word(made: bytes, tmp_path: Path) -> None:
+    assert judged("feature listing", made, tmp_path) == Verdict(True)
+
+
+def test_a_sentence_is_one_line_whatever_it_quotes() -> None:
+    text = str(UserError("a\nb\x1b[2J\x00" + "c" * 100_000))
+    assert text.startswith("a b?[2J?c")
+    assert text.isprintable()
+    assert len(text) < 5000
