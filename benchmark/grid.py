@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from itertools import product
 
@@ -130,6 +131,7 @@ def identity(cell: Cell, card: Card, dataset_of: Callable[[str], tuple[str, str]
     )
 
 
+@cache
 def transform_version() -> str:
     """Version of our image pipeline, stored precision included, and of Pillow's resize: its 13.0 changed the order of passes."""
     major = int(version("pillow").split(".")[0])

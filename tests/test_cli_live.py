@@ -40,7 +40,7 @@ def test_lines_tell_computed_failed_and_found() -> None:
 
 def test_the_bar_shows_the_running_cell_its_stage_and_failures() -> None:
     shown, stream = console(terminal=True)
-    with live.bar(shown, 3, to_compute=2) as view:
+    with live.bar(shown, 3) as view:
         for news in NEWS:
             view.stage(news.cell, "fit")
             view.outcome(news)
@@ -63,7 +63,7 @@ def test_plain_without_a_terminal_on_request_and_under_ci(
 
 def test_the_time_left_comes_from_the_cells_computed_so_far() -> None:
     assert live._left(30.0, 0, 10) == ""
-    assert live._left(30.0, 3, 10) == "1 min 10 s left"
+    assert live._left(30.0, 3, 7) == "1 min 10 s left"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(8.6, "9 s"), (200, "3 min 20 s"), (18660, "5 h 11 min")])

@@ -103,7 +103,12 @@ def test_where_a_toml_lies_names_nothing() -> None:
 
 
 def test_pillow_thirteen_is_another_transform(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grid, "version", lambda _: "12.3.0")
-    old = grid.transform_version()
-    monkeypatch.setattr(grid, "version", lambda _: "13.0.0")
-    assert grid.transform_version() != old
+    def with_pillow(version: str) -> str:
+        monkeypatch.setattr(grid, "version", lambda _: version)
+        grid.transform_version.cache_clear()
+        return grid.transform_version()
+
+    try:
+        assert with_pillow("12.3.0") != with_pillow("13.0.0") == with_pillow("13.1.0")
+    finally:
+        grid.transform_version.cache_clear()

@@ -87,7 +87,7 @@ def _store(results: Path | None) -> Iterator[Store]:
 
 
 def _shown(cells: Sequence[Cell], store: Store, device: str, plain: bool, err: Console) -> Iterator[Outcome]:
-    view = live.lines(err, len(cells)) if live.wants_plain(err, plain) else live.bar(err, len(cells), len(cells))
+    view = live.lines(err, len(cells)) if live.wants_plain(err, plain) else live.bar(err, len(cells))
     with view as show:
         for outcome in runner.run(cells, store, device=device, force=True, watch=show.stage):
             show.outcome(outcome)

@@ -21,7 +21,6 @@ from benchmark.executors import jobs
 from benchmark.executors.jobs import Executor
 from benchmark.executors.serial import Serial
 from benchmark.grid import Cell
-from benchmark.record import key
 from benchmark.report import lines, render, tables
 from benchmark.runner import Outcome
 from benchmark.store import Store
@@ -89,11 +88,10 @@ def part(cells: Sequence[Cell], shard: str | None) -> list[Cell]:
 
 def conduct(cells: Sequence[Cell], store: Store, manner: Manner, out: Console, err: Console) -> int:
     """Run all cells, show what came of them, return the exit code."""
-    to_compute = len(cells) if manner.force else _missing(cells, store, manner)
     outcomes: list[Outcome] = []
     stopped: BaseException | None = None
     try:
-        with _view(len(cells), to_compute, manner, err) as show, _termination_as_interrupt():
+        with _view(len(cells), manner, err) as show, _termination_as_interrupt():
             for outcome in _outcomes(cells, store, manner, show):
                 outcomes.append(outcome)
                 _tell(outcome, store, show, manner, out)
@@ -109,12 +107,6 @@ def conduct(cells: Sequence[Cell], store: Store, manner: Manner, out: Console, e
     if stopped:
         return _report_stop(stopped, outcomes, len(cells), store, err)
     return FAILED if any(outcome.error for outcome in outcomes) else OK
-
-
-def _missing(cells: Sequence[Cell], store: Store, manner: Manner) -> int:
-    """Cells without a file of their name; whether it can be trusted shows when it is read."""
-    there = store.keys()
-    return sum(key(named) not in there for _, named in runner.plan(cells, **manner.data))
 
 
 def _outcomes(cells: Sequence[Cell], store: Store, manner: Manner, show: live.View) -> Iterator[Outcome]:
@@ -149,10 +141,10 @@ def _report_stop(reason: BaseException, outcomes: Sequence[Outcome], total: int,
     return INTERRUPTED
 
 
-def _view(total: int, to_compute: int, manner: Manner, err: Console) -> AbstractContextManager[live.View]:
+def _view(total: int, manner: Manner, err: Console) -> AbstractContextManager[live.View]:
     if live.wants_plain(err, manner.plain or manner.as_json):
         return live.lines(err, total)
-    return live.bar(err, total, to_compute)
+    return live.bar(err, total)
 
 
 def _tell(outcome: Outcome, store: Store, show: live.View, manner: Manner, out: Console) -> None:

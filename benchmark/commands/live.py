@@ -47,7 +47,7 @@ def lines(console: Console, total: int) -> Iterator[View]:
 
 
 @contextmanager
-def bar(console: Console, total: int, to_compute: int) -> Iterator[View]:
+def bar(console: Console, total: int) -> Iterator[View]:
     """One bar for the grid with the time left, the running cell and its stage; failures scroll by above it."""
     progress = Progress(
         BarColumn(bar_width=30),
@@ -59,18 +59,19 @@ def bar(console: Console, total: int, to_compute: int) -> Iterator[View]:
         transient=True,
     )
     task = progress.add_task("starting", total=total, left="", failures="")
-    counts = {"computed": 0, "failed": 0}
+    counts = {"ended": 0, "computed": 0, "failed": 0}
     start = time.monotonic()
 
     def stage(cell: Cell, name: str) -> None:
         progress.update(task, description=escape(f"{cell}: {name}"))
 
     def outcome(news: Outcome) -> None:
+        counts["ended"] += 1
         counts["computed"] += not news.cached
         counts["failed"] += news.error is not None
         if news.error:
             progress.console.print(f"[red]failed[/red] {escape(f'{news.cell}: {news.error}')}", highlight=False)
-        left = _left(time.monotonic() - start, counts["computed"], to_compute)
+        left = _left(time.monotonic() - start, counts["computed"], total - counts["ended"])
         failures = f"{counts['failed']} failed" if counts["failed"] else ""
         progress.update(task, advance=1, left=left, failures=failures)
 
@@ -78,9 +79,9 @@ def bar(console: Console, total: int, to_compute: int) -> Iterator[View]:
         yield View(stage, outcome)
 
 
-def _left(elapsed_s: float, computed: int, to_compute: int) -> str:
-    """Time left as far as the cells computed so far tell; nothing before the first."""
-    return f"{duration(elapsed_s / computed * (to_compute - computed))} left" if computed else ""
+def _left(elapsed_s: float, computed: int, missing: int) -> str:
+    """Time left as far as the cells computed so far tell; nothing before the first. What is on record has been counted by then."""
+    return f"{duration(elapsed_s / computed * missing)} left" if computed else ""
 
 
 def duration(seconds: float) -> str:
