@@ -7,6 +7,7 @@ numbers are the same, the time is shared out evenly, and the record says with ho
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,7 @@ from benchmark.store import Store
 Watch = Callable[[Cell, str], None]
 
 
+LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # what they read when they are loaded
 SMALL_BACKBONE = 10_000_000  # parameters below which threads cost more in hand-overs than they bring (20x on a busy machine)
 
 
@@ -61,15 +63,21 @@ def compute_records(
 
 @contextmanager
 def _threads_for(backbone: Loaded) -> Iterator[None]:
-    """One thread for a small model, torch's and the linear algebra libraries' own choice for others."""
+    """One thread for a small model, torch's usual number for others; the linear algebra libraries likewise, also those that are
+    loaded only when a method imports them, so that no number depends on which cell came first."""
     usual = torch.get_num_threads()
     small = sum(weight.numel() for weight in backbone.model.visual.parameters()) < SMALL_BACKBONE
-    torch.set_num_threads(1 if small else usual)
+    threads = 1 if small else usual
+    before = {name: os.environ.get(name) for name in LIBRARIES}
+    torch.set_num_threads(threads)
+    os.environ.update(dict.fromkeys(LIBRARIES, str(threads)))
     try:
-        with threadpool_limits(1 if small else None):
+        with threadpool_limits(threads):
             yield
     finally:
         torch.set_num_threads(usual)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _compute(shop: Workshop, store: Store, watch: Watch, cells: Sequence[tuple[Cell, Identity]], memory_share: float) -> list[Record]:

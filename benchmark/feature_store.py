@@ -28,7 +28,7 @@ from torch import Tensor
 
 from benchmark.api import Crop
 from benchmark.leases import held, lease
-from benchmark.paths import write_atomic
+from benchmark.paths import remove_parts, write_atomic
 
 SHARD_ROWS = 4096  # rows written at once
 SHARD_S = 60.0  # seconds of encoding after which what is there is written: with SHARD_ROWS, what an interruption can cost
@@ -112,6 +112,7 @@ class FeatureStore:
         start = time.perf_counter()
         name = hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16]
         with held(lease(self.root / space.folder / f"{name}.lock"), wait=True):
+            remove_parts(self.root / space.folder)
             watch.spent_s += time.perf_counter() - start
             yield
 

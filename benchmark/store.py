@@ -98,12 +98,22 @@ class Store:
         return self.root / "logs" / f"{key}.txt"
 
     def make_ready(self) -> None:
-        """Raise before hours of work where nothing could be kept; sweep out what killed writers left behind."""
+        """Raise before hours of work where nothing could be kept; sweep out what killed processes left behind."""
         probe = self.root / "records" / ".writable"
         write_atomic(probe, b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # of another driver that starts just now
         for folder in ("records", "failures", "priors", "running", "plans"):
             remove_parts(self.root / folder)
+        done = self.keys()
+        for announcement in (self.root / "running").glob("*.json"):
+            if announcement.stem in done:
+                self._forget(announcement)
+
+    def _forget(self, announcement: Path) -> None:
+        """Of a cell that is on record already: its process was killed before it could take back what it had announced."""
+        with self.claim(announcement.stem) as nobody_at_it:
+            if nobody_at_it:
+                announcement.unlink(missing_ok=True)
 
     @contextmanager
     def claim(self, key: str, wait: bool = False) -> Iterator[bool]:

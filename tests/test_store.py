@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,45 @@ def test_the_claim_of_another_machine_is_free_once_it_has_been_silent(tmp_path: 
         assert time.monotonic() - killed < 60
         time.sleep(0.3)
     assert time.monotonic() - killed > 2  # not at once: nobody here can know that it is dead
+
+
+def test_an_empty_lock_of_a_process_that_died_as_it_made_it_is_free_after_a_while(tmp_path: Path) -> None:
+    store, marker = Store(tmp_path), tmp_path / "locks" / "abc.lock"
+    marker.parent.mkdir()
+    marker.touch()
+    with store.claim("abc") as mine:
+        assert not mine  # somebody may be about to write a name into it
+    os.utime(marker, (time.time() - 60,) * 2)
+    with store.claim("abc", wait=True) as mine:
+        assert mine
+
+
+def test_programs_that_grant_different_times_are_told_so(tmp_path: Path) -> None:
+    other = Store(tmp_path, lease_s=60)
+    with (
+        other.claim("abc"),
+        pytest.raises(UserError, match="use the same version of the suite on all machines"),
+        Store(tmp_path).claim("abc"),
+    ):
+        pass
+
+
+def test_drivers_that_start_together_do_not_trip_over_each_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: Store(tmp_path).make_ready(), range(200)))
+
+
+def test_what_was_announced_of_a_finished_cell_is_taken_back(tmp_path: Path) -> None:
+    store, record = Store(tmp_path), make_record()
+    store.put(record, np.array([0]))
+    (tmp_path / "running").mkdir()
+    for name in (record.key, "0" * 12):
+        (tmp_path / "running" / f"{name}.json").write_text("{}")
+    with Store(tmp_path).claim(record.key):
+        store.make_ready()
+        assert len(list((tmp_path / "running").iterdir())) == 2  # somebody computes it again
+    store.make_ready()
+    assert [path.stem for path in (tmp_path / "running").iterdir()] == ["0" * 12]
 
 
 def test_the_names_of_records_are_known_without_reading_them(tmp_path: Path) -> None:

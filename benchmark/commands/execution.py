@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -51,7 +52,8 @@ class Place:
 
         workers = Ray(self.address, gpus_per_cell=self.gpus_per_cell, watch=watch)
         try:
-            yield workers
+            with redirect_stdout(sys.stderr):  # Ray tells of nodes that died on stdout, which belongs to results
+                yield workers
         finally:
             workers.close()
 
