@@ -34,6 +34,12 @@ def test_what_old_records_lack_is_a_dash() -> None:
     assert table.rows[0].values[2] == table.rows[0].values[-1] == "-"
 
 
+def test_seconds_that_were_shared_are_said_to_be() -> None:
+    alone, shared = (cost_tables(group(made("cones", 4, 0.75, together=seeds)))[0] for seeds in (1, 3))
+    assert not any("together" in note for note in alone.notes)
+    assert any("trained together is each one's share" in note for note in shared.notes)
+
+
 def test_the_command_shows_them(tmp_path: Path) -> None:
     write(tmp_path, made("cones", 16, 0.75, added_macs=51_200, images_per_s=2000.0))
     shown = CliRunner().invoke(app, ["report", "--cost", "--results", str(tmp_path)])

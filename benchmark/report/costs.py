@@ -18,6 +18,7 @@ NOTES = (
     "encode s counts features that were stored already as if they were computed; predict s leaves them out, images/s counts them",
 )
 POWER_NOTE = "energy J and GPU %: of the whole GPU while fitting and predicting, features encoded on the way and other programs included"
+TOGETHER_NOTE = "fit s of seeds that were trained together is each one's share, their peak MiB that of all"
 
 Found = Mapping[str, Sequence[Record]]  # by dataset
 
@@ -30,9 +31,10 @@ def cost_tables(groups: Group) -> list[Table]:
 def _table(setting: Setting, lines: Mapping[Line, Found]) -> Table:
     name = namer(lines)
     power = any(record.costs.energy_j is not None or record.costs.gpu_use is not None for record in _records(lines))
+    together = any(record.costs.together > 1 for record in _records(lines))
     rows = [_row(name(line), setting, found, power) for line, found in lines.items()]
-    columns, notes = (COLUMNS + POWER, (*NOTES, POWER_NOTE)) if power else (COLUMNS, NOTES)
-    return Table(f"{setting}: costs", ("", "method"), columns, tuple(rows), notes)
+    notes = (*NOTES, *([POWER_NOTE] if power else []), *([TOGETHER_NOTE] if together else []))
+    return Table(f"{setting}: costs", ("", "method"), COLUMNS + POWER if power else COLUMNS, tuple(rows), notes)
 
 
 def _records(lines: Mapping[Line, Found]) -> Iterator[Record]:
