@@ -147,7 +147,10 @@ def _timm_repo(name: str) -> str:
     import timm
     from timm.models import get_pretrained_cfg
 
-    found = get_pretrained_cfg(name.removeprefix(TIMM), allow_unregistered=True)
+    try:
+        found = get_pretrained_cfg(name.removeprefix(TIMM), allow_unregistered=True)
+    except RuntimeError:  # a known architecture, but no such weights
+        found = None
     if found is None or not found.hf_hub_id:
         raise UserError(f"unknown backbone '{name}': {nearest(name.removeprefix(TIMM), timm.list_pretrained())}")
     return str(found.hf_hub_id)

@@ -52,7 +52,7 @@ def fetch(url: str, target: Path, patience: Patience = STANDARD) -> Iterator[Pro
         try:
             yield from _attempt(url, part, patience.timeout_s)
             break
-        except (OSError, HTTPException) as error:  # all of them from the network: writing raises UserErrors
+        except (OSError, HTTPException, ValueError) as error:  # all of them from the network: writing raises UserErrors
             failures = 1 if _size(part) > before else failures + 1
             if failures >= patience.attempts:
                 kept = f", {_size(part)} bytes are kept for the next attempt" if _size(part) else ""
@@ -101,12 +101,20 @@ def _attempt(url: str, part: Path, timeout_s: float) -> Iterator[Progress]:
             raise UserError(f"{url} answers {error.code} {error.reason}; use another --source", exit_code=MISSING) from error
     with response:
         start = _size(part) if response.status == 206 else 0
+        _require_the_rest(response, part, start)
         total = _total(response, start)
         _write_note(part, url, response)
         require_space(part.parent, (total or 0) - start)
         yield from _receive(response, part, start, total, url)
     if total is not None and _size(part) < total:
         raise URLError(f"connection closed after {_size(part)} of {total} bytes")
+
+
+def _require_the_rest(response: HTTPResponse, part: Path, start: int) -> None:
+    """Raises URLError for another piece than what was asked for: put behind what is kept, pieces would never come to an end."""
+    if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        part.unlink(missing_ok=True)
+        raise URLError(f"the server sends {response.headers.get('Content-Range', '')!r}, not what follows byte {start}")
 
 
 def _receive(response: HTTPResponse, part: Path, start: int, total: int | None, url: str) -> Iterator[Progress]:

@@ -91,7 +91,10 @@ def _label(value: Any, labels: dict[str, int], file: Path) -> int:
 def _cell(file: Path, column: str, row: int) -> Any:
     ends = _group_ends(file, column)
     group = bisect_right(ends, row)
-    return _group(file, column, group)[row - (ends[group - 1] if group else 0)].as_py()
+    try:
+        return _group(file, column, group)[row - (ends[group - 1] if group else 0)].as_py()
+    except (LookupError, ValueError, OverflowError) as error:  # fewer cells than the file promises, or text that is none
+        raise UserError(f"row {row} of {file} cannot be read ({error}); fetch it again", exit_code=MISSING) from error
 
 
 @lru_cache(maxsize=256)
