@@ -297,7 +297,7 @@ def judge(target: Target, made: Any, box: Path) -> Verdict:
     os.environ[TRAP_AT] = str(inside / TRAP)
     peak, start = _peak_mb(), time.process_time()
     try:
-        with _interrupted(HANG_S), warnings.catch_warnings():
+        with interrupted(HANG_S), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             target.parse(inside, made)
         verdict = Verdict(True)
@@ -331,7 +331,7 @@ def _peak_mb() -> float:
 
 
 @contextmanager
-def _interrupted(after_s: int) -> Iterator[None]:
+def interrupted(after_s: int) -> Iterator[None]:
     def ring(*_: object) -> None:
         raise TooSlow(f"interrupted after {after_s} s")
 

@@ -16,7 +16,7 @@ import torch
 from benches.hostile import TARGETS, archives, arrays, datasets, flags, inputs, network, pictures, records, weights
 from benchmark import data
 from benchmark.commands import merging
-from benchmark.data import unpack
+from benchmark.data import parquet, unpack
 from benchmark.errors import UserError
 from benchmark.report import lines, page
 from benchmark.store import Store
@@ -30,6 +30,7 @@ from tests.hostile import (
     Trap,
     Verdict,
     bounded_memory,
+    interrupted,
     json_text,
     judge,
     smaller,
@@ -43,7 +44,7 @@ INPUTS = 50  # mutated ones per parser
 @pytest.fixture(autouse=True)
 def _bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(TRAP_AT, str(tmp_path / TRAP))
-    with bounded_memory():
+    with bounded_memory(), interrupted(20):  # a pipe that is read would block for good
         yield
     assert not (tmp_path / TRAP).exists(), "foreign code has run"
 
@@ -262,6 +263,13 @@ def test_rows_without_bytes_are_no_table_of_pictures(tmp_path: Path) -> None:
     assert "more rows than bytes" in refused("parquet", datasets.bomb_of_rows(), tmp_path)
 
 
+def test_fewer_cells_than_a_table_promises_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = inputs.written(tmp_path / "test-0.parquet", datasets.parquets()[0])
+    monkeypatch.setattr(parquet, "_group_ends", lambda file, column: [99])
+    with pytest.raises(UserError, match="row 50 of .* cannot be read"):
+        parquet._cell(table, "image", 50)
+
+
 @pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1)])
 def test_a_strip_of_pixels_is_no_picture(size: tuple[int, int], tmp_path: Path) -> None:
     made = pictures.png(*size, bytes((size[0] + 1) * size[1]))
@@ -319,6 +327,9 @@ def test_a_pipe_or_a_device_is_no_data(kind: Callable[[Path], None], tmp_path: P
         ("golden CSV", b"method,dataset\n" + b"x" * 200_000),
         ("published CSV", b"method,params\nzero_shot"),
         ("backbone name", "a/" + "x" * 5000 + ".pt"),
+        ("backbone name", "timm:test_vit._vit"),
+        ("download", (json_text({"url": network.HERE, "validator": "x"}), network.ANSWERS[1].replace(b"llo", b"ll"))),
+        ("download", (b"{}", network.ANSWERS[3].replace(b"0\r\n\r\n", b"-1\r\n\r\n"))),
         ("zip", inputs.zipped({"images/\xe9.jpg": b"x"}).replace("\xe9".encode(), b"\xff\xff")),
         ("tar", archives.tarred("w", archives.special("set/images/a\udcff.jpg", b"0"))),
         *(("flags", made) for made in flags.crafted_flags()[:7]),
