@@ -266,7 +266,7 @@ def test_rows_without_bytes_are_no_table_of_pictures(tmp_path: Path) -> None:
 def test_fewer_cells_than_a_table_promises_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = inputs.written(tmp_path / "test-0.parquet", datasets.parquets()[0])
     monkeypatch.setattr(parquet, "_group_ends", lambda file, column: [99])
-    with pytest.raises(UserError, match="row 50 of .* cannot be read"):
+    with pytest.raises(UserError, match=r"row 50 of .* cannot be read"):
         parquet._cell(table, "image", 50)
 
 
