@@ -1,5 +1,7 @@
 """The one exception made for people."""
 
+MOST_CHARACTERS = 4000  # of a message
+
 
 class UserError(Exception):
     """What is wrong, why, and what to do instead, in one sentence that is shown without a traceback.
@@ -9,9 +11,15 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, *, exit_code: int = 2, stops: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(_one_line(message))
         self.exit_code = exit_code
         self.stops = stops
+
+
+def _one_line(message: str) -> str:
+    """What a stranger's file brings into a message may be long, of several lines, or steer a terminal."""
+    plain = "".join(character if character.isprintable() else "?" for character in " ".join(message.split()))
+    return plain if len(plain) <= MOST_CHARACTERS else f"{plain[: MOST_CHARACTERS // 2]} ... {plain[-MOST_CHARACTERS // 2 :]}"
 
 
 MISSING = 4  # exit code where data, weights or a licence are missing

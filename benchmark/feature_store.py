@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 
 from benchmark.api import Crop
+from benchmark.errors import UserError
 from benchmark.leases import held, lease
 from benchmark.paths import remove_parts, write_atomic
 
@@ -153,11 +155,11 @@ class FeatureStore:
 
     def _read(self, space: Space, known: Known) -> None:
         for path in sorted((self.root / space.folder).glob("*.safetensors")):
-            if path.name not in known.files and (found := _read_shard(path)):
+            if path.name not in known.files and (found := _read_shard(path, space.dtype)):
                 known.add(*found, path.name)
 
 
-def _read_shard(path: Path) -> tuple[list[str], Shard] | None:
+def _read_shard(path: Path, dtype: torch.dtype) -> tuple[list[str], Shard] | None:
     """Digests and rows; None where the file is damaged, which is then removed so that its rows are computed again."""
     from safetensors import SafetensorError, safe_open
 
@@ -167,12 +169,18 @@ def _read_shard(path: Path) -> tuple[list[str], Shard] | None:
         digests, seconds_per_row = json.loads(facts["digests"]), float(facts["seconds_per_row"])
         if facts["sha256"] != _checksum(rows, facts["digests"]):
             raise ValueError("checksum")
+        if not _are_names(digests, len(rows)) or rows.ndim < 2 or rows.dtype != dtype or not 0 <= seconds_per_row < math.inf:
+            raise ValueError("another store's rows")
     except FileNotFoundError:
         return None
-    except (SafetensorError, KeyError, ValueError, TypeError):
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError):
         path.unlink(missing_ok=True)
         return None
     return digests, Shard(rows, seconds_per_row)
+
+
+def _are_names(digests: object, count: int) -> bool:
+    return isinstance(digests, list) and len(digests) == count and all(isinstance(digest, str) for digest in digests)
 
 
 def _checksum(rows: Tensor, digests: str) -> str:
@@ -185,6 +193,8 @@ def _gathered(places: Sequence[tuple[Shard, int]]) -> Tensor:
     """Rows picked out of their shards, one shard after the other, in the order of `places`."""
     if not places:
         raise ValueError("features of no image were asked for")
+    if len({shard.rows.shape[1:] for shard, _ in places}) > 1:
+        raise UserError("the stored features of one backbone have different lengths; `features --clear` removes them")
     by_shard: dict[int, tuple[Shard, list[int], list[int]]] = {}
     for position, (shard, row) in enumerate(places):
         _, positions, rows = by_shard.setdefault(id(shard), (shard, [], []))

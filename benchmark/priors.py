@@ -24,10 +24,13 @@ def prior_of(shop: Workshop, store: Store, watch: Watch, cell: Cell, identity: I
     facts = prior_identity(identity, adapter)
     path = store.root / "priors" / f"{hash_of(facts)}.safetensors"
     with store.claim(path.stem, wait=True):
-        if not path.is_file():
+        known = _load(path)
+        if known is None:
             watch(cell, "pretrain")
             _pretrain(shop, cell, identity, adapter, path, facts)
-        return _load(path)
+            known = _load(path)
+        assert known, "what was just written can be read"
+        return known
 
 
 def prior_identity(identity: Identity, adapter: Pretrainable) -> dict[str, Any]:
@@ -49,8 +52,12 @@ def _pretrain(shop: Workshop, cell: Cell, identity: Identity, adapter: Pretraina
     )
 
 
-def _load(path: Path) -> tuple[State, float]:
-    from safetensors import safe_open
+def _load(path: Path) -> tuple[State, float] | None:
+    """None where the file is not there, or damaged: then it is written anew."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, float((file.metadata() or {})["seconds"])  # noqa: SIM118
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, float((file.metadata() or {})["seconds"])  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 DAY_S = 86400
+HEAD_BYTES = 100 << 20  # the format allows no more
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,17 @@ def _shard(root: Path, path: Path) -> Shard | None:
         head = _head(path)
     except OSError:  # another process has just cleared it
         return None
-    rows = head.get("features", {}).get("shape", [0])[0]
-    backbone = head.get("__metadata__", {}).get("backbone", "")
     space = path.parent.relative_to(root).as_posix()
-    return Shard(path, space, backbone, rows, stat.st_size, (time.time() - stat.st_mtime) / DAY_S)
+    return Shard(path, space, *_named(head), stat.st_size, (time.time() - stat.st_mtime) / DAY_S)
+
+
+def _named(head: dict[str, Any]) -> tuple[str, int]:
+    """Backbone and number of rows; ("", 0) where a damaged head does not say."""
+    try:
+        backbone, rows = head["__metadata__"]["backbone"], head["features"]["shape"][0]
+    except (LookupError, TypeError):
+        return "", 0
+    return (backbone, rows) if isinstance(backbone, str) and isinstance(rows, int) else ("", 0)
 
 
 def _head(path: Path) -> dict[str, Any]:
@@ -49,10 +57,10 @@ def _head(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         prefix = stream.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
-        text = stream.read(length) if length < size else b""
+        text = stream.read(length) if length < min(size, HEAD_BYTES) else b""
     try:
         head = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return head if isinstance(head, dict) else {}
 
