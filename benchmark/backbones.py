@@ -13,15 +13,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickletools
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from benchmark.errors import MISSING, UserError, nearest
 from benchmark.paths import cache_dir, write_atomic
@@ -44,6 +46,8 @@ HUB_REPOS = {  # where open_clip fetches the named weights from
     "ViT-L-14/openai": "timm/vit_large_patch14_clip_224.openai",
 }
 HUB, TIMM = "hf-hub:", "timm:"
+LONGEST_NAME = 1000  # of a parameter, or of what a pickle calls for
+UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, OSError, LookupError, RuntimeError, EOFError, MemoryError)
 FILES = {".safetensors", ".pt", ".pth", ".bin"}  # what a local checkpoint ends with
 
 
@@ -97,18 +101,33 @@ def _is_file(name: str) -> bool:
 
 
 def check_unpacked(file: Path) -> None:
-    """Raise a UserError for a checkpoint that grows when it is read: torch stores its archives unpacked."""
-    if not zipfile.is_zipfile(file):
-        return
+    """Raise a UserError for a checkpoint of torch's that grows when it is read, or that would keep its reader busy for hours."""
     try:
+        if not zipfile.is_zipfile(file):
+            if file.suffix != ".safetensors":
+                with file.open("rb") as stream:
+                    _check_names(file, stream, pickles=5)  # the older format is five of them, one after the other
+            return
         with zipfile.ZipFile(file) as archive:
             grown = sum(member.file_size for member in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, OSError, LookupError, struct.error, NotImplementedError) as error:
+            if grown > 2 * file.stat().st_size:  # torch stores its archives unpacked
+                raise UserError(f"weights file {file} would grow to {grown} bytes, as no checkpoint does; fetch it from elsewhere")
+            for name in archive.namelist():
+                if name.endswith("data.pkl"):
+                    with archive.open(name) as stream:
+                        _check_names(file, stream, pickles=1)
+    except UNREADABLE as error:
         raise UserError(f"weights file {file} is damaged ({error}); fetch it again", exit_code=MISSING) from error
-    if grown > 2 * file.stat().st_size:
-        raise UserError(
-            f"weights file {file} would grow to {grown} bytes, as no checkpoint does; fetch it from elsewhere", exit_code=MISSING
-        )
+
+
+def _check_names(file: Path, stream: IO[bytes], pickles: int) -> None:
+    """Look at the words of pickles without obeying them: torch searches its own complaint about a long name in quadratic time."""
+    for _ in range(pickles):
+        for _, word, _ in pickletools.genops(stream):
+            if isinstance(word, str) and len(word) > LONGEST_NAME:
+                raise UserError(
+                    f"weights file {file} holds a name of {len(word)} characters, as no checkpoint does; fetch it from elsewhere"
+                )
 
 
 def from_hub(name: str, fetch: bool) -> Path:
