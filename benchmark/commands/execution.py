@@ -51,11 +51,11 @@ class Place:
         from benchmark.executors.on_ray import Ray
 
         workers = Ray(self.address, gpus_per_cell=self.gpus_per_cell, watch=watch)
-        try:
-            with redirect_stdout(sys.stderr):  # Ray tells of nodes that died on stdout, which belongs to results
+        with redirect_stdout(sys.stderr):  # Ray tells of nodes that died on stdout, which belongs to results; some of it at its end
+            try:
                 yield workers
-        finally:
-            workers.close()
+            finally:
+                workers.close()
 
 
 @dataclass(frozen=True)
