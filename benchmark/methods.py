@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import math
 import sys
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -69,6 +69,16 @@ def _folder() -> Path:
     assert spec is not None, "the package `adapters` is installed with the suite"
     assert spec.submodule_search_locations, "`adapters` is a package"
     return Path(next(iter(spec.submodule_search_locations)))
+
+
+def require_trusted(names: Iterable[str], trusted: Iterable[str]) -> None:
+    """UserError for a method that a file names and the user does not, and that is neither ours nor an installed plug-in: whoever
+    wrote the file would else choose which module of this machine is run."""
+    for name in names:
+        if name not in own() and name not in _plug_ins() and name not in trusted:
+            raise UserError(
+                f"the method '{name[:60]}' is a module from elsewhere, whose code would run; if you trust it, add --method {name[:60]}"
+            )
 
 
 @cache

@@ -131,6 +131,31 @@ def test_replay_says_identical_or_what_moved(say: Say, tmp_path: Path) -> None:
     assert "at least 1 test images changed sides" in moved.out
 
 
+TRAP = "from pathlib import Path\n\nPath('sprung').touch()\n\nclass Adapter: ...\n"
+
+
+def test_no_file_of_a_stranger_decides_which_module_is_run(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A results folder that brings a module along, and a golden table that names it."""
+    monkeypatch.chdir(tmp_path)
+    Path("trapped").mkdir()
+    Path("trapped/method.py").write_text(TRAP)
+    named = identity("tip_adapter").model_copy(update={"method": "trapped.method", "params": {}})
+    write(Path("trapped"), [record(named, [30] * 10, [64] * 10)])
+    (made,) = Store(Path("trapped")).records()
+    golden = Path("golden.csv")
+    header = "method,adapter_version,dataset,shots,seed,backbone,correct,total,tolerance,key"
+    golden.write_text(f"{header}\ntrapped.method,1,tiny_digits,1,1,tiny,300,640,2,{made.key}\n")
+    for command in (["replay", made.key, "--results", "trapped"], ["check", "--golden", golden], ["check", "--golden", golden, "--update"]):
+        said = say(*command)
+        assert said.code == 2
+        assert "is a module from elsewhere, whose code would run; if you trust it, add --method trapped.method" in said.err
+    for command in (["report"], ["export"], ["status"], ["compare", "trapped.method", "coop"]):
+        say(*command, "--results", "trapped")
+    assert not Path("sprung").exists()
+    say("replay", made.key, "--results", "trapped", "--method", "trapped.method")
+    assert Path("sprung").exists()  # it would have been
+
+
 def test_replay_of_no_record_or_of_several_is_an_error(say: Say, tmp_path: Path) -> None:
     write(tmp_path, [scored(identity(seed=seed), 0.5) for seed in range(40)])
     assert "no record zzz" in say("replay", "zzz", "--results", tmp_path).err

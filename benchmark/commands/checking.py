@@ -47,6 +47,7 @@ def conduct(
     path = golden or check.GOLDEN
     rows = check.read(path) if path.exists() or not update else []
     wanted = [] if update else check.chosen(rows, **vars(asked))
+    methods.require_trusted((row.method for row in (rows if update else wanted)), asked.method)
     cells = _new_cells(asked, rows) if update else [cell for row in wanted for cell in _cell(row)]
     with _store(results) as store:
         outcomes = list(_shown(cells, store, device, plain or as_json, err))

@@ -34,6 +34,9 @@ Method = Annotated[
         "--method", "-m", callback=words, metavar="NAME,...", help="Methods: names of `list methods`, dotted modules, or plug-ins."
     ),
 ]
+Trusted = Annotated[
+    List, typer.Option("--method", "-m", callback=words, metavar="NAME,...", help="A plug-in that may run.", show_default=False)
+]
 Dataset = Annotated[
     List, typer.Option("--dataset", "-d", callback=words, metavar="NAME,...", help="Datasets: names of `list datasets`, or TOML files.")
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +57,9 @@ _ABSENT = object()
 _KEY = "b11fdd36fd8a"
 
 
-def replay(record: Record, root: Path | None, device: str) -> Replay:
-    """Run the record's cell in an empty store. Raises UserError where it fails."""
+def replay(record: Record, root: Path | None, device: str, trusted: Sequence[str] = ()) -> Replay:
+    """Run the record's cell in an empty store. Raises UserError where it fails, or its method is nobody's that the user trusts."""
+    methods.require_trusted([record.identity.method], trusted)
     cell = cell_of(record.identity)
     ((_, named),) = runner.plan([cell], root=root)
     drift = _drift(record.identity, named)

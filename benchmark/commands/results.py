@@ -137,12 +137,13 @@ def replay(
     results: opt.Results = opt.DEFAULT,
     data_root: opt.DataRoot = None,
     device: opt.Device = "auto",
+    method: opt.Trusted = opt.NOTHING,
 ) -> None:
     """Run a record's cell again and say whether the counts are identical; exit code 3 where they are not."""
     from benchmark.commands import replaying
     from benchmark.store import Store
 
-    found = replaying.replay(replaying.find(Store(results), key), data_root, device)
+    found = replaying.replay(replaying.find(Store(results), key), data_root, device, method)
     print(replaying.text(found))
     raise typer.Exit(0 if found.identical else 3)
 
