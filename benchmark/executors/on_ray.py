@@ -31,7 +31,11 @@ class Need:
     gpus: float  # a share of one, or whole ones
 
     def __str__(self) -> str:
-        return f"{self.gpus:g} GPUs and {self.cpus} CPUs" if self.gpus else f"{self.cpus} CPUs"
+        return _amount(self.gpus, self.cpus)
+
+
+def _amount(gpus: float, cpus: float) -> str:
+    return f"{gpus:g} GPU{'s' * (gpus > 1)} and {cpus:g} CPU{'s' * (cpus > 1)}"
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,10 @@ def _gpu_share(task: Task) -> float:
 def require_room(need: Need) -> None:
     """Ray would wait for ever for a node that fits."""
     nodes = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
+    if not nodes:
+        raise UserError("the last node of the Ray cluster is gone: killed, out of memory, or its machine is down", stops=True)
     if not any(node.get("CPU", 0) >= need.cpus and node.get("GPU", 0) >= need.gpus for node in nodes):
-        there = "; ".join(f"{node.get('GPU', 0):g} GPUs and {node.get('CPU', 0):g} CPUs" for node in nodes) or "no node at all"
+        there = "; ".join(_amount(node.get("GPU", 0), node.get("CPU", 0)) for node in nodes)
         raise UserError(
             f"a cell asks for {need} on one node, but the cluster has: {there}; lower --gpus-per-cell, or join a larger cluster", stops=True
         )
