@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from time import sleep
 
@@ -69,13 +70,13 @@ def run(
     UserError where going on makes no sense: a full disk.
     """
     planned = {key(identity): (cell, identity) for cell, identity in plan(cells, root=root, accept_changed_data=accept_changed_data)}
-    records = {record.key: record for record in store.records()}
-    known = {} if force else records
-    history = History.of(records.values())
-    todo = [_task(*planned[name], name, store, history) for name in planned if name not in known]
-    _check_methods(task.cell for task in todo)
-    yield from (Outcome(planned[name][0], name, known[name], None, cached=True) for name in planned if name in known)
-    if todo:
+    known = {} if force else {name: record for name in planned if (record := store.get(name))}
+    missing = {name: made for name, made in planned.items() if name not in known}
+    _check_methods(cell for cell, _ in missing.values())
+    yield from (Outcome(planned[name][0], name, record, None, cached=True) for name, record in known.items())
+    if missing:
+        history = History.of(chain(known.values(), store.records(besides=known)))
+        todo = [_task(cell, identity, name, store, history) for name, (cell, identity) in missing.items()]
         work = Work(store.root.resolve(), root, resolved(device), accept_changed_data, force, limit_s, store.lease_s)
         yield from _computed(todo, store, executor or Serial(watch or (lambda cell, stage: None)), work, together)
 

@@ -17,7 +17,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,9 +84,11 @@ class Store:
         except (*DAMAGED, OSError, ValueError, LookupError) as error:
             raise UserError(f"the predictions of record {key} cannot be read ({error}); run its cell again with --force") from error
 
-    def records(self, problems: list[str] | None = None) -> Iterator[Record]:
-        """All trustworthy records in order of key; what was passed over, and why, is added to `problems`."""
+    def records(self, problems: list[str] | None = None, besides: Collection[str] = ()) -> Iterator[Record]:
+        """All trustworthy records in order of key, but those `besides`; what was passed over, and why, is added to `problems`."""
         for path in sorted((self.root / "records").glob("*.json")):
+            if path.stem in besides:
+                continue
             try:
                 yield read(path)
             except (OSError, UserError) as error:

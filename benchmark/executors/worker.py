@@ -95,7 +95,10 @@ def _attempt(tasks: Sequence[Task], bench: Bench) -> str | None:
             if isinstance(error, UserError) and error.stops:
                 raise
             log.say("failed\n" + traceback.format_exc())
-            return _failed(bench.store, keys, _sentence(error))
+            sentence = _sentence(error)
+            if len(tasks) == 1:  # several are tried again one by one
+                _failed(bench.store, keys, sentence)
+            return sentence
         log.say("done")
     return None
 
@@ -129,10 +132,9 @@ def _gave_up(bench: Bench, keys: Sequence[str], log: logs.Log) -> None:
     _failed(bench.store, keys, "hung in native code beyond the time limit; its process was ended")
 
 
-def _failed(store: Store, keys: Sequence[str], sentence: str) -> str:
+def _failed(store: Store, keys: Sequence[str], sentence: str) -> None:
     for key in keys:
         store.fail(key, f"{sentence}\n\n{logs.tail(store, keys[0])}")
-    return sentence
 
 
 def _sentence(error: Exception) -> str:
