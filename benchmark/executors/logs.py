@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, cast
 
 from benchmark.store import Store
@@ -53,18 +54,31 @@ def logged(store: Store, keys: Sequence[str], title: str, *, own_process: bool) 
     In a worker's own process that holds for whatever any library writes to the file descriptors, a crash included. Cells of one
     batch share what is said: each has the whole of it under its own name.
     """
-    path = store.log(keys[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for key in keys:
-        store.log(key).unlink(missing_ok=True)  # it may be one file under several names
-    with path.open("w", encoding="utf-8", errors="replace") as file:
-        for other in keys[1:]:
-            with suppress(OSError):  # a file system without hard links: one name must do
-                os.link(path, store.log(other))
+    with opened([store.log(key) for key in keys]) as file:
         log = Log(file, time.monotonic())
         log.say(f"{title}, process {os.getpid()} on {socket.gethostname()}")
         with _descriptors_to(file) if own_process else _streams_to(log):
             yield log
+
+
+@contextmanager
+def opened(paths: Sequence[Path]) -> Iterator[IO[str]]:
+    """A new file under all these names; nowhere, where it cannot be had."""
+    try:
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            path.unlink(missing_ok=True)  # it may be one file under several names
+        file = paths[0].open("w", encoding="utf-8", errors="replace")
+    except OSError:
+        file = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (closed below, for both)
+    for other in paths[1:]:
+        with suppress(OSError):  # a file system without hard links: one name must do
+            os.link(paths[0], other)
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # what the disk had no room for
+            file.close()
 
 
 def tail(store: Store, key: str) -> str:

@@ -87,9 +87,8 @@ class Ray:
         try:
             ray.init(address=self.address or "local", log_to_driver=False, logging_level="ERROR", **here)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"no Ray cluster answers at {self.address} ({str(error).splitlines()[0]}); start one with `ray start`"
-            ) from error
+            what = str(error).partition("\n")[0]
+            raise UserError(f"no Ray cluster answers at {self.address} ({what}); start one with `ray start --head`") from error
 
     def close(self) -> None:
         _ray().shutdown()
