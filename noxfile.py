@@ -1,4 +1,6 @@
-"""Housekeeping: `nox` runs the tests, `nox -l` lists the rest. Every session builds its own environment."""
+"""Housekeeping: `nox` runs the tests, `nox -l` lists the rest. Every session builds its own
+environment.
+"""
 
 import nox
 
@@ -9,7 +11,11 @@ nox.needs_version = ">=2024.10.9"
 
 def install(session: nox.Session, *groups: str) -> None:
     """The project and some dependency groups, at the versions that were tested."""
-    wanted = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups) if groups else []
+    wanted = (
+        nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups)
+        if groups
+        else []
+    )
     session.install("-e", ".", *wanted, "-c", "constraints.txt")
 
 

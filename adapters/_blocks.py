@@ -2,9 +2,10 @@
 
     h = ln_1(x);   x <- x + ls_1(side(h, attn(h)));   x <- x + ls_2(mlp(ln_2(x)))
 
-`enter` may change what a block reads (deep prompts), `side` what its attention gives (approximated prompts), `attend` may take the
-attention's place (low-rank updates of its weights). Nothing is patched and no hook is left. Where a tower reads its first token
-alone, the last block computes that row and no other, which is exact, forward and backward.
+`enter` may change what a block reads (deep prompts), `side` what its attention gives (approximated
+prompts), `attend` may take the attention's place (low-rank updates of its weights). Nothing is
+patched and no hook is left. Where a tower reads its first token alone, the last block computes that
+row and no other, which is exact, forward and backward.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ PREDICT_BATCH = 64  # images encoded at once; moves no number
 PARTS = ("ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2")
 
 Enter = Callable[[int, Tensor], Tensor]  # layer, x_NLE -> x_NLE
-Attend = Callable[[int, Tensor, Tensor], Tensor]  # layer, rows that ask, rows that are asked -> rows for those that ask
+Attend = Callable[
+    [int, Tensor, Tensor], Tensor
+]  # layer, rows that ask, rows that are asked -> rows for those that ask
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,13 @@ class Reach:
 
 
 def run_block(
-    block: nn.Module, layer: int, x_NLE: Tensor, reach: Reach, *, rows: int | None = None, mask_LL: Tensor | None = None
+    block: nn.Module,
+    layer: int,
+    x_NLE: Tensor,
+    reach: Reach,
+    *,
+    rows: int | None = None,
+    mask_LL: Tensor | None = None,
 ) -> Tensor:
     """One block; with `rows` only the first so many rows are computed, from the keys of all."""
     parts: Any = block
@@ -72,33 +81,49 @@ def below(tower: VisionTower, first: int, pixels_NCHW: Tensor) -> Tensor:
 
 
 def vision(episode: Episode, method: str, way_out: str) -> VisionTower:
-    """The image tower, its blocks open; a UserError that names the method and the way out where there are none."""
+    """The image tower, its blocks open; a UserError that names the method and the way out where
+    there are none.
+    """
     try:
         tower = episode.backbone.vision
     except UserError as error:
         raise UserError(f"{method} works inside the image tower: {error}; {way_out}") from None
     if not all(hasattr(block, part) for block in tower.blocks for part in PARTS):
-        raise UserError(f"{method} needs CLIP's own residual attention blocks, which {episode.backbone.name} lacks; {way_out}")
+        raise UserError(
+            f"{method} needs CLIP's own residual attention blocks, which {episode.backbone.name} lacks; {way_out}"
+        )
     return tower
 
 
 def first_of(layers: int, depth: int) -> int:
     """The first of the last `layers` blocks of a tower; 0 means all of them."""
     if layers > depth:
-        raise UserError(f"layers={layers} but a tower of this backbone has {depth} blocks; take at most {depth}, or 0 for all of them")
+        raise UserError(
+            f"layers={layers} but a tower of this backbone has {depth} blocks; take at most {depth}, or 0 for all of them"
+        )
     return depth - layers if layers else 0
 
 
-def predictor(tower: VisionTower, first: int, reach: Reach, text_KD: Tensor, scale: float) -> Predictor:
+def predictor(
+    tower: VisionTower, first: int, reach: Reach, text_KD: Tensor, scale: float
+) -> Predictor:
     """Cosine logits of images that pass through the changed tower."""
 
     def logits(pixels_NCHW: Tensor) -> Tensor:
-        return scale * image_features(tower, first, below(tower, first, pixels_NCHW), reach) @ text_KD.T
+        return (
+            scale
+            * image_features(tower, first, below(tower, first, pixels_NCHW), reach)
+            @ text_KD.T
+        )
 
     return lambda images: in_batches(images, text_KD.device, logits)
 
 
 @torch.no_grad()
-def in_batches(images: ImageSet, device: torch.device, logits: Callable[[Tensor], Tensor]) -> Tensor:
+def in_batches(
+    images: ImageSet, device: torch.device, logits: Callable[[Tensor], Tensor]
+) -> Tensor:
     """logits_QK of images that must be seen as pixels."""
-    return torch.cat([logits(pixels_NCHW.to(device)) for pixels_NCHW in images.pixels(PREDICT_BATCH)])
+    return torch.cat(
+        [logits(pixels_NCHW.to(device)) for pixels_NCHW in images.pixels(PREDICT_BATCH)]
+    )

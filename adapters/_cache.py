@@ -1,9 +1,11 @@
-"""The cache model of Tip-Adapter: few labelled images as keys, their labels as values, beside a text classifier.
+"""The cache model of Tip-Adapter: few labelled images as keys, their labels as values, beside a
+text classifier.
 
     logits(f) = s f W^T + alpha * sum over the keys k of each class of exp(-beta (1 - f k))
 
-Keys lie class by class, padded to the largest class, so that the sum over one-hot values is a sum over one dimension.
-Letters of this file: J keys of one class, A alphas, B betas, G gap to another class, all else as in benchmark.api.
+Keys lie class by class, padded to the largest class, so that the sum over one-hot values is a sum
+over one dimension. Letters of this file: J keys of one class, A alphas, B betas, G gap to another
+class, all else as in benchmark.api.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import _checks, _fit
+from adapters import _checks
 from benchmark.api import Crop, Episode, ImageSet, Labelled, Predictor, unit
+from benchmark.training import loop
 
 CPU_BLOCK, GPU_BLOCK = 64, 2048  # images scored at once: 64 stay in a core's cache; moves no number
 
@@ -42,7 +45,9 @@ class Search:
     @property
     def grids(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Alphas and betas, ascending."""
-        return _checks.numbers("alpha_grid", self.alpha_grid, low=0), _checks.numbers("beta_grid", self.beta_grid, low=0)
+        return _checks.numbers("alpha_grid", self.alpha_grid, low=0), _checks.numbers(
+            "beta_grid", self.beta_grid, low=0
+        )
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,9 @@ class Tuning:
     def __post_init__(self) -> None:
         _checks.at_least(1, tune_views=self.tune_views, tune_batch_size=self.tune_batch_size)
         _checks.at_least(0, tune_view_seed=self.tune_view_seed, tune_epochs=self.tune_epochs)
-        _checks.at_least(0, tune_min_steps=self.tune_min_steps, tune_weight_decay=self.tune_weight_decay)
+        _checks.at_least(
+            0, tune_min_steps=self.tune_min_steps, tune_weight_decay=self.tune_weight_decay
+        )
         _checks.above_zero(tune_lr=self.tune_lr, adam_epsilon=self.adam_epsilon)
         _checks.decay(adam_beta1=self.adam_beta1, adam_beta2=self.adam_beta2)
 
@@ -75,7 +82,9 @@ class Tuning:
 
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """Keys and a text classifier. `shift_KJ` is -1 for a key and -inf for padding, which adds exp(-inf) = 0."""
+    """Keys and a text classifier. `shift_KJ` is -1 for a key and -inf for padding, which adds
+    exp(-inf) = 0.
+    """
 
     key_KJD: Tensor
     shift_KJ: Tensor
@@ -87,7 +96,9 @@ class Cache:
         return int(self.shift_KJ.isfinite().sum())
 
 
-def fit(episode: Episode, text_KD: Tensor, search: Search, tuning: Tuning | None = None) -> Predictor:
+def fit(
+    episode: Episode, text_KD: Tensor, search: Search, tuning: Tuning | None = None
+) -> Predictor:
     """The whole method around a text classifier: keys, perhaps fine-tuned, then alpha and beta."""
     cache = build(episode, text_KD, search)
     if tuning is not None:
@@ -97,7 +108,9 @@ def fit(episode: Episode, text_KD: Tensor, search: Search, tuning: Tuning | None
 
 def build(episode: Episode, text_KD: Tensor, search: Search) -> Cache:
     """One key per support image: the mean of its views at unit length."""
-    view_VND = episode.support.images.views(search.key_views, search.key_view_seed, Crop(search.key_min_scale))
+    view_VND = episode.support.images.views(
+        search.key_views, search.key_view_seed, Crop(search.key_min_scale)
+    )
     device, classes = text_KD.device, len(text_KD)
     labels_S = episode.support.labels_N.to(device)
     key_SD = unit(view_VND.to(device).mean(0))
@@ -119,7 +132,9 @@ def closeness(cache: Cache, image_ND: Tensor) -> Tensor:
 
 
 def logits(cache: Cache, image_ND: Tensor, alpha: float, beta: float) -> Tensor:
-    return cache.scale * image_ND @ cache.text_KD.T + alpha * (beta * closeness(cache, image_ND)).exp().sum(2)
+    return cache.scale * image_ND @ cache.text_KD.T + alpha * (
+        beta * closeness(cache, image_ND)
+    ).exp().sum(2)
 
 
 def predictor(cache: Cache, alpha: float, beta: float) -> Predictor:
@@ -132,11 +147,14 @@ def predictor(cache: Cache, alpha: float, beta: float) -> Predictor:
 
 
 @torch.no_grad()
-def correct(cache: Cache, labelled: Labelled, alphas: Sequence[float], betas: Sequence[float]) -> Tensor:
+def correct(
+    cache: Cache, labelled: Labelled, alphas: Sequence[float], betas: Sequence[float]
+) -> Tensor:
     """correct_AB: how many images each pair gets right, all pairs in one pass.
 
-    An image is right iff alpha * gain > gap against every other class, gap being the other's lead in the text classifier and gain
-    what one unit of alpha wins back from it; so for one beta the right alphas are an interval, and no pair needs logits of its own.
+    An image is right iff alpha * gain > gap against every other class, gap being the other's lead
+    in the text classifier and gain what one unit of alpha wins back from it; so for one beta the
+    right alphas are an interval, and no pair needs logits of its own.
     """
     device = cache.text_KD.device
     image_ND, labels_N = labelled.images.features().to(device), labelled.labels_N.to(device)
@@ -154,7 +172,9 @@ def correct(cache: Cache, labelled: Labelled, alphas: Sequence[float], betas: Se
 
 
 def _gap(text_NK: Tensor, label_N: Tensor) -> Tensor:
-    """The lead of each class over the true one. The true class is no rival; on a tie argmax takes the earlier class."""
+    """The lead of each class over the true one. The true class is no rival; on a tie argmax takes
+    the earlier class.
+    """
     gap_NK = text_NK - text_NK.gather(1, label_N[:, None])
     class_K = torch.arange(text_NK.shape[1], device=text_NK.device)
     gap_NK = gap_NK.masked_fill((gap_NK == 0) & (class_K > label_N[:, None]), -1e-30)
@@ -162,7 +182,9 @@ def _gap(text_NK: Tensor, label_N: Tensor) -> Tensor:
 
 
 def _interval(gap_NK: Tensor, gain_NK: Tensor) -> tuple[Tensor, Tensor]:
-    """The alphas (low, high) that beat every other class; empty where a class leads that the cache cannot tell apart."""
+    """The alphas (low, high) that beat every other class; empty where a class leads that the cache
+    cannot tell apart.
+    """
     cut_NK = gap_NK / gain_NK
     low_N = cut_NK.masked_fill(gain_NK <= 0, -torch.inf).amax(1)
     high_N = cut_NK.masked_fill(gain_NK >= 0, torch.inf).amin(1)
@@ -170,40 +192,64 @@ def _interval(gap_NK: Tensor, gain_NK: Tensor) -> tuple[Tensor, Tensor]:
     return low_N, high_N.masked_fill(beaten_N, -torch.inf)
 
 
-def best(correct_AB: Tensor, alphas: Sequence[float], betas: Sequence[float]) -> tuple[float, float]:
-    """The pair with most images right; on a tie the smaller alpha, then the smaller beta (both come ascending)."""
+def best(
+    correct_AB: Tensor, alphas: Sequence[float], betas: Sequence[float]
+) -> tuple[float, float]:
+    """The pair with most images right; on a tie the smaller alpha, then the smaller beta (both come
+    ascending).
+    """
     first = int(correct_AB.cpu().flatten().argmax())
     return alphas[first // len(betas)], betas[first % len(betas)]
 
 
 def choose(cache: Cache, episode: Episode, search: Search) -> tuple[float, float]:
-    """alpha and beta by accuracy on the few-shot validation set, or the fixed pair where there is none; noted either way."""
+    """alpha and beta by accuracy on the few-shot validation set, or the fixed pair where there is
+    none; noted either way.
+    """
     alpha, beta = search.alpha, search.beta
     if episode.val is not None:
         correct_AB = correct(cache, episode.val, *search.grids)
         alpha, beta = best(correct_AB, *search.grids)
         episode.notes["val_correct"] = int(correct_AB.max())
-    episode.notes.update({"alpha": alpha, "beta": beta, "selection": "fixed" if episode.val is None else "val"})
+    episode.notes.update(
+        {"alpha": alpha, "beta": beta, "selection": "fixed" if episode.val is None else "val"}
+    )
     return alpha, beta
 
 
 def tune(cache: Cache, episode: Episode, search: Search, tuning: Tuning) -> Cache:
-    """The cache with its keys, and nothing else, trained by cross-entropy at the fixed pair; the last step's keys."""
-    view_VND = episode.support.images.views(tuning.tune_views, tuning.tune_view_seed, Crop(search.key_min_scale))
-    bank = _fit.Bank.of(view_VND, episode.support.labels_N, cache.text_KD.device)
-    rows_TB, _ = _fit.plan(
-        episode.support, tuning.epochs_for(len(episode.support)), tuning.tune_batch_size, tuning.tune_views, episode.rng()
+    """The cache with its keys, and nothing else, trained by cross-entropy at the fixed pair; the
+    last step's keys.
+    """
+    view_VND = episode.support.images.views(
+        tuning.tune_views, tuning.tune_view_seed, Crop(search.key_min_scale)
+    )
+    bank = loop.Bank.of(view_VND, episode.support.labels_N, cache.text_KD.device)
+    rows_TB, _ = loop.plan(
+        episode.support,
+        tuning.epochs_for(len(episode.support)),
+        tuning.tune_batch_size,
+        tuning.tune_views,
+        episode.rng(),
     )
     rows_TB = rows_TB.to(bank.labels_M.device)
-    rate_TR = _fit.cosine(tuning.tune_lr, torch.arange(len(rows_TB)), len(rows_TB))[:, None]
+    rate_TR = loop.cosine(tuning.tune_lr, torch.arange(len(rows_TB)), len(rows_TB))[:, None]
 
     def loss_of(key_RKJD: Tensor, step: Tensor) -> Tensor:
         rows_B = rows_TB.index_select(0, step)[0]
-        logits_BK = logits(replace(cache, key_KJD=key_RKJD[0]), bank.image_MD[rows_B], search.alpha, search.beta)
+        logits_BK = logits(
+            replace(cache, key_KJD=key_RKJD[0]), bank.image_MD[rows_B], search.alpha, search.beta
+        )
         return F.cross_entropy(logits_BK, bank.labels_M[rows_B]).view(1, 1)
 
     key_RKJD = cache.key_KJD[None].clone()
-    update = _fit.adamw(key_RKJD, tuning.tune_weight_decay, tuning.adam_epsilon, tuning.adam_beta1, tuning.adam_beta2)
-    loss_TR = _fit.descend(key_RKJD, loss_of, rate_TR, update)
-    _fit.note(episode, trainable=cache.keys * cache.text_KD.shape[1], loss_T=loss_TR[:, 0])
+    update = loop.adamw(
+        key_RKJD,
+        tuning.tune_weight_decay,
+        tuning.adam_epsilon,
+        tuning.adam_beta1,
+        tuning.adam_beta2,
+    )
+    loss_TR = loop.descend(key_RKJD, loss_of, rate_TR, update)
+    loop.note(episode, trainable=cache.keys * cache.text_KD.shape[1], loss_T=loss_TR[:, 0])
     return replace(cache, key_KJD=key_RKJD[0])

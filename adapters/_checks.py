@@ -12,16 +12,26 @@ Part = TypeVar("Part")
 
 
 def part(kind: type[Part], adapter: object) -> Part:
-    """The fields of `adapter` that make up `kind` (a dataclass that checks its own), found by name; a default of `kind` may be left out."""
+    """The fields of `adapter` that make up `kind` (a dataclass that checks its own), found by name;
+    a default of `kind` may be left out.
+    """
     known: Any = kind
-    return kind(**{field.name: getattr(adapter, field.name) for field in fields(known) if hasattr(adapter, field.name)})
+    return kind(
+        **{
+            field.name: getattr(adapter, field.name)
+            for field in fields(known)
+            if hasattr(adapter, field.name)
+        }
+    )
 
 
 def at_least(low: float, **values: float) -> None:
     """Every named value is finite and no smaller than `low`."""
     for name, value in values.items():
         if not math.isfinite(value) or value < low:
-            raise UserError(f"{name}={value} is out of range: it must be a number of {low:g} or more")
+            raise UserError(
+                f"{name}={value} is out of range: it must be a number of {low:g} or more"
+            )
 
 
 def above_zero(**values: float) -> None:
@@ -35,14 +45,18 @@ def share(**values: float) -> None:
     """Every named value lies in (0, 1]."""
     for name, value in values.items():
         if not 0 < value <= 1:
-            raise UserError(f"{name}={value} is out of range: it is a share, so more than 0 and at most 1")
+            raise UserError(
+                f"{name}={value} is out of range: it is a share, so more than 0 and at most 1"
+            )
 
 
 def decay(**values: float) -> None:
     """Every named value lies in [0, 1)."""
     for name, value in values.items():
         if not 0 <= value < 1:
-            raise UserError(f"{name}={value} is out of range: it says how much is kept from step to step, so 0 or more and less than 1")
+            raise UserError(
+                f"{name}={value} is out of range: it says how much is kept from step to step, so 0 or more and less than 1"
+            )
 
 
 def one_of(known: tuple[str, ...], **values: str) -> None:
@@ -57,18 +71,27 @@ def numbers(name: str, text: str, low: float) -> tuple[float, ...]:
     try:
         values = sorted({float(part) for part in text.split(",")})
     except ValueError:
-        raise UserError(f"{name}='{text}' is not a list of numbers; write them with commas between, as in '0.1,1,10'") from None
+        raise UserError(
+            f"{name}='{text}' is not a list of numbers; write them with commas between, as in '0.1,1,10'"
+        ) from None
     at_least(low, **{name: values[0]})
     at_least(low, **{name: values[-1]})
     return tuple(values)
 
 
 def by_shots(name: str, text: str) -> tuple[tuple[float, int], ...]:
-    """'1:50,4:100,16:200' as ((1, 50), (4, 100), (16, 200)), '200' as ((inf, 200),): up to so many shots, so much."""
+    """'1:50,4:100,16:200' as ((1, 50), (4, 100), (16, 200)), '200' as ((inf, 200),): up to so many
+    shots, so much.
+    """
     pairs = [part.split(":") for part in text.split(",")]
     try:
-        table = [(float(most), int(value)) for most, value in (pair if len(pair) == 2 else ("inf", *pair) for pair in pairs)]
+        table = [
+            (float(most), int(value))
+            for most, value in (pair if len(pair) == 2 else ("inf", *pair) for pair in pairs)
+        ]
     except ValueError:
-        raise UserError(f"{name}='{text}' cannot be read; write one number, or pairs as in '1:50,4:100,16:200'") from None
+        raise UserError(
+            f"{name}='{text}' cannot be read; write one number, or pairs as in '1:50,4:100,16:200'"
+        ) from None
     at_least(0, **{name: min(value for _, value in table)})
     return tuple(sorted(table))

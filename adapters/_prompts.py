@@ -1,9 +1,10 @@
 """Learning the context of class prompts: CoOp's loop, over several runs at once.
 
-Context and Training say everything but the loss; the methods of the family differ in the terms they add up and where they start.
-Runs of one dataset and backbone (shots, seeds) are trained in lockstep: their contexts are the leading dimension of one tensor,
-the text tower is run once for all of them, a smaller batch is padded with weight 0 and a finished run moves no more.
-Letters of this file: R runs, A terms, B images of a batch, M rows of a bank, W words, all else as in benchmark.api.
+Context and Training say everything but the loss; the methods of the family differ in the terms they
+add up and where they start. Runs of one dataset and backbone (shots, seeds) are trained in
+lockstep: their contexts are the leading dimension of one tensor, the text tower is run once for all
+of them, a smaller batch is padded with weight 0 and a finished run moves no more. Letters of this
+file: R runs, A terms, B images of a batch, M rows of a bank, W words, all else as in benchmark.api.
 """
 
 from __future__ import annotations
@@ -15,8 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from adapters import _checks, _fit
-from benchmark.api import Backbone, ClassPrompts, Crop, Episode, ImageSet, Labelled, Predictor, UserError
+from adapters import _checks
+from benchmark.api import (
+    Backbone,
+    ClassPrompts,
+    Crop,
+    Episode,
+    ImageSet,
+    Labelled,
+    Predictor,
+    UserError,
+)
+from benchmark.training import loop
 
 ENCODE_BATCH = 64  # fresh crops encoded at once; moves no number
 
@@ -62,8 +73,12 @@ class Training:
 
     def __post_init__(self) -> None:
         _checks.at_least(1, batch_size=self.batch_size, many_classes=self.many_classes)
-        _checks.at_least(0, many_classes_epochs=self.many_classes_epochs, weight_decay=self.weight_decay)
-        _checks.at_least(0, warmup_epochs=self.warmup_epochs, views=self.views, view_seed=self.view_seed)
+        _checks.at_least(
+            0, many_classes_epochs=self.many_classes_epochs, weight_decay=self.weight_decay
+        )
+        _checks.at_least(
+            0, warmup_epochs=self.warmup_epochs, views=self.views, view_seed=self.view_seed
+        )
         _checks.above_zero(lr=self.lr, warmup_lr=self.warmup_lr)
         _checks.decay(momentum=self.momentum)
         _checks.share(min_scale=self.min_scale)
@@ -97,12 +112,16 @@ class Batch:
 
 
 Objective = Callable[[Batch], Tensor]  # -> terms_AR
-Start = Callable[[Episode, Context, Generator], Tensor]  # -> ctx_PE, or ctx_KPE where class-specific
+Start = Callable[
+    [Episode, Context, Generator], Tensor
+]  # -> ctx_PE, or ctx_KPE where class-specific
 
 
 def cross_entropy(batch: Batch) -> Tensor:
     """loss_R of the prompts' own logits."""
-    loss_BR = F.cross_entropy(batch.logits(batch.text_RKD).permute(1, 2, 0), batch.labels_RB.T, reduction="none")
+    loss_BR = F.cross_entropy(
+        batch.logits(batch.text_RKD).permute(1, 2, 0), batch.labels_RB.T, reduction="none"
+    )
     return batch.mean(loss_BR.T)
 
 
@@ -113,14 +132,20 @@ def plain(batch: Batch) -> Tensor:
 
 def prompts_for(episode: Episode, context: Context) -> ClassPrompts:
     return episode.backbone.class_prompts(
-        episode.class_names, context.n_ctx, context.position, class_specific=context.class_specific, precision=context.precision
+        episode.class_names,
+        context.n_ctx,
+        context.position,
+        class_specific=context.class_specific,
+        precision=context.precision,
     )
 
 
 def word_vectors(backbone: Backbone, text: str) -> Tensor:
     """ctx_WE: the token embeddings of `text`."""
     ids_L, empty_L = backbone.text.tokenize([text, ""])
-    end = int((ids_L == empty_L[1]).int().argmax())  # an empty text is start and end, so its second token is the end
+    end = int(
+        (ids_L == empty_L[1]).int().argmax()
+    )  # an empty text is start and end, so its second token is the end
     return backbone.text.embed(ids_L[1:end]).detach().float()
 
 
@@ -133,7 +158,9 @@ def from_words(episode: Episode, context: Context, rng: Generator) -> Tensor:
         return (context.init_std * torch.randn(shape, generator=rng)).to(backbone.device)
     ctx_WE = word_vectors(backbone, context.ctx_init)
     if len(ctx_WE) != context.n_ctx:
-        raise UserError(f"ctx_init='{context.ctx_init}' is {len(ctx_WE)} tokens but n_ctx is {context.n_ctx}; set n_ctx={len(ctx_WE)}")
+        raise UserError(
+            f"ctx_init='{context.ctx_init}' is {len(ctx_WE)} tokens but n_ctx is {context.n_ctx}; set n_ctx={len(ctx_WE)}"
+        )
     return ctx_WE
 
 
@@ -141,7 +168,7 @@ def from_words(episode: Episode, context: Context, rng: Generator) -> Tensor:
 class Run:
     """One run as tables: which rows of its bank each step sees, and at what rate."""
 
-    bank: _fit.Bank
+    bank: loop.Bank
     rows_TB: Tensor
     rate_T: Tensor
 
@@ -153,21 +180,29 @@ def learn(
     objective: Objective = plain,
     *,
     start: Start = from_words,
-    gradient: _fit.Gradient = _fit.slope,
+    gradient: loop.Gradient = loop.slope,
 ) -> Tensor:
-    """text_RKD after training one context per episode in lockstep: the last step's, as CoOp reports it."""
-    assert len({(e.dataset, e.class_names) for e in episodes}) == 1, "runs in lockstep share their dataset"
+    """text_RKD after training one context per episode in lockstep: the last step's, as CoOp reports
+    it.
+    """
+    assert len({(e.dataset, e.class_names) for e in episodes}) == 1, (
+        "runs in lockstep share their dataset"
+    )
     prompts = prompts_for(episodes[0], context)
     rngs = [episode.rng() for episode in episodes]
     ctxs = [start(episode, context, rng) for episode, rng in zip(episodes, rngs, strict=True)]
     runs = [_run(episode, training, rng) for episode, rng in zip(episodes, rngs, strict=True)]
     order = sorted(range(len(runs)), key=lambda r: -len(runs[r].rate_T))
     ctx_RPE = torch.stack([ctxs[r] for r in order])
-    batch_at, rate_TR = _lockstep([runs[r] for r in order], prompts, episodes[0].backbone.logit_scale)
-    update = _fit.sgd(ctx_RPE, training.momentum, training.weight_decay)
-    loss_TR = _fit.descend(ctx_RPE, lambda ctx, step: objective(batch_at(ctx, step)), rate_TR, update, gradient)
+    batch_at, rate_TR = _lockstep(
+        [runs[r] for r in order], prompts, episodes[0].backbone.logit_scale
+    )
+    update = loop.sgd(ctx_RPE, training.momentum, training.weight_decay)
+    loss_TR = loop.descend(
+        ctx_RPE, lambda ctx, step: objective(batch_at(ctx, step)), rate_TR, update, gradient
+    )
     for place, r in enumerate(order):
-        _fit.note(episodes[r], ctx_RPE[0].numel(), loss_TR[: len(runs[r].rate_T), place])
+        loop.note(episodes[r], ctx_RPE[0].numel(), loss_TR[: len(runs[r].rate_T), place])
     with torch.no_grad():
         return prompts.encode(ctx_RPE[torch.tensor(order).argsort().to(ctx_RPE.device)])
 
@@ -175,13 +210,27 @@ def learn(
 def _run(episode: Episode, training: Training, rng: Generator) -> Run:
     support = episode.support
     epochs = training.epochs_for(support, len(episode.class_names))
-    rows_TB, epoch_T = _fit.plan(support, epochs, training.batch_size, training.views or max(epochs, 1), rng)
-    bank = bank_of(episode, training.views, training.view_seed, Crop(training.min_scale), epochs, rng)
-    return Run(bank, rows_TB, _fit.warmed_cosine(training.lr, training.warmup_lr, training.warmup_epochs, epoch_T, epochs))
+    rows_TB, epoch_T = loop.plan(
+        support, epochs, training.batch_size, training.views or max(epochs, 1), rng
+    )
+    bank = bank_of(
+        episode, training.views, training.view_seed, Crop(training.min_scale), epochs, rng
+    )
+    return Run(
+        bank,
+        rows_TB,
+        loop.warmed_cosine(
+            training.lr, training.warmup_lr, training.warmup_epochs, epoch_T, epochs
+        ),
+    )
 
 
-def bank_of(episode: Episode, views: int, view_seed: int, crop: Crop, epochs: int, rng: Generator) -> _fit.Bank:
-    """`views` stored crops of every support image or, for 0, one fresh crop of each for every epoch."""
+def bank_of(
+    episode: Episode, views: int, view_seed: int, crop: Crop, epochs: int, rng: Generator
+) -> loop.Bank:
+    """`views` stored crops of every support image or, for 0, one fresh crop of each for every
+    epoch.
+    """
     images = episode.support.images
     if not epochs:
         view_VND = images.features()[None]
@@ -189,16 +238,23 @@ def bank_of(episode: Episode, views: int, view_seed: int, crop: Crop, epochs: in
         view_VND = images.views(views, view_seed, crop)
     else:
         view_VND = torch.stack([_fresh(episode.backbone, images, crop, rng) for _ in range(epochs)])
-    return _fit.Bank.of(view_VND, episode.support.labels_N, episode.backbone.device)
+    return loop.Bank.of(view_VND, episode.support.labels_N, episode.backbone.device)
 
 
 @torch.no_grad()
 def _fresh(backbone: Backbone, images: ImageSet, crop: Crop, rng: Generator) -> Tensor:
     parts = torch.arange(len(images)).split(ENCODE_BATCH)
-    return torch.cat([backbone.encode_pixels(images.augmented(part_N, rng, crop).to(backbone.device)) for part_N in parts])
+    return torch.cat(
+        [
+            backbone.encode_pixels(images.augmented(part_N, rng, crop).to(backbone.device))
+            for part_N in parts
+        ]
+    )
 
 
-def _lockstep(runs: Sequence[Run], prompts: ClassPrompts, scale: float) -> tuple[Callable[[Tensor, Tensor], Batch], Tensor]:
+def _lockstep(
+    runs: Sequence[Run], prompts: ClassPrompts, scale: float
+) -> tuple[Callable[[Tensor, Tensor], Batch], Tensor]:
     """The batch of a step for the runs that `ctx` holds, and rate_TR; `runs` come longest first."""
     device = runs[0].bank.image_MD.device
     image_MD = torch.cat([run.bank.image_MD for run in runs])
@@ -218,7 +274,9 @@ def _lockstep(runs: Sequence[Run], prompts: ClassPrompts, scale: float) -> tuple
 
     def batch_at(ctx: Tensor, step: Tensor) -> Batch:
         rows_RB = rows_TRB.index_select(0, step)[0, : len(ctx)]
-        return Batch(image_MD[rows_RB], labels_M[rows_RB], weight_RB[: len(ctx)], prompts.encode(ctx), scale)
+        return Batch(
+            image_MD[rows_RB], labels_M[rows_RB], weight_RB[: len(ctx)], prompts.encode(ctx), scale
+        )
 
     return batch_at, rate_TR
 

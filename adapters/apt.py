@@ -1,24 +1,33 @@
-"""APT, approximated prompt tuning: what deep prompts would add to every attention, for a fraction of their computation.
+"""APT, approximated prompt tuning: what deep prompts would add to every attention, for a fraction
+of their computation.
 
-Deep prompt tuning shows T learned tokens to every attention and throws their outputs away. All they do to an image token is to
-shrink its attention output by a factor and to add a mean of the prompts' values. APT keeps that sum, without projections, heads
-and softmax (X: what the attention reads, attn: its projected output; T prompts P, rank r, one module per block):
+Deep prompt tuning shows T learned tokens to every attention and throws their outputs away. All they
+do to an image token is to shrink its attention output by a factor and to add a mean of the prompts'
+values. APT keeps that sum, without projections, heads and softmax (X: what the attention reads,
+attn: its projected output; T prompts P, rank r, one module per block):
 
-    Key = P + P A^T B^T      w = max over T of relu(X Key^T), no gradient      out = (attn + g w relu(X Key^T) P) exp(s)
+    Key = P + P A^T B^T      w = max over T of relu(X Key^T), no gradient      out = (attn + g w
+    relu(X Key^T) P) exp(s)
 
-P starts as N(0, 0.02^2), A as N(0, 1), B and s as 0. `init="paper"` has g = 1, untrained; `init="zero"` (the default here) trains
-one g per block from 0, so that the first step starts from zero-shot CLIP: with 1-2 images per class that start is most of what
-there is. The module works token by token, so the text tower stays causal and its prompts keep their shared computation.
-Per block T E + 2 r E + 1 parameters (+ 1 for g) and 2 T E multiply-accumulates per token; deep prompts cost about 12 T E^2.
+P starts as N(0, 0.02^2), A as N(0, 1), B and s as 0. `init="paper"` has g = 1, untrained;
+`init="zero"` (the default here) trains one g per block from 0, so that the first step starts from
+zero-shot CLIP: with 1-2 images per class that start is most of what there is. The module works
+token by token, so the text tower stays causal and its prompts keep their shared computation. Per
+block T E + 2 r E + 1 parameters (+ 1 for g) and 2 T E multiply-accumulates per token; deep prompts
+cost about 12 T E^2.
 
 Deviations from the released code, which holds ViLT and METER only:
-- everything about CLIP: which towers (`side`), T = 16, the zero gate, AdamW at `lr` for all parts, epochs, the class prompts (the
-  dataset's own templates, encoded anew at every step when the text tower is prompted). One setting for all datasets, chosen on the
-  validation split of the tiny suite; few images get few epochs, since nothing else keeps both towers from fitting them by heart.
-- no dropout on the weights; s is trained, as in ViLT's code (in METER's it stays 0 by an oversight).
-- images are `views` stored random crops per image, in turn epoch by epoch; `views=0` draws fresh ones.
-Expected: no published figure on CLIP. On the tiny suite more than 8 points above zero-shot at 16 shots, no worse than it at 1.
-Source: Wu et al., Approximated Prompt Tuning for Vision-Language Pre-trained Models, 2023; DoubtedSteam/APT @ d66bbc4.
+- everything about CLIP: which towers (`side`), T = 16, the zero gate, AdamW at `lr` for all parts,
+epochs, the class prompts (the
+  dataset's own templates, encoded anew at every step when the text tower is prompted). One setting
+  for all datasets, chosen on the validation split of the tiny suite; few images get few epochs,
+  since nothing else keeps both towers from fitting them by heart.
+- no dropout on the weights; s is trained, as in ViLT's code (in METER's it stays 0 by an
+oversight).
+- images are `views` stored random crops per image, in turn epoch by epoch; `views=0` draws fresh
+ones. Expected: no published figure on CLIP. On the tiny suite more than 8 points above zero-shot at
+16 shots, no worse than it at 1. Source: Wu et al., Approximated Prompt Tuning for Vision-Language
+Pre-trained Models, 2023; DoubtedSteam/APT @ d66bbc4.
 """
 
 from __future__ import annotations
@@ -34,7 +43,9 @@ from adapters import _blocks, _checks, _in_the_loop
 from adapters._checks import part
 from benchmark.api import Backbone, Episode, ImageSet, Predictor, Side, unit
 
-TowerParts = Mapping[str, Tensor]  # stacked over the J touched blocks: prompt_JTE, down_JRE, up_JER, scale_J, and gate_J where trained
+TowerParts = Mapping[
+    str, Tensor
+]  # stacked over the J touched blocks: prompt_JTE, down_JRE, up_JER, scale_J, and gate_J where trained
 SPARED = ("scale_J", "gate_J")  # scalars feel no weight decay
 WAY_OUT = "set side=text to leave the images to the frozen tower, or take a ViT backbone"
 
@@ -84,20 +95,33 @@ class Adapter:
 
         def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor) -> Tensor:
             reach = _blocks.Reach(side=side_term(under(parts, "vision"), first))
-            return backbone.logit_scale * _blocks.image_features(tower, first, x_BLE, reach) @ text_of(parts).T
+            return (
+                backbone.logit_scale
+                * _blocks.image_features(tower, first, x_BLE, reach)
+                @ text_of(parts).T
+            )
 
         views = part(_in_the_loop.Views, self)
         read = _in_the_loop.Inputs(episode.support.images, tower, first, views, backbone.device)
         parts = self._learn(episode, start, read, logits_of)
         reach = _blocks.Reach(side=side_term(under(parts, "vision"), first))
-        return _blocks.predictor(tower, first, reach, _constant(text_of, parts), backbone.logit_scale)
+        return _blocks.predictor(
+            tower, first, reach, _constant(text_of, parts), backbone.logit_scale
+        )
 
     def _fit_text(self, episode: Episode) -> Predictor:
         """The image tower stays as it is, so stored features take its place."""
         scale, text_of = episode.backbone.logit_scale, self._classifier(episode)
         optimiser, views = part(_in_the_loop.Optimiser, self), part(_in_the_loop.Views, self)
-        read = _in_the_loop.stored_features(episode, views, _in_the_loop.Schedule.of(episode, optimiser, views))
-        parts = self._learn(episode, self._start(episode), read, lambda parts, image_BD: scale * image_BD @ text_of(parts).T)
+        read = _in_the_loop.stored_features(
+            episode, views, _in_the_loop.Schedule.of(episode, optimiser, views)
+        )
+        parts = self._learn(
+            episode,
+            self._start(episode),
+            read,
+            lambda parts, image_BD: scale * image_BD @ text_of(parts).T,
+        )
         text_KD = _constant(text_of, parts)
 
         def predict(images: ImageSet) -> Tensor:
@@ -123,8 +147,18 @@ class Adapter:
         for name in ("vision", "text") if self.side == "both" else (self.side,):
             depth, width = _shape(episode.backbone, name)
             touched = depth - _blocks.first_of(self.layers, depth)
-            fresh = modules(touched, self.n_prompts, width, self.rank, self.init_std, gated=self.init == "zero", rng=rng)
-            parts |= {f"{name}/{key}": tensor.to(episode.backbone.device) for key, tensor in fresh.items()}
+            fresh = modules(
+                touched,
+                self.n_prompts,
+                width,
+                self.rank,
+                self.init_std,
+                gated=self.init == "zero",
+                rng=rng,
+            )
+            parts |= {
+                f"{name}/{key}": tensor.to(episode.backbone.device) for key, tensor in fresh.items()
+            }
         return parts
 
     def _classifier(self, episode: Episode) -> Callable[[Mapping[str, Tensor]], Tensor]:
@@ -134,16 +168,25 @@ class Adapter:
             return lambda parts: text_KD
         names = [name.replace("_", " ") for name in episode.class_names]
         tower = episode.backbone.text
-        prompts = episode.backbone.whole_prompts([template.format(name) for template in episode.templates for name in names])
-        first, shape = _blocks.first_of(self.layers, len(tower.blocks)), (len(episode.templates), len(names), -1)
+        prompts = episode.backbone.whole_prompts(
+            [template.format(name) for template in episode.templates for name in names]
+        )
+        first, shape = (
+            _blocks.first_of(self.layers, len(tower.blocks)),
+            (len(episode.templates), len(names), -1),
+        )
 
         def text_of(parts: Mapping[str, Tensor]) -> Tensor:
-            return unit(prompts.encode(side=side_term(under(parts, "text"), first)).view(shape).mean(0))
+            return unit(
+                prompts.encode(side=side_term(under(parts, "text"), first)).view(shape).mean(0)
+            )
 
         return text_of
 
 
-def modules(touched: int, n_prompts: int, width: int, rank: int, std: float, *, gated: bool, rng: Generator) -> dict[str, Tensor]:
+def modules(
+    touched: int, n_prompts: int, width: int, rank: int, std: float, *, gated: bool, rng: Generator
+) -> dict[str, Tensor]:
     """Fresh parameters of `touched` blocks."""
     parts = {
         "prompt_JTE": std * torch.randn(touched, n_prompts, width, generator=rng),
@@ -155,7 +198,9 @@ def modules(touched: int, n_prompts: int, width: int, rank: int, std: float, *, 
 
 
 def side_term(parts: TowerParts, first: int) -> Side:
-    """The modules of a tower as the change they make to the attention of block `first` and of those above it."""
+    """The modules of a tower as the change they make to the attention of block `first` and of those
+    above it.
+    """
     prompt_JTE = parts["prompt_JTE"]
     key_JTE = prompt_JTE + (prompt_JTE @ parts["down_JRE"].mT) @ parts["up_JER"].mT
     value_JTE = prompt_JTE if "gate_J" not in parts else prompt_JTE * parts["gate_J"][:, None, None]
@@ -174,11 +219,15 @@ def side_term(parts: TowerParts, first: int) -> Side:
 
 def under(parts: Mapping[str, Tensor], tower: str) -> dict[str, Tensor]:
     """The parts of one tower, by their own names."""
-    return {name.split("/")[1]: tensor for name, tensor in parts.items() if name.startswith(f"{tower}/")}
+    return {
+        name.split("/")[1]: tensor for name, tensor in parts.items() if name.startswith(f"{tower}/")
+    }
 
 
 @torch.no_grad()
-def _constant(text_of: Callable[[Mapping[str, Tensor]], Tensor], parts: Mapping[str, Tensor]) -> Tensor:
+def _constant(
+    text_of: Callable[[Mapping[str, Tensor]], Tensor], parts: Mapping[str, Tensor]
+) -> Tensor:
     return text_of(parts)
 
 

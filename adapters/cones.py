@@ -1,20 +1,27 @@
-"""ConES, concept embedding search: what a class name would have been encoded to is searched for directly, without a text encoder.
+"""ConES, concept embedding search: what a class name would have been encoded to is searched for
+directly, without a text encoder.
 
-    e* = argmin over e of  CE(s f e_k / |e_k|, y) + mu mean_k |e_k / |e_k| - t_k|^2        logits = s f e_k / |e_k|
+    e* = argmin over e of  CE(s f e_k / |e_k|, y) + mu mean_k |e_k / |e_k| - t_k|^2        logits =
+    s f e_k / |e_k|
 
-f: image feature, t_k: the text feature of class k. This is level A, one free vector per class; level B (cones_tokens.py) has several
-per class, level C (cones_shared.py) one for all of them. Concepts start at the text features (`init="text"`) or at noise of the
-same length ("random"); mu is the anchor of `anchors` that does best on the few-shot validation set (on a tie the stronger), or
-`anchor` where there is none. AdamW on the whole support set, a cosine to 0, the last step counts. No gradient ever passes through an
-encoder, so a run takes seconds, and the runs of a dataset (shots and seeds) are trained in lockstep.
+f: image feature, t_k: the text feature of class k. This is level A, one free vector per class;
+level B (cones_tokens.py) has several per class, level C (cones_shared.py) one for all of them.
+Concepts start at the text features (`init="text"`) or at noise of the same length ("random"); mu is
+the anchor of `anchors` that does best on the few-shot validation set (on a tie the stronger), or
+`anchor` where there is none. AdamW on the whole support set, a cosine to 0, the last step counts.
+No gradient ever passes through an encoder, so a run takes seconds, and the runs of a dataset (shots
+and seeds) are trained in lockstep.
 
-Deviations: the paper reports detection, segmentation and image generation, and its code was not to be found; all of classification is
-ours. CLIP's scoring part is a dot product, so level A is the function class of a cosine classifier that starts at zero-shot: ZS-LP
-and CLAP (clap.py), TaskRes (taskres.py) with alpha 1. It differs from them by optimiser, start and anchor only and is to be read
-beside them, not as something new. Rates are shares of a coordinate's own size, so that they mean the same at any width; rate, crops
-and anchors are one setting for all datasets, chosen on the validation split of the tiny suite.
-Expected: nothing published for classification. On the tiny suite more than 8 points above zero-shot at 16 shots, no worse at 1.
-Source: Yi et al., ConES: Concept Embedding Search for Parameter Efficient Tuning Large Vision Language Models, 2023 (abstract).
+Deviations: the paper reports detection, segmentation and image generation, and its code was not to
+be found; all of classification is ours. CLIP's scoring part is a dot product, so level A is the
+function class of a cosine classifier that starts at zero-shot: ZS-LP and CLAP (clap.py), TaskRes
+(taskres.py) with alpha 1. It differs from them by optimiser, start and anchor only and is to be
+read beside them, not as something new. Rates are shares of a coordinate's own size, so that they
+mean the same at any width; rate, crops and anchors are one setting for all datasets, chosen on the
+validation split of the tiny suite. Expected: nothing published for classification. On the tiny
+suite more than 8 points above zero-shot at 16 shots, no worse at 1. Source: Yi et al., ConES:
+Concept Embedding Search for Parameter Efficient Tuning Large Vision Language Models, 2023
+(abstract).
 """
 
 from __future__ import annotations
@@ -59,4 +66,7 @@ class Adapter:
     def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form = _concepts.per_class(self.init)
         found = part(_concepts.Cones, self).find(episodes, form)
-        return [_concepts.predictor(form, concept_KD, episode) for concept_KD, episode in zip(found, episodes, strict=True)]
+        return [
+            _concepts.predictor(form, concept_KD, episode)
+            for concept_KD, episode in zip(found, episodes, strict=True)
+        ]

@@ -1,15 +1,18 @@
-"""ConES as a prior for fine-tuning: concepts are found first, then they and the last blocks of the image tower are tuned together.
+"""ConES as a prior for fine-tuning: concepts are found first, then they and the last blocks of the
+image tower are tuned together.
 
     1. e = concepts of ConES level A (adapters/cones.py), searched for without running an encoder
     2. min over blocks and e of  CE(s f(x; blocks) e_k / |e_k|, y), from there, at a small rate
 
-`start="words"` leaves out the first stage and fine-tunes from the class names: the control that shows what the concepts add. The
-blocks below the tuned ones are frozen and run once per view. AdamW as in adapters/apt.py; concepts move `concept_pace` times as
-fast as weights, since a step of a weight's size would not move them. The backbone itself is never touched.
+`start="words"` leaves out the first stage and fine-tunes from the class names: the control that
+shows what the concepts add. The blocks below the tuned ones are frozen and run once per view. AdamW
+as in adapters/apt.py; concepts move `concept_pace` times as fast as weights, since a step of a
+weight's size would not move them. The backbone itself is never touched.
 
-Deviations: the paper fine-tunes detectors and generators whole; how much of an image tower to tune on a few images is ours.
-Expected: nothing published. At 16 shots above ConES where the domain is far from CLIP's, at 1 shot no better than it.
-Source: Yi et al., ConES: Concept Embedding Search for Parameter Efficient Tuning Large Vision Language Models, 2023 (abstract).
+Deviations: the paper fine-tunes detectors and generators whole; how much of an image tower to tune
+on a few images is ours. Expected: nothing published. At 16 shots above ConES where the domain is
+far from CLIP's, at 1 shot no better than it. Source: Yi et al., ConES: Concept Embedding Search for
+Parameter Efficient Tuning Large Vision Language Models, 2023 (abstract).
 """
 
 from __future__ import annotations
@@ -77,12 +80,27 @@ class Adapter:
             return scale * _features(tower, first, parts, x_BLE) @ unit(concept_KD).T
 
         optimiser, views = self._optimiser(), self._views()
-        read = _in_the_loop.Inputs(episode.support.images, tower, first, views, episode.backbone.device)
-        parts = _in_the_loop.learn(episode, _in_the_loop.Schedule.of(episode, optimiser, views), optimiser, start, read, logits_of)
-        episode.notes["trainable_params"] = sum(each.numel() for each in start.values())  # concepts are trained twice, but counted once
+        read = _in_the_loop.Inputs(
+            episode.support.images, tower, first, views, episode.backbone.device
+        )
+        parts = _in_the_loop.learn(
+            episode,
+            _in_the_loop.Schedule.of(episode, optimiser, views),
+            optimiser,
+            start,
+            read,
+            logits_of,
+        )
+        episode.notes["trainable_params"] = sum(
+            each.numel() for each in start.values()
+        )  # concepts are trained twice, but counted once
 
         def predict(images: ImageSet) -> Tensor:
-            return _blocks.in_batches(images, episode.backbone.device, lambda pixels: logits_of(parts, _blocks.below(tower, first, pixels)))
+            return _blocks.in_batches(
+                images,
+                episode.backbone.device,
+                lambda pixels: logits_of(parts, _blocks.below(tower, first, pixels)),
+            )
 
         return predict
 
@@ -94,7 +112,9 @@ class Adapter:
 
     def _optimiser(self) -> _in_the_loop.Optimiser:
         rate = (self.tune_lr, self.tune_warmup, self.tune_weight_decay)
-        return _in_the_loop.Optimiser(self.tune_epochs, self.tune_batch_size, *rate, self.beta1, self.beta2, self.epsilon)
+        return _in_the_loop.Optimiser(
+            self.tune_epochs, self.tune_batch_size, *rate, self.beta1, self.beta2, self.epsilon
+        )
 
     def _views(self) -> _in_the_loop.Views:
         return _in_the_loop.Views(self.views, self.tune_view_seed, self.min_scale, self.keep_mb)
@@ -102,12 +122,18 @@ class Adapter:
 
 def _weights(tower: VisionTower, first: int) -> dict[str, Tensor]:
     """The weights of the tuned blocks, named by block."""
-    return {f"{i}/{name}": weight.detach() for i in range(first, len(tower.blocks)) for name, weight in tower.blocks[i].named_parameters()}
+    return {
+        f"{i}/{name}": weight.detach()
+        for i in range(first, len(tower.blocks))
+        for name, weight in tower.blocks[i].named_parameters()
+    }
 
 
 def _features(tower: VisionTower, first: int, parts: Mapping[str, Tensor], x_NLE: Tensor) -> Tensor:
     """image_ND with the tuned weights in the places of the tower's own, for this call alone."""
     for i in range(first, len(tower.blocks)):
-        own = {name.split("/")[1]: weight for name, weight in parts.items() if name.startswith(f"{i}/")}
+        own = {
+            name.split("/")[1]: weight for name, weight in parts.items() if name.startswith(f"{i}/")
+        }
         x_NLE = functional_call(tower.blocks[i], own, (x_NLE,))
     return unit(tower.finish(x_NLE).float())

@@ -1,13 +1,18 @@
-"""ConES, level C: one concept shared by all classes, "what this domain looks like", and a few directions along which classes differ.
+"""ConES, level C: one concept shared by all classes, "what this domain looks like", and a few
+directions along which classes differ.
 
-    e_k = t_k + u + U_k V        u: D, U: K x r, V: r x D, start: u = U = 0        logits = s f e_k / |e_k|
+    e_k = t_k + u + U_k V        u: D, U: K x r, V: r x D, start: u = U = 0        logits = s f e_k
+    / |e_k|
 
-Everything else as in adapters/cones.py: anchor on the validation set, AdamW on the whole support set, no encoder in the loop. With
-`rank=0` only the shared concept is searched for: D parameters, and K D + ... are left alone; with rank r it is D + r (K + D).
+Everything else as in adapters/cones.py: anchor on the validation set, AdamW on the whole support
+set, no encoder in the loop. With
+`rank=0` only the shared concept is searched for: D parameters, and K D + ... are left alone; with
+rank r it is D + r (K + D).
 
-Deviations: as in adapters/cones.py; this level is our reading of what a concept could be for a classifier.
-Expected: nothing published. Between zero-shot and level A where images are many, above level A where they are few.
-Source: Yi et al., ConES: Concept Embedding Search for Parameter Efficient Tuning Large Vision Language Models, 2023 (abstract).
+Deviations: as in adapters/cones.py; this level is our reading of what a concept could be for a
+classifier. Expected: nothing published. Between zero-shot and level A where images are many, above
+level A where they are few. Source: Yi et al., ConES: Concept Embedding Search for Parameter
+Efficient Tuning Large Vision Language Models, 2023 (abstract).
 """
 
 from __future__ import annotations
@@ -55,7 +60,10 @@ class Adapter:
     def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form = shared(self.rank)
         found = part(_concepts.Cones, self).find(episodes, form)
-        return [_concepts.predictor(form, weights_X, episode) for weights_X, episode in zip(found, episodes, strict=True)]
+        return [
+            _concepts.predictor(form, weights_X, episode)
+            for weights_X, episode in zip(found, episodes, strict=True)
+        ]
 
 
 def shared(rank: int) -> _concepts.Form:
@@ -64,12 +72,17 @@ def shared(rank: int) -> _concepts.Form:
     def start(episode: Episode, rng: Generator) -> Tensor:
         classes, dim = episode.text_features().shape
         directions = torch.randn(rank * dim, generator=rng)
-        return torch.cat([torch.zeros(dim), directions, torch.zeros(classes * rank)]).to(episode.backbone.device)
+        return torch.cat([torch.zeros(dim), directions, torch.zeros(classes * rank)]).to(
+            episode.backbone.device
+        )
 
     def concepts(weights_AX: Tensor, text_KD: Tensor) -> Tensor:
         classes, dim = text_KD.shape
         shared_AD, rest = weights_AX[:, :dim], weights_AX[:, dim:]
-        direction_ArD, share_AKr = rest[:, : rank * dim].unflatten(1, (rank, dim)), rest[:, rank * dim :].unflatten(1, (classes, rank))
+        direction_ArD, share_AKr = (
+            rest[:, : rank * dim].unflatten(1, (rank, dim)),
+            rest[:, rank * dim :].unflatten(1, (classes, rank)),
+        )
         return _concepts.lengthened(text_KD, 1.0) + shared_AD[:, None] + share_AKr @ direction_ArD
 
     def cosines(image_BD: Tensor, weights_AX: Tensor, text_KD: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
-"""ConES as a prior for Tip-Adapter: the cache of labelled images is read beside concepts found by search instead of class names.
+"""ConES as a prior for Tip-Adapter: the cache of labelled images is read beside concepts found by
+search instead of class names.
 
-    logits(f) = s f E^T + alpha exp(-beta (1 - f K^T)) Y      E: the unit concepts of ConES level A (adapters/cones.py)
+    logits(f) = s f E^T + alpha exp(-beta (1 - f K^T)) Y      E: the unit concepts of ConES level A
+    (adapters/cones.py)
 
-First the concepts are searched for on the support set, then the cache is built and alpha and beta are chosen on the few-shot
-validation set as in adapters/tip_adapter.py; the anchor of the search is chosen on the same images before. Beside Tip-Adapter it
-shows what the second of the ConES paper's claims is worth here: that found concepts are a better place to start a later stage from.
+First the concepts are searched for on the support set, then the cache is built and alpha and beta
+are chosen on the few-shot validation set as in adapters/tip_adapter.py; the anchor of the search is
+chosen on the same images before. Beside Tip-Adapter it shows what the second of the ConES paper's
+claims is worth here: that found concepts are a better place to start a later stage from.
 
-Deviations: the paper combines concepts with fine-tuning of detectors and generators; a cache model as the later stage is ours.
-Expected: nothing published. Between ConES and Prompt-Adapter, which starts the same cache from prompts learned on other datasets.
-Source: Yi et al., ConES, 2023 (abstract); Zhang et al., Tip-Adapter, ECCV 2022; gaopengcuhk/Tip-Adapter @ d0e2d6f.
+Deviations: the paper combines concepts with fine-tuning of detectors and generators; a cache model
+as the later stage is ours. Expected: nothing published. Between ConES and Prompt-Adapter, which
+starts the same cache from prompts learned on other datasets. Source: Yi et al., ConES, 2023
+(abstract); Zhang et al., Tip-Adapter, ECCV 2022; gaopengcuhk/Tip-Adapter @ d0e2d6f.
 """
 
 from __future__ import annotations

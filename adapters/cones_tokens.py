@@ -1,14 +1,16 @@
-"""ConES, level B: several concepts per class, nearer to the paper, where a class is a sequence of concept embeddings.
+"""ConES, level B: several concepts per class, nearer to the paper, where a class is a sequence of
+concept embeddings.
 
     logits_k = s / tau * log sum over m of exp(tau f e_km / |e_km|)
 
-The paper's concepts are read by a fusion module, which CLIP does not have; a soft maximum takes its place (tau to infinity: the
-nearest concept decides). Concept 0 of a class starts at its text feature, the others at the text features of further templates, so
-that they differ. Everything else as in adapters/cones.py: anchor on the validation set, AdamW on the whole support set.
+The paper's concepts are read by a fusion module, which CLIP does not have; a soft maximum takes its
+place (tau to infinity: the nearest concept decides). Concept 0 of a class starts at its text
+feature, the others at the text features of further templates, so that they differ. Everything else
+as in adapters/cones.py: anchor on the validation set, AdamW on the whole support set.
 
-Deviations: as in adapters/cones.py; the score is ours.
-Expected: nothing published; near level A.
-Source: Yi et al., ConES: Concept Embedding Search for Parameter Efficient Tuning Large Vision Language Models, 2023 (abstract).
+Deviations: as in adapters/cones.py; the score is ours. Expected: nothing published; near level A.
+Source: Yi et al., ConES: Concept Embedding Search for Parameter Efficient Tuning Large Vision
+Language Models, 2023 (abstract).
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class Adapter:
 
     concepts: int = 4  # per class
     tau: float = 10.0
-    templates: str = "itap of a {}.|a bad photo of the {}.|a origami {}.|a photo of the large {}.|art of the {}."
+    templates: str = (
+        "itap of a {}.|a bad photo of the {}.|a origami {}.|a photo of the large {}.|art of the {}."
+    )
     anchors: str = "0,1,10,100"  # tried on the validation set
     anchor: float = 10.0  # without one
     epochs: str = "4:100,16:200"  # up to so many shots: epochs
@@ -53,7 +57,9 @@ class Adapter:
         _checks.at_least(1, concepts=self.concepts)
         _checks.above_zero(tau=self.tau)
         if self.concepts - 1 > len(self.templates.split("|")):
-            raise UserError(f"concepts={self.concepts} needs {self.concepts - 1} further templates to start from; add some, with | between")
+            raise UserError(
+                f"concepts={self.concepts} needs {self.concepts - 1} further templates to start from; add some, with | between"
+            )
 
     def fit(self, episode: Episode) -> Predictor:
         return self.fit_together([episode])[0]
@@ -61,7 +67,10 @@ class Adapter:
     def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form = several(self.templates.split("|")[: self.concepts - 1], self.tau)
         found = part(_concepts.Cones, self).find(episodes, form)
-        return [_concepts.predictor(form, concept_MKD, episode) for concept_MKD, episode in zip(found, episodes, strict=True)]
+        return [
+            _concepts.predictor(form, concept_MKD, episode)
+            for concept_MKD, episode in zip(found, episodes, strict=True)
+        ]
 
 
 def several(templates: Sequence[str], tau: float) -> _concepts.Form:
@@ -69,7 +78,10 @@ def several(templates: Sequence[str], tau: float) -> _concepts.Form:
 
     def words(episode: Episode) -> Tensor:
         names = [name.replace("_", " ") for name in episode.class_names]
-        further = [episode.backbone.encode_texts([template.format(name) for name in names]) for template in templates]
+        further = [
+            episode.backbone.encode_texts([template.format(name) for name in names])
+            for template in templates
+        ]
         return torch.stack([episode.text_features(), *further])
 
     def start(episode: Episode, rng: Generator) -> Tensor:
@@ -77,7 +89,9 @@ def several(templates: Sequence[str], tau: float) -> _concepts.Form:
         return word_MKD * word_MKD.shape[-1] ** 0.5
 
     def cosines(image_BD: Tensor, concept_AMKD: Tensor, text_KD: Tensor) -> Tensor:
-        cosine_BAMK = (image_BD @ unit(concept_AMKD).flatten(0, 2).T).unflatten(1, concept_AMKD.shape[:3])
+        cosine_BAMK = (image_BD @ unit(concept_AMKD).flatten(0, 2).T).unflatten(
+            1, concept_AMKD.shape[:3]
+        )
         return (tau * cosine_BAMK).logsumexp(2) / tau
 
     def pull(concept_AMKD: Tensor, word_MKD: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
-"""KgCoOp: CoOp held near the hand-written prompt, so that what it learns still serves classes it has not seen.
+"""KgCoOp: CoOp held near the hand-written prompt, so that what it learns still serves classes it
+has not seen.
 
-    min over V  CE( s f . t_c(V) ) + pull * (1 - mean over classes of t_c(V) . w_c)      w_c: the zero-shot classifier
+    min over V  CE( s f . t_c(V) ) + pull * (1 - mean over classes of t_c(V) . w_c)      w_c: the
+    zero-shot classifier
 
 Four vectors starting from "a photo of a". With 0 epochs it is zero-shot CLIP with that template.
 
 Deviations from the released code:
-- w is the cell's own classifier; the released code has hand-written templates that differ from CoOp's on DTD.
+- w is the cell's own classifier; the released code has hand-written templates that differ from
+CoOp's on DTD.
 - stored views and float32, as in this suite's CoOp; CoOp's 50 epochs from 1000 classes on.
-Expected: ViT-B/16, base-to-new at 16 shots, mean of 11 datasets: base 80.73, new 73.6, harmonic mean 77.0 %.
-Source: Yao et al., Visual-Language Prompt Tuning with Knowledge-guided Context Optimization, CVPR 2023; htyao89/KgCoOp @ c43ccc3.
+Expected: ViT-B/16, base-to-new at 16 shots, mean of 11 datasets: base 80.73, new 73.6, harmonic
+mean 77.0 %. Source: Yao et al., Visual-Language Prompt Tuning with Knowledge-guided Context
+Optimization, CVPR 2023; htyao89/KgCoOp @ c43ccc3.
 """
 
 from __future__ import annotations
@@ -64,9 +68,13 @@ class Adapter:
         hand_KD, scale = episodes[0].text_features(), episodes[0].backbone.logit_scale
 
         def objective(batch: _prompts.Batch) -> Tensor:
-            return torch.stack([_prompts.cross_entropy(batch), self.pull * distance(batch.text_RKD, hand_KD)])
+            return torch.stack(
+                [_prompts.cross_entropy(batch), self.pull * distance(batch.text_RKD, hand_KD)]
+            )
 
-        text_RKD = _prompts.learn(episodes, part(_prompts.Context, self), part(_prompts.Training, self), objective)
+        text_RKD = _prompts.learn(
+            episodes, part(_prompts.Context, self), part(_prompts.Training, self), objective
+        )
         return [_prompts.classifier(text_KD, scale) for text_KD in text_RKD]
 
 

@@ -7,11 +7,13 @@
 The product is over the whole context. It starts as zeros with the words of `ctx_init` at the end.
 
 Deviations from the released code:
-- one start, "a photo of a", and one `strength` for all datasets; the released code starts from each dataset's template and lowers
-  the strength to 0.8 on Flowers, DTD and EuroSAT at 8 and 16 shots. The teacher is the cell's own zero-shot classifier.
-- stored views and float32, as in this suite's CoOp.
-Expected: ViT-B/16, mean of 11 datasets, 1/2/4/8/16 shots: 69.52 / 72.42 / 74.64 / 77.35 / 79.95 % (read off a figure).
-Source: Zhu et al., Prompt-aligned Gradient for Prompt Tuning, ICCV 2023; BeierZhu/Prompt-align @ 1b76203.
+- one start, "a photo of a", and one `strength` for all datasets; the released code starts from each
+dataset's template and lowers
+  the strength to 0.8 on Flowers, DTD and EuroSAT at 8 and 16 shots. The teacher is the cell's own
+  zero-shot classifier.
+- stored views and float32, as in this suite's CoOp. Expected: ViT-B/16, mean of 11 datasets,
+1/2/4/8/16 shots: 69.52 / 72.42 / 74.64 / 77.35 / 79.95 % (read off a figure). Source: Zhu et al.,
+Prompt-aligned Gradient for Prompt Tuning, ICCV 2023; BeierZhu/Prompt-align @ 1b76203.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ class Adapter:
 
         gradient = partial(aligned, strength=self.strength)
         context, training = part(_prompts.Context, self), part(_prompts.Training, self)
-        text_RKD = _prompts.learn(episodes, context, training, objective, start=padded_words, gradient=gradient)
+        text_RKD = _prompts.learn(
+            episodes, context, training, objective, start=padded_words, gradient=gradient
+        )
         return [_prompts.classifier(text_KD, scale) for text_KD in text_RKD]
 
 
@@ -81,7 +85,9 @@ def padded_words(episode: Episode, context: _prompts.Context, rng: Generator) ->
         return _prompts.from_words(episode, context, rng)
     ctx_WE = _prompts.word_vectors(episode.backbone, context.ctx_init)
     if len(ctx_WE) > context.n_ctx:
-        raise UserError(f"ctx_init='{context.ctx_init}' is {len(ctx_WE)} tokens, more than n_ctx={context.n_ctx}; shorten it")
+        raise UserError(
+            f"ctx_init='{context.ctx_init}' is {len(ctx_WE)} tokens, more than n_ctx={context.n_ctx}; shorten it"
+        )
     return torch.cat([ctx_WE.new_zeros(context.n_ctx - len(ctx_WE), ctx_WE.shape[1]), ctx_WE])
 
 
@@ -97,5 +103,7 @@ def aligned(terms_AR: Tensor, weights: Tensor, strength: float) -> Tensor:
     own = torch.autograd.grad(terms_AR[0].sum(), weights, retain_graph=True)[0]
     general = torch.autograd.grad(terms_AR[1].sum(), weights)[0]
     dims = tuple(range(1, weights.ndim))
-    along = (own * general).sum(dims, keepdim=True) / general.square().sum(dims, keepdim=True).clamp_min(1e-30)
+    along = (own * general).sum(dims, keepdim=True) / general.square().sum(
+        dims, keepdim=True
+    ).clamp_min(1e-30)
     return own - strength * along.clamp_max(0) * general

@@ -1,26 +1,36 @@
-"""Prompt-Adapter: Tip-Adapter whose text classifier is a prompt, pretrained on other problems and then carried over to this one.
+"""Prompt-Adapter: Tip-Adapter whose text classifier is a prompt, pretrained on other problems and
+then carried over to this one.
 
-    V0 = min over V  sum over source tasks of CE( s f . t_c(V) over the task's own classes )      multitask pretraining
-    V  = CoOp on the target's support set, started from V0                                        transfer
-    logits(f) = s f t(V)^T + alpha exp(-beta (1 - f K^T)) Y                                       cache model around it
+    V0 = min over V  sum over source tasks of CE( s f . t_c(V) over the task's own classes )
+    multitask pretraining
+    V  = CoOp on the target's support set, started from V0
+    transfer
+    logits(f) = s f t(V)^T + alpha exp(-beta (1 - f K^T)) Y
+    cache model around it
 
-One context of `n_ctx` vectors, class name in the middle. Pretraining draws batches of one task each, all tasks' batches in one random
-order, on support sets of the cell's own shots and seed; it never sees the target dataset. alpha and beta are chosen on the few-shot
-validation set as in Tip-Adapter. Without a prior the transfer starts where CoOp starts, which is the ablation.
+One context of `n_ctx` vectors, class name in the middle. Pretraining draws batches of one task
+each, all tasks' batches in one random order, on support sets of the cell's own shots and seed; it
+never sees the target dataset. alpha and beta are chosen on the few-shot validation set as in
+Tip-Adapter. Without a prior the transfer starts where CoOp starts, which is the ablation.
 
 Deviations from the paper, whose protocol cannot be ranked (see prompt_adapter_published):
-- sources are the other datasets (leave one out). The released text features were, as far as can be told, trained on the full training
+- sources are the other datasets (leave one out). The released text features were, as far as can be
+told, trained on the full training
   sets of all eleven, the target's among them, and served every number of shots.
 - a softmax per task, where MVLPT pools all classes or leaves other tasks' logits at 0 in the sum.
-- `pretrain_steps` steps of a fixed number, not 200 epochs, with the schedule counted in steps and the last step taken. 1000 are what
-  two cores afford. On the tiny suite at 4 shots 300 were no worse and 3000 about two points better (one seed, `min_scale=0.5`, an
-  earlier tiny CLIP: a hint, no result); for ten full-sized sources on a GPU 5000 is a fair figure.
-- transfer by CoOp's protocol and epochs; whether the authors did this is not stated. Text features have unit length.
-- stored views, one grid and one starting pair for all datasets, float32: as in CoOp's and Tip-Adapter's heads.
-Expected: no published number has this protocol. The published one (ViT-B/16, mean of 11 datasets, 1/2/4/8/16 shots) is 74.61 / 74.83 /
-75.38 / 75.95 / 77.20 %; expect a value near the better of CoOp and Tip-Adapter instead.
-Source: Sun et al., Prompt Tuning based Adapter for Vision-Language Model Adaption, 2023; Jingchensun/prompt_adapter @ f9cd186,
-Jingchensun/mvlpt @ 66bee98, sIncerass/MVLPT @ 6fa518b.
+- `pretrain_steps` steps of a fixed number, not 200 epochs, with the schedule counted in steps and
+the last step taken. 1000 are what
+  two cores afford. On the tiny suite at 4 shots 300 were no worse and 3000 about two points better
+  (one seed, `min_scale=0.5`, an earlier tiny CLIP: a hint, no result); for ten full-sized sources
+  on a GPU 5000 is a fair figure.
+- transfer by CoOp's protocol and epochs; whether the authors did this is not stated. Text features
+have unit length.
+- stored views, one grid and one starting pair for all datasets, float32: as in CoOp's and
+Tip-Adapter's heads. Expected: no published number has this protocol. The published one (ViT-B/16,
+mean of 11 datasets, 1/2/4/8/16 shots) is 74.61 / 74.83 /
+75.38 / 75.95 / 77.20 %; expect a value near the better of CoOp and Tip-Adapter instead. Source: Sun
+et al., Prompt Tuning based Adapter for Vision-Language Model Adaption, 2023;
+Jingchensun/prompt_adapter @ f9cd186, Jingchensun/mvlpt @ 66bee98, sIncerass/MVLPT @ 6fa518b.
 """
 
 from __future__ import annotations
@@ -93,7 +103,9 @@ class Adapter:
         return _multitask.identity(part(_prompts.Context, self), part(_multitask.Pretraining, self))
 
     def pretrain(self, episodes: Sequence[Episode]) -> State:
-        return _multitask.pretrain(episodes, part(_prompts.Context, self), part(_multitask.Pretraining, self))
+        return _multitask.pretrain(
+            episodes, part(_prompts.Context, self), part(_multitask.Pretraining, self)
+        )
 
     def fit(self, episode: Episode) -> Predictor:
         return self.fit_together([episode])[0]
@@ -102,4 +114,7 @@ class Adapter:
         context, training = part(_prompts.Context, self), part(_prompts.Training, self)
         text_RKD = _prompts.learn(episodes, context, training, start=_multitask.from_prior)
         search = part(_cache.Search, self)
-        return [_cache.fit(each, text_KD, search) for each, text_KD in zip(episodes, text_RKD, strict=True)]
+        return [
+            _cache.fit(each, text_KD, search)
+            for each, text_KD in zip(episodes, text_RKD, strict=True)
+        ]

@@ -1,13 +1,16 @@
-"""Prompt-Adapter whose prompt was pretrained with the target among the sources: its few-shot support set, no more.
+"""Prompt-Adapter whose prompt was pretrained with the target among the sources: its few-shot
+support set, no more.
 
-    logits(f) = s f t(V0)^T + alpha exp(-beta (1 - f K^T)) Y      V0: as in Prompt-Adapter, pretrained on all datasets of the suite
+    logits(f) = s f t(V0)^T + alpha exp(-beta (1 - f K^T)) Y      V0: as in Prompt-Adapter,
+    pretrained on all datasets of the suite
 
-An honest reading of the published protocol: it learns from the target's own k shots and from nothing else of it, in one stage
-together with the other tasks instead of a transfer after them. Without a prior it is Tip-Adapter.
+An honest reading of the published protocol: it learns from the target's own k shots and from
+nothing else of it, in one stage together with the other tasks instead of a transfer after them.
+Without a prior it is Tip-Adapter.
 
-Deviations: those of Prompt-Adapter's head that concern pretraining and cache.
-Expected: between Prompt-Adapter without transfer and Prompt-Adapter. No published number.
-Source: Sun et al., Prompt Tuning based Adapter for Vision-Language Model Adaption, 2023; Jingchensun/prompt_adapter @ f9cd186,
+Deviations: those of Prompt-Adapter's head that concern pretraining and cache. Expected: between
+Prompt-Adapter without transfer and Prompt-Adapter. No published number. Source: Sun et al., Prompt
+Tuning based Adapter for Vision-Language Model Adaption, 2023; Jingchensun/prompt_adapter @ f9cd186,
 Jingchensun/mvlpt @ 66bee98, sIncerass/MVLPT @ 6fa518b.
 """
 
@@ -66,7 +69,9 @@ class Adapter:
         return _multitask.identity(part(_prompts.Context, self), part(_multitask.Pretraining, self))
 
     def pretrain(self, episodes: Sequence[Episode]) -> State:
-        return _multitask.pretrain(episodes, part(_prompts.Context, self), part(_multitask.Pretraining, self))
+        return _multitask.pretrain(
+            episodes, part(_prompts.Context, self), part(_multitask.Pretraining, self)
+        )
 
     def fit(self, episode: Episode) -> Predictor:
         text_KD = _multitask.classifier(episode, part(_prompts.Context, self))

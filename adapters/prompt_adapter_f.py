@@ -1,16 +1,19 @@
 """Prompt-Adapter-F: Prompt-Adapter with the keys of its cache fine-tuned on the support set.
 
-    logits(f) = s f t(V)^T + alpha exp(-beta (1 - f K^T)) Y      V as in Prompt-Adapter, K trained by cross-entropy
+    logits(f) = s f t(V)^T + alpha exp(-beta (1 - f K^T)) Y      V as in Prompt-Adapter, K trained
+    by cross-entropy
 
-Pretraining, transfer and choice of alpha and beta are Prompt-Adapter's, and the two share their priors; fine-tuning is Tip-Adapter-F's
-(AdamW, cosine per step to 0, alpha and beta held meanwhile). With 0 `tune_epochs` it is Prompt-Adapter.
+Pretraining, transfer and choice of alpha and beta are Prompt-Adapter's, and the two share their
+priors; fine-tuning is Tip-Adapter-F's (AdamW, cosine per step to 0, alpha and beta held meanwhile).
+With 0 `tune_epochs` it is Prompt-Adapter.
 
-Deviations: those of Prompt-Adapter's and Tip-Adapter-F's heads; above all the last epoch counts, where the released code takes the best
-epoch on the test set, one learning rate serves all datasets, and the keys alone are trained at that stage.
-Expected: no published number has this protocol. The published one (ViT-B/16, mean of 11 datasets, 1/2/4/8/16 shots) is 76.43 / 77.67 /
-78.38 / 79.58 / 81.05 %, where the authors' own Tip-Adapter-F has 71.33 / 73.53 / 76.17 / 78.80 / 81.46 %.
-Source: Sun et al., Prompt Tuning based Adapter for Vision-Language Model Adaption, 2023; Jingchensun/prompt_adapter @ f9cd186,
-Jingchensun/mvlpt @ 66bee98, sIncerass/MVLPT @ 6fa518b.
+Deviations: those of Prompt-Adapter's and Tip-Adapter-F's heads; above all the last epoch counts,
+where the released code takes the best epoch on the test set, one learning rate serves all datasets,
+and the keys alone are trained at that stage. Expected: no published number has this protocol. The
+published one (ViT-B/16, mean of 11 datasets, 1/2/4/8/16 shots) is 76.43 / 77.67 /
+78.38 / 79.58 / 81.05 %, where the authors' own Tip-Adapter-F has 71.33 / 73.53 / 76.17 / 78.80 /
+81.46 %. Source: Sun et al., Prompt Tuning based Adapter for Vision-Language Model Adaption, 2023;
+Jingchensun/prompt_adapter @ f9cd186, Jingchensun/mvlpt @ 66bee98, sIncerass/MVLPT @ 6fa518b.
 """
 
 from __future__ import annotations
@@ -96,7 +99,9 @@ class Adapter:
         return _multitask.identity(part(_prompts.Context, self), part(_multitask.Pretraining, self))
 
     def pretrain(self, episodes: Sequence[Episode]) -> State:
-        return _multitask.pretrain(episodes, part(_prompts.Context, self), part(_multitask.Pretraining, self))
+        return _multitask.pretrain(
+            episodes, part(_prompts.Context, self), part(_multitask.Pretraining, self)
+        )
 
     def fit(self, episode: Episode) -> Predictor:
         return self.fit_together([episode])[0]
@@ -105,4 +110,7 @@ class Adapter:
         context, training = part(_prompts.Context, self), part(_prompts.Training, self)
         text_RKD = _prompts.learn(episodes, context, training, start=_multitask.from_prior)
         search, tuning = part(_cache.Search, self), part(_cache.Tuning, self)
-        return [_cache.fit(each, text_KD, search, tuning) for each, text_KD in zip(episodes, text_RKD, strict=True)]
+        return [
+            _cache.fit(each, text_KD, search, tuning)
+            for each, text_KD in zip(episodes, text_RKD, strict=True)
+        ]

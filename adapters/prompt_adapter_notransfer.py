@@ -1,14 +1,16 @@
-"""Prompt-Adapter without transfer: the pretrained prompt meets the target as it is, and only the cache has seen its images.
+"""Prompt-Adapter without transfer: the pretrained prompt meets the target as it is, and only the
+cache has seen its images.
 
-    logits(f) = s f t(V0)^T + alpha exp(-beta (1 - f K^T)) Y      V0 as in Prompt-Adapter: pretrained on other datasets
+    logits(f) = s f t(V0)^T + alpha exp(-beta (1 - f K^T)) Y      V0 as in Prompt-Adapter:
+    pretrained on other datasets
 
-What the transfer is worth is the difference to Prompt-Adapter, whose priors it shares. Nothing is trained on the target. Without a
-prior it is Tip-Adapter.
+What the transfer is worth is the difference to Prompt-Adapter, whose priors it shares. Nothing is
+trained on the target. Without a prior it is Tip-Adapter.
 
-Deviations: those of Prompt-Adapter's head that concern pretraining and cache.
-Expected: the text side alone near zero-shot CLIP; with the cache near Tip-Adapter. No published number.
-Source: Sun et al., Prompt Tuning based Adapter for Vision-Language Model Adaption, 2023; Jingchensun/prompt_adapter @ f9cd186,
-Jingchensun/mvlpt @ 66bee98, sIncerass/MVLPT @ 6fa518b.
+Deviations: those of Prompt-Adapter's head that concern pretraining and cache. Expected: the text
+side alone near zero-shot CLIP; with the cache near Tip-Adapter. No published number. Source: Sun et
+al., Prompt Tuning based Adapter for Vision-Language Model Adaption, 2023;
+Jingchensun/prompt_adapter @ f9cd186, Jingchensun/mvlpt @ 66bee98, sIncerass/MVLPT @ 6fa518b.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ class Adapter:
         return _multitask.identity(part(_prompts.Context, self), part(_multitask.Pretraining, self))
 
     def pretrain(self, episodes: Sequence[Episode]) -> State:
-        return _multitask.pretrain(episodes, part(_prompts.Context, self), part(_multitask.Pretraining, self))
+        return _multitask.pretrain(
+            episodes, part(_prompts.Context, self), part(_multitask.Pretraining, self)
+        )
 
     def fit(self, episode: Episode) -> Predictor:
         text_KD = _multitask.classifier(episode, part(_prompts.Context, self))

@@ -1,16 +1,20 @@
-"""Prompt-Adapter as published: a diagnostic, never ranked, because its text classifier has seen the target's full training set.
+"""Prompt-Adapter as published: a diagnostic, never ranked, because its text classifier has seen the
+target's full training set.
 
-    logits(f) = s f t(V0)^T + alpha exp(-beta (1 - f K^T)) Y      V0: pretrained on the full training sets of all datasets
+    logits(f) = s f t(V0)^T + alpha exp(-beta (1 - f K^T)) Y      V0: pretrained on the full
+    training sets of all datasets
 
-The command in the authors' fork of MVLPT trains one context (16 vectors, class name in the middle) on all eleven datasets with all
-their training images; the text features that come out serve every number of shots. Cells of this method differ from few-shot cells
-by orders of magnitude in the labels they use, and their records say so. Without a prior it is Tip-Adapter.
+The command in the authors' fork of MVLPT trains one context (16 vectors, class name in the middle)
+on all eleven datasets with all their training images; the text features that come out serve every
+number of shots. Cells of this method differ from few-shot cells by orders of magnitude in the
+labels they use, and their records say so. Without a prior it is Tip-Adapter.
 
-Deviations: a softmax per task; `pretrain_steps` steps of batch 512 (there 200 epochs); text features have unit length (there as saved,
-possibly unnormalised); alpha and beta on the few-shot validation set and one grid, where the released code searches the full
-validation split, on ImageNet the test set, with a grid of its own per dataset.
-Expected: ViT-B/16, mean of 11 datasets, 1/2/4/8/16 shots: 74.61 / 74.83 / 75.38 / 75.95 / 77.20 %.
-Source: Sun et al., Prompt Tuning based Adapter for Vision-Language Model Adaption, 2023; Jingchensun/prompt_adapter @ f9cd186,
+Deviations: a softmax per task; `pretrain_steps` steps of batch 512 (there 200 epochs); text
+features have unit length (there as saved, possibly unnormalised); alpha and beta on the few-shot
+validation set and one grid, where the released code searches the full validation split, on ImageNet
+the test set, with a grid of its own per dataset. Expected: ViT-B/16, mean of 11 datasets,
+1/2/4/8/16 shots: 74.61 / 74.83 / 75.38 / 75.95 / 77.20 %. Source: Sun et al., Prompt Tuning based
+Adapter for Vision-Language Model Adaption, 2023; Jingchensun/prompt_adapter @ f9cd186,
 Jingchensun/mvlpt @ 66bee98, sIncerass/MVLPT @ 6fa518b.
 """
 
@@ -69,7 +73,9 @@ class Adapter:
         return _multitask.identity(part(_prompts.Context, self), part(_multitask.Pretraining, self))
 
     def pretrain(self, episodes: Sequence[Episode]) -> State:
-        return _multitask.pretrain(episodes, part(_prompts.Context, self), part(_multitask.Pretraining, self))
+        return _multitask.pretrain(
+            episodes, part(_prompts.Context, self), part(_multitask.Pretraining, self)
+        )
 
     def fit(self, episode: Episode) -> Predictor:
         text_KD = _multitask.classifier(episode, part(_prompts.Context, self))

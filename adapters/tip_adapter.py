@@ -1,18 +1,22 @@
-"""Tip-Adapter: the few labelled images become a cache that is read beside the zero-shot classifier. Nothing is trained.
+"""Tip-Adapter: the few labelled images become a cache that is read beside the zero-shot classifier.
+Nothing is trained.
 
-    logits(f) = s f W^T + alpha exp(-beta (1 - f K^T)) Y      K: one key per support image, Y: its label, one-hot
+    logits(f) = s f W^T + alpha exp(-beta (1 - f K^T)) Y      K: one key per support image, Y: its
+    label, one-hot
 
-alpha and beta are chosen by accuracy on the few-shot validation set (on a tie the smaller alpha, then the smaller beta); without
-one they stay at `alpha` and `beta`, the values the released code starts from on most datasets.
+alpha and beta are chosen by accuracy on the few-shot validation set (on a tie the smaller alpha,
+then the smaller beta); without one they stay at `alpha` and `beta`, the values the released code
+starts from on most datasets.
 
-Deviations from the released code, which are about choosing (its published numbers were chosen on the full validation split, on
-ImageNet on the test set, from a grid of its own per dataset):
-- the validation set is the few-shot one, and one coarse logarithmic grid serves all datasets: with 1-4 images per class a fine grid
+Deviations from the released code, which are about choosing (its published numbers were chosen on
+the full validation split, on ImageNet on the test set, from a grid of its own per dataset):
+- the validation set is the few-shot one, and one coarse logarithmic grid serves all datasets: with
+1-4 images per class a fine grid
   only fits noise.
 - a key is the mean of `key_views` features of unit length, not of features as they come.
-- W is the cell's own templates, the same for every method it is compared with.
-Expected: RN50, mean of 11 datasets, 1/2/4/8/16 shots: 62.33 / 64.62 / 66.54 / 68.50 / 70.32 % as published, a little less here.
-Source: Zhang et al., Tip-Adapter, ECCV 2022; gaopengcuhk/Tip-Adapter @ d0e2d6f.
+- W is the cell's own templates, the same for every method it is compared with. Expected: RN50, mean
+of 11 datasets, 1/2/4/8/16 shots: 62.33 / 64.62 / 66.54 / 68.50 / 70.32 % as published, a little
+less here. Source: Zhang et al., Tip-Adapter, ECCV 2022; gaopengcuhk/Tip-Adapter @ d0e2d6f.
 """
 
 from __future__ import annotations

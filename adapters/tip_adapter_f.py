@@ -1,19 +1,25 @@
 """Tip-Adapter-F: the cache model of Tip-Adapter with its keys fine-tuned on the support set.
 
-    logits(f) = s f W^T + alpha exp(-beta (1 - f K^T)) Y      K starts as Tip-Adapter's keys and is trained by cross-entropy
+    logits(f) = s f W^T + alpha exp(-beta (1 - f K^T)) Y      K starts as Tip-Adapter's keys and is
+    trained by cross-entropy
 
-AdamW, a cosine per step down to 0, alpha and beta held at `alpha` and `beta` meanwhile; keys are not brought back to unit length.
-After the last step alpha and beta are chosen on the few-shot validation set, as in Tip-Adapter. With 0 epochs it is Tip-Adapter.
+AdamW, a cosine per step down to 0, alpha and beta held at `alpha` and `beta` meanwhile; keys are
+not brought back to unit length. After the last step alpha and beta are chosen on the few-shot
+validation set, as in Tip-Adapter. With 0 epochs it is Tip-Adapter.
 
 Deviations from the released code:
-- the last epoch counts, where the released code takes the epoch that does best on the test set and then the better of two test
+- the last epoch counts, where the released code takes the epoch that does best on the test set and
+then the better of two test
   numbers; alpha and beta as in Tip-Adapter's head.
-- one learning rate and one starting pair for all datasets. The released code's exception of 100 epochs for EuroSAT, whose epochs are
+- one learning rate and one starting pair for all datasets. The released code's exception of 100
+epochs for EuroSAT, whose epochs are
   single steps, is said as a property of the problem: never fewer than `tune_min_steps` steps.
-- training images are `tune_views` stored views, other ones than the keys were made from, in turn epoch by epoch; there every epoch
+- training images are `tune_views` stored views, other ones than the keys were made from, in turn
+epoch by epoch; there every epoch
   draws fresh crops. A short last batch is dropped unless it is the only one.
-Expected: RN50, mean of 11 datasets, 1/2/4/8/16 shots: 64.60 / 66.65 / 69.67 / 72.45 / 75.83 % as published, a little less here.
-Source: Zhang et al., Tip-Adapter, ECCV 2022; gaopengcuhk/Tip-Adapter @ d0e2d6f.
+Expected: RN50, mean of 11 datasets, 1/2/4/8/16 shots: 64.60 / 66.65 / 69.67 / 72.45 / 75.83 % as
+published, a little less here. Source: Zhang et al., Tip-Adapter, ECCV 2022; gaopengcuhk/Tip-Adapter
+@ d0e2d6f.
 """
 
 from __future__ import annotations
@@ -58,4 +64,6 @@ class Adapter:
         part(_cache.Tuning, self)
 
     def fit(self, episode: Episode) -> Predictor:
-        return _cache.fit(episode, episode.text_features(), part(_cache.Search, self), part(_cache.Tuning, self))
+        return _cache.fit(
+            episode, episode.text_features(), part(_cache.Search, self), part(_cache.Tuning, self)
+        )

@@ -1,8 +1,9 @@
 """APT against the exact prompt tuning it approximates. `python -m benches.apt [--quick]`
 
-Shapes of ViT-B/16 with random weights, float32, image tower only, nothing downloaded. A step is what a method does with a batch
-once its inputs are there: forward, cross-entropy, backward, AdamW, by the adapters' own training loop, in alternation.
-How far the approximation is from exact prompt attention is measured on attention inputs of the tiny CLIP with its trained weights.
+Shapes of ViT-B/16 with random weights, float32, image tower only, nothing downloaded. A step is
+what a method does with a batch once its inputs are there: forward, cross-entropy, backward, AdamW,
+by the adapters' own training loop, in alternation. How far the approximation is from exact prompt
+attention is measured on attention inputs of the tiny CLIP with its trained weights.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from torch import Tensor
 
 from adapters import _blocks, _in_the_loop, apt, vpt
 from benches.timing import Timing, alternate, machine
-from benchmark import clip, costs
 from benchmark.api import Episode, ImageSet, Labelled, unit
-from benchmark.clip import OpenClip
+from benchmark.backbones import clip
+from benchmark.backbones.clip import OpenClip
+from benchmark.compute import macs
 
 CLASSES, RANK = 100, 4
 RECIPE = _in_the_loop.Optimiser("1", 8, 0.01, 0.1, 0.01, 0.9, 0.98, 1e-8)
@@ -32,19 +34,34 @@ LENGTHS = (1, 4, 16, 64, 200)
 
 @cache
 def true_shapes() -> OpenClip:
-    return clip.from_model(open_clip.create_model("ViT-B-16-quickgelu", pretrained=None), "ViT-B/16 shapes")
+    return clip.from_model(
+        open_clip.create_model("ViT-B-16-quickgelu", pretrained=None), "ViT-B/16 shapes"
+    )
 
 
 def noise_images(count: int, image_px: int) -> ImageSet:
-    pixels_NCHW = torch.randn(count, 3, image_px, image_px, generator=torch.Generator().manual_seed(0))
-    return ImageSet(count, lambda views: torch.zeros(count, 1), lambda index_N, crop, rng: pixels_NCHW[index_N])
+    pixels_NCHW = torch.randn(
+        count, 3, image_px, image_px, generator=torch.Generator().manual_seed(0)
+    )
+    return ImageSet(
+        count, lambda views: torch.zeros(count, 1), lambda index_N, crop, rng: pixels_NCHW[index_N]
+    )
 
 
 def problem(backbone: OpenClip, images: int) -> Episode:
     rng = torch.Generator().manual_seed(1)
     support = Labelled(noise_images(images, backbone.image_px), torch.arange(images) % CLASSES)
     text_KD = unit(torch.randn(CLASSES, 512, generator=rng))
-    return Episode("noise", tuple(f"class {k}" for k in range(CLASSES)), ("{}",), support, None, backbone, 1, text_KD=text_KD)
+    return Episode(
+        "noise",
+        tuple(f"class {k}" for k in range(CLASSES)),
+        ("{}",),
+        support,
+        None,
+        backbone,
+        1,
+        text_KD=text_KD,
+    )
 
 
 def apt_reach(parts: Mapping[str, Tensor], first: int) -> _blocks.Reach:
@@ -56,12 +73,18 @@ def vpt_reach(parts: Mapping[str, Tensor], first: int) -> _blocks.Reach:
 
 
 def started(method: str, touched: int, n_prompts: int) -> dict[str, Tensor]:
-    parts = apt.modules(touched, n_prompts, 768, RANK, 0.02, gated=True, rng=torch.Generator().manual_seed(2))
+    parts = apt.modules(
+        touched, n_prompts, 768, RANK, 0.02, gated=True, rng=torch.Generator().manual_seed(2)
+    )
     return parts if method == "apt" else {"prompt_JTE": parts["prompt_JTE"]}
 
 
-def step(method: str, given: Episode, x_BLE: Tensor, first: int, n_prompts: int, *, frozen: int = 0) -> Callable[[], object]:
-    """One training step of `method` in the blocks from `first` on; the `frozen` ones below are run anew where they were not kept."""
+def step(
+    method: str, given: Episode, x_BLE: Tensor, first: int, n_prompts: int, *, frozen: int = 0
+) -> Callable[[], object]:
+    """One training step of `method` in the blocks from `first` on; the `frozen` ones below are run
+    anew where they were not kept.
+    """
     tower = given.backbone.vision
     reach_of = apt_reach if method == "apt" else vpt_reach
     rows_B = torch.arange(len(x_BLE))
@@ -74,7 +97,11 @@ def step(method: str, given: Episode, x_BLE: Tensor, first: int, n_prompts: int,
         return x
 
     def logits_of(parts: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        return 100 * _blocks.image_features(tower, first, x, reach_of(parts, first)) @ given.text_features().T
+        return (
+            100
+            * _blocks.image_features(tower, first, x, reach_of(parts, first))
+            @ given.text_features().T
+        )
 
     start = started(method, len(tower.blocks) - first, n_prompts)
     schedule = _in_the_loop.Schedule(rows_B[None], RECIPE.rates(1))
@@ -89,11 +116,17 @@ def step_times(batch: int, rounds: int) -> dict[str, Timing]:
     bottom, middle = _blocks.below(tower, 0, pixels), _blocks.below(tower, 6, pixels)
     make = partial(step, given=given)
     variants = {
-        f"{name} T={length}": make(name, x_BLE=bottom, first=0, n_prompts=length) for length in (16, 200) for name in ("apt", "vpt")
+        f"{name} T={length}": make(name, x_BLE=bottom, first=0, n_prompts=length)
+        for length in (16, 200)
+        for name in ("apt", "vpt")
     }
     for name in ("apt", "vpt"):
-        variants[f"{name} T=16, blocks 6-11, kept"] = make(name, x_BLE=middle, first=6, n_prompts=16)
-        variants[f"{name} T=16, blocks 6-11, not kept"] = make(name, x_BLE=bottom, first=6, n_prompts=16, frozen=6)
+        variants[f"{name} T=16, blocks 6-11, kept"] = make(
+            name, x_BLE=middle, first=6, n_prompts=16
+        )
+        variants[f"{name} T=16, blocks 6-11, not kept"] = make(
+            name, x_BLE=bottom, first=6, n_prompts=16, frozen=6
+        )
     return alternate(variants, rounds)
 
 
@@ -103,12 +136,13 @@ def added(method: str, n_prompts: int) -> int:
     given = problem(backbone, 2)
     reach = (apt_reach if method == "apt" else vpt_reach)(started(method, 12, n_prompts), 0)
     predict = _blocks.predictor(backbone.vision, 0, reach, given.text_features(), 100.0)
-    counted = costs.added_macs(predict, given.support.images, backbone)
+    counted = macs.added_macs(predict, given.support.images, backbone)
     assert counted is not None
     return counted - CLASSES * 512
 
 
-# --- the approximation itself ----------------------------------------------------------------------------------------------------
+# --- the approximation itself
+# ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -130,7 +164,9 @@ def exact(block: Any, x_NLE: Tensor, prompt_TE: Tensor) -> Tensor:
 def share_of_tokens(block: Any, x_NLE: Tensor, prompt_TE: Tensor) -> Tensor:
     """lambda: the share of the softmax that stays with the tokens, per head and token."""
     h_NLE = block.ln_1(torch.cat([x_NLE, prompt_TE.expand(len(x_NLE), -1, -1)], dim=1))
-    _, weights_NHLL = block.attn(h_NLE[:, : x_NLE.shape[1]], h_NLE, h_NLE, average_attn_weights=False)
+    _, weights_NHLL = block.attn(
+        h_NLE[:, : x_NLE.shape[1]], h_NLE, h_NLE, average_attn_weights=False
+    )
     return weights_NHLL[..., : x_NLE.shape[1]].sum(-1)
 
 
@@ -149,15 +185,31 @@ def gap_at(block: Any, x_NLE: Tensor, n_prompts: int, steps: int) -> Gap:
     """Prompts that look like this block's tokens: their mean and spread per coordinate, drawn anew."""
     rng = torch.Generator().manual_seed(n_prompts)
     tokens = x_NLE.flatten(0, 1)
-    prompt_TE = tokens.mean(0) + tokens.std(0) * torch.randn(n_prompts, x_NLE.shape[2], generator=rng)
+    prompt_TE = tokens.mean(0) + tokens.std(0) * torch.randn(
+        n_prompts, x_NLE.shape[2], generator=rng
+    )
     with torch.no_grad():
         h_NLE = block.ln_1(x_NLE)
-        attn, target = block.attn(h_NLE, h_NLE, h_NLE, need_weights=False)[0], exact(block, x_NLE, prompt_TE)
+        attn, target = (
+            block.attn(h_NLE, h_NLE, h_NLE, need_weights=False)[0],
+            exact(block, x_NLE, prompt_TE),
+        )
         share = share_of_tokens(block, x_NLE, prompt_TE)
-        zero = {"scale_J": torch.zeros(1), "down_JRE": torch.zeros(1, 1, x_NLE.shape[2]), "up_JER": torch.zeros(1, x_NLE.shape[2], 1)}
-        term = apt.side_term(zero | {"prompt_JTE": block.ln_1(prompt_TE)[None]}, 0)(0, h_NLE, torch.zeros_like(attn))
+        zero = {
+            "scale_J": torch.zeros(1),
+            "down_JRE": torch.zeros(1, 1, x_NLE.shape[2]),
+            "up_JER": torch.zeros(1, x_NLE.shape[2], 1),
+        }
+        term = apt.side_term(zero | {"prompt_JTE": block.ln_1(prompt_TE)[None]}, 0)(
+            0, h_NLE, torch.zeros_like(attn)
+        )
     same = relative(best_scalars(target, attn, term), target - attn)
-    return Gap(n_prompts, same, _fitted(h_NLE, attn, target, n_prompts, steps), float(share.std() / share.mean()))
+    return Gap(
+        n_prompts,
+        same,
+        _fitted(h_NLE, attn, target, n_prompts, steps),
+        float(share.std() / share.mean()),
+    )
 
 
 def _fitted(h_NLE: Tensor, attn: Tensor, target: Tensor, n_prompts: int, steps: int) -> float:
@@ -168,52 +220,95 @@ def _fitted(h_NLE: Tensor, attn: Tensor, target: Tensor, n_prompts: int, steps: 
     adam = torch.optim.Adam(list(leaves.values()), lr=0.01)
     for _ in range(steps):
         adam.zero_grad()
-        (apt.side_term(leaves, 0)(0, h_NLE[:half], attn[:half]) - target[:half]).square().mean().backward()
+        (
+            apt.side_term(leaves, 0)(0, h_NLE[:half], attn[:half]) - target[:half]
+        ).square().mean().backward()
         adam.step()
     with torch.no_grad():
-        return relative(apt.side_term(leaves, 0)(0, h_NLE[half:], attn[half:]) - target[half:], target[half:] - attn[half:])
+        return relative(
+            apt.side_term(leaves, 0)(0, h_NLE[half:], attn[half:]) - target[half:],
+            target[half:] - attn[half:],
+        )
 
 
 def gaps(images: int, steps: int) -> list[Gap]:
     """Means over the blocks of the tiny CLIP, on its own test pictures."""
-    from benchmark.episodes import Workshop, problem
+    from benchmark.compute.episode import Workshop, problem
     from benchmark.grid import Cell
 
     made = problem(Workshop(), Cell("apt", "tiny_textures", 1, 1, "tiny"))
     tower = made.episode.backbone.vision
-    pixels = made.query.decode(torch.arange(0, len(made.query), len(made.query) // images)[:images], None, None)
+    pixels = made.query.decode(
+        torch.arange(0, len(made.query), len(made.query) // images)[:images], None, None
+    )
     inputs = [_blocks.below(tower, layer, pixels) for layer in range(len(tower.blocks))]
     found = []
     for length in LENGTHS:
-        each = [gap_at(block, x_NLE, length, steps) for block, x_NLE in zip(tower.blocks, inputs, strict=True)]
-        mean = [sum(values) / len(each) for values in zip(*((g.same_prompts, g.fitted, g.shrinkage) for g in each), strict=True)]
+        each = [
+            gap_at(block, x_NLE, length, steps)
+            for block, x_NLE in zip(tower.blocks, inputs, strict=True)
+        ]
+        mean = [
+            sum(values) / len(each)
+            for values in zip(*((g.same_prompts, g.fitted, g.shrinkage) for g in each), strict=True)
+        ]
         found.append(Gap(length, *mean))
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="two images a step, two rounds")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     console, batch, rounds = Console(width=150), 2 if given.quick else 8, 2 if given.quick else 5
     times = step_times(batch, rounds)
-    table = Table("step", "processor s", "clock s", "to deep VPT / to all blocks", title=f"{batch} images, ViT-B/16 shapes; {machine()}")
+    table = Table(
+        "step",
+        "processor s",
+        "clock s",
+        "to deep VPT / to all blocks",
+        title=f"{batch} images, ViT-B/16 shapes; {machine()}",
+    )
     for name, timing in times.items():
         other = name.replace("apt", "vpt") if ", blocks" not in name else name.split(",")[0]
-        table.add_row(name, f"{timing.cpu_s:.2f}", f"{timing.wall_s:.2f}", f"{timing.cpu_s / times[other].cpu_s:.2f}")
-    console.print(table)
-    table = Table("T", "APT, MMAC", "deep VPT, MMAC", "ratio", title="Added computation per image at prediction, ViT-B/16")
-    for length in (4, 16, 50, 200):
-        ours, exact_ = added("apt", length), added("vpt", length)
-        table.add_row(str(length), f"{ours / 1e6:.1f}", f"{exact_ / 1e6:.1f}", f"{ours / exact_:.3f}")
+        table.add_row(
+            name,
+            f"{timing.cpu_s:.2f}",
+            f"{timing.wall_s:.2f}",
+            f"{timing.cpu_s / times[other].cpu_s:.2f}",
+        )
     console.print(table)
     table = Table(
-        "T", "same prompts", "fitted", "spread of lambda", title="Distance to exact prompt attention, share of what prompts change"
+        "T",
+        "APT, MMAC",
+        "deep VPT, MMAC",
+        "ratio",
+        title="Added computation per image at prediction, ViT-B/16",
+    )
+    for length in (4, 16, 50, 200):
+        ours, exact_ = added("apt", length), added("vpt", length)
+        table.add_row(
+            str(length), f"{ours / 1e6:.1f}", f"{exact_ / 1e6:.1f}", f"{ours / exact_:.3f}"
+        )
+    console.print(table)
+    table = Table(
+        "T",
+        "same prompts",
+        "fitted",
+        "spread of lambda",
+        title="Distance to exact prompt attention, share of what prompts change",
     )
     for gap in gaps(16 if given.quick else 64, 50 if given.quick else 300):
-        table.add_row(str(gap.n_prompts), f"{gap.same_prompts:.2f}", f"{gap.fitted:.2f}", f"{gap.shrinkage:.2f}")
+        table.add_row(
+            str(gap.n_prompts),
+            f"{gap.same_prompts:.2f}",
+            f"{gap.fitted:.2f}",
+            f"{gap.shrinkage:.2f}",
+        )
     console.print(table)
 
 

@@ -1,7 +1,9 @@
-"""The cache model: alpha x beta search in one pass, and fine-tuning from stored views. `python -m benches.cache [--quick]`
+"""The cache model: alpha x beta search in one pass, and fine-tuning from stored views. `python -m
+benches.cache [--quick]`
 
-Naive search: Tip-Adapter's double loop as it stands in its description, affinity, exponential, product with one-hot values and
-top-1 anew for every pair. Naive fine-tuning: the same steps, with the images of every epoch sent through the encoder again.
+Naive search: Tip-Adapter's double loop as it stands in its description, affinity, exponential,
+product with one-hot values and top-1 anew for every pair. Naive fine-tuning: the same steps, with
+the images of every epoch sent through the encoder again.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ BETAS = [0.1 + i * 11.9 / 200 for i in range(200)]
 def clustered(count: int, centre_KD: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Features around class centres, hard enough that the pairs of a grid differ."""
     labels_N = torch.arange(count) % len(centre_KD)
-    return unit(centre_KD[labels_N] + 0.09 * torch.randn(count, centre_KD.shape[1], generator=rng)), labels_N
+    return unit(
+        centre_KD[labels_N] + 0.09 * torch.randn(count, centre_KD.shape[1], generator=rng)
+    ), labels_N
 
 
 def problem() -> tuple[_cache.Cache, Labelled]:
@@ -37,10 +41,15 @@ def problem() -> tuple[_cache.Cache, Labelled]:
     val_ND, val_labels_N = clustered(VAL, centre_KD, rng)
     text_KD = unit(centre_KD + 0.1 * torch.randn(CLASSES, DIM, generator=rng))
     episode = Episode.from_features(
-        class_names=[f"class {k}" for k in range(CLASSES)], text_KD=text_KD, support_ND=support_ND, support_labels_N=labels_N
+        class_names=[f"class {k}" for k in range(CLASSES)],
+        text_KD=text_KD,
+        support_ND=support_ND,
+        support_labels_N=labels_N,
     )
     search = _cache.Search(1, 0, 0.5, "0,1", "1", 1.17, 1.0)
-    return _cache.build(episode, text_KD, search), Labelled(ImageSet.from_features(val_ND), val_labels_N)
+    return _cache.build(episode, text_KD, search), Labelled(
+        ImageSet.from_features(val_ND), val_labels_N
+    )
 
 
 def naive_counts(cache: _cache.Cache, val: Labelled, pairs: list[tuple[float, float]]) -> list[int]:
@@ -61,8 +70,17 @@ def search_rows(every_pair: bool) -> list[tuple[str, ...]]:
     cache, val = problem()
     pairs = [(alpha, beta) for alpha in ALPHAS for beta in BETAS]
     timed = pairs[:: len(pairs) // 40][:40]
-    times = alternate({"naive": lambda: naive_counts(cache, val, timed), "ours": lambda: _cache.correct(cache, val, ALPHAS, BETAS)}, 3)
-    whole = Timing(times["naive"].wall_s * len(pairs) / len(timed), times["naive"].cpu_s * len(pairs) / len(timed))
+    times = alternate(
+        {
+            "naive": lambda: naive_counts(cache, val, timed),
+            "ours": lambda: _cache.correct(cache, val, ALPHAS, BETAS),
+        },
+        3,
+    )
+    whole = Timing(
+        times["naive"].wall_s * len(pairs) / len(timed),
+        times["naive"].cpu_s * len(pairs) / len(timed),
+    )
     ours_AB = _cache.correct(cache, val, ALPHAS, BETAS).flatten().tolist()
     compared = range(len(pairs)) if every_pair else range(0, len(pairs), len(pairs) // 200)
     naive = naive_counts(cache, val, [pairs[i] for i in compared])
@@ -71,7 +89,10 @@ def search_rows(every_pair: bool) -> list[tuple[str, ...]]:
     agreement = f"{sum(map(bool, differ))} of {len(differ)} points differ, by at most {max(differ)}; best count {winner}"
     return [
         row(
-            f"search, {len(BETAS)} x {len(ALPHAS)} pairs ({len(timed)} timed, x{len(pairs) // len(timed)})", whole, times["ours"], agreement
+            f"search, {len(BETAS)} x {len(ALPHAS)} pairs ({len(timed)} timed, x{len(pairs) // len(timed)})",
+            whole,
+            times["ours"],
+            agreement,
         )
     ]
 
@@ -81,8 +102,12 @@ def row(what: str, naive: Timing, ours: Timing, note: str) -> tuple[str, ...]:
     return what, f"{naive.cpu_s:.2f} s", f"{ours.cpu_s:.3f} s", ratio, note
 
 
-def tuned_keys(cache: _cache.Cache, view_of: Callable[[int], Tensor], labels_N: Tensor, steps: int) -> Tensor:
-    """Keys after `steps` of torch's own AdamW, one full batch a step; `view_of(step)` gives image_ND."""
+def tuned_keys(
+    cache: _cache.Cache, view_of: Callable[[int], Tensor], labels_N: Tensor, steps: int
+) -> Tensor:
+    """Keys after `steps` of torch's own AdamW, one full batch a step; `view_of(step)` gives
+    image_ND.
+    """
     key_KJD = cache.key_KJD.clone().requires_grad_()
     optimiser = torch.optim.AdamW([key_KJD], lr=1e-3, eps=1e-4)
     for step in range(steps):
@@ -99,8 +124,8 @@ def tuning_rows() -> list[tuple[str, ...]]:
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
-    from benchmark.episodes import Workshop
-    from benchmark.features import FeatureStore, Stopwatch, image_set
+    from benchmark.compute.episode import Workshop
+    from benchmark.features.image_sets import FeatureStore, Stopwatch, image_set
 
     shop = Workshop()
     table = shop.dataset("tiny_digits").train.take(range(160))
@@ -110,7 +135,12 @@ def tuning_rows() -> list[tuple[str, ...]]:
         once_s = once(lambda: images.views(views, 1, crop))
         view_VND, labels_N = images.views(views, 1, crop), torch.tensor(table.labels)
     text_KD, key_SD = torch.eye(10, view_VND.shape[2]), unit(view_VND.mean(0))
-    episode = Episode.from_features(class_names=list("0123456789"), text_KD=text_KD, support_ND=key_SD, support_labels_N=labels_N)
+    episode = Episode.from_features(
+        class_names=list("0123456789"),
+        text_KD=text_KD,
+        support_ND=key_SD,
+        support_labels_N=labels_N,
+    )
     cache = _cache.build(episode, text_KD, _cache.Search(1, 0, 0.5, "0,1", "1", 1.17, 1.0))
 
     def encoded_again(step: int) -> Tensor:
@@ -122,18 +152,31 @@ def tuning_rows() -> list[tuple[str, ...]]:
     again = lambda: tuned_keys(cache, encoded_again, labels_N, steps)  # noqa: E731
     apart = float((stored() - again()).abs().max())
     times = alternate({"naive": again, "ours": stored}, 1, warm=0)
-    per_view = Timing(times["naive"].wall_s / views, times["naive"].cpu_s / views)  # the naive loop needs one view a step, not ten
+    per_view = Timing(
+        times["naive"].wall_s / views, times["naive"].cpu_s / views
+    )  # the naive loop needs one view a step, not ten
     note = f"largest difference of a weight {apart:.1e}; encoding all {views} views once: {once_s.cpu_s:.2f} s"
-    return [row(f"fine-tuning, {steps} steps, tiny CLIP, 160 images", per_view, times["ours"], note)]
+    return [
+        row(f"fine-tuning, {steps} steps, tiny CLIP, 160 images", per_view, times["ours"], note)
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="compare 200 grid points instead of all 4000")
+    parser.add_argument(
+        "--quick", action="store_true", help="compare 200 grid points instead of all 4000"
+    )
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    table = Table("what", "naive", "ours", "ratio", "agreement", title=f"Cache model, processor seconds; {machine()}")
+    table = Table(
+        "what",
+        "naive",
+        "ours",
+        "ratio",
+        "agreement",
+        title=f"Cache model, processor seconds; {machine()}",
+    )
     for line in search_rows(not given.quick) + tuning_rows():
         table.add_row(*line)
     Console(width=180).print(table)

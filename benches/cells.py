@@ -1,10 +1,11 @@
 """Whole cells, reference-style against ours. `python -m benches.cells [--quick]`
 
-Reference style is what the field's code does: every step draws fresh crops, sends them through the image encoder and pushes
-77 tokens per class through the text tower (tests/naive_clip.py), one run at a time; alpha and beta are searched by a double
-loop. Ours is what `run` does: views encoded once, prompts over shared tokens. On the tiny CLIP our cell is run whole and the
-reference from timed steps; at the shapes of ViT-B/16 (random weights) both are measured units times the same counts, with
-what encoding the views costs beside them, since that is where the rest of the time is.
+Reference style is what the field's code does: every step draws fresh crops, sends them through the
+image encoder and pushes 77 tokens per class through the text tower (testbed/naive_clip.py), one run
+at a time; alpha and beta are searched by a double loop. Ours is what `run` does: views encoded
+once, prompts over shared tokens. On the tiny CLIP our cell is run whole and the reference from
+timed steps; at the shapes of ViT-B/16 (random weights) both are measured units times the same
+counts, with what encoding the views costs beside them, since that is where the rest of the time is.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from rich.table import Table
 from torch import Tensor
 
 from benches.timing import alternate, machine, once
-from benchmark import clip, data, methods
+from benchmark import data, methods
 from benchmark.api import Crop, Episode
-from benchmark.episodes import Workshop, problem, source_episode
-from benchmark.features import FeatureStore
+from benchmark.backbones import clip
+from benchmark.compute.episode import Workshop, problem, source_episode
+from benchmark.features.image_sets import FeatureStore
 from benchmark.grid import Cell
-from tests import naive_clip
+from testbed import naive_clip
 
 M, BATCH, VIEWS = 16, 32, 16
 
@@ -45,7 +47,13 @@ class Line:
     def texts(self) -> list[str]:
         without = self.reference_s / max(self.ours_s - self.of_which_views_s, 1e-9)
         ratio = f"{self.reference_s / self.ours_s:.1f}x ({without:.0f}x with the views given)"
-        return [self.what, f"{self.reference_s:,.1f} s", f"{self.ours_s:,.1f} s", f"{self.of_which_views_s:,.1f} s", ratio]
+        return [
+            self.what,
+            f"{self.reference_s:,.1f} s",
+            f"{self.ours_s:,.1f} s",
+            f"{self.of_which_views_s:,.1f} s",
+            ratio,
+        ]
 
 
 def reference_step(episode: Episode, position: str) -> Callable[[], Tensor]:
@@ -57,7 +65,9 @@ def reference_step(episode: Episode, position: str) -> Callable[[], Tensor]:
     def step() -> Tensor:
         index_N, labels_N = next(episode.support.batches(BATCH, rng))
         with torch.no_grad():
-            image_ND = backbone.encode_pixels(episode.support.images.augmented(index_N, rng, Crop()))
+            image_ND = backbone.encode_pixels(
+                episode.support.images.augmented(index_N, rng, Crop())
+            )
         text_KD = naive_clip.text_features(backbone.model, episode.class_names, ctx_PE, position)
         loss = F.cross_entropy(backbone.logit_scale * image_ND @ text_KD.T, labels_N)
         optimiser.zero_grad()
@@ -83,7 +93,9 @@ def tiny_lines(shots: int, timed: int) -> list[Line]:
 
 
 def whole(cell: Cell, work: Callable[[Workshop], None]) -> tuple[float, float]:
-    """Seconds of our cell from nothing, test images included, and what of them a second time saves: decoding and encoding."""
+    """Seconds of our cell from nothing, test images included, and what of them a second time saves:
+    decoding and encoding.
+    """
     with tempfile.TemporaryDirectory() as folder:
         shop = Workshop()
         shop.kept["features", ""] = FeatureStore(Path(folder))
@@ -104,12 +116,18 @@ def coop_line(shots: int, timed: int) -> Line:
     episode = problem(Workshop(), cell).episode
     steps = steps_of(episode, {1: 50, 4: 100, 16: 200}[shots])
     reference_s = steps * timed_steps(reference_step(episode, "end"), timed)
-    return Line(f"CoOp, tiny CLIP, 16 classes, {shots} shots, {steps} steps", reference_s, ours_s, views_s)
+    return Line(
+        f"CoOp, tiny CLIP, 16 classes, {shots} shots, {steps} steps", reference_s, ours_s, views_s
+    )
 
 
 def prompt_adapter_line(shots: int, timed: int) -> Line:
-    """Pretraining on two sources, transfer, cache, search; the reference pays the naive step in both stages and 10 + 16 passes."""
-    cell = Cell("prompt_adapter", "tiny_textures", shots, 1, "tiny", sources=("tiny_digits", "tiny_shapes"))
+    """Pretraining on two sources, transfer, cache, search; the reference pays the naive step in
+    both stages and 10 + 16 passes.
+    """
+    cell = Cell(
+        "prompt_adapter", "tiny_textures", shots, 1, "tiny", sources=("tiny_digits", "tiny_shapes")
+    )
     adapter = methods.load("prompt_adapter")
 
     def ours(shop: Workshop) -> None:
@@ -120,14 +138,25 @@ def prompt_adapter_line(shots: int, timed: int) -> Line:
     ours_s, views_s = whole(cell, ours)
     target = problem(Workshop(), cell).episode
     sources = [source_episode(Workshop(), cell, name, shots) for name in cell.sources]
-    source_step_s = sum(timed_steps(reference_step(each, "middle"), timed) for each in sources) / len(sources)
+    source_step_s = sum(
+        timed_steps(reference_step(each, "middle"), timed) for each in sources
+    ) / len(sources)
     transfer = steps_of(target, {1: 50, 4: 100, 16: 200}[shots])
-    reference_s = adapter.pretrain_steps * source_step_s + transfer * timed_steps(reference_step(target, "middle"), timed)
-    return Line(f"Prompt-Adapter, tiny CLIP, {shots} shots, {adapter.pretrain_steps} + {transfer} steps", reference_s, ours_s, views_s)
+    reference_s = adapter.pretrain_steps * source_step_s + transfer * timed_steps(
+        reference_step(target, "middle"), timed
+    )
+    return Line(
+        f"Prompt-Adapter, tiny CLIP, {shots} shots, {adapter.pretrain_steps} + {transfer} steps",
+        reference_s,
+        ours_s,
+        views_s,
+    )
 
 
 def full_size_line(rounds: int) -> Line:
-    """CoOp on Caltech101 at 16 shots with ViT-B/16: 200 epochs of 50 batches, 1600 images x 16 views, from unit costs."""
+    """CoOp on Caltech101 at 16 shots with ViT-B/16: 200 epochs of 50 batches, 1600 images x 16
+    views, from unit costs.
+    """
     model = open_clip.create_model("ViT-B-16-quickgelu", pretrained=None)
     backbone = clip.from_model(model, "ViT-B-16 shapes")
     names = data.spec("caltech101").class_names
@@ -156,7 +185,12 @@ def full_size_line(rounds: int) -> Line:
     steps, views = 200 * 50, 1600 * VIEWS
     reference_s = steps * (times["encode"].cpu_s + times["naive"].cpu_s)
     views_s = views / BATCH * times["encode"].cpu_s
-    return Line("CoOp, ViT-B/16 shapes, 100 classes, 16 shots, 10,000 steps", reference_s, steps * times["ours"].cpu_s + views_s, views_s)
+    return Line(
+        "CoOp, ViT-B/16 shapes, 100 classes, 16 shots, 10,000 steps",
+        reference_s,
+        steps * times["ours"].cpu_s + views_s,
+        views_s,
+    )
 
 
 def main() -> None:
@@ -165,8 +199,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    lines = tiny_lines(1, 10) if given.quick else [*tiny_lines(1, 20), *tiny_lines(16, 20), full_size_line(given.rounds)]
-    table = Table("cell", "reference style", "ours", "of which views", "ratio", title=f"Whole cells, processor seconds; {machine()}")
+    lines = (
+        tiny_lines(1, 10)
+        if given.quick
+        else [*tiny_lines(1, 20), *tiny_lines(16, 20), full_size_line(given.rounds)]
+    )
+    table = Table(
+        "cell",
+        "reference style",
+        "ours",
+        "of which views",
+        "ratio",
+        title=f"Whole cells, processor seconds; {machine()}",
+    )
     for line in lines:
         table.add_row(*line.texts())
     Console(width=180).print(table)

@@ -1,8 +1,10 @@
-"""Claim, published figure, ours: what the papers say of themselves, measured here side by side. `python -m benches.claims [--quick]`
+"""Claim, published figure, ours: what the papers say of themselves, measured here side by side.
+`python -m benches.claims [--quick]`
 
-Computation is counted, steps are timed in alternation at the shapes of ViT-B/16 with random weights (benches/apt.py, benches/cones.py),
-accuracies come from whole cells of the tiny suite, kept in a folder so that a second call is quick. A claim that does not hold here
-is said not to hold; the tiny suite is no ImageNet, so that says something about us before it says something about the paper.
+Computation is counted, steps are timed in alternation at the shapes of ViT-B/16 with random weights
+(benches/apt.py, benches/cones.py), accuracies come from whole cells of the tiny suite, kept in a
+folder so that a second call is quick. A claim that does not hold here is said not to hold; the tiny
+suite is no ImageNet, so that says something about us before it says something about the paper.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ from rich.table import Table
 
 from benches import apt, cones
 from benches.timing import machine
-from benchmark import runner
-from benchmark.commands.selection import Flags, select
+from benchmark.commands.cell_selection import Flags, select
+from benchmark.compute import runner
 from benchmark.errors import UserError
 from benchmark.paths import cache_dir
-from benchmark.record import Record
-from benchmark.store import Store
+from benchmark.records.record import Record
+from benchmark.records.store import Store
 
 SEEDS = ("1", "2", "3")
 
@@ -44,7 +46,9 @@ class Claim:
         return {True: "reproduces", False: "DOES NOT REPRODUCE", None: "reported"}[self.holds]
 
 
-def cells(folder: Path, methods: Sequence[str], shots: Sequence[str], settings: Sequence[str] = ()) -> list[Record]:
+def cells(
+    folder: Path, methods: Sequence[str], shots: Sequence[str], settings: Sequence[str] = ()
+) -> list[Record]:
     """Records of the tiny suite, computed where they are not there yet."""
     flags = Flags(methods=methods, suites=("tiny",), shots=shots, seeds=SEEDS, settings=settings)
     outcomes = list(runner.run(select(flags).cells, Store(folder)))
@@ -68,12 +72,17 @@ def means(records: Sequence[Record]) -> dict[int, dict[int, float]]:
 def paired(a: Sequence[Record], b: Sequence[Record]) -> dict[int, tuple[float, float]]:
     """shots -> mean and spread, over seeds, of a's lead over b in points."""
     first, second = means(a), means(b)
-    leads = {shots: [100 * (first[shots][seed] - second[shots][seed]) for seed in first[shots]] for shots in sorted(first)}
+    leads = {
+        shots: [100 * (first[shots][seed] - second[shots][seed]) for seed in first[shots]]
+        for shots in sorted(first)
+    }
     return {shots: (fmean(each), stdev(each)) for shots, each in leads.items()}
 
 
 def points(leads: dict[int, tuple[float, float]]) -> str:
-    return ", ".join(f"{shots} shots {mean:+.1f}±{spread:.1f}" for shots, (mean, spread) in leads.items())
+    return ", ".join(
+        f"{shots} shots {mean:+.1f}±{spread:.1f}" for shots, (mean, spread) in leads.items()
+    )
 
 
 def floors(folder: Path) -> list[Claim]:
@@ -83,8 +92,19 @@ def floors(folder: Path) -> list[Claim]:
     for name in ("apt", "cones"):
         at = means(cells(folder, [name], ["1", "16"]))
         few, many = (100 * (fmean(at[shots].values()) - zero) for shots in (1, 16))
-        claims.append(Claim(f"{name}, 16 shots above zero-shot ({100 * zero:.1f} %)", "at least +8 (ours)", f"{many:+.1f}", many >= 8))
-        claims.append(Claim(f"{name}, 1 shot against zero-shot", "at least -1 (ours)", f"{few:+.1f}", few >= -1))
+        claims.append(
+            Claim(
+                f"{name}, 16 shots above zero-shot ({100 * zero:.1f} %)",
+                "at least +8 (ours)",
+                f"{many:+.1f}",
+                many >= 8,
+            )
+        )
+        claims.append(
+            Claim(
+                f"{name}, 1 shot against zero-shot", "at least -1 (ours)", f"{few:+.1f}", few >= -1
+            )
+        )
     return claims
 
 
@@ -92,7 +112,14 @@ def apt_counts() -> list[Claim]:
     claims = []
     for length in (16, 200):
         ratio = apt.added("apt", length) / apt.added("vpt", length)
-        claims.append(Claim(f"APT's added computation, share of deep VPT's, T={length}", "0.18 on METER", f"{ratio:.3f}", ratio <= 0.2))
+        claims.append(
+            Claim(
+                f"APT's added computation, share of deep VPT's, T={length}",
+                "0.18 on METER",
+                f"{ratio:.3f}",
+                ratio <= 0.2,
+            )
+        )
     return claims
 
 
@@ -100,7 +127,14 @@ def apt_accuracy(folder: Path) -> list[Claim]:
     """Same towers, same prompts, same recipe."""
     ours = cells(folder, ["apt"], ["16"], ["apt.side=vision"])
     lead = paired(ours, cells(folder, ["vpt"], ["16"]))
-    return [Claim("APT's lead over deep VPT, image tower, T=16, points", "+7.0 on VQA with METER", points(lead), lead[16][0] > 0)]
+    return [
+        Claim(
+            "APT's lead over deep VPT, image tower, T=16, points",
+            "+7.0 on VQA with METER",
+            points(lead),
+            lead[16][0] > 0,
+        )
+    ]
 
 
 def apt_times(batch: int, rounds: int) -> list[Claim]:
@@ -109,18 +143,35 @@ def apt_times(batch: int, rounds: int) -> list[Claim]:
     for length, bound in ((16, 1.05), (200, 0.6)):
         ratio = times[f"apt T={length}"] / times[f"vpt T={length}"]
         claims.append(
-            Claim(f"APT's training step, share of deep VPT's, T={length}", f"at most {bound} (ours)", f"{ratio:.2f}", ratio <= bound)
+            Claim(
+                f"APT's training step, share of deep VPT's, T={length}",
+                f"at most {bound} (ours)",
+                f"{ratio:.2f}",
+                ratio <= bound,
+            )
         )
     for name in ("apt", "vpt"):
         ratio = times[f"{name} T=16"] / times[f"{name} T=16, blocks 6-11, kept"]
-        claims.append(Claim(f"{name}, blocks 6-11 from kept inputs against all blocks", "at least 2x (ours)", f"{ratio:.1f}x", ratio >= 2))
+        claims.append(
+            Claim(
+                f"{name}, blocks 6-11 from kept inputs against all blocks",
+                "at least 2x (ours)",
+                f"{ratio:.1f}x",
+                ratio >= 2,
+            )
+        )
     return claims
 
 
 def approximation(images: int, steps: int) -> list[Claim]:
     what = "distance to exact prompt attention, T={}: same prompts / fitted / spread of lambda"
     return [
-        Claim(what.format(gap.n_prompts), "-", f"{gap.same_prompts:.2f} / {gap.fitted:.2f} / {gap.shrinkage:.2f}", None)
+        Claim(
+            what.format(gap.n_prompts),
+            "-",
+            f"{gap.same_prompts:.2f} / {gap.fitted:.2f} / {gap.shrinkage:.2f}",
+            None,
+        )
         for gap in apt.gaps(images, steps)
     ]
 
@@ -129,14 +180,34 @@ def cones_times(rounds: int) -> list[Claim]:
     times = cones.run_times(rounds, fixed=False)
     one, all_ = times["one run, 16 shots"], times["15 runs together"]
     claims = [
-        Claim("ConES, 100 x 16 x 512, 200 epochs, four anchors", "at most 5 s (ours)", f"{one.cpu_s:.1f} processor s", one.cpu_s <= 5),
-        Claim("15 runs together, in runs", "at most 3x (ours)", f"{all_.cpu_s / one.cpu_s:.1f}x", all_.cpu_s <= 3 * one.cpu_s),
+        Claim(
+            "ConES, 100 x 16 x 512, 200 epochs, four anchors",
+            "at most 5 s (ours)",
+            f"{one.cpu_s:.1f} processor s",
+            one.cpu_s <= 5,
+        ),
+        Claim(
+            "15 runs together, in runs",
+            "at most 3x (ours)",
+            f"{all_.cpu_s / one.cpu_s:.1f}x",
+            all_.cpu_s <= 3 * one.cpu_s,
+        ),
     ]
     steps = cones.coop_step_times(rounds)
-    references = {"our CoOp": steps["ours"].cpu_s, "reference CoOp, features given": steps["reference"].cpu_s}
+    references = {
+        "our CoOp": steps["ours"].cpu_s,
+        "reference CoOp, features given": steps["reference"].cpu_s,
+    }
     for name, step_s in references.items():
         ratio = cones.COOP_STEPS * step_s / one.cpu_s
-        claims.append(Claim(f"ConES faster than {name}", "6x (an hour to ten minutes)", f"{ratio:,.0f}x", ratio >= 6))
+        claims.append(
+            Claim(
+                f"ConES faster than {name}",
+                "6x (an hour to ten minutes)",
+                f"{ratio:,.0f}x",
+                ratio >= 6,
+            )
+        )
     return claims
 
 
@@ -145,32 +216,72 @@ def cones_accuracy(folder: Path) -> list[Claim]:
     lead = paired(concepts, prompts)
     fit = fmean(r.costs.fit_s for r in prompts) / fmean(r.costs.fit_s for r in concepts)
     claims = [
-        Claim("ConES's lead over CoOp, points", "better on its own tasks", points(lead), all(mean > 0 for mean, _ in lead.values())),
-        Claim("ConES faster than our CoOp, whole fits of the tiny suite", "6x", f"{fit:.0f}x", fit >= 6),
+        Claim(
+            "ConES's lead over CoOp, points",
+            "better on its own tasks",
+            points(lead),
+            all(mean > 0 for mean, _ in lead.values()),
+        ),
+        Claim(
+            "ConES faster than our CoOp, whole fits of the tiny suite",
+            "6x",
+            f"{fit:.0f}x",
+            fit >= 6,
+        ),
     ]
-    pairs = (("cones_tip_adapter", "tip_adapter", ()), ("cones_finetune", "cones_finetune", ("cones_finetune.start=words",)))
+    pairs = (
+        ("cones_tip_adapter", "tip_adapter", ()),
+        ("cones_finetune", "cones_finetune", ("cones_finetune.start=words",)),
+    )
     for name, other, settings in pairs:
-        lead = paired(cells(folder, [name], ["1", "16"]), cells(folder, [other], ["1", "16"], settings))
+        lead = paired(
+            cells(folder, [name], ["1", "16"]), cells(folder, [other], ["1", "16"], settings)
+        )
         found = all(mean > 0 for mean, _ in lead.values())
-        claims.append(Claim(f"{name} over the same from words, points", "concepts help a later stage", points(lead), found))
+        claims.append(
+            Claim(
+                f"{name} over the same from words, points",
+                "concepts help a later stage",
+                points(lead),
+                found,
+            )
+        )
     return claims
 
 
 def prompt_adapter(folder: Path) -> list[Claim]:
     """Leave-one-out: the target dataset is never among the sources of its prompt."""
     shots = ["1", "2", "4", "8"]
-    lead = paired(cells(folder, ["prompt_adapter_f"], shots), cells(folder, ["tip_adapter_f"], shots))
+    lead = paired(
+        cells(folder, ["prompt_adapter_f"], shots), cells(folder, ["tip_adapter_f"], shots)
+    )
     published = "+5.1, +4.1, +2.2, +0.8 (its target among the sources)"
     return [
-        Claim("Prompt-Adapter-F's lead over Tip-Adapter-F, points", published, points(lead), all(mean > 0 for mean, _ in lead.values()))
+        Claim(
+            "Prompt-Adapter-F's lead over Tip-Adapter-F, points",
+            published,
+            points(lead),
+            all(mean > 0 for mean, _ in lead.values()),
+        )
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="small batches, few rounds")
-    parser.add_argument("--only", default="", help="sections, comma-separated: those whose name contains one of these words")
-    parser.add_argument("--results", type=Path, default=cache_dir() / "claims", help="where the cells of the tiny suite are kept")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="sections, comma-separated: those whose name contains one of these words",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=cache_dir() / "claims",
+        help="where the cells of the tiny suite are kept",
+    )
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

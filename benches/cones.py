@@ -1,9 +1,12 @@
-"""Concept search: a run, all runs of a dataset at once, and what CoOp would have taken. `python -m benches.cones [--quick]`
+"""Concept search: a run, all runs of a dataset at once, and what CoOp would have taken. `python -m
+benches.cones [--quick]`
 
-100 classes x 16 shots x 512 dimensions, features given, 200 epochs on the whole support set, the anchor chosen among four on a
-validation set of 4 per class. CoOp is timed by the step at the shapes of ViT-B/16's text tower (random weights, Caltech101's
-names) and multiplied by its 10,000 steps: ours over shared tokens, and the reference's 77 tokens per class (tests/naive_clip.py),
-both with the image features given; the reference encodes its batch of images at every step on top, which is stated apart.
+100 classes x 16 shots x 512 dimensions, features given, 200 epochs on the whole support set, the
+anchor chosen among four on a validation set of 4 per class. CoOp is timed by the step at the shapes
+of ViT-B/16's text tower (random weights, Caltech101's names) and multiplied by its 10,000 steps:
+ours over shared tokens, and the reference's 77 tokens per class (testbed/naive_clip.py), both with
+the image features given; the reference encodes its batch of images at every step on top, which is
+stated apart.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from benches import apt
 from benches.timing import Timing, alternate, machine, once
 from benchmark import data
 from benchmark.api import Episode, unit
-from tests import naive_clip
+from testbed import naive_clip
 
 CLASSES, DIM, VAL = 100, 512, 4
 SHOTS, SEEDS, COOP_STEPS, BATCH = (1, 2, 4, 8, 16), (1, 2, 3), 200 * 50, 32
@@ -50,7 +53,9 @@ def problem(shots: int, seed: int) -> Episode:
 
 
 def run_times(rounds: int, *, fixed: bool) -> dict[str, Timing]:
-    """One run of 16 shots, and all fifteen, together and one by one; `fixed`: one anchor, none chosen."""
+    """One run of 16 shots, and all fifteen, together and one by one; `fixed`: one anchor, none
+    chosen.
+    """
     adapter = cones.Adapter(anchors="10") if fixed else cones.Adapter()
     everything = [problem(shots, seed) for shots in SHOTS for seed in SEEDS]
     return alternate(
@@ -64,10 +69,14 @@ def run_times(rounds: int, *, fixed: bool) -> dict[str, Timing]:
 
 
 def coop_step_times(rounds: int) -> dict[str, Timing]:
-    """Seconds of CoOp's step on given features, and of encoding the batch of images the reference encodes at every step."""
+    """Seconds of CoOp's step on given features, and of encoding the batch of images the reference
+    encodes at every step.
+    """
     backbone, names = apt.true_shapes(), data.spec("caltech101").class_names
     prompts = backbone.class_prompts(names, 16)
-    ctx_PE = (0.02 * torch.randn(prompts.ctx_shape, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    ctx_PE = (
+        0.02 * torch.randn(prompts.ctx_shape, generator=torch.Generator().manual_seed(1))
+    ).requires_grad_()
     image_ND = unit(torch.randn(BATCH, DIM, generator=torch.Generator().manual_seed(2)))
     pixels_NCHW = torch.randn(BATCH, 3, 224, 224)
 
@@ -85,7 +94,9 @@ def coop_step_times(rounds: int) -> dict[str, Timing]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="one round, no CoOp")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
@@ -93,7 +104,13 @@ def main() -> None:
     console, rounds = Console(width=150), 1 if given.quick else 3
     for fixed in (False, True):
         times = run_times(rounds, fixed=fixed)
-        table = Table("what", "clock s", "processor s", "to one run", title=f"{'one anchor' if fixed else 'four anchors'}; {machine()}")
+        table = Table(
+            "what",
+            "clock s",
+            "processor s",
+            "to one run",
+            title=f"{'one anchor' if fixed else 'four anchors'}; {machine()}",
+        )
         for name, timing in times.items():
             ratio = timing.cpu_s / times["one run, 16 shots"].cpu_s
             table.add_row(name, f"{timing.wall_s:.2f}", f"{timing.cpu_s:.2f}", f"{ratio:.2f}")
@@ -103,11 +120,21 @@ def main() -> None:
 
 
 def against_coop(ours: Timing, steps: dict[str, Timing]) -> Table:
-    table = Table("CoOp, 10,000 steps", "processor s", "to ConES", title="ConES against CoOp, 100 classes, 16 shots, features given")
-    cells = {"ours, shared tokens": steps["ours"].cpu_s, "reference, 77 tokens": steps["reference"].cpu_s}
+    table = Table(
+        "CoOp, 10,000 steps",
+        "processor s",
+        "to ConES",
+        title="ConES against CoOp, 100 classes, 16 shots, features given",
+    )
+    cells = {
+        "ours, shared tokens": steps["ours"].cpu_s,
+        "reference, 77 tokens": steps["reference"].cpu_s,
+    }
     cells["reference, with its images"] = steps["reference"].cpu_s + steps["images"].cpu_s
     for name, step_s in cells.items():
-        table.add_row(name, f"{COOP_STEPS * step_s:,.0f}", f"{COOP_STEPS * step_s / ours.cpu_s:,.0f}x")
+        table.add_row(
+            name, f"{COOP_STEPS * step_s:,.0f}", f"{COOP_STEPS * step_s / ours.cpu_s:,.0f}x"
+        )
     return table
 
 

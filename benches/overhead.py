@@ -1,8 +1,10 @@
-"""What the harness adds to a cell, and how soon a long plan begins. `python -m benches.overhead [--cells 200] [--plan 10000]`
+"""What the harness adds to a cell, and how soon a long plan begins. `python -m benches.overhead
+[--cells 200] [--plan 10000]`
 
-Features are stored beforehand and the method multiplies two matrices, so that what is measured is the harness: planning, claims,
-episodes, scoring, records flushed to the disk. Found cells are those on record. The plan is one of which 99 % are on record
-under their true names: what counts is when its first missing cell begins, from the start of the process, torch included.
+Features are stored beforehand and the method multiplies two matrices, so that what is measured is
+the harness: planning, claims, episodes, scoring, records flushed to the disk. Found cells are those
+on record. The plan is one of which 99 % are on record under their true names: what counts is when
+its first missing cell begins, from the start of the process, torch included.
 """
 
 from __future__ import annotations
@@ -23,15 +25,15 @@ from pathlib import Path
 
 import torch
 
-from benches.campaign import MOODY, ROOT, command, until
 from benches.timing import machine, once
-from benchmark import runner
-from benchmark.commands.selection import Flags, select
-from benchmark.executors.jobs import Executor
+from benchmark.commands.cell_selection import Flags, select
+from benchmark.compute import runner
+from benchmark.compute.executors.scheduling import Executor
+from benchmark.compute.runner import Outcome, run
 from benchmark.grid import Cell
-from benchmark.runner import Outcome, run
-from benchmark.store import Store
-from tests.synthetic import record, write
+from benchmark.records.store import Store
+from testbed.campaign import MOODY, ROOT, command, until
+from testbed.synthetic import record, write
 
 MISSING = 0.01  # share of a plan that is not on record
 PER_SEED = 3  # datasets
@@ -39,7 +41,10 @@ PER_SEED = 3  # datasets
 
 def cells(count: int) -> list[Cell]:
     """Distinct cells of one support set: a parameter that does nothing names them."""
-    return [Cell(MOODY, "tiny_digits", 1, 1, "tiny", params=(("on_seed", 1 + number),)) for number in range(count)]
+    return [
+        Cell(MOODY, "tiny_digits", 1, 1, "tiny", params=(("on_seed", 1 + number),))
+        for number in range(count)
+    ]
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,7 @@ class Spent:
     inside_ms: float  # of which fit and predict
 
     def __str__(self) -> str:
-        return (
-            f"median {self.median_ms:.1f}, mean {self.mean_ms:.1f}, inside fit and predict {self.inside_ms:.1f}; first {self.first_ms:.0f}"
-        )
+        return f"median {self.median_ms:.1f}, mean {self.mean_ms:.1f}, inside fit and predict {self.inside_ms:.1f}; first {self.first_ms:.0f}"
 
 
 def spent(todo: Sequence[Cell], store: Store, executor: Executor | None = None) -> Spent:
@@ -65,13 +68,19 @@ def spent(todo: Sequence[Cell], store: Store, executor: Executor | None = None) 
         times.append(time.perf_counter())
         outcomes.append(outcome)
     steps = [1000 * (after - before) for before, after in pairwise(times[1:])]
-    inside = statistics.mean(1000 * (made.record.costs.fit_s + made.record.costs.predict_s) for made in outcomes if made.record)
-    return Spent(1000 * (times[1] - times[0]), statistics.median(steps), statistics.mean(steps), inside)
+    inside = statistics.mean(
+        1000 * (made.record.costs.fit_s + made.record.costs.predict_s)
+        for made in outcomes
+        if made.record
+    )
+    return Spent(
+        1000 * (times[1] - times[0]), statistics.median(steps), statistics.mean(steps), inside
+    )
 
 
 def ray_lines(todo: Sequence[Cell], folder: Path) -> list[str]:
     """Starting the engine, then a grid in its workers, their starts and imports included."""
-    from benchmark.executors.on_ray import Ray
+    from benchmark.compute.executors.ray_workers import Ray
 
     start = time.perf_counter()
     workers = Ray()
@@ -90,12 +99,15 @@ def ray_lines(todo: Sequence[Cell], folder: Path) -> list[str]:
     ]
 
 
-# --- the start of a long plan -----------------------------------------------------------------------------------------------
+# --- the start of a long plan
+# -----------------------------------------------------------------------------------------------
 
 
 def plan_flags(count: int) -> Flags:
     seeds = [str(1 + number) for number in range(-(-count // PER_SEED))]
-    return Flags(methods=("tip_adapter",), suites=("tiny",), shots=("1",), seeds=seeds, backbones=("tiny",))
+    return Flags(
+        methods=("tip_adapter",), suites=("tiny",), shots=("1",), seeds=seeds, backbones=("tiny",)
+    )
 
 
 def fill(folder: Path, flags: Flags) -> int:
@@ -107,13 +119,17 @@ def fill(folder: Path, flags: Flags) -> int:
 
 
 def first_cell(flags: Flags, folder: Path, cache: Path) -> tuple[float, float]:
-    """Seconds from the start of a process until its first cell begins, and of its processors; then it is killed."""
+    """Seconds from the start of a process until its first cell begins, and of its processors; then
+    it is killed.
+    """
     environ = os.environ | {"FSBENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     start = time.perf_counter()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command(flags, folder), cwd=ROOT, env=environ, **quiet)
     try:
-        begun = until(lambda: process.poll() is not None or any((folder / "logs").glob("*.txt")), 120)
+        begun = until(
+            lambda: process.poll() is not None or any((folder / "logs").glob("*.txt")), 120
+        )
         wall_s = time.perf_counter() - start
         assert begun, "no cell began within two minutes"
         assert process.poll() is None, "the plan ended before a cell began"
@@ -143,7 +159,11 @@ def main() -> None:
     parser.add_argument("--plan", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ray", action="store_true", help="also in Ray's workers")
-    parser.add_argument("--profile", action="store_true", help="say where a serial grid and a long plan spend their time")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="say where a serial grid and a long plan spend their time",
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="overhead-") as name:
@@ -155,11 +175,15 @@ def main() -> None:
         plan_lines(plan_flags(given.plan), folder, given.rounds)
         if given.profile:
             profiled(lambda: list(run(cells(given.cells), Store(folder / "profiled"))))
-            profiled(lambda: next(run(select(plan_flags(given.plan)).cells, Store(folder / "plan"))))
+            profiled(
+                lambda: next(run(select(plan_flags(given.plan)).cells, Store(folder / "plan")))
+            )
 
 
 def cell_lines(todo: Sequence[Cell], folder: Path, with_ray: bool) -> None:
-    print(f"serial, {len(todo)} cells, ms per cell (target 30): {spent(todo, Store(folder / 'serial'))}")
+    print(
+        f"serial, {len(todo)} cells, ms per cell (target 30): {spent(todo, Store(folder / 'serial'))}"
+    )
     found = once(lambda: list(run(todo, Store(folder / "serial"))))
     print(f"found again: {1000 * found.wall_s / len(todo):.2f} ms per cell")
     for line in ray_lines(todo, folder / "ray") if with_ray else ():

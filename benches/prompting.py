@@ -1,12 +1,15 @@
-"""The text side of CoOp's step, naive against shared tokens. `python -m benches.prompting [--quick]`
+"""The text side of CoOp's step, naive against shared tokens. `python -m benches.prompting
+[--quick]`
 
-One step: features of all class prompts (16 context vectors), cross-entropy against 32 given image features, backward, SGD.
-True shapes of ViT-B/16's text tower (width 512, 12 layers, 8 heads, 77 positions) with random weights, real class names,
-nothing downloaded. Image encoding is left out on purpose: beside any ratio of whole cells belongs the cost of their views.
-  naive       K prompts of 77 tokens through open_clip's own blocks (tests/naive_clip.py); above 100 classes a chunk at a time
+One step: features of all class prompts (16 context vectors), cross-entropy against 32 given image
+features, backward, SGD. True shapes of ViT-B/16's text tower (width 512, 12 layers, 8 heads, 77
+positions) with random weights, real class names, nothing downloaded. Image encoding is left out on
+purpose: beside any ratio of whole cells belongs the cost of their views.
+  naive       K prompts of 77 tokens through open_clip's own blocks (testbed/naive_clip.py); above 100
+  classes a chunk at a time
               with a given gradient of the features, because whole it needs 27 MB per class
   truncated   the same, cut to the longest prompt
-  ours        benchmark/prompting/class_prompts.py
+  ours        benchmark/backbones/prompting/class_prompts.py
 """
 
 from __future__ import annotations
@@ -26,10 +29,10 @@ from torch import Tensor, nn
 
 from benches.timing import Timing, alternate, machine
 from benchmark.api import unit
-from benchmark.clip import from_model
+from benchmark.backbones.clip import from_model
+from benchmark.backbones.prompting import ClassPrompts
 from benchmark.data import spec
-from benchmark.prompting import ClassPrompts
-from tests import naive_clip
+from testbed import naive_clip
 
 N_CTX, BATCH, DIM, CHUNK = 16, 32, 512, 100
 ROUNDS_OF_LARGE = 2  # measured rounds where a naive step takes a minute
@@ -48,7 +51,10 @@ class Case:
     target: float | None = None
 
     def __str__(self) -> str:
-        kind, runs = ", class-specific" * self.class_specific, f", {self.runs} runs at once, per run" * (self.runs > 1)
+        kind, runs = (
+            ", class-specific" * self.class_specific,
+            f", {self.runs} runs at once, per run" * (self.runs > 1),
+        )
         return f"{self.position}{kind}, {self.precision}{runs}"
 
 
@@ -86,7 +92,9 @@ def prompts_of(model: nn.Module, case: Case, budget_mb: float | None = None) -> 
 
 def start(prompts: ClassPrompts, runs: int = 1) -> Tensor:
     shape = prompts.ctx_shape if runs == 1 else (runs, *prompts.ctx_shape)
-    return (0.02 * torch.randn(shape, generator=torch.Generator().manual_seed(1))).to(prompts.tower.position_LE.device)
+    return (0.02 * torch.randn(shape, generator=torch.Generator().manual_seed(1))).to(
+        prompts.tower.position_LE.device
+    )
 
 
 def step_of(encode: Callable[[Tensor], Tensor], ctx: Tensor, classes: int) -> Callable[[], None]:
@@ -119,25 +127,37 @@ def gradient(encode: Callable[[Tensor], Tensor], ctx: Tensor, slope_KD: Tensor) 
     return torch.autograd.grad((encode(ctx) * slope_KD).sum(), ctx)[0]
 
 
-def gradient_in_chunks(features: Features, model: nn.Module, case: Case, ctx: Tensor, slope_KD: Tensor) -> Tensor:
+def gradient_in_chunks(
+    features: Features, model: nn.Module, case: Case, ctx: Tensor, slope_KD: Tensor
+) -> Tensor:
     """The same by naive features, CHUNK classes at a time."""
     names, total = spec(case.dataset).class_names, torch.zeros_like(ctx)
     for first in range(0, len(names), CHUNK):
         chunk = slice(first, first + CHUNK)
         where = chunk if case.class_specific else slice(None)
-        total[where] += gradient(lambda c, n=names[chunk]: features(model, n, c, case.position), ctx[where], slope_KD[chunk])
+        total[where] += gradient(
+            lambda c, n=names[chunk]: features(model, n, c, case.position),
+            ctx[where],
+            slope_KD[chunk],
+        )
     return total
 
 
-def naive_step(features: Features, model: nn.Module, case: Case, ctx: Tensor, slope_KD: Tensor) -> Callable[[], object]:
+def naive_step(
+    features: Features, model: nn.Module, case: Case, ctx: Tensor, slope_KD: Tensor
+) -> Callable[[], object]:
     names = spec(case.dataset).class_names
     if len(names) > CHUNK:
         return lambda: settle(gradient_in_chunks(features, model, case, ctx, slope_KD))
     return step_of(lambda c: features(model, names, c, case.position), ctx, len(names))
 
 
-def measured(model: nn.Module, dataset: str, cases: Sequence[Case], rounds: int) -> list[tuple[str, ...]]:
-    """All cases of one dataset in alternation with naive and truncated (whose cost does not depend on the position)."""
+def measured(
+    model: nn.Module, dataset: str, cases: Sequence[Case], rounds: int
+) -> list[tuple[str, ...]]:
+    """All cases of one dataset in alternation with naive and truncated (whose cost does not depend
+    on the position).
+    """
     classes, device = len(spec(dataset).class_names), model.positional_embedding.device
     slope_KD = torch.randn(classes, DIM, generator=torch.Generator().manual_seed(3)).to(device)
     plain = Case(dataset)
@@ -154,17 +174,40 @@ def measured(model: nn.Module, dataset: str, cases: Sequence[Case], rounds: int)
         variants[str(case)] = step_of(prompts.encode, start(prompts, case.runs), classes)
         if kind not in truths:
             truths[kind] = gradient_in_chunks(naive_clip.text_features, model, case, one, slope_KD)
-        gaps[case] = float((gradient(prompts.encode, one, slope_KD) - truths[kind]).abs().max() / truths[kind].abs().max())
+        gaps[case] = float(
+            (gradient(prompts.encode, one, slope_KD) - truths[kind]).abs().max()
+            / truths[kind].abs().max()
+        )
     times = alternate(variants, min(rounds, ROUNDS_OF_LARGE) if classes > CHUNK + 50 else rounds)
-    return [line(case, classes, times, gaps[case], "wall_s" if device.type == "cuda" else "cpu_s") for case in cases]
+    return [
+        line(case, classes, times, gaps[case], "wall_s" if device.type == "cuda" else "cpu_s")
+        for case in cases
+    ]
 
 
-def line(case: Case, classes: int, times: dict[str, Timing], gap: float, clock: str) -> tuple[str, ...]:
-    naive, truncated, ours = (getattr(times[name], clock) for name in ("naive", "truncated", str(case)))
+def line(
+    case: Case, classes: int, times: dict[str, Timing], gap: float, clock: str
+) -> tuple[str, ...]:
+    naive, truncated, ours = (
+        getattr(times[name], clock) for name in ("naive", "truncated", str(case))
+    )
     ours /= case.runs
-    target = "" if case.target is None else f"{case.target:g}x {'yes' if naive / ours >= case.target else 'NO'}"
+    target = (
+        ""
+        if case.target is None
+        else f"{case.target:g}x {'yes' if naive / ours >= case.target else 'NO'}"
+    )
     ratios = f"{naive / truncated:.1f}x", f"{truncated / ours:.1f}x", f"{naive / ours:.1f}x"
-    return str(classes), str(case), f"{naive:.2f}", f"{truncated:.2f}", f"{ours:.3f}", *ratios, target, f"{gap:.0e}"
+    return (
+        str(classes),
+        str(case),
+        f"{naive:.2f}",
+        f"{truncated:.2f}",
+        f"{ours:.3f}",
+        *ratios,
+        target,
+        f"{gap:.0e}",
+    )
 
 
 def saved_line(model: nn.Module, dataset: str) -> tuple[str, ...]:
@@ -175,28 +218,47 @@ def saved_line(model: nn.Module, dataset: str) -> tuple[str, ...]:
 
     def naive_mb(features: Features) -> float:
         parts = [names[i : i + CHUNK] for i in range(0, len(names), CHUNK)]
-        return sum(naive_clip.saved_mb(lambda n=part: features(model, n, ctx, "end"), model) for part in parts)
+        return sum(
+            naive_clip.saved_mb(lambda n=part: features(model, n, ctx, "end"), model)
+            for part in parts
+        )
 
     naive, truncated = naive_mb(naive_clip.text_features), naive_mb(naive_clip.truncated_features)
     ours = naive_clip.saved_mb(lambda: prompts.encode(ctx), model)
     mb = [f"{naive:.0f}", f"{truncated:.0f}", f"{ours:.0f}"]
-    return f"saved for backward, {len(names)} classes", *mb, f"1/{naive / ours:.1f} of naive (at most 1/15)"
+    return (
+        f"saved for backward, {len(names)} classes",
+        *mb,
+        f"1/{naive / ours:.1f} of naive (at most 1/15)",
+    )
 
 
 def peak_line(title: str, budget_mb: float | None, limit_gb: float) -> tuple[str, ...]:
     """Growth of a fresh process over one training step on ImageNet's 1000 classes."""
     command = [sys.executable, "-m", "benches.prompting", "--peak", str(budget_mb or 0)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]).stdout.split()
+    told = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+    ).stdout.split()
     grown, whole, chunks = float(told[-3]), float(told[-2]), told[-1]
     verdict = "yes" if grown <= 1024 * limit_gb else "NO"
-    return title, "", "", f"{grown:.0f}", f"{chunks} chunk(s); process {whole:.0f}; at most {limit_gb:g} GB: {verdict}"
+    return (
+        title,
+        "",
+        "",
+        f"{grown:.0f}",
+        f"{chunks} chunk(s); process {whole:.0f}; at most {limit_gb:g} GB: {verdict}",
+    )
 
 
 def report_peak(budget_mb: float | None) -> None:
-    """Runs in the fresh process: MiB grown over the step, MiB of the whole process, number of chunks."""
+    """Runs in the fresh process: MiB grown over the step, MiB of the whole process, number of
+    chunks.
+    """
     prompts = prompts_of(true_shapes("cpu"), Case("imagenet"), budget_mb)
     step = step_of(prompts.encode, start(prompts), len(spec("imagenet").class_names))
-    Path("/proc/self/clear_refs").write_text("5")  # building the model may have taken more: forget that peak
+    Path("/proc/self/clear_refs").write_text(
+        "5"
+    )  # building the model may have taken more: forget that peak
     before_mb = resident_mb("VmRSS")
     step()
     peak_mb = resident_mb("VmHWM")
@@ -216,12 +278,25 @@ def native_bfloat16() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="eurosat and dtd only, under two minutes")
-    parser.add_argument("--sets", help="datasets to time, comma-separated (default: all in the table)")
-    parser.add_argument("--rounds", type=int, default=5, help=f"measured rounds; {ROUNDS_OF_LARGE} beyond 150 classes")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="eurosat and dtd only, under two minutes"
+    )
+    parser.add_argument(
+        "--sets", help="datasets to time, comma-separated (default: all in the table)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        help=f"measured rounds; {ROUNDS_OF_LARGE} beyond 150 classes",
+    )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu", help="cpu (processor seconds) or cuda (seconds on the clock)")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu (processor seconds) or cuda (seconds on the clock)"
+    )
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--peak", type=float, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -229,7 +304,13 @@ def main() -> None:
     if given.peak is not None:
         report_peak(given.peak or None)
         return
-    sets = given.sets.split(",") if given.sets else ["eurosat", "dtd"] if given.quick else list(dict.fromkeys(c.dataset for c in CASES))
+    sets = (
+        given.sets.split(",")
+        if given.sets
+        else ["eurosat", "dtd"]
+        if given.quick
+        else list(dict.fromkeys(c.dataset for c in CASES))
+    )
     console, model = Console(width=170), true_shapes(given.device)
     heads = (
         "classes",
@@ -245,7 +326,12 @@ def main() -> None:
     )
     table = Table(*heads, title=f"CoOp step, text side; {machine()}, {native_bfloat16()}")
     for dataset in sets:
-        for row in measured(model, dataset, [c for c in CASES if c.dataset == dataset], 3 if given.quick else given.rounds):
+        for row in measured(
+            model,
+            dataset,
+            [c for c in CASES if c.dataset == dataset],
+            3 if given.quick else given.rounds,
+        ):
             table.add_row(*row)
     console.print(table)
     if not given.no_memory:

@@ -1,6 +1,8 @@
-"""How long reports take over 10,000 records: `python -m benches.report`. Each command runs in a fresh process, best of three.
+"""How long reports take over 10,000 records: `python -m benches.report`. Each command runs in a
+fresh process, best of three.
 
-Wall and processor seconds are both told: on a machine that others use, only the second means something.
+Wall and processor seconds are both told: on a machine that others use, only the second means
+something.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.synthetic import CLASSIC, grid, write
+from testbed.synthetic import CLASSIC, grid, write
 
 METHODS = [f"method_{index}" for index in range(15)]
 BACKBONES = ("RN50/openai", "RN101/openai", "ViT-B-32/openai", "ViT-B-16/openai")
@@ -24,11 +26,14 @@ def seconds(*arguments: str) -> tuple[float, float]:
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "benchmark", *arguments], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.perf_counter() - start, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return (
+        time.perf_counter() - start,
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+    )
 
 
 def scan(folder: Path) -> float:
-    from benchmark.store import Store
+    from benchmark.records.store import Store
 
     start = time.perf_counter()
     list(Store(folder).records())
@@ -39,11 +44,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         store, page = Path(name) / "store", Path(name) / "page"
         count = len(write(store, grid(METHODS, CLASSIC, backbones=BACKBONES, classes=CLASSES)))
-        print(f"{count} records of {CLASSES} classes: scanned in {min(scan(store) for _ in range(3)):.2f} s (at most 2)")
+        print(
+            f"{count} records of {CLASSES} classes: scanned in {min(scan(store) for _ in range(3)):.2f} s (at most 2)"
+        )
         commands = {
             "--help (at most 0.4)": ["--help"],
             "list methods (at most 0.4)": ["list", "methods"],
-            "report, method x shots (at most 3)": ["report", "--table", "method-shots", "--results", str(store)],
+            "report, method x shots (at most 3)": [
+                "report",
+                "--table",
+                "method-shots",
+                "--results",
+                str(store),
+            ],
             "report, dataset x shots (at most 3)": ["report", "--results", str(store)],
             "report --html (at most 20)": ["report", "--html", str(page), "--results", str(store)],
             "export": ["export", "--results", str(store)],
@@ -51,8 +64,14 @@ def main() -> None:
         for what, arguments in commands.items():
             wall_s, processor_s = min(seconds(*arguments) for _ in range(3))
             print(f"{what}: {wall_s:.2f} s, of which {processor_s:.2f} s on a processor")
-        weight = sum(path.stat().st_size for path in page.rglob("*") if path.is_file() and path.suffix != ".png")
-        print(f"page without images: {weight / 1e6:.1f} MB (at most 5), of which at once {at_once(page) / 1e6:.2f} MB")
+        weight = sum(
+            path.stat().st_size
+            for path in page.rglob("*")
+            if path.is_file() and path.suffix != ".png"
+        )
+        print(
+            f"page without images: {weight / 1e6:.1f} MB (at most 5), of which at once {at_once(page) / 1e6:.2f} MB"
+        )
 
 
 def at_once(page: Path) -> int:

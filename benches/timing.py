@@ -1,4 +1,6 @@
-"""How things are timed here: variants in alternation in one process, medians, processor seconds beside seconds on the clock."""
+"""How things are timed here: variants in alternation in one process, medians, processor seconds
+beside seconds on the clock.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,17 @@ import torch
 
 @dataclass(frozen=True)
 class Timing:
-    """Medians over rounds. Processor seconds hold on a shared machine, where the clock measures the neighbours."""
+    """Medians over rounds. Processor seconds hold on a shared machine, where the clock measures the
+    neighbours.
+    """
 
     wall_s: float
     cpu_s: float
 
 
-def alternate(variants: dict[str, Callable[[], object]], rounds: int, warm: int = 1) -> dict[str, Timing]:
+def alternate(
+    variants: dict[str, Callable[[], object]], rounds: int, warm: int = 1
+) -> dict[str, Timing]:
     """Run all variants in turn, `warm` rounds unmeasured and `rounds` measured."""
     seen: dict[str, list[Timing]] = {name: [] for name in variants}
     for turn in range(warm + rounds):
@@ -29,7 +35,10 @@ def alternate(variants: dict[str, Callable[[], object]], rounds: int, warm: int 
             if turn >= warm:
                 seen[name].append(timing)
     return {
-        name: Timing(statistics.median(t.wall_s for t in all_), statistics.median(t.cpu_s for t in all_)) for name, all_ in seen.items()
+        name: Timing(
+            statistics.median(t.wall_s for t in all_), statistics.median(t.cpu_s for t in all_)
+        )
+        for name, all_ in seen.items()
     }
 
 

@@ -1,10 +1,12 @@
 """The contract between the harness and a method. Read this file first.
 
-An adapter is a frozen dataclass of hyper-parameters with one method, `fit(episode) -> predict`; `predict(images)` returns
-logits. Images carry no labels, so a method cannot tune itself on what it will be tested on.
+An adapter is a frozen dataclass of hyper-parameters with one method, `fit(episode) -> predict`;
+`predict(images)` returns logits. Images carry no labels, so a method cannot tune itself on what it
+will be tested on.
 
-Shape suffixes are part of every name: N images, S support, Q query, K classes, V views, T templates, D joint embedding,
-L tokens, E token width, P soft prompts, C H W pixels. Features are unit-length outputs of the backbone, logits are scaled.
+Shape suffixes are part of every name: N images, S support, Q query, K classes, V views, T
+templates, D joint embedding, L tokens, E token width, P soft prompts, C H W pixels. Features are
+unit-length outputs of the backbone, logits are scaled.
 """
 
 from __future__ import annotations
@@ -39,12 +41,16 @@ __all__ = [
 ]
 
 State = Mapping[str, Tensor]  # what a pretraining stage leaves behind
-Side = Callable[[int, Tensor, Tensor], Tensor]  # layer, rows an attention reads, rows it gives -> rows put in their place; token by token
+Side = Callable[
+    [int, Tensor, Tensor], Tensor
+]  # layer, rows an attention reads, rows it gives -> rows put in their place; token by token
 
 
 @dataclass(frozen=True)
 class Crop:
-    """How a training view is cut: a random resized crop of at least `min_scale` of the area, then a coin-flip mirror."""
+    """How a training view is cut: a random resized crop of at least `min_scale` of the area, then a
+    coin-flip mirror.
+    """
 
     min_scale: float = 0.08
     flip: bool = True
@@ -54,8 +60,9 @@ class Crop:
 class ImageSet:
     """Images without labels, decoded and encoded only when asked for.
 
-    `encode(None)` gives features image_ND of the centre crop, `encode((count, seed, crop))` features image_VND of random
-    views, `decode(index_N, crop, rng)` pixels_NCHW (the centre crop where `crop` is None). The methods below are the interface.
+    `encode(None)` gives features image_ND of the centre crop, `encode((count, seed, crop))`
+    features image_VND of random views, `decode(index_N, crop, rng)` pixels_NCHW (the centre crop
+    where `crop` is None). The methods below are the interface.
     """
 
     size: int
@@ -70,7 +77,9 @@ class ImageSet:
         return self.encode(None)
 
     def views(self, count: int, seed: int = 0, crop: Crop = Crop()) -> Tensor:
-        """image_VND, unit length, of `count` random views each; a view depends on its image and `seed` alone; cached."""
+        """image_VND, unit length, of `count` random views each; a view depends on its image and
+        `seed` alone; cached.
+        """
         return self.encode((count, seed, crop))
 
     def pixels(self, batch_size: int) -> Iterator[Tensor]:
@@ -84,7 +93,9 @@ class ImageSet:
 
     @staticmethod
     def from_features(image_ND: Tensor) -> ImageSet:
-        """Images known by their features alone: every view is the same, pixels there are none. Rows are brought to unit length."""
+        """Images known by their features alone: every view is the same, pixels there are none. Rows
+        are brought to unit length.
+        """
         image_ND = unit(image_ND.detach().float())
 
         def encode(views: tuple[int, int, Crop] | None) -> Tensor:
@@ -99,7 +110,9 @@ def unit(x_ND: Tensor) -> Tensor:
 
 
 def _no_pixels(*_: object) -> Tensor:
-    raise UserError("this episode was built from features, so it has no pixels; use a method that reads features only")
+    raise UserError(
+        "this episode was built from features, so it has no pixels; use a method that reads features only"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +126,8 @@ class Labelled:
         return len(self.labels_N)
 
     def batches(self, batch_size: int, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch in random order as (positions, labels); a short last batch is dropped unless it is the only one.
+        """One epoch in random order as (positions, labels); a short last batch is dropped unless it
+        is the only one.
 
         Dassl's train loader does the same (KaiyangZhou/Dassl.pytorch, `drop_last`).
         """
@@ -146,7 +160,9 @@ class VisionTower(Tower, Protocol):
 
     @property
     def reads_first(self) -> bool:
-        """True where `finish` looks at the first token alone, so the last block need not compute any other row."""
+        """True where `finish` looks at the first token alone, so the last block need not compute
+        any other row.
+        """
 
 
 class TextTower(Tower, Protocol):
@@ -174,10 +190,14 @@ class TextTower(Tower, Protocol):
 
 
 class ClassPrompts(Protocol):
-    """Prompts 'context + class name' of K classes with learnable context vectors (benchmark/prompting/class_prompts.py)."""
+    """Prompts 'context + class name' of K classes with learnable context vectors
+    (benchmark/backbones/prompting/class_prompts.py).
+    """
 
     def encode(self, ctx_PE: Tensor | None = None, side: Side | None = None) -> Tensor:
-        """text_KD, unit length, differentiable in ctx_PE (ctx_KPE where class-specific) and in what `side` closes over."""
+        """text_KD, unit length, differentiable in ctx_PE (ctx_KPE where class-specific) and in what
+        `side` closes over.
+        """
 
 
 class Backbone(Protocol):
@@ -214,10 +234,14 @@ class Backbone(Protocol):
         class_specific: bool = False,
         precision: str = "float32",
     ) -> ClassPrompts:
-        """Prompts around `n_ctx` learnable vectors; `precision` "bfloat16" computes in bfloat16 under float32 parameters."""
+        """Prompts around `n_ctx` learnable vectors; `precision` "bfloat16" computes in bfloat16
+        under float32 parameters.
+        """
 
     def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
-        """Texts as they are, without a context, for methods that learn inside the blocks: `encode(side=...)`."""
+        """Texts as they are, without a context, for methods that learn inside the blocks:
+        `encode(side=...)`.
+        """
 
     def copy(self) -> Backbone:
         """A private twin whose weights are yours to change."""
@@ -225,7 +249,9 @@ class Backbone(Protocol):
 
 @dataclass(frozen=True)
 class FeatureBackbone:
-    """The backbone of an episode built from plain features: a width, a scale, a device, and nothing to encode with."""
+    """The backbone of an episode built from plain features: a width, a scale, a device, and nothing
+    to encode with.
+    """
 
     dim: int
     logit_scale: float
@@ -265,7 +291,9 @@ class FeatureBackbone:
 
     @staticmethod
     def _absent(part: str) -> Any:
-        raise UserError(f"this episode was built from features, so it has no {part}; use a method that reads features only")
+        raise UserError(
+            f"this episode was built from features, so it has no {part}; use a method that reads features only"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,7 +301,9 @@ class Episode:
     """Everything an adapter may know about one few-shot problem."""
 
     dataset: str
-    class_names: tuple[str, ...]  # K names, in label order; they need not be unique (ImageNet's are not)
+    class_names: tuple[
+        str, ...
+    ]  # K names, in label order; they need not be unique (ImageNet's are not)
     templates: tuple[str, ...]
     support: Labelled
     val: Labelled | None  # None unless the cell grants one
@@ -281,16 +311,22 @@ class Episode:
     seed: int
     prior: State | None = None
     text_KD: Tensor | None = None  # the zero-shot classifier where it is known already
-    notes: dict[str, Any] = field(default_factory=dict)  # scalars an adapter wants on record: trainable_params, alpha, ...
+    notes: dict[str, Any] = field(
+        default_factory=dict
+    )  # scalars an adapter wants on record: trainable_params, alpha, ...
 
     def text_features(self) -> Tensor:
-        """Zero-shot classifier text_KD: every template's feature normalised, averaged, normalised again."""
+        """Zero-shot classifier text_KD: every template's feature normalised, averaged, normalised
+        again.
+        """
         if self.text_KD is not None:
             return self.text_KD
         return template_mean(self.backbone, self.class_names, self.templates)
 
     def rng(self) -> Generator:
-        """A fresh CPU generator at the episode's seed: the source of initial values, batch order and augmentation."""
+        """A fresh CPU generator at the episode's seed: the source of initial values, batch order
+        and augmentation.
+        """
         return torch.Generator().manual_seed(self.seed)
 
     @staticmethod
@@ -305,35 +341,54 @@ class Episode:
         logit_scale: float = 100.0,
         seed: int = 1,
     ) -> Episode:
-        """An episode from plain tensors, for people with features of their own: every feature-only adapter fits on it.
+        """An episode from plain tensors, for people with features of their own: every feature-only
+        adapter fits on it.
 
-        `text_KD` (K x D), `support_ND` and `val_ND` (N x D) are brought to unit length; labels are integers in [0, K).
-        Raises UserError where shapes or labels do not fit together.
+        `text_KD` (K x D), `support_ND` and `val_ND` (N x D) are brought to unit length; labels are
+        integers in [0, K). Raises UserError where shapes or labels do not fit together.
         """
         size = (len(class_names), text_KD.shape[-1])
         support = _labelled("support", support_ND, support_labels_N, *size)
         val = None if val_ND is None else _labelled("val", val_ND, val_labels_N, *size)
         if tuple(text_KD.shape) != size:
-            raise UserError(f"text_KD has shape {tuple(text_KD.shape)}, but {size[0]} class names need {size[0]} rows")
+            raise UserError(
+                f"text_KD has shape {tuple(text_KD.shape)}, but {size[0]} class names need {size[0]} rows"
+            )
         backbone = FeatureBackbone(size[1], float(logit_scale), support_ND.device)
         text_KD = unit(text_KD.detach().float())
-        return Episode("features", tuple(class_names), ("{}",), support, val, backbone, seed, text_KD=text_KD)
+        return Episode(
+            "features", tuple(class_names), ("{}",), support, val, backbone, seed, text_KD=text_KD
+        )
 
 
-def template_mean(backbone: Backbone, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
+def template_mean(
+    backbone: Backbone, class_names: Sequence[str], templates: Sequence[str]
+) -> Tensor:
     """text_KD: per template unit features, their mean over templates at unit length (METHODS 1d)."""
     names = [name.replace("_", " ") for name in class_names]
-    per_template_TKD = [backbone.encode_texts([t.format(name) for name in names]) for t in templates]
+    per_template_TKD = [
+        backbone.encode_texts([t.format(name) for name in names]) for t in templates
+    ]
     return unit(torch.stack(per_template_TKD).mean(0))
 
 
-def _labelled(what: str, image_ND: Tensor, labels_N: Tensor | None, classes: int, dim: int) -> Labelled:
+def _labelled(
+    what: str, image_ND: Tensor, labels_N: Tensor | None, classes: int, dim: int
+) -> Labelled:
     if labels_N is None or image_ND.ndim != 2 or tuple(labels_N.shape) != (len(image_ND),):
-        raise UserError(f"{what} needs features of shape (N, D) and N labels; got {tuple(image_ND.shape)} features")
+        raise UserError(
+            f"{what} needs features of shape (N, D) and N labels; got {tuple(image_ND.shape)} features"
+        )
     if image_ND.shape[1] != dim:
-        raise UserError(f"{what} features have width {image_ND.shape[1]} but text features {dim}; use the same backbone for both")
-    if labels_N.is_floating_point() or (len(labels_N) and not 0 <= int(labels_N.min()) <= int(labels_N.max()) < classes):
-        raise UserError(f"{what} labels must be integers in [0, {classes}); check the order of class_names")
+        raise UserError(
+            f"{what} features have width {image_ND.shape[1]} but text features {dim}; use the same backbone for both"
+        )
+    if labels_N.is_floating_point() or (
+        len(labels_N) and not 0 <= int(labels_N.min()) <= int(labels_N.max()) < classes
+    ):
+        raise UserError(
+            f"{what} labels must be integers in [0, {classes}); check the order of class_names"
+        )
     return Labelled(ImageSet.from_features(image_ND), labels_N.to(image_ND.device, torch.int64))
 
 
@@ -342,12 +397,18 @@ Predictor = Callable[[ImageSet], Tensor]  # images -> logits_QK, float32, no gra
 
 @runtime_checkable
 class Adapter(Protocol):
-    """A method: a frozen dataclass whose fields are its hyper-parameters (JSON scalars, the paper's defaults)."""
+    """A method: a frozen dataclass whose fields are its hyper-parameters (JSON scalars, the paper's
+    defaults).
+    """
 
     title: ClassVar[str]  # row heading in tables, "Tip-Adapter-F"
     paper: ClassVar[str]  # "arXiv:2207.09519"
-    version: ClassVar[int]  # raise it when the numbers may change; old records then count as superseded
-    few_shot: ClassVar[bool]  # False: never looks at the support set, so it runs once per dataset, at 0 shots
+    version: ClassVar[
+        int
+    ]  # raise it when the numbers may change; old records then count as superseded
+    few_shot: ClassVar[
+        bool
+    ]  # False: never looks at the support set, so it runs once per dataset, at 0 shots
 
     def fit(self, episode: Episode) -> Predictor:
         """Learn from one episode; leave episode.backbone exactly as it was."""
@@ -355,13 +416,21 @@ class Adapter(Protocol):
 
 @runtime_checkable
 class Pretrainable(Adapter, Protocol):
-    """An adapter that may first learn from several source problems; what it is shown is the harness's doing, and on record."""
+    """An adapter that may first learn from several source problems; what it is shown is the
+    harness's doing, and on record.
+    """
 
-    sources: ClassVar[str]  # "others": leave the target dataset out; "all": the target's own support set is among them
-    source_shots: ClassVar[int]  # 0: as many as the cell; -1: full training sets (then the run is a diagnostic, never ranked)
+    sources: ClassVar[
+        str
+    ]  # "others": leave the target dataset out; "all": the target's own support set is among them
+    source_shots: ClassVar[
+        int
+    ]  # 0: as many as the cell; -1: full training sets (then the run is a diagnostic, never ranked)
 
     def pretraining(self) -> Mapping[str, Any]:
-        """Name, version and hyper-parameters that pretraining depends on: adapters that agree in them share their priors."""
+        """Name, version and hyper-parameters that pretraining depends on: adapters that agree in
+        them share their priors.
+        """
 
     def pretrain(self, episodes: Sequence[Episode]) -> State:
         """What `fit` will find as `episode.prior`; the source episodes hold support sets only."""
@@ -369,9 +438,11 @@ class Pretrainable(Adapter, Protocol):
 
 @runtime_checkable
 class Lockstep(Adapter, Protocol):
-    """An adapter that can train several runs of one dataset and backbone together, with the numbers of one by one.
+    """An adapter that can train several runs of one dataset and backbone together, with the numbers
+    of one by one.
 
-    On one thread of a CPU they are the same to the last bit (held by tests); elsewhere sums may come in another order.
+    On one thread of a CPU they are the same to the last bit (held by tests); elsewhere sums may
+    come in another order.
     """
 
     def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]: ...

@@ -1,6 +1,7 @@
 """The command line: flags become plain data, plain data become one call. Exit codes:
 
-0 all well; 1 some cells failed; 2 the command makes no sense; 3 regression; 4 data or weights are missing; 130 interrupted.
+0 all well; 1 some cells failed; 2 the command makes no sense; 3 regression; 4 data or weights are
+missing; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import typer
 from typer.exceptions import TyperException
 
 from benchmark.commands import options as opt
-from benchmark.commands import preparing as cli_data
+from benchmark.commands import prepare as cli_data
 from benchmark.commands import results as cli_results
 from benchmark.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmark.commands.selection import Selection
-    from benchmark.store import Store
+    from benchmark.commands.cell_selection import Selection
+    from benchmark.records.store import Store
 
 app = typer.Typer(
     add_completion=False,
@@ -42,9 +43,13 @@ def main() -> None:
 
 
 def execute(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; an error of the user's is one sentence on stderr."""
+    """Run one command line and return its exit code; an error of the user's is one sentence on
+    stderr.
+    """
     try:
-        return int(app(list(arguments), prog_name="python -m benchmark", standalone_mode=False) or 0)
+        return int(
+            app(list(arguments), prog_name="python -m benchmark", standalone_mode=False) or 0
+        )
     except UserError as error:
         return _complain(str(error), error.exit_code)
     except TyperException as error:
@@ -57,7 +62,9 @@ def execute(arguments: Sequence[str]) -> int:
 
 
 def _worded(error: TyperException) -> str:
-    """A usage error in one sentence; 'No such command' and 'No such option' name what comes nearest."""
+    """A usage error in one sentence; 'No such command' and 'No such option' name what comes
+    nearest.
+    """
     word = getattr(error, "format_message", None)
     return str(word() if word else error)
 
@@ -69,7 +76,9 @@ def _complain(message: str, code: int) -> int:
 
 
 def _consoles() -> tuple[Console, Console]:
-    """Results to stdout, everything else to stderr; bound to the streams of now, because a cell's prints are led into its log."""
+    """Results to stdout, everything else to stderr; bound to the streams of now, because a cell's
+    prints are led into its log.
+    """
     from rich.console import Console
 
     return Console(file=sys.stdout), Console(file=sys.stderr)
@@ -77,7 +86,11 @@ def _consoles() -> tuple[Console, Console]:
 
 def _go_offline(offline: bool) -> None:
     if offline:  # the hub libraries read these when they are imported
-        os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        os.environ |= {
+            "HF_HUB_OFFLINE": "1",
+            "HF_DATASETS_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+        }
 
 
 def _announce(selection: Selection) -> None:
@@ -114,22 +127,41 @@ def run(
     as_json: opt.Json = False,
     plain: opt.Plain = False,
 ) -> None:
-    """Run a grid of cells; those on record are not computed again. Ctrl-C loses only the cells that are running."""
-    from benchmark.commands import execution
-    from benchmark.commands.selection import Flags, select
-    from benchmark.store import Store
+    """Run a grid of cells; those on record are not computed again. Ctrl-C loses only the cells that
+    are running.
+    """
+    from benchmark.commands import run
+    from benchmark.commands.cell_selection import Flags, select
+    from benchmark.records.store import Store
 
     _go_offline(offline)
-    place = execution.Place(executor, address, gpus_per_cell)
-    selection = select(Flags(method, dataset, suite, shots, seed, backbone, val, sources, classes, sampler, set_, data_root))
-    selection = replace(selection, cells=execution.part(selection.cells, shard))
+    place = run.Place(executor, address, gpus_per_cell)
+    selection = select(
+        Flags(
+            method,
+            dataset,
+            suite,
+            shots,
+            seed,
+            backbone,
+            val,
+            sources,
+            classes,
+            sampler,
+            set_,
+            data_root,
+        )
+    )
+    selection = replace(selection, cells=run.part(selection.cells, shard))
     _announce(selection)
     store = Store(results)
     if dry_run:
         return _show_plan(selection, store, as_json, data_root, accept_changed_data)
     store.make_ready()
-    manner = execution.Manner(data_root, accept_changed_data, device, force, place, time_limit, together, plain, as_json)
-    raise typer.Exit(execution.conduct(selection.cells, store, manner, *_consoles()))
+    manner = run.Manner(
+        data_root, accept_changed_data, device, force, place, time_limit, together, plain, as_json
+    )
+    raise typer.Exit(run.conduct(selection.cells, store, manner, *_consoles()))
 
 
 @app.command()
@@ -150,20 +182,39 @@ def plan(
     accept_changed_data: opt.AcceptChangedData = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Say what `run` would do with the same flags: cells on record, cells missing, how long they may take."""
-    from benchmark.commands.selection import Flags, select
-    from benchmark.store import Store
+    """Say what `run` would do with the same flags: cells on record, cells missing, how long they
+    may take.
+    """
+    from benchmark.commands.cell_selection import Flags, select
+    from benchmark.records.store import Store
 
-    selection = select(Flags(method, dataset, suite, shots, seed, backbone, val, sources, classes, sampler, set_, data_root))
+    selection = select(
+        Flags(
+            method,
+            dataset,
+            suite,
+            shots,
+            seed,
+            backbone,
+            val,
+            sources,
+            classes,
+            sampler,
+            set_,
+            data_root,
+        )
+    )
     _announce(selection)
     _show_plan(selection, Store(results), as_json, data_root, accept_changed_data)
 
 
-def _show_plan(selection: Selection, store: Store, as_json: bool, root: Path | None, accept_changed_data: bool) -> None:
-    from benchmark.commands import planning
+def _show_plan(
+    selection: Selection, store: Store, as_json: bool, root: Path | None, accept_changed_data: bool
+) -> None:
+    from benchmark.commands import plan
 
-    items = planning.look(selection.cells, store, root, accept_changed_data=accept_changed_data)
-    print(json.dumps(planning.as_dict(items), indent=1) if as_json else planning.text(items))
+    items = plan.look(selection.cells, store, root, accept_changed_data=accept_changed_data)
+    print(json.dumps(plan.as_dict(items), indent=1) if as_json else plan.text(items))
 
 
 @app.command("list")
@@ -185,35 +236,62 @@ def check(
     dataset: opt.Dataset = opt.NOTHING,
     shots: opt.Shots = opt.NOTHING,
     seed: opt.Seed = opt.NOTHING,
-    golden: Annotated[Path | None, typer.Option("--golden", metavar="FILE", help="Golden table. [default: the suite's own]")] = None,
-    against: Annotated[str, typer.Option("--against", metavar="golden|published", help="What to compare with.")] = "golden",
-    update: Annotated[bool, typer.Option("--update", help="Rewrite the rows asked for instead of comparing.")] = False,
-    tolerance: Annotated[
-        int | None, typer.Option("--tolerance", metavar="IMAGES", min=0, help="With --update: of the rows written.", show_default=False)
+    golden: Annotated[
+        Path | None,
+        typer.Option("--golden", metavar="FILE", help="Golden table. [default: the suite's own]"),
     ] = None,
-    results: Annotated[Path | None, typer.Option("--results", metavar="DIR", help="Keep the records there.", show_default=False)] = None,
+    against: Annotated[
+        str, typer.Option("--against", metavar="golden|published", help="What to compare with.")
+    ] = "golden",
+    update: Annotated[
+        bool, typer.Option("--update", help="Rewrite the rows asked for instead of comparing.")
+    ] = False,
+    tolerance: Annotated[
+        int | None,
+        typer.Option(
+            "--tolerance",
+            metavar="IMAGES",
+            min=0,
+            help="With --update: of the rows written.",
+            show_default=False,
+        ),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            "--results", metavar="DIR", help="Keep the records there.", show_default=False
+        ),
+    ] = None,
     device: opt.Device = "cpu",
     as_json: opt.Json = False,
     plain: opt.Plain = False,
 ) -> None:
-    """Run cells of the embedded suite again and compare their counts with a golden table; exit code 3 where they differ.
+    """Run cells of the embedded suite again and compare their counts with a golden table; exit code
+    3 where they differ.
 
-    With --against published: put the records in a folder beside published numbers instead; nothing is run.
+    With --against published: put the records in a folder beside published numbers instead; nothing
+    is run.
     """
-    from benchmark.commands import checking
+    from benchmark.commands import check
 
     cli_results.among("against", against, ("golden", "published"))
     if against == "published":
-        raise typer.Exit(checking.published(results or opt.DEFAULT, method, dataset, shots, as_json))
-    asked = checking.Asked(method, dataset, shots, seed)
-    raise typer.Exit(checking.conduct(asked, golden, update, results, device, as_json, *_consoles(), plain, tolerance))
+        raise typer.Exit(check.published(results or opt.DEFAULT, method, dataset, shots, as_json))
+    asked = check.Asked(method, dataset, shots, seed)
+    raise typer.Exit(
+        check.conduct(
+            asked, golden, update, results, device, as_json, *_consoles(), plain, tolerance
+        )
+    )
 
 
 @app.command()
 def doctor(
     results: opt.Results = opt.DEFAULT,
     data_root: opt.DataRoot = None,
-    devices: Annotated[bool, typer.Option("--devices", help="Look for GPUs as well (imports torch).")] = False,
+    devices: Annotated[
+        bool, typer.Option("--devices", help="Look for GPUs as well (imports torch).")
+    ] = False,
     as_json: opt.Json = False,
 ) -> None:
     """Say what this machine has: versions, folders, prepared data, weights."""

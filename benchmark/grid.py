@@ -10,7 +10,7 @@ from itertools import product
 
 from benchmark.errors import UserError
 from benchmark.methods import Card
-from benchmark.record import Identity, Scalar
+from benchmark.records.record import Identity, Scalar
 
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (1, 2, 3)
@@ -33,7 +33,9 @@ class Cell:
     val: str = "min4"
     sampler: str = "coop"
     classes: str = "all"
-    params: tuple[tuple[str, Scalar], ...] = ()  # hyper-parameters that differ from the method's defaults, sorted
+    params: tuple[
+        tuple[str, Scalar], ...
+    ] = ()  # hyper-parameters that differ from the method's defaults, sorted
 
     def __str__(self) -> str:
         changed = "".join(f" {name}={value}" for name, value in self.params)
@@ -59,7 +61,9 @@ def expand(
     choices: Choices,
     suite_of: Callable[[str], Sequence[str]],
 ) -> list[Cell]:
-    """All cells, those that share a backbone and a dataset side by side; a method without shots appears once per dataset."""
+    """All cells, those that share a backbone and a dataset side by side; a method without shots
+    appears once per dataset.
+    """
     cells = dict.fromkeys(
         _cell(card, params, dataset, backbone, shots, seed, choices, suite_of)
         for backbone, dataset, (card, params) in product(backbones, datasets, list(cards))
@@ -78,15 +82,32 @@ def _cell(
     choices: Choices,
     suite_of: Callable[[str], Sequence[str]],
 ) -> Cell:
-    changed = tuple(sorted((name, value) for name, value in params.items() if value != card.defaults[name]))
+    changed = tuple(
+        sorted((name, value) for name, value in params.items() if value != card.defaults[name])
+    )
     if not card.few_shot:
-        return Cell(card.name, dataset, 0, 0, backbone, (), "none", "coop", choices.classes, changed)
+        return Cell(
+            card.name, dataset, 0, 0, backbone, (), "none", "coop", choices.classes, changed
+        )
     sources = resolve_sources(card, choices.sources, dataset, suite_of(dataset))
-    return Cell(card.name, dataset, shots, seed, backbone, sources, choices.val, choices.sampler, choices.classes, changed)
+    return Cell(
+        card.name,
+        dataset,
+        shots,
+        seed,
+        backbone,
+        sources,
+        choices.val,
+        choices.sampler,
+        choices.classes,
+        changed,
+    )
 
 
 def resolve_sources(card: Card, policy: str, target: str, suite: Sequence[str]) -> tuple[str, ...]:
-    """The explicit list a prior will see, so that a record always says whether the target was among it."""
+    """The explicit list a prior will see, so that a record always says whether the target was among
+    it.
+    """
     if not card.pretrains or policy == "none":
         return ()
     if policy == "default":
@@ -101,12 +122,20 @@ def resolve_sources(card: Card, policy: str, target: str, suite: Sequence[str]) 
 def _checked_shots(shots: Sequence[int]) -> Sequence[int]:
     for number in shots:
         if number < 1:
-            raise UserError(f"shots must be at least 1, not {number}; zero-shot methods run at 0 shots by themselves")
+            raise UserError(
+                f"shots must be at least 1, not {number}; zero-shot methods run at 0 shots by themselves"
+            )
     return shots
 
 
-def identity(cell: Cell, card: Card, dataset_of: Callable[[str], tuple[str, str]], weights_digest: Callable[[str], str]) -> Identity:
-    """What the number depends on. `dataset_of` gives name and digest, so that a TOML's own place on disk names nothing.
+def identity(
+    cell: Cell,
+    card: Card,
+    dataset_of: Callable[[str], tuple[str, str]],
+    weights_digest: Callable[[str], str],
+) -> Identity:
+    """What the number depends on. `dataset_of` gives name and digest, so that a TOML's own place on
+    disk names nothing.
 
     Pure: digests are asked for, nothing is loaded.
     """
@@ -133,6 +162,8 @@ def identity(cell: Cell, card: Card, dataset_of: Callable[[str], tuple[str, str]
 
 @cache
 def transform_version() -> str:
-    """Version of our image pipeline, stored precision included, and of Pillow's resize: its 13.0 changed the order of passes."""
+    """Version of our image pipeline, stored precision included, and of Pillow's resize: its 13.0
+    changed the order of passes.
+    """
     major = int(version("pillow").split(".")[0])
     return f"2-pillow{'13' if major >= 13 else '12'}"

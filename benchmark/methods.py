@@ -1,8 +1,9 @@
 """Method name -> its card, or an adapter instance. The only seam to adapters/.
 
-Cards of our own adapters are read from the source without running it, so that listing methods, checking flags and finding
-finished cells needs no torch. A method from elsewhere is a dotted module with `class Adapter`, or an entry point in the
-group `fsbench.adapters`; it is imported, as any Python code a user names.
+Cards of our own adapters are read from the source without running it, so that listing methods,
+checking flags and finding finished cells needs no torch. A method from elsewhere is a dotted module
+with `class Adapter`, or an entry point in the group `fsbench.adapters`; it is imported, as any
+Python code a user names.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError, nearest
-from benchmark.record import Scalar
+from benchmark.records.record import Scalar
 
 GROUP = "fsbench.adapters"
 REQUIRED = ("title", "paper", "version", "few_shot")
@@ -55,7 +56,9 @@ def names() -> list[str]:
 
 @cache
 def _plug_ins() -> dict[str, str]:
-    """Entry points of installed packages: method name -> module. Asked for once: it reads what every package says of itself."""
+    """Entry points of installed packages: method name -> module. Asked for once: it reads what
+    every package says of itself.
+    """
     return {point.name: point.value.partition(":")[0] for point in entry_points(group=GROUP)}
 
 
@@ -72,8 +75,10 @@ def _folder() -> Path:
 
 
 def require_trusted(names: Iterable[str], trusted: Iterable[str]) -> None:
-    """UserError for a method that a file names and the user does not, and that is neither ours nor an installed plug-in: whoever
-    wrote the file would else choose which module of this machine is run."""
+    """UserError for a method that a file names and the user does not, and that is neither ours nor
+    an installed plug-in: whoever wrote the file would else choose which module of this machine is
+    run.
+    """
     for name in names:
         if name not in own() and name not in _plug_ins() and name not in trusted:
             raise UserError(
@@ -94,8 +99,19 @@ def _read(name: str, file: Path) -> Card:
     try:
         source = file.read_text(encoding="utf-8")
         return _parsed(name, source, ast.parse(source))
-    except (OSError, ValueError, TypeError, LookupError, SyntaxError, RecursionError, MemoryError, StopIteration) as error:
-        raise UserError(f"{file} is no method ({_words(error)}); its class Adapter gives plain values to its fields") from error
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+        StopIteration,
+    ) as error:
+        raise UserError(
+            f"{file} is no method ({_words(error)}); its class Adapter gives plain values to its fields"
+        ) from error
 
 
 def _words(error: Exception) -> str:
@@ -103,8 +119,14 @@ def _words(error: Exception) -> str:
 
 
 def _parsed(name: str, source: str, tree: ast.Module) -> Card:
-    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Adapter").body
-    assigned = [node for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value]
+    body = next(
+        node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Adapter"
+    ).body
+    assigned = [
+        node
+        for node in body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
+    ]
     values = {node.target.id: ast.literal_eval(node.value) for node in assigned}  # type: ignore[union-attr, arg-type]
     types = {node.target.id: ast.unparse(node.annotation) for node in assigned}  # type: ignore[union-attr]
     facts = {key: values.pop(key) for key, kind in types.items() if kind.startswith("ClassVar")}
@@ -114,13 +136,21 @@ def _parsed(name: str, source: str, tree: ast.Module) -> Card:
 
 
 def _card(
-    name: str, doc: str, facts: dict[str, Any], defaults: dict[str, Scalar], types: dict[str, str], offers: Set[str], source: str
+    name: str,
+    doc: str,
+    facts: dict[str, Any],
+    defaults: dict[str, Scalar],
+    types: dict[str, str],
+    offers: Set[str],
+    source: str,
 ) -> Card:
     """`offers` names the functions of class Adapter."""
     pretrains = "pretrain" in offers
     missing = [key for key in REQUIRED if key not in facts]
     if missing:
-        raise UserError(f"method '{name}' does not say its {' and '.join(missing)}; give class Adapter these class variables")
+        raise UserError(
+            f"method '{name}' does not say its {' and '.join(missing)}; give class Adapter these class variables"
+        )
     return Card(
         name=name,
         title=facts["title"],
@@ -139,9 +169,15 @@ def _card(
 
 
 def _card_of(name: str, adapter: type) -> Card:
-    facts = {key: getattr(adapter, key) for key in (*REQUIRED, "sources", "source_shots") if hasattr(adapter, key)}
+    facts = {
+        key: getattr(adapter, key)
+        for key in (*REQUIRED, "sources", "source_shots")
+        if hasattr(adapter, key)
+    }
     if not dataclasses.is_dataclass(adapter):
-        raise UserError(f"class Adapter of '{name}' is not a dataclass; put @dataclass(frozen=True) above it")
+        raise UserError(
+            f"class Adapter of '{name}' is not a dataclass; put @dataclass(frozen=True) above it"
+        )
     fields = dataclasses.fields(adapter)
     module = sys.modules[adapter.__module__]
     return _card(
@@ -149,7 +185,10 @@ def _card_of(name: str, adapter: type) -> Card:
         module.__doc__ or "",
         facts,
         {field.name: _default(name, field) for field in fields},
-        {field.name: field.type if isinstance(field.type, str) else field.type.__name__ for field in fields},
+        {
+            field.name: field.type if isinstance(field.type, str) else field.type.__name__
+            for field in fields
+        },
         {name for name in dir(adapter) if callable(getattr(adapter, name))},
         Path(module.__file__).read_text() if module.__file__ else "",
     )
@@ -157,7 +196,9 @@ def _card_of(name: str, adapter: type) -> Card:
 
 def _default(name: str, field: dataclasses.Field[Any]) -> Scalar:
     if field.default is dataclasses.MISSING:
-        raise UserError(f"hyper-parameter {field.name} of '{name}' has no default; give it one so that the method can run as it is")
+        raise UserError(
+            f"hyper-parameter {field.name} of '{name}' has no default; give it one so that the method can run as it is"
+        )
     default: Scalar = field.default
     return default
 
@@ -174,9 +215,13 @@ def _module_name(name: str) -> str:
 
 def _adapter_class(module_name: str) -> Any:
     if "" not in sys.path:
-        sys.path.insert(0, "")  # a plug-in beside the user's own work, also when started as `fsbench`
+        sys.path.insert(
+            0, ""
+        )  # a plug-in beside the user's own work, also when started as `fsbench`
     if not all(part.isidentifier() for part in module_name.split(".")):
-        raise UserError(f"'{module_name[:60]}' is no name of a module; give a dotted name, as my_lab.my_method")
+        raise UserError(
+            f"'{module_name[:60]}' is no name of a module; give a dotted name, as my_lab.my_method"
+        )
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # of code that is not ours: whatever it raises, the user has named a method that cannot be had
@@ -184,7 +229,9 @@ def _adapter_class(module_name: str) -> Any:
             f"cannot import method '{module_name[:60]}' ({_words(error)}); give the dotted name of a module that can be imported"
         ) from error
     if not isinstance(getattr(module, "Adapter", None), type):
-        raise UserError(f"module '{module_name}' has no class Adapter; a method is a module with a dataclass of that name")
+        raise UserError(
+            f"module '{module_name}' has no class Adapter; a method is a module with a dataclass of that name"
+        )
     return module.Adapter
 
 
@@ -194,21 +241,32 @@ def load(name: str, params: dict[str, Scalar] | None = None) -> Any:
 
 
 def checked(method: Card, params: dict[str, Scalar]) -> dict[str, Scalar]:
-    """`params` with the types of the method's fields; text (from the command line) is read as that type."""
+    """`params` with the types of the method's fields; text (from the command line) is read as that
+    type.
+    """
     for key in params:
         if key not in method.defaults:
-            raise UserError(f"method '{method.name}' has no parameter '{key}'; {nearest(key, list(method.defaults))}")
+            raise UserError(
+                f"method '{method.name}' has no parameter '{key}'; {nearest(key, list(method.defaults))}"
+            )
     return {key: _typed(method, key, value) for key, value in params.items()}
 
 
 def _typed(method: Card, key: str, value: Scalar) -> Scalar:
-    readers: dict[str, Callable[[Any], Scalar]] = {"int": _integer, "float": _number, "bool": _truth, "str": str}
+    readers: dict[str, Callable[[Any], Scalar]] = {
+        "int": _integer,
+        "float": _number,
+        "bool": _truth,
+        "str": str,
+    }
     kind = method.types[key]
     try:
         return readers.get(kind, str)(value)
     except (ValueError, TypeError, OverflowError):
         shown = value[:60] if isinstance(value, str) else type(value).__name__
-        raise UserError(f"{method.name}.{key} takes a {kind}, so '{shown}' will not do; its default is {method.defaults[key]!r}") from None
+        raise UserError(
+            f"{method.name}.{key} takes a {kind}, so '{shown}' will not do; its default is {method.defaults[key]!r}"
+        ) from None
 
 
 def _integer(value: Scalar) -> int:

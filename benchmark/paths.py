@@ -33,34 +33,44 @@ def _umask() -> int:
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write beside, flush to disk, rename: a reader sees the old file or the whole new one, never a part.
+    """Write beside, flush to disk, rename: a reader sees the old file or the whole new one, never a
+    part.
 
-    `durable` waits until file and name are on the disk, so that a power cut takes nothing back; without it only the last seconds
-    can be lost, which is enough for what merely informs.
+    `durable` waits until file and name are on the disk, so that a power cut takes nothing back;
+    without it only the last seconds can be lost, which is enough for what merely informs.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     except OSError as error:
-        raise UserError(f"cannot write to {path.parent} ({error.strerror}); choose another folder or free it", stops=True) from error
+        raise UserError(
+            f"cannot write to {path.parent} ({error.strerror}); choose another folder or free it",
+            stops=True,
+        ) from error
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())
-            os.fchmod(stream.fileno(), 0o666 & ~_umask())  # mkstemp gives 0600, which would lock out who shares the folder
+            os.fchmod(
+                stream.fileno(), 0o666 & ~_umask()
+            )  # mkstemp gives 0600, which would lock out who shares the folder
         os.replace(temporary, path)
         if durable:
             _flush_names(path.parent)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}); nothing was left half-written", stops=True) from error
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); nothing was left half-written", stops=True
+        ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
 
 
 def _flush_names(folder: Path) -> None:
-    """A rename is on the disk when its folder is; some network file systems refuse to be asked, and then we have done what we can."""
+    """A rename is on the disk when its folder is; some network file systems refuse to be asked, and
+    then we have done what we can.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
@@ -70,7 +80,9 @@ def _flush_names(folder: Path) -> None:
 
 
 def remove_parts(folder: Path, older_than_s: float = 3600) -> None:
-    """Remove what writers that were killed left in `folder`; ages are told by the file system's own clock, not by this machine's."""
+    """Remove what writers that were killed left in `folder`; ages are told by the file system's own
+    clock, not by this machine's.
+    """
     parts = list(folder.glob(f".*{PART}"))
     if parts:
         now = clock_of(folder)
@@ -81,7 +93,9 @@ def remove_parts(folder: Path, older_than_s: float = 3600) -> None:
 
 
 def clock_of(folder: Path) -> float:
-    """Seconds as the file system that holds `folder` counts them, so that ages of files are right whoever wrote them."""
+    """Seconds as the file system that holds `folder` counts them, so that ages of files are right
+    whoever wrote them.
+    """
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock.", suffix=PART) as probe:
             return os.fstat(probe.fileno()).st_mtime

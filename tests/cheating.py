@@ -1,7 +1,8 @@
 """An adapter that looks for the test labels in everything it is given, instead of learning.
 
-It follows attributes, properties, containers, closures, defaults, bound methods and partial functions: all that is reachable by
-public means from an object in hand. It does not read other people's frames or the garbage collector.
+It follows attributes, properties, containers, closures, defaults, bound methods and partial
+functions: all that is reachable by public means from an object in hand. It does not read other
+people's frames or the garbage collector.
 """
 
 from __future__ import annotations
@@ -18,7 +19,18 @@ from torch import Tensor, nn
 
 from benchmark.api import Episode, ImageSet, Predictor
 
-CLOSED = (str, bytes, int, float, complex, type, ModuleType, nn.Module, torch.Generator, BuiltinFunctionType)  # nothing to find inside
+CLOSED = (
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    type,
+    ModuleType,
+    nn.Module,
+    torch.Generator,
+    BuiltinFunctionType,
+)  # nothing to find inside
 CONTAINERS = (list, tuple, set, frozenset)
 
 
@@ -40,20 +52,33 @@ class Adapter:
 
 
 def stolen(given: object, count: int, class_names: tuple[str, ...]) -> Tensor | None:
-    """Something that looks like `count` labels and can be reached from `given`: integers, or texts that say the class, as paths do."""
+    """Something that looks like `count` labels and can be reached from `given`: integers, or texts
+    that say the class, as paths do.
+    """
     for found in reachable(given):
         labels_N = _as_labels(found) if not _texts(found) else _as_named(found, class_names)
-        if labels_N is not None and len(labels_N) == count and int(labels_N.min()) >= 0 and int(labels_N.max()) < len(class_names):
+        if (
+            labels_N is not None
+            and len(labels_N) == count
+            and int(labels_N.min()) >= 0
+            and int(labels_N.max()) < len(class_names)
+        ):
             return labels_N
     return None
 
 
 def _texts(found: object) -> bool:
-    return isinstance(found, (list, tuple)) and bool(found) and all(isinstance(text, str) for text in found)
+    return (
+        isinstance(found, (list, tuple))
+        and bool(found)
+        and all(isinstance(text, str) for text in found)
+    )
 
 
 def _as_named(texts: Any, class_names: tuple[str, ...]) -> Tensor | None:
-    """The longest class name in every text; None where a text has none, or where the texts are the names themselves."""
+    """The longest class name in every text; None where a text has none, or where the texts are the
+    names themselves.
+    """
     by_length = sorted(range(len(class_names)), key=lambda k: -len(class_names[k]))
     said = [next((k for k in by_length if class_names[k] in text), -1) for text in texts]
     return None if -1 in said or tuple(texts) == class_names else torch.tensor(said)
@@ -97,7 +122,9 @@ def _filled(cell: Any) -> bool:
 
 
 def _attributes(item: object) -> Iterator[object]:
-    """All public and private attributes that hold data, computed ones among them; what raises is passed over."""
+    """All public and private attributes that hold data, computed ones among them; what raises is
+    passed over.
+    """
     for name in dir(item):
         if name.startswith("__"):
             continue
@@ -113,8 +140,18 @@ def _as_labels(found: object) -> Tensor | None:
     """`found` as integers in one row, if that is what it is."""
     if isinstance(found, (list, tuple)) and found and all(type(value) is int for value in found):
         return torch.tensor(found)
-    if isinstance(found, np.ndarray) and found.ndim == 1 and found.size and np.issubdtype(found.dtype, np.integer):
+    if (
+        isinstance(found, np.ndarray)
+        and found.ndim == 1
+        and found.size
+        and np.issubdtype(found.dtype, np.integer)
+    ):
         return torch.from_numpy(found.astype(np.int64))
-    if isinstance(found, Tensor) and found.ndim == 1 and len(found) and not (found.is_floating_point() or found.is_complex()):
+    if (
+        isinstance(found, Tensor)
+        and found.ndim == 1
+        and len(found)
+        and not (found.is_floating_point() or found.is_complex())
+    ):
         return found.to(torch.int64)
     return None

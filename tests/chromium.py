@@ -57,22 +57,30 @@ class Tab:
 
     def _note(self, event: dict[str, Any]) -> None:
         method, params = event.get("method"), event.get("params", {})
-        if method == "Runtime.exceptionThrown" or (method == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert")):
+        if method == "Runtime.exceptionThrown" or (
+            method == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert")
+        ):
             self.errors.append(json.dumps(params)[:500])
         if method == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.errors.append(params["entry"]["text"])
 
     def open(self, page: Path) -> None:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session.append(self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
+        self.session.append(
+            self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        )
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
         self.call("Page.navigate", url=page.absolute().as_uri())
-        self.until("document.readyState === 'complete' && document.querySelectorAll('#board tbody tr').length > 0")
+        self.until(
+            "document.readyState === 'complete' && document.querySelectorAll('#board tbody tr').length > 0"
+        )
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, f"{expression}: {answer['exceptionDetails']}"
         return answer["result"].get("value")
 
@@ -88,14 +96,34 @@ class Tab:
         for _ in range(times):
             text = {"text": "\r"} if key == "Enter" else {}
             for kind in ("keyDown", "keyUp"):
-                self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **text)
+                self.call(
+                    "Input.dispatchKeyEvent",
+                    type=kind,
+                    key=key,
+                    code=key,
+                    windowsVirtualKeyCode=codes[key],
+                    **text,
+                )
 
     def screen(self, width: int, height: int, phone: bool = False, dark: bool = False) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=phone,
+        )
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
 
     def picture(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]))
+        path.write_bytes(
+            base64.b64decode(
+                self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+            )
+        )
 
 
 @contextmanager
@@ -105,10 +133,17 @@ def tab(page: Path, profile: Path) -> Iterator[Tab]:
     assert browser, "ask found() first"
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
-    high = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs_in, theirs_out)]  # out of the way of 3 and 4
+    high = [
+        fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs_in, theirs_out)
+    ]  # out of the way of 3 and 4
     silence = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
     wiring = [(os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4), silence]
-    process = os.posix_spawn(browser, [browser, *FLAGS.split(), f"--user-data-dir={profile}"], os.environ, file_actions=wiring)
+    process = os.posix_spawn(
+        browser,
+        [browser, *FLAGS.split(), f"--user-data-dir={profile}"],
+        os.environ,
+        file_actions=wiring,
+    )
     for end in (theirs_in, theirs_out, *high):
         os.close(end)
     with os.fdopen(ours_out, "wb") as to, os.fdopen(ours_in, "rb") as back:

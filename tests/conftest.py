@@ -12,7 +12,12 @@ torch.set_num_threads(1)  # small models run many times faster that way
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--data-root", type=Path, default=None, help="real datasets in CoOp's layout (default: FSBENCH_DATA)")
+    parser.addoption(
+        "--data-root",
+        type=Path,
+        default=None,
+        help="real datasets in CoOp's layout (default: FSBENCH_DATA)",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +31,8 @@ def data_root(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests neither read nor write the user's cache; they share one of their own so that features are computed once."""
+    """Tests neither read nor write the user's cache; they share one of their own so that features
+    are computed once.
+    """
     shared = tmp_path_factory.getbasetemp() / "fsbench-cache"
     monkeypatch.setenv("FSBENCH_CACHE", str(shared))

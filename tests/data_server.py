@@ -40,18 +40,32 @@ class Server:
         return f"{self.url}/{name}"
 
     def hub_listing(self, repo: str, sizes: dict[str, int], revision: str = "main") -> None:
-        """Serve the list of files of a dataset repository, in both forms the hub's library has asked for it."""
+        """Serve the list of files of a dataset repository, in both forms the hub's library has
+        asked for it.
+        """
         about = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in sizes]}
-        tree = [{"type": "file", "path": name, "size": size, "oid": "0" * 40} for name, size in sizes.items()]
-        for path, answer in ((f"revision/{revision}", about), (f"tree/{COMMIT}?recursive=true&expand=false", tree)):
-            served = Served(json.dumps(answer).encode(), headers={"Content-Type": "application/json"})
+        tree = [
+            {"type": "file", "path": name, "size": size, "oid": "0" * 40}
+            for name, size in sizes.items()
+        ]
+        for path, answer in (
+            (f"revision/{revision}", about),
+            (f"tree/{COMMIT}?recursive=true&expand=false", tree),
+        ):
+            served = Served(
+                json.dumps(answer).encode(), headers={"Content-Type": "application/json"}
+            )
             self.files[f"/api/datasets/{repo}/{path}"] = served
 
-    def hub_file(self, repo: str, name: str, body: bytes, revision: str = "main", repo_type: str = "model") -> None:
+    def hub_file(
+        self, repo: str, name: str, body: bytes, revision: str = "main", repo_type: str = "model"
+    ) -> None:
         """Serve a file as the Hugging Face hub would."""
         above = "datasets/" if repo_type == "dataset" else ""
         headers = {"X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(body))}
-        self.files[f"/{above}{repo}/resolve/{revision}/{name}"] = Served(body, f'"{hashlib.sha256(body).hexdigest()}"', headers=headers)
+        self.files[f"/{above}{repo}/resolve/{revision}/{name}"] = Served(
+            body, f'"{hashlib.sha256(body).hexdigest()}"', headers=headers
+        )
 
 
 @contextmanager
@@ -86,7 +100,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(served.first_status[len(served.asked) - 1])
             return
         same = self.headers.get("If-Range", served.etag) == served.etag
-        start = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted and served.ranges and same else None
+        start = (
+            int(wanted.removeprefix("bytes=").partition("-")[0])
+            if wanted and served.ranges and same
+            else None
+        )
         if start is not None and start >= len(served.body):
             self.send_error(416)
             return
@@ -96,11 +114,15 @@ class _Handler(BaseHTTPRequestHandler):
         served = self.files.get(self.path)
         if served is None:
             self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound" if "/resolve/" in self.path else "RepoNotFound")
+            self.send_header(
+                "X-Error-Code", "EntryNotFound" if "/resolve/" in self.path else "RepoNotFound"
+            )
             self.send_header("Content-Length", "0")
         else:
             self.send_response(200)
-            for name, value in ({"ETag": served.etag, "Content-Length": str(len(served.body))} | served.headers).items():
+            for name, value in (
+                {"ETag": served.etag, "Content-Length": str(len(served.body))} | served.headers
+            ).items():
                 self.send_header(name, value)
         self.end_headers()
 
@@ -110,7 +132,9 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in ({"ETag": served.etag} | served.headers).items():
             self.send_header(name, value)
         if start is not None:
-            self.send_header("Content-Range", f"bytes {start}-{len(served.body) - 1}/{len(served.body)}")
+            self.send_header(
+                "Content-Range", f"bytes {start}-{len(served.body) - 1}/{len(served.body)}"
+            )
         if not served.hides_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -1,4 +1,6 @@
-"""Numbers of the adapters against independent references: double loops, closed forms, direct calls, float64 twins."""
+"""Numbers of the adapters against independent references: double loops, closed forms, direct calls,
+float64 twins.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,6 @@ from torch import Tensor
 from adapters import (
     _cache,
     _checks,
-    _fit,
     _multitask,
     _prompts,
     coop,
@@ -28,13 +29,17 @@ from adapters import (
 )
 from adapters._checks import part
 from benchmark.api import Crop, Episode, Labelled, UserError, unit
+from benchmark.training import loop
 from tests import toy
 
-# --- the cache model -------------------------------------------------------------------------------------------------------
+# --- the cache model
+# -------------------------------------------------------------------------------------------------------
 
 
 def cache_of(given: Episode, **changes: object) -> _cache.Cache:
-    return _cache.build(given, given.text_features(), part(_cache.Search, tip_adapter.Adapter(**changes)))  # type: ignore[arg-type]
+    return _cache.build(
+        given, given.text_features(), part(_cache.Search, tip_adapter.Adapter(**changes))
+    )  # type: ignore[arg-type]
 
 
 def looped_logits(given: Episode, image_ND: Tensor, alpha: float, beta: float) -> Tensor:
@@ -52,7 +57,9 @@ def test_cache_logits_are_the_sum_over_keys(made) -> None:
     given = made(3, 4)
     image_ND = made(5, 4, seed=8).support.images.features()
     logits_NK = _cache.logits(cache_of(given), image_ND, 1.7, 2.5)
-    torch.testing.assert_close(logits_NK, looped_logits(given, image_ND, 1.7, 2.5), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        logits_NK, looped_logits(given, image_ND, 1.7, 2.5), rtol=1e-5, atol=1e-4
+    )
 
 
 def test_keys_of_unequal_classes_in_any_order_are_padded_without_effect() -> None:
@@ -60,12 +67,20 @@ def test_keys_of_unequal_classes_in_any_order_are_padded_without_effect() -> Non
     kept_N = torch.tensor([11, 0, 5, 4, 2, 7, 1])  # 3, 3 and 1 images of the classes, mixed
     support_ND, labels_N = given.support.images.features()[kept_N], given.support.labels_N[kept_N]
     mixed = Episode.from_features(
-        class_names=given.class_names, text_KD=given.text_features(), support_ND=support_ND, support_labels_N=labels_N
+        class_names=given.class_names,
+        text_KD=given.text_features(),
+        support_ND=support_ND,
+        support_labels_N=labels_N,
     )
     image_ND = toy.feature_episode(5, 3, seed=8).support.images.features()
     cache = cache_of(mixed)
     assert cache.keys == 7
-    torch.testing.assert_close(_cache.logits(cache, image_ND, 1.0, 3.0), looped_logits(mixed, image_ND, 1.0, 3.0), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        _cache.logits(cache, image_ND, 1.0, 3.0),
+        looped_logits(mixed, image_ND, 1.0, 3.0),
+        rtol=1e-5,
+        atol=1e-4,
+    )
 
 
 def test_a_class_without_a_key_keeps_its_text() -> None:
@@ -86,12 +101,19 @@ def test_a_class_without_a_key_keeps_its_text() -> None:
 def test_the_search_in_one_pass_counts_what_a_double_loop_counts(classes: int, seed: int) -> None:
     given = toy.feature_episode(3, classes, seed=seed, spread=0.5, astray=1.0)
     val = toy.feature_episode(40, classes, seed=seed + 50, spread=0.5).support
-    cache = dataclasses.replace(cache_of(given), scale=5.0)  # so that text and keys are worth about the same
-    alphas, betas = (0.0, *(0.13 * i for i in range(1, 20))), tuple(0.3 + 0.71 * i for i in range(25))
+    cache = dataclasses.replace(
+        cache_of(given), scale=5.0
+    )  # so that text and keys are worth about the same
+    alphas, betas = (
+        (0.0, *(0.13 * i for i in range(1, 20))),
+        tuple(0.3 + 0.71 * i for i in range(25)),
+    )
     looped_AB = torch.zeros(len(alphas), len(betas), dtype=torch.int64)
     for a, alpha in enumerate(alphas):
         for b, beta in enumerate(betas):
-            looped_AB[a, b] = (_cache.logits(cache, val.images.features(), alpha, beta).argmax(1) == val.labels_N).sum()
+            looped_AB[a, b] = (
+                _cache.logits(cache, val.images.features(), alpha, beta).argmax(1) == val.labels_N
+            ).sum()
     correct_AB = _cache.correct(cache, val, alphas, betas)
     assert (correct_AB - looped_AB).abs().max() <= 1
     assert (correct_AB != looped_AB).float().mean() <= 0.005, "near-ties are rare"
@@ -104,7 +126,9 @@ def test_classes_of_one_name_tie_and_the_earlier_is_taken_as_argmax_takes_it() -
     given = toy.feature_episode(2, 3)
     twice = dataclasses.replace(given, text_KD=given.text_features()[[0, 0, 2]])
     val = toy.feature_episode(6, 3, seed=4).support
-    expected = (_cache.logits(cache_of(twice), val.images.features(), 0.0, 1.0).argmax(1) == val.labels_N).sum()
+    expected = (
+        _cache.logits(cache_of(twice), val.images.features(), 0.0, 1.0).argmax(1) == val.labels_N
+    ).sum()
     assert _cache.correct(cache_of(twice), val, [0.0], [1.0]).item() == expected
     assert expected >= 6, "the earlier of the two is right on its own images"
 
@@ -115,12 +139,17 @@ def test_a_tie_goes_to_the_smaller_alpha_then_to_the_smaller_beta() -> None:
 
 
 def test_sharp_and_strong_the_cache_is_nearest_neighbour() -> None:
-    given, exam = toy.feature_episode(5, 4, spread=0.6, val=False), toy.feature_episode(20, 4, spread=0.6, seed=3).support
+    given, exam = (
+        toy.feature_episode(5, 4, spread=0.6, val=False),
+        toy.feature_episode(20, 4, spread=0.6, seed=3).support,
+    )
     predict = tip_adapter.Adapter(alpha=1e30, beta=80.0).fit(given)
     near_QS = exam.images.features() @ given.support.images.features().T
     near_QK = torch.stack([near_QS[:, given.support.labels_N == k].amax(1) for k in range(4)], 1)
     first_Q, second_Q = near_QK.topk(2).values.T
-    clear_Q = first_Q - second_Q > math.log(5) / 80  # beyond this, five keys of another class cannot outweigh the nearest one
+    clear_Q = (
+        first_Q - second_Q > math.log(5) / 80
+    )  # beyond this, five keys of another class cannot outweigh the nearest one
     assert clear_Q.sum() > 60
     assert torch.equal(predict(exam.images).argmax(1)[clear_Q], near_QK.argmax(1)[clear_Q])
 
@@ -153,14 +182,18 @@ def test_fine_tuned_keys_are_those_of_torch_in_double_precision() -> None:
             image_BD = bank_VND[epoch % 10, index_B]
             affinity_BS = image_BD @ keys.T
             logits_BK = given.backbone.logit_scale * image_BD @ text_KD.T
-            logits_BK = logits_BK + 1.17 * torch.exp(-(1 - affinity_BS)) @ F.one_hot(labels_N).double()
+            logits_BK = (
+                logits_BK + 1.17 * torch.exp(-(1 - affinity_BS)) @ F.one_hot(labels_N).double()
+            )
             optimiser.zero_grad()
             F.cross_entropy(logits_BK, label_B).backward()
             optimiser.step()
             schedule.step()
     moved = (tuned.key_KJD - start.key_KJD).abs().max()
     assert moved > 0.01
-    torch.testing.assert_close(tuned.key_KJD.flatten(0, 1).double(), keys.detach(), rtol=0, atol=2e-6)
+    torch.testing.assert_close(
+        tuned.key_KJD.flatten(0, 1).double(), keys.detach(), rtol=0, atol=2e-6
+    )
 
 
 def test_few_images_are_tuned_for_a_hundred_steps_and_many_for_twenty_epochs() -> None:
@@ -173,32 +206,49 @@ def test_few_images_are_tuned_for_a_hundred_steps_and_many_for_twenty_epochs() -
 
 def test_without_tuning_the_fine_tuned_forms_are_the_plain_ones() -> None:
     images = toy.exam().images
-    for plain, tuned, few in ((tip_adapter, tip_adapter_f, {}), (prompt_adapter, prompt_adapter_f, {"epochs": "10"})):
+    for plain, tuned, few in (
+        (tip_adapter, tip_adapter_f, {}),
+        (prompt_adapter, prompt_adapter_f, {"epochs": "10"}),
+    ):
         expected_QK = plain.Adapter(**few).fit(toy.episode())(images)
-        assert torch.equal(tuned.Adapter(tune_epochs=0, **few).fit(toy.episode())(images), expected_QK)
+        assert torch.equal(
+            tuned.Adapter(tune_epochs=0, **few).fit(toy.episode())(images), expected_QK
+        )
 
 
-# --- the linear probe ------------------------------------------------------------------------------------------------------
+# --- the linear probe
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_the_probe_is_scikit_learns(classes: int) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    given, exam = toy.feature_episode(6, classes, val=False), toy.feature_episode(9, classes, seed=2).support
+    given, exam = (
+        toy.feature_episode(6, classes, val=False),
+        toy.feature_episode(9, classes, seed=2).support,
+    )
     logits_QK = linear_probe.Adapter(c_without_val=3.0).fit(given)(exam.images)
-    model = LogisticRegression(C=3.0, max_iter=1000).fit(given.support.images.features().double().numpy(), given.support.labels_N.numpy())
-    expected_QK = torch.from_numpy(model.predict_proba(exam.images.features().double().numpy())).float()
+    model = LogisticRegression(C=3.0, max_iter=1000).fit(
+        given.support.images.features().double().numpy(), given.support.labels_N.numpy()
+    )
+    expected_QK = torch.from_numpy(
+        model.predict_proba(exam.images.features().double().numpy())
+    ).float()
     torch.testing.assert_close(logits_QK.softmax(1), expected_QK, rtol=1e-4, atol=1e-5)
     assert given.notes["C"] == 3.0
 
 
 def test_the_probe_searches_as_lpclip_does() -> None:
-    """The rule on made-up accuracies: peak of the grid, then halvings that end within 2 % of the optimum in log10."""
+    """The rule on made-up accuracies: peak of the grid, then halvings that end within 2 % of the
+    optimum in log10.
+    """
     method = linear_probe.Adapter()
     best = method._choose(lambda c: -round(100 * abs(math.log10(c) - 2.3)))
     assert abs(math.log10(best) - 2.3) < 0.02
-    assert method._choose(lambda c: 5) == pytest.approx(1e5), "ties: the larger C in the grid, then always the smaller end"
+    assert method._choose(lambda c: 5) == pytest.approx(1e5), (
+        "ties: the larger C in the grid, then always the smaller end"
+    )
 
 
 def test_the_probe_never_names_a_class_it_has_not_seen() -> None:
@@ -214,15 +264,18 @@ def test_the_probe_never_names_a_class_it_has_not_seen() -> None:
     assert not (logits_QK.argmax(1) == 3).any()
 
 
-# --- the loop --------------------------------------------------------------------------------------------------------------
+# --- the loop
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_the_schedule_is_coops_in_closed_form() -> None:
     epochs = 50
-    rate_T = _fit.warmed_cosine(0.002, 1e-5, 1, torch.arange(epochs), epochs)
+    rate_T = loop.warmed_cosine(0.002, 1e-5, 1, torch.arange(epochs), epochs)
     assert rate_T[0] == 1e-5
     for epoch in range(1, epochs):
-        assert float(rate_T[epoch]) == pytest.approx(0.5 * 0.002 * (1 + math.cos(math.pi * (epoch - 1) / epochs)), abs=1e-15)
+        assert float(rate_T[epoch]) == pytest.approx(
+            0.5 * 0.002 * (1 + math.cos(math.pi * (epoch - 1) / epochs)), abs=1e-15
+        )
     assert rate_T.min() > 0
 
 
@@ -230,14 +283,26 @@ def test_the_schedule_is_coops_in_closed_form() -> None:
 def test_each_run_moves_as_torchs_optimiser_moves_it_alone(kind: str) -> None:
     """Three runs of different length and rate in one tensor, against three separate optimisers."""
     rng = torch.Generator().manual_seed(0)
-    start_RPE, target_RPE = torch.randn(3, 4, 5, generator=rng).double(), torch.randn(3, 4, 5, generator=rng).double()
+    start_RPE, target_RPE = (
+        torch.randn(3, 4, 5, generator=rng).double(),
+        torch.randn(3, 4, 5, generator=rng).double(),
+    )
     lengths, peaks = (30, 30, 12), (0.1, 0.02, 0.05)
     rate_TR = torch.zeros(30, 3, dtype=torch.float64)
     for r, (length, peak) in enumerate(zip(lengths, peaks, strict=True)):
-        rate_TR[:length, r] = _fit.cosine(peak, torch.arange(length), length)
+        rate_TR[:length, r] = loop.cosine(peak, torch.arange(length), length)
     weights = start_RPE.clone()
-    update = _fit.sgd(weights, 0.9, 5e-4) if kind == "sgd" else _fit.adamw(weights, 0.01, 1e-4, 0.9, 0.999)
-    _fit.descend(weights, lambda w, step: ((w - target_RPE[: len(w)]) ** 2).sum((1, 2))[None], rate_TR, update)
+    update = (
+        loop.sgd(weights, 0.9, 5e-4)
+        if kind == "sgd"
+        else loop.adamw(weights, 0.01, 1e-4, 0.9, 0.999)
+    )
+    loop.descend(
+        weights,
+        lambda w, step: ((w - target_RPE[: len(w)]) ** 2).sum((1, 2))[None],
+        rate_TR,
+        update,
+    )
     for r, length in enumerate(lengths):
         alone = torch.nn.Parameter(start_RPE[r].clone())
         optimiser = (
@@ -259,8 +324,10 @@ def test_a_loss_that_is_no_number_names_step_and_rate() -> None:
     def loss_of(w: Tensor, step: Tensor) -> Tensor:
         return (w * torch.where(step == 7, torch.nan, 1.0)).sum().view(1, 1)
 
-    with pytest.raises(UserError, match=r"loss is nan at step 7 with learning rate 0\.25") as caught:
-        _fit.descend(weights, loss_of, torch.full((20, 1), 0.25), _fit.sgd(weights, 0.9, 0.0))
+    with pytest.raises(
+        UserError, match=r"loss is nan at step 7 with learning rate 0\.25"
+    ) as caught:
+        loop.descend(weights, loss_of, torch.full((20, 1), 0.25), loop.sgd(weights, 0.9, 0.0))
     assert caught.value.exit_code == 1
 
 
@@ -271,20 +338,27 @@ def test_coop_that_diverges_fails_and_gives_no_number() -> None:
 
 def test_batches_are_full_or_the_only_one_and_views_take_turns() -> None:
     given = toy.feature_episode(4, 3)
-    rows_TB, epoch_T = _fit.plan(given.support, epochs=5, batch_size=5, views=2, rng=given.rng())
+    rows_TB, epoch_T = loop.plan(given.support, epochs=5, batch_size=5, views=2, rng=given.rng())
     assert rows_TB.shape == (10, 5)
     assert epoch_T.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    assert torch.equal(rows_TB // 12, (epoch_T % 2)[:, None].expand(10, 5)), "epoch e sees view e mod 2"
-    assert all(len(set(rows_TB[t : t + 2].flatten().tolist())) == 10 for t in range(0, 10, 2)), "no image twice in an epoch"
-    assert _fit.plan(given.support, 3, 32, 2, given.rng())[0].shape == (3, 12)
+    assert torch.equal(rows_TB // 12, (epoch_T % 2)[:, None].expand(10, 5)), (
+        "epoch e sees view e mod 2"
+    )
+    assert all(len(set(rows_TB[t : t + 2].flatten().tolist())) == 10 for t in range(0, 10, 2)), (
+        "no image twice in an epoch"
+    )
+    assert loop.plan(given.support, 3, 32, 2, given.rng())[0].shape == (3, 12)
 
 
-# --- prompts ---------------------------------------------------------------------------------------------------------------
+# --- prompts
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def reference_coop(given: Episode, method: coop.Adapter, epochs: int) -> Tensor:
     """CoOp as a plain loop with torch's optimiser and loss: text_KD after training."""
-    prompts = given.backbone.class_prompts(given.class_names, method.n_ctx, method.position, class_specific=method.class_specific)
+    prompts = given.backbone.class_prompts(
+        given.class_names, method.n_ctx, method.position, class_specific=method.class_specific
+    )
     rng = given.rng()
     shape = (method.n_ctx, given.backbone.text.width)
     shape = (len(given.class_names), *shape) if method.class_specific else shape
@@ -292,26 +366,47 @@ def reference_coop(given: Episode, method: coop.Adapter, epochs: int) -> Tensor:
     optimiser = torch.optim.SGD([ctx], lr=1, momentum=0.9, weight_decay=5e-4)
     view_VND = given.support.images.views(method.views, 0, Crop(0.08))
     for epoch in range(epochs):
-        rate = 1e-5 if epoch == 0 else 0.5 * method.lr * (1 + math.cos(math.pi * (epoch - 1) / epochs))
+        rate = (
+            1e-5 if epoch == 0 else 0.5 * method.lr * (1 + math.cos(math.pi * (epoch - 1) / epochs))
+        )
         optimiser.param_groups[0]["lr"] = rate
         for index_B, label_B in given.support.batches(method.batch_size, rng):
-            logits_BK = given.backbone.logit_scale * view_VND[epoch % method.views, index_B] @ prompts.encode(ctx).T
+            logits_BK = (
+                given.backbone.logit_scale
+                * view_VND[epoch % method.views, index_B]
+                @ prompts.encode(ctx).T
+            )
             optimiser.zero_grad()
             F.cross_entropy(logits_BK, label_B).backward()
             optimiser.step()
     return prompts.encode(ctx).detach()
 
 
-@pytest.mark.parametrize("changes", [{}, {"position": "middle"}, {"position": "front"}, {"class_specific": True}, {"batch_size": 5}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"position": "middle"},
+        {"position": "front"},
+        {"class_specific": True},
+        {"batch_size": 5},
+    ],
+)
 def test_coop_is_the_plain_loop(changes: dict) -> None:
     method = coop.Adapter(epochs="12", lr=2e-4, n_ctx=4, **changes)
-    text_KD = _prompts.learn([toy.episode()], part(_prompts.Context, method), part(_prompts.Training, method))[0]
-    torch.testing.assert_close(text_KD, reference_coop(toy.episode(), method, 12), rtol=0, atol=1e-5)
+    text_KD = _prompts.learn(
+        [toy.episode()], part(_prompts.Context, method), part(_prompts.Training, method)
+    )[0]
+    torch.testing.assert_close(
+        text_KD, reference_coop(toy.episode(), method, 12), rtol=0, atol=1e-5
+    )
 
 
 def test_epochs_go_by_shots_and_a_thousand_classes_always_get_fifty() -> None:
     training = part(_prompts.Training, coop.Adapter())
-    epochs = [training.epochs_for(toy.feature_episode(shots).support, 3) for shots in (1, 2, 4, 8, 16, 32)]
+    epochs = [
+        training.epochs_for(toy.feature_episode(shots).support, 3) for shots in (1, 2, 4, 8, 16, 32)
+    ]
     assert epochs == [50, 100, 100, 200, 200, 200]
     assert training.epochs_for(toy.feature_episode(16).support, 1000) == 50
 
@@ -339,7 +434,9 @@ def batch(text_RKD: Tensor) -> _prompts.Batch:
     rng = torch.Generator().manual_seed(0)
     image_RBD = unit(torch.randn(2, 4, 16, generator=rng))
     labels_RB = torch.randint(0, text_RKD.shape[1], (2, 4), generator=rng)
-    return _prompts.Batch(image_RBD, labels_RB, torch.tensor([[0.25] * 4, [0.5, 0.5, 0, 0]]), text_RKD, 20.0)
+    return _prompts.Batch(
+        image_RBD, labels_RB, torch.tensor([[0.25] * 4, [0.5, 0.5, 0, 0]]), text_RKD, 20.0
+    )
 
 
 def test_cross_entropy_is_the_mean_over_each_runs_own_images() -> None:
@@ -353,23 +450,32 @@ def test_cross_entropy_is_the_mean_over_each_runs_own_images() -> None:
 def test_kgcoops_pull_is_one_minus_the_mean_cosine() -> None:
     rng = torch.Generator().manual_seed(2)
     text_RKD, hand_KD = torch.randn(2, 5, 8, generator=rng), torch.randn(5, 8, generator=rng)
-    expected_R = torch.stack([1 - F.cosine_similarity(text_KD, hand_KD).mean() for text_KD in text_RKD])
+    expected_R = torch.stack(
+        [1 - F.cosine_similarity(text_KD, hand_KD).mean() for text_KD in text_RKD]
+    )
     torch.testing.assert_close(kgcoop.distance(unit(text_RKD), unit(hand_KD)), expected_R)
     assert kgcoop.distance(unit(hand_KD)[None], unit(hand_KD)).abs() < 1e-6
 
 
 def test_prograds_teacher_is_the_zero_shot_distribution() -> None:
     rng = torch.Generator().manual_seed(3)
-    text_RKD, hand_KD = unit(torch.randn(2, 5, 16, generator=rng)), unit(torch.randn(5, 16, generator=rng))
+    text_RKD, hand_KD = (
+        unit(torch.randn(2, 5, 16, generator=rng)),
+        unit(torch.randn(5, 16, generator=rng)),
+    )
     given = batch(text_RKD)
-    student_BK, teacher_BK = (20.0 * given.image_RBD[1, :2] @ text_KD.T for text_KD in (text_RKD[1], hand_KD))
+    student_BK, teacher_BK = (
+        20.0 * given.image_RBD[1, :2] @ text_KD.T for text_KD in (text_RKD[1], hand_KD)
+    )
     expected = F.kl_div(student_BK.log_softmax(1), teacher_BK.softmax(1), reduction="batchmean")
     torch.testing.assert_close(prograd.divergence(given, hand_KD)[1], expected)
 
 
 def test_prograds_step_is_projected_run_by_run_where_it_contradicts() -> None:
     own_RPE = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 2.0]]])
-    general_RPE = torch.tensor([[[1.0, 1.0], [0.0, 0.0]], [[-1.0, 1.0], [3.0, -2.0]]])  # agrees with the first run only
+    general_RPE = torch.tensor(
+        [[[1.0, 1.0], [0.0, 0.0]], [[-1.0, 1.0], [3.0, -2.0]]]
+    )  # agrees with the first run only
     weights = torch.zeros(2, 2, 2, requires_grad=True)
     terms_AR = torch.stack([(weights * own_RPE).sum((1, 2)), (weights * general_RPE).sum((1, 2))])
     half_RPE = prograd.aligned(terms_AR, weights, 0.5)
@@ -378,24 +484,34 @@ def test_prograds_step_is_projected_run_by_run_where_it_contradicts() -> None:
     torch.testing.assert_close(half_RPE[1], own_RPE[1] - 0.5 * along * general_RPE[1])
     terms_AR = torch.stack([(weights * own_RPE).sum((1, 2)), (weights * general_RPE).sum((1, 2))])
     full_RPE = prograd.aligned(terms_AR, weights, 1.0)
-    assert abs(float((full_RPE[1] * general_RPE[1]).sum())) < 1e-6, "nothing is left against the teacher"
+    assert abs(float((full_RPE[1] * general_RPE[1]).sum())) < 1e-6, (
+        "nothing is left against the teacher"
+    )
 
 
 def test_prograd_without_strength_is_coop_from_the_same_start() -> None:
     words = {"n_ctx": 4, "ctx_init": "a photo of a", "epochs": "5"}
     images = toy.exam().images
     expected_QK = coop.Adapter(**words).fit(toy.episode())(images)
-    torch.testing.assert_close(prograd.Adapter(strength=0.0, **words).fit(toy.episode())(images), expected_QK, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        prograd.Adapter(strength=0.0, **words).fit(toy.episode())(images),
+        expected_QK,
+        rtol=1e-4,
+        atol=1e-3,
+    )
 
 
 def test_prograd_starts_with_the_words_at_the_end() -> None:
-    ctx_PE = prograd.padded_words(toy.episode(), part(_prompts.Context, prograd.Adapter()), torch.Generator())
+    ctx_PE = prograd.padded_words(
+        toy.episode(), part(_prompts.Context, prograd.Adapter()), torch.Generator()
+    )
     assert ctx_PE.shape == (16, 32)
     assert not ctx_PE[:12].any()
     assert torch.equal(ctx_PE[12:], _prompts.word_vectors(toy.backbone(), "a photo of a"))
 
 
-# --- multitask pretraining -------------------------------------------------------------------------------------------------
+# --- multitask pretraining
+# -------------------------------------------------------------------------------------------------
 
 
 def sources() -> list[Episode]:
@@ -408,7 +524,9 @@ def parts(**changes: object) -> tuple[_prompts.Context, _multitask.Pretraining]:
 
 
 def test_a_batch_of_one_task_has_the_loss_of_the_pooled_softmax_with_other_tasks_masked() -> None:
-    """All classes of all tasks in one softmax, the others at -inf: same loss, same gradient, and exactly 0 for the others' logits."""
+    """All classes of all tasks in one softmax, the others at -inf: same loss, same gradient, and
+    exactly 0 for the others' logits.
+    """
     tasks, (context, _) = sources(), parts(n_ctx=4)
     ctx_PE = torch.randn(4, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
     text_KD = torch.cat([_prompts.prompts_for(task, context).encode(ctx_PE) for task in tasks])
@@ -421,27 +539,46 @@ def test_a_batch_of_one_task_has_the_loss_of_the_pooled_softmax_with_other_tasks
     assert logits_NK.grad is not None
     assert not logits_NK.grad[:, :first].any()
     pooled_gradient, ctx_PE.grad = ctx_PE.grad, None
-    own = F.cross_entropy(20.0 * image_ND @ _prompts.prompts_for(tasks[1], context).encode(ctx_PE).T, labels_N)
+    own = F.cross_entropy(
+        20.0 * image_ND @ _prompts.prompts_for(tasks[1], context).encode(ctx_PE).T, labels_N
+    )
     own.backward()
     torch.testing.assert_close(own, pooled)
     torch.testing.assert_close(ctx_PE.grad, pooled_gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_pretraining_is_the_plain_loop_over_task_batches() -> None:
-    context, pretraining = parts(pretrain_steps=9, pretrain_batch_size=4, pretrain_warmup_steps=2, pretrain_lr=2e-4, n_ctx=4, views=2)
+    context, pretraining = parts(
+        pretrain_steps=9,
+        pretrain_batch_size=4,
+        pretrain_warmup_steps=2,
+        pretrain_lr=2e-4,
+        n_ctx=4,
+        views=2,
+    )
     state = _multitask.pretrain(sources(), context, pretraining)
 
     tasks = sources()
     rng = tasks[0].rng()
     ctx = torch.nn.Parameter(0.02 * torch.randn(4, 32, generator=rng))
     optimiser = torch.optim.SGD([ctx], lr=1, momentum=0.9, weight_decay=5e-4)
-    plans = [_fit.plan(task.support, 2, 4, 2, rng)[0] for task in tasks]  # 1 and 4 batches an epoch: 9 steps are 2 epochs
-    order = [step for epoch in range(2) for step in shuffled([(0, epoch), *((1, 4 * epoch + i) for i in range(4))], rng)]
+    plans = [
+        loop.plan(task.support, 2, 4, 2, rng)[0] for task in tasks
+    ]  # 1 and 4 batches an epoch: 9 steps are 2 epochs
+    order = [
+        step
+        for epoch in range(2)
+        for step in shuffled([(0, epoch), *((1, 4 * epoch + i) for i in range(4))], rng)
+    ]
     for step, (task, t) in enumerate(order[:9]):
-        optimiser.param_groups[0]["lr"] = 1e-5 if step < 2 else 0.5 * 2e-4 * (1 + math.cos(math.pi * (step - 2) / 7))
+        optimiser.param_groups[0]["lr"] = (
+            1e-5 if step < 2 else 0.5 * 2e-4 * (1 + math.cos(math.pi * (step - 2) / 7))
+        )
         rows_B, size = plans[task][t], len(tasks[task].support)
         image_BD = tasks[task].support.images.views(2, 0, Crop(0.08)).flatten(0, 1)[rows_B]
-        text_KD = tasks[task].backbone.class_prompts(tasks[task].class_names, 4, "middle").encode(ctx)
+        text_KD = (
+            tasks[task].backbone.class_prompts(tasks[task].class_names, 4, "middle").encode(ctx)
+        )
         optimiser.zero_grad()
         logits_BK = tasks[task].backbone.logit_scale * image_BD @ text_KD.T
         F.cross_entropy(logits_BK, tasks[task].support.labels_N[rows_B % size]).backward()
@@ -456,7 +593,12 @@ def shuffled(pool: list[tuple[int, int]], rng: torch.Generator) -> list[tuple[in
 def test_every_epoch_shows_every_task_all_its_batches() -> None:
     order = _multitask.pooled_order([1, 3], 4, torch.Generator().manual_seed(0))
     for epoch in range(4):
-        assert sorted(order[4 * epoch : 4 * epoch + 4]) == [(0, epoch), (1, 3 * epoch), (1, 3 * epoch + 1), (1, 3 * epoch + 2)]
+        assert sorted(order[4 * epoch : 4 * epoch + 4]) == [
+            (0, epoch),
+            (1, 3 * epoch),
+            (1, 3 * epoch + 1),
+            (1, 3 * epoch + 2),
+        ]
 
 
 def test_a_prior_from_elsewhere_is_refused() -> None:
@@ -464,7 +606,11 @@ def test_a_prior_from_elsewhere_is_refused() -> None:
     prior = dict(_multitask.pretrain(sources(), context, pretraining))
     foreign = {**prior, "backbone": torch.tensor(list(b"ViT-B-16/openai"), dtype=torch.uint8)}
     wide = {**prior, "ctx_PE": torch.zeros(16, 512)}
-    for wrong, message in ((foreign, "another backbone"), (wide, r"shape \(16, 512\)"), ({}, "nothing that is a context")):
+    for wrong, message in (
+        (foreign, "another backbone"),
+        (wide, r"shape \(16, 512\)"),
+        ({}, "nothing that is a context"),
+    ):
         with pytest.raises(UserError, match=message):
             prompt_adapter.Adapter().fit(toy.episode(prior=wrong))
 
@@ -474,20 +620,33 @@ def test_without_a_step_the_transfer_keeps_the_prior() -> None:
     prior = _multitask.pretrain(sources(), context, pretraining)
     given, images = toy.episode(prior=prior), toy.exam().images
     kept_QK = prompt_adapter.Adapter(epochs="0").fit(given)(images)
-    other = import_module("adapters.prompt_adapter_notransfer").Adapter().fit(toy.episode(prior=prior))
+    other = (
+        import_module("adapters.prompt_adapter_notransfer").Adapter().fit(toy.episode(prior=prior))
+    )
     assert torch.equal(kept_QK, other(images))
 
 
 def test_the_forms_that_transfer_alike_share_their_priors() -> None:
-    names = ("prompt_adapter", "prompt_adapter_f", "prompt_adapter_notransfer", "prompt_adapter_allsources")
+    names = (
+        "prompt_adapter",
+        "prompt_adapter_f",
+        "prompt_adapter_notransfer",
+        "prompt_adapter_allsources",
+    )
     methods = [import_module(f"adapters.{name}").Adapter() for name in names]
     assert all(method.pretraining() == methods[0].pretraining() for method in methods)
-    assert dataclasses.replace(methods[0], epochs="7", alpha=2.0).pretraining() == methods[0].pretraining()
-    assert dataclasses.replace(methods[0], pretrain_steps=7).pretraining() != methods[0].pretraining()
+    assert (
+        dataclasses.replace(methods[0], epochs="7", alpha=2.0).pretraining()
+        == methods[0].pretraining()
+    )
+    assert (
+        dataclasses.replace(methods[0], pretrain_steps=7).pretraining() != methods[0].pretraining()
+    )
     assert [method.sources for method in methods] == ["others", "others", "others", "all"]
 
 
-# --- bad parameters --------------------------------------------------------------------------------------------------------
+# --- bad parameters
+# --------------------------------------------------------------------------------------------------------
 
 WRONG: list[tuple[str, dict[str, object], str]] = [
     ("tip_adapter", {"key_views": 0}, "key_views=0 is out of range"),
@@ -514,7 +673,9 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("name", "changes", "message"), WRONG, ids=lambda value: str(value)[:30])
-def test_a_wrong_parameter_is_refused_with_what_and_why(name: str, changes: dict[str, object], message: str) -> None:
+def test_a_wrong_parameter_is_refused_with_what_and_why(
+    name: str, changes: dict[str, object], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         import_module(f"adapters.{name}").Adapter(**changes)
 
@@ -530,7 +691,9 @@ def test_a_context_that_does_not_fit_is_refused() -> None:
     with pytest.raises(UserError, match="more than n_ctx=2"):
         prograd.Adapter(n_ctx=2).fit(toy.episode())
     one = toy.feature_episode(2, 2)
-    half = dataclasses.replace(one, support=Labelled(one.support.images, torch.zeros(4, dtype=torch.int64)))
+    half = dataclasses.replace(
+        one, support=Labelled(one.support.images, torch.zeros(4, dtype=torch.int64))
+    )
     with pytest.raises(UserError, match="two classes"):
         linear_probe.Adapter().fit(half)
 
@@ -538,7 +701,10 @@ def test_a_context_that_does_not_fit_is_refused() -> None:
 def test_bfloat16_is_another_run_close_to_the_float32_one() -> None:
     """An opt-in that the record's hyper-parameters name; close, but not the same numbers."""
     exam = toy.exam()
-    plain, half = (coop.Adapter(epochs="5", precision=precision).fit(toy.episode())(exam.images) for precision in ("float32", "bfloat16"))
+    plain, half = (
+        coop.Adapter(epochs="5", precision=precision).fit(toy.episode())(exam.images)
+        for precision in ("float32", "bfloat16")
+    )
     assert half.dtype == torch.float32
     assert not torch.equal(plain, half)
     assert float((plain - half).abs().max()) < 0.1 * float(plain.abs().max())

@@ -1,4 +1,6 @@
-"""APT against an independent float64 twin, its gradients, its causality, its counts; and the open towers it shares with VPT and LoRA."""
+"""APT against an independent float64 twin, its gradients, its causality, its counts; and the open
+towers it shares with VPT and LoRA.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from torch import Generator, Tensor
 
 from adapters import _blocks, _in_the_loop, apt, clip_lora, cones_finetune, vpt
 from benchmark.api import Crop, Episode, ImageSet, Labelled, UserError
-from benchmark.clip import OpenClip, from_model
+from benchmark.backbones.clip import OpenClip, from_model
 from tests import toy
 
 Parts = Mapping[str, Tensor]
@@ -27,19 +29,32 @@ def double() -> OpenClip:
     return copy
 
 
-def random_parts(touched: int, width: int, *, gated: bool, n_prompts: int = 5, seed: int = 0) -> dict[str, Tensor]:
+def random_parts(
+    touched: int, width: int, *, gated: bool, n_prompts: int = 5, seed: int = 0
+) -> dict[str, Tensor]:
     """Parameters far from their start, in float64."""
     rng = torch.Generator().manual_seed(seed)
-    shapes = {name: part.shape for name, part in apt.modules(touched, n_prompts, width, 2, 0.1, gated=gated, rng=rng).items()}
-    return {name: 0.4 * torch.randn(shape, generator=rng, dtype=torch.float64) for name, shape in shapes.items()}
+    shapes = {
+        name: part.shape
+        for name, part in apt.modules(
+            touched, n_prompts, width, 2, 0.1, gated=gated, rng=rng
+        ).items()
+    }
+    return {
+        name: 0.4 * torch.randn(shape, generator=rng, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
 
 
-# --- the twin: numpy, one image, one block after the other, straight from the formulas ---------------------------------------
+# --- the twin: numpy, one image, one block after the other, straight from the formulas
+# ---------------------------------------
 
 
 def norm(x: np.ndarray, module: Any) -> np.ndarray:
     centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + module.eps) * array(module.weight) + array(module.bias)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + module.eps) * array(
+        module.weight
+    ) + array(module.bias)
 
 
 def array(tensor: Tensor) -> np.ndarray:
@@ -61,7 +76,9 @@ def gelu(x: np.ndarray) -> np.ndarray:
     return x * 0.5 * (1 + torch.erf(torch.from_numpy(x) / 2**0.5).numpy())
 
 
-def approximated(x: np.ndarray, attn: np.ndarray, parts: Mapping[str, np.ndarray], j: int) -> np.ndarray:
+def approximated(
+    x: np.ndarray, attn: np.ndarray, parts: Mapping[str, np.ndarray], j: int
+) -> np.ndarray:
     """One token after the other."""
     prompts, down, up = parts["prompt_JTE"][j], parts["down_JRE"][j], parts["up_JER"][j]
     gate = parts["gate_J"][j] if "gate_J" in parts else 1.0
@@ -81,7 +98,9 @@ def twin_features(model: OpenClip, pixels_CHW: Tensor, parts: Parts, first: int)
         h = norm(x, b.ln_1)
         attn = attention(h, b.attn)
         if layer >= first:
-            attn = approximated(h, attn, {name: array(part) for name, part in parts.items()}, layer - first)
+            attn = approximated(
+                h, attn, {name: array(part) for name, part in parts.items()}, layer - first
+            )
         x = x + attn
         hidden = gelu(norm(x, b.ln_2) @ array(b.mlp.c_fc.weight).T + array(b.mlp.c_fc.bias))
         x = x + hidden @ array(b.mlp.c_proj.weight).T + array(b.mlp.c_proj.bias)
@@ -100,26 +119,37 @@ def test_the_module_is_its_twin(gated: bool, first: int) -> None:
         image_ND = _blocks.image_features(model.vision, first, x_NLE, reach)
     twin_ND = np.stack([twin_features(model, each, parts, first) for each in pixels])
     plain_ND = model.encode_pixels(pixels)
-    np.testing.assert_allclose(image_ND.numpy(), twin_ND, atol=3e-7)  # unit features come as float32
-    assert np.abs(plain_ND.numpy() - twin_ND).max() > 0.01, "the module is meant to do something here"
+    np.testing.assert_allclose(
+        image_ND.numpy(), twin_ND, atol=3e-7
+    )  # unit features come as float32
+    assert np.abs(plain_ND.numpy() - twin_ND).max() > 0.01, (
+        "the module is meant to do something here"
+    )
 
 
 @pytest.mark.parametrize("gated", [True, False])
 def test_gradients_are_those_of_the_formula_with_its_weight_held(gated: bool) -> None:
-    """The factor w passes no gradient, so it is held at its value while everything else is moved by a little."""
+    """The factor w passes no gradient, so it is held at its value while everything else is moved by
+    a little.
+    """
     parts = random_parts(1, 6, gated=gated, n_prompts=3)
     rng = torch.Generator().manual_seed(1)
     x_NLE, attn_NLE, probe_NLE = torch.randn(3, 2, 4, 6, generator=rng, dtype=torch.float64)
 
     def keys(parts: Parts) -> Tensor:
-        return parts["prompt_JTE"][0] + parts["prompt_JTE"][0] @ parts["down_JRE"][0].T @ parts["up_JER"][0].T
+        return (
+            parts["prompt_JTE"][0]
+            + parts["prompt_JTE"][0] @ parts["down_JRE"][0].T @ parts["up_JER"][0].T
+        )
 
     held_NL1 = (x_NLE @ keys(parts).T).relu().amax(-1, keepdim=True)
 
     def frozen(parts: Parts) -> Tensor:
         gate = parts["gate_J"][0] if gated else 1.0
         diffused = (x_NLE @ keys(parts).T).relu() @ parts["prompt_JTE"][0]
-        return ((attn_NLE + gate * held_NL1 * diffused) * parts["scale_J"][0].exp() * probe_NLE).sum()
+        return (
+            (attn_NLE + gate * held_NL1 * diffused) * parts["scale_J"][0].exp() * probe_NLE
+        ).sum()
 
     leaves = {name: part.clone().requires_grad_() for name, part in parts.items()}
     (apt.side_term(leaves, 0)(0, x_NLE, attn_NLE) * probe_NLE).sum().backward()
@@ -127,7 +157,9 @@ def test_gradients_are_those_of_the_formula_with_its_weight_held(gated: bool) ->
         for place in range(part.numel()):
             moved = [frozen(parts | {name: nudged(part, place, step)}) for step in (1e-6, -1e-6)]
             numeric = float(moved[0] - moved[1]) / 2e-6
-            assert float(leaves[name].grad.flatten()[place]) == pytest.approx(numeric, rel=1e-5, abs=1e-7), name
+            assert float(leaves[name].grad.flatten()[place]) == pytest.approx(
+                numeric, rel=1e-5, abs=1e-7
+            ), name
 
 
 def nudged(part: Tensor, place: int, step: float) -> Tensor:
@@ -136,7 +168,8 @@ def nudged(part: Tensor, place: int, step: float) -> Tensor:
     return moved
 
 
-# --- the text side -----------------------------------------------------------------------------------------------------------
+# --- the text side
+# -----------------------------------------------------------------------------------------------------------
 
 
 def text_states(model: OpenClip, x_NLE: Tensor, parts: Parts) -> Tensor:
@@ -154,14 +187,18 @@ def test_a_text_token_sees_nothing_that_follows_it() -> None:
     states_LE = text_states(model, x_NLE, parts)[0]
     for place in (1, 4, 20):
         moved_NLE = x_NLE.clone()
-        moved_NLE[0, place] += torch.randn(32, generator=torch.Generator().manual_seed(place), dtype=torch.float64)
+        moved_NLE[0, place] += torch.randn(
+            32, generator=torch.Generator().manual_seed(place), dtype=torch.float64
+        )
         changed_L = (text_states(model, moved_NLE, parts)[0] - states_LE).abs().amax(1)
         assert changed_L[:place].max() == 0
         assert changed_L[place:].min() > 1e-9
 
 
 def test_the_shared_prompts_give_what_the_full_tower_gives() -> None:
-    """Forward and backward: the text engine's shared tokens stay exact under a term that mixes none."""
+    """Forward and backward: the text engine's shared tokens stay exact under a term that mixes
+    none.
+    """
     model = double()
     texts = [f"a photo of a {name}." for name in ("cat", "old car", "house plant")]
     leaves = {name: part.requires_grad_() for name, part in random_parts(2, 32, gated=True).items()}
@@ -170,21 +207,33 @@ def test_the_shared_prompts_give_what_the_full_tower_gives() -> None:
     whole_ND = whole_ND / whole_ND.norm(dim=1, keepdim=True)
     shared_ND = model.whole_prompts(texts).encode(side=apt.side_term(leaves, 0))
     torch.testing.assert_close(shared_ND, whole_ND, rtol=0, atol=1e-12)
-    probe_ND = torch.randn(whole_ND.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    wanted, got = (torch.autograd.grad((out * probe_ND).sum(), list(leaves.values())) for out in (whole_ND, shared_ND))
+    probe_ND = torch.randn(
+        whole_ND.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    wanted, got = (
+        torch.autograd.grad((out * probe_ND).sum(), list(leaves.values()))
+        for out in (whole_ND, shared_ND)
+    )
     for name, a, b in zip(leaves, wanted, got, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-11, msg=name)
 
 
-# --- counts and choices --------------------------------------------------------------------------------------------------------
+# --- counts and choices
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_the_published_size_is_the_closed_form() -> None:
     with torch.device("meta"):
-        vit: Any = open_clip.model._build_vision_tower(512, open_clip.CLIPVisionCfg(**open_clip.get_model_config("ViT-B-16")["vision_cfg"]))
+        vit: Any = open_clip.model._build_vision_tower(
+            512, open_clip.CLIPVisionCfg(**open_clip.get_model_config("ViT-B-16")["vision_cfg"])
+        )
     depth, width = len(vit.transformer.resblocks), vit.transformer.resblocks[0].ln_1.weight.shape[0]
     parts = apt.modules(depth, 200, width, 4, 0.02, gated=False, rng=torch.Generator())
-    assert sum(part.numel() for part in parts.values()) == 12 * (200 * 768 + 2 * 4 * 768 + 1) == 1_916_940
+    assert (
+        sum(part.numel() for part in parts.values())
+        == 12 * (200 * 768 + 2 * 4 * 768 + 1)
+        == 1_916_940
+    )
 
 
 @pytest.mark.parametrize("side", ["vision", "text", "both"])
@@ -193,16 +242,23 @@ def test_what_is_trained_is_counted(side: str, layers: int) -> None:
     given = toy.episode(1)
     apt.Adapter(side=side, epochs="1", n_prompts=3, rank=2, layers=layers).fit(given)
     per_block = 3 * 32 + 2 * 2 * 32 + 2
-    assert given.notes["trainable_params"] == per_block * (layers or 2) * (2 if side == "both" else 1)
+    assert given.notes["trainable_params"] == per_block * (layers or 2) * (
+        2 if side == "both" else 1
+    )
 
 
 def test_the_papers_start_is_not_zero_shot() -> None:
     given, images = toy.episode(1), toy.exam().images
-    zero_QK, paper_QK = (apt.Adapter(epochs="0", init=init).fit(given)(images) for init in ("zero", "paper"))
+    zero_QK, paper_QK = (
+        apt.Adapter(epochs="0", init=init).fit(given)(images) for init in ("zero", "paper")
+    )
     assert (zero_QK - paper_QK).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("method", [apt.Adapter(layers=3), vpt.Adapter(layers=3), cones_finetune.Adapter(layers=3, epochs="0")])
+@pytest.mark.parametrize(
+    "method",
+    [apt.Adapter(layers=3), vpt.Adapter(layers=3), cones_finetune.Adapter(layers=3, epochs="0")],
+)
 def test_more_layers_than_there_are_is_said(method: Any) -> None:
     with pytest.raises(UserError, match="has 2 blocks"):
         method.fit(toy.episode(1))
@@ -213,12 +269,19 @@ def resnet() -> OpenClip:
         torch.manual_seed(0)
         vision = {"layers": [1, 1, 1, 1], "width": 8, "image_size": 32}
         text = {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
-        return from_model(open_clip.CLIP(embed_dim=16, vision_cfg=vision, text_cfg=text), "small resnet")
+        return from_model(
+            open_clip.CLIP(embed_dim=16, vision_cfg=vision, text_cfg=text), "small resnet"
+        )
 
 
 @pytest.mark.parametrize(
     ("method", "way_out"),
-    [(apt.Adapter(), "side=text"), (vpt.Adapter(), "coop"), (clip_lora.Adapter(), "coop"), (cones_finetune.Adapter(), "cones")],
+    [
+        (apt.Adapter(), "side=text"),
+        (vpt.Adapter(), "coop"),
+        (clip_lora.Adapter(), "coop"),
+        (cones_finetune.Adapter(), "cones"),
+    ],
 )
 def test_a_tower_without_blocks_is_declined_with_a_way_out(method: Any, way_out: str) -> None:
     with pytest.raises(UserError, match=way_out):
@@ -230,21 +293,26 @@ def test_a_resnet_takes_approximated_prompts_on_its_text_side() -> None:
     assert apt.Adapter(side="text", epochs="2").fit(given)(toy.exam().images).shape == (30, 3)
 
 
-# --- what the methods in the loop share ----------------------------------------------------------------------------------------
+# --- what the methods in the loop share
+# ----------------------------------------------------------------------------------------
 
 
 def test_one_row_of_the_last_block_is_all_it_takes() -> None:
     """Features and gradients against the tower's own forward pass, which computes every row."""
     model, pixels = double(), toy.patterns(3).double()
     shift_E = torch.zeros(32, dtype=torch.float64, requires_grad=True)
-    short_ND = _blocks.image_features(model.vision, 0, model.vision.start(pixels) + shift_E, _blocks.Reach())
+    short_ND = _blocks.image_features(
+        model.vision, 0, model.vision.start(pixels) + shift_E, _blocks.Reach()
+    )
     x_NLE = model.vision.start(pixels) + shift_E
     for block in model.vision.blocks:
         x_NLE = block(x_NLE)
     long_ND = model.vision.finish(x_NLE)
     long_ND = long_ND / long_ND.norm(dim=1, keepdim=True)
     torch.testing.assert_close(short_ND.double(), long_ND, rtol=0, atol=1e-6)
-    (short_E,), (long_E,) = (torch.autograd.grad(out[:, 0].sum(), shift_E) for out in (short_ND, long_ND))
+    (short_E,), (long_E,) = (
+        torch.autograd.grad(out[:, 0].sum(), shift_E) for out in (short_ND, long_ND)
+    )
     torch.testing.assert_close(short_E, long_E, rtol=1e-5, atol=1e-6)
 
 
@@ -269,7 +337,9 @@ def test_kept_inputs_change_no_number_and_are_computed_once(kind: Any, layers: i
     outcomes = []
     for keep_mb in (0, 64):
         counter = Counter()
-        predict = kind(layers=layers, epochs="6", views=2, keep_mb=keep_mb).fit(counter.watch(toy.episode(2)))
+        predict = kind(layers=layers, epochs="6", views=2, keep_mb=keep_mb).fit(
+            counter.watch(toy.episode(2))
+        )
         outcomes.append((counter.decoded, predict(toy.exam().images)))
     (anew, anew_QK), (once, once_QK) = outcomes
     assert torch.equal(anew_QK, once_QK)
@@ -280,7 +350,9 @@ def test_kept_inputs_change_no_number_and_are_computed_once(kind: Any, layers: i
 def test_fresh_views_differ_from_epoch_to_epoch() -> None:
     given = toy.episode(1)
     views = _in_the_loop.Views(views=0, view_seed=0, min_scale=0.5, keep_mb=64)
-    read = _in_the_loop.Inputs(given.support.images, toy.backbone().vision, 0, views, torch.device("cpu"))
+    read = _in_the_loop.Inputs(
+        given.support.images, toy.backbone().vision, 0, views, torch.device("cpu")
+    )
     first, second = read(torch.tensor([0])), read(torch.tensor([3]))  # image 0 in epochs 0 and 1
     assert not torch.equal(first, second)
     assert torch.equal(first, read(torch.tensor([0])))
@@ -294,7 +366,10 @@ def test_rates_rise_and_fall_and_never_rest() -> None:
 
 
 def test_deep_prompts_are_put_in_anew_and_shallow_ones_stay() -> None:
-    x_NLE, prompt_JTE = torch.zeros(2, 5, 32), torch.ones(2, 3, 32) * torch.tensor([1.0, 2.0])[:, None, None]
+    x_NLE, prompt_JTE = (
+        torch.zeros(2, 5, 32),
+        torch.ones(2, 3, 32) * torch.tensor([1.0, 2.0])[:, None, None],
+    )
     deep, shallow = vpt.prompted(prompt_JTE, 0).enter, vpt.prompted(prompt_JTE[:1], 0).enter
     assert deep is not None
     assert shallow is not None
@@ -314,7 +389,9 @@ def test_merged_weights_are_the_updates_beside_the_weights() -> None:
     pixels = toy.patterns(3).double()
     beside = clip_lora._Updated(model.vision, "vision", parts, 0.7, 0.0, rng)
     with torch.no_grad():
-        beside_ND = _blocks.image_features(model.vision, 0, model.vision.start(pixels), _blocks.Reach(attend=beside.attend))
+        beside_ND = _blocks.image_features(
+            model.vision, 0, model.vision.start(pixels), _blocks.Reach(attend=beside.attend)
+        )
         within_ND = clip_lora.merged(model, parts, 0.7).encode_pixels(pixels)
     torch.testing.assert_close(beside_ND, within_ND, rtol=0, atol=1e-6)
     assert (within_ND - model.encode_pixels(pixels)).abs().max() > 0.01

@@ -1,4 +1,6 @@
-"""The command line as a person meets it: what it prints where, what it ends with, and what it says to nonsense."""
+"""The command line as a person meets it: what it prints where, what it ends with, and what it says
+to nonsense.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,25 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import data, grid, methods, runner
+from benchmark import data, grid, methods
 from benchmark.cli import execute
-from benchmark.record import Identity, Scalar, key
-from benchmark.store import Store
-from tests.synthetic import scored, write
+from benchmark.compute import runner
+from benchmark.records.record import Identity, Scalar, key
+from benchmark.records.store import Store
+from testbed.synthetic import scored, write
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["--method", "zero_shot", "--dataset", "tiny_digits"]
-MOODY = ["--method", "tests.plugins.moody", "--dataset", "tiny_digits", "--shots", "1", "--sources", "none"]
+MOODY = [
+    "--method",
+    "tests.plugins.moody",
+    "--dataset",
+    "tiny_digits",
+    "--shots",
+    "1",
+    "--sources",
+    "none",
+]
 
 
 @dataclass(frozen=True)
@@ -50,9 +62,19 @@ def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return run
 
 
-def planned(*names: str, shots: Sequence[int] = (1,), seeds: Sequence[int] = (1,)) -> list[Identity]:
-    cards: list[tuple[methods.Card, dict[str, Scalar]]] = [(methods.card(name), {}) for name in names]
-    cells = grid.expand(cards, ["tiny_digits"], ["tiny"], grid.Choices(shots, seeds), lambda name: data.suites()["tiny"])
+def planned(
+    *names: str, shots: Sequence[int] = (1,), seeds: Sequence[int] = (1,)
+) -> list[Identity]:
+    cards: list[tuple[methods.Card, dict[str, Scalar]]] = [
+        (methods.card(name), {}) for name in names
+    ]
+    cells = grid.expand(
+        cards,
+        ["tiny_digits"],
+        ["tiny"],
+        grid.Choices(shots, seeds),
+        lambda name: data.suites()["tiny"],
+    )
     return [named for _, named in runner.plan(cells)]
 
 
@@ -64,17 +86,33 @@ NONSENSE = {
     "an option without its value": (["run", "--shots"], 2, "requires an argument"),
     "a list that is not there": (["list", "method"], 2, "did you mean 'methods'?"),
     "an unknown method": (["run", "--method", "zero_short"], 2, "did you mean 'zero_shot'?"),
-    "an unknown dataset": (["run", *QUICK[:2], "--dataset", "tiny_digit"], 2, "did you mean 'tiny_digits'?"),
+    "an unknown dataset": (
+        ["run", *QUICK[:2], "--dataset", "tiny_digit"],
+        2,
+        "did you mean 'tiny_digits'?",
+    ),
     "an unknown suite": (["run", *QUICK[:2], "--suite", "tinny"], 2, "did you mean 'tiny'?"),
     "an unknown backbone": (["run", *QUICK, "--backbone", "tyny"], 2, "did you mean 'tiny'?"),
-    "an unknown parameter": (["run", "--method", "linear_probe", "--set", "step=3"], 2, "did you mean 'steps'?"),
-    "a parameter for a method not chosen": (["run", *QUICK, "--set", "coop.n_ctx=4"], 2, "not among the chosen methods"),
+    "an unknown parameter": (
+        ["run", "--method", "linear_probe", "--set", "step=3"],
+        2,
+        "did you mean 'steps'?",
+    ),
+    "a parameter for a method not chosen": (
+        ["run", *QUICK, "--set", "coop.n_ctx=4"],
+        2,
+        "not among the chosen methods",
+    ),
     "a bare parameter that one method lacks": (
         ["run", "--method", "linear_probe,zero_shot", "--set", "steps=9"],
         2,
         "'zero_shot' has no",
     ),
-    "a parameter of the wrong type": (["run", "--method", "linear_probe", "--set", "steps=many"], 2, "'many' will not do"),
+    "a parameter of the wrong type": (
+        ["run", "--method", "linear_probe", "--set", "steps=many"],
+        2,
+        "'many' will not do",
+    ),
     "a setting without a value": (["run", *QUICK, "--set", "n_ctx"], 2, "key=value"),
     "no shots": (["run", *QUICK, "--shots", "0"], 2, "shots must be at least 1"),
     "shots that are no number": (["run", *QUICK, "--shots", "one"], 2, "whole numbers"),
@@ -84,18 +122,36 @@ NONSENSE = {
     "unknown classes": (["run", *QUICK, "--classes", "bas"], 2, "did you mean 'base'?"),
     "unknown sources": (["run", *QUICK, "--sources", "other"], 2, "did you mean 'others'?"),
     "a dataset that is not prepared": (["run", *QUICK[:2], "--dataset", "dtd"], 4, "prepare dtd"),
-    "a suite of which nothing is prepared": (["run", *QUICK[:2], "--suite", "classic"], 4, "none of"),
+    "a suite of which nothing is prepared": (
+        ["run", *QUICK[:2], "--suite", "classic"],
+        4,
+        "none of",
+    ),
     "a plug-in that is not there": (["run", "--method", "no_such.module"], 2, "cannot import"),
-    "a plug-in without class Adapter": (["run", "--method", "tests.synthetic"], 2, "has no class Adapter"),
+    "a plug-in without class Adapter": (
+        ["run", "--method", "testbed.synthetic"],
+        2,
+        "has no class Adapter",
+    ),
     "an unknown table": (["report", "--table", "shots"], 2, "did you mean 'method-shots'?"),
     "an unknown format": (["report", "--format", "word"], 2, "markdown"),
-    "a golden table that is not there": (["check", "--golden", "nowhere.csv"], 2, "check --update --golden nowhere.csv"),
+    "a golden table that is not there": (
+        ["check", "--golden", "nowhere.csv"],
+        2,
+        "check --update --golden nowhere.csv",
+    ),
 }
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), NONSENSE.values(), ids=NONSENSE)
-def test_nonsense_gets_one_sentence_and_an_exit_code(say: Say, tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
-    writes = [] if arguments[0] in ("rum", "list", "check") or arguments[-1] == "--shots" else ["--results", tmp_path / "results"]
+def test_nonsense_gets_one_sentence_and_an_exit_code(
+    say: Say, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    writes = (
+        []
+        if arguments[0] in ("rum", "list", "check") or arguments[-1] == "--shots"
+        else ["--results", tmp_path / "results"]
+    )
     said = say(*arguments, *writes)
     assert said.code == code
     complaint = said.err.strip().splitlines()[-1]
@@ -106,7 +162,9 @@ def test_nonsense_gets_one_sentence_and_an_exit_code(say: Say, tmp_path: Path, a
     assert not (tmp_path / "results").exists()
 
 
-def test_a_results_folder_that_cannot_be_written_is_refused_before_any_work(say: Say, tmp_path: Path) -> None:
+def test_a_results_folder_that_cannot_be_written_is_refused_before_any_work(
+    say: Say, tmp_path: Path
+) -> None:
     (tmp_path / "taken").write_text("a file")
     said = say("run", *QUICK, "--results", tmp_path / "taken")
     assert said.code == 2
@@ -124,13 +182,37 @@ def test_reporting_an_empty_folder_says_how_records_come_about(say: Say, tmp_pat
 
 
 def test_commas_and_repetition_mean_the_same(say: Say, tmp_path: Path) -> None:
-    commas = say("plan", "--method", "zero_shot,linear_probe", "--shots", "1,2", "--json", "--results", tmp_path)
-    repeated = say("plan", "-m", "zero_shot", "-m", "linear_probe", "--shots", "1", "--shots", "2", "--json", "--results", tmp_path)
+    commas = say(
+        "plan",
+        "--method",
+        "zero_shot,linear_probe",
+        "--shots",
+        "1,2",
+        "--json",
+        "--results",
+        tmp_path,
+    )
+    repeated = say(
+        "plan",
+        "-m",
+        "zero_shot",
+        "-m",
+        "linear_probe",
+        "--shots",
+        "1",
+        "--shots",
+        "2",
+        "--json",
+        "--results",
+        tmp_path,
+    )
     assert commas.out == repeated.out
     assert json.loads(commas.out)["total"] == 3 + 3 * 2 * 3
 
 
-def test_run_without_data_takes_the_embedded_suite_and_says_so_in_one_line(say: Say, tmp_path: Path) -> None:
+def test_run_without_data_takes_the_embedded_suite_and_says_so_in_one_line(
+    say: Say, tmp_path: Path
+) -> None:
     said = say("run", "--method", "zero_shot", "--dry-run", "--results", tmp_path / "results")
     assert said.code == 0
     (line,) = said.err.strip().splitlines()
@@ -168,7 +250,16 @@ def test_a_parameter_can_go_to_one_method_or_to_all(say: Say, tmp_path: Path) ->
 
 def test_a_default_written_out_is_the_same_cell(say: Say, tmp_path: Path) -> None:
     default = methods.card("linear_probe").defaults["steps"]
-    plan = ["plan", "--method", "linear_probe", "--dataset", "tiny_digits", "--json", "--results", tmp_path]
+    plan = [
+        "plan",
+        "--method",
+        "linear_probe",
+        "--dataset",
+        "tiny_digits",
+        "--json",
+        "--results",
+        tmp_path,
+    ]
     assert say(*plan).out == say(*plan, "--set", f"steps={default}").out
 
 
@@ -191,8 +282,13 @@ def test_doctor_finds_what_is_embedded(say: Say, tmp_path: Path) -> None:
 # Runs
 
 
-def test_a_run_ends_with_its_table_and_the_same_command_finds_everything(say: Say, tmp_path: Path) -> None:
-    first, second = say("run", *QUICK, "--results", tmp_path), say("run", *QUICK, "--results", tmp_path)
+def test_a_run_ends_with_its_table_and_the_same_command_finds_everything(
+    say: Say, tmp_path: Path
+) -> None:
+    first, second = (
+        say("run", *QUICK, "--results", tmp_path),
+        say("run", *QUICK, "--results", tmp_path),
+    )
     assert (first.code, second.code) == (0, 0)
     assert "[1/1] zero_shot tiny_digits" in first.err
     assert "1 of 1 cells were on record already" in second.err
@@ -217,12 +313,16 @@ def test_a_failed_cell_is_named_with_its_log_and_the_rest_goes_on(say: Say, tmp_
     log = Path(said.err.split("(log: ")[1].split(")")[0])
     assert "Traceback" in log.read_text()
     assert len(list(Store(tmp_path).records())) == 2
-    plan = say("plan", *MOODY, "--set", "mood=raise", "--set", "on_seed=2", "--results", tmp_path).out
+    plan = say(
+        "plan", *MOODY, "--set", "mood=raise", "--set", "on_seed=2", "--results", tmp_path
+    ).out
     assert "2 done, 1 failed before" in plan
 
 
 def test_an_interrupt_keeps_what_is_finished_and_exits_130(say: Say, tmp_path: Path) -> None:
-    said = say("run", *MOODY, "--set", "mood=interrupt", "--set", "on_seed=2", "--results", tmp_path)
+    said = say(
+        "run", *MOODY, "--set", "mood=interrupt", "--set", "on_seed=2", "--results", tmp_path
+    )
     assert said.code == 130
     assert f"1 of 3 cells are kept in {tmp_path}; the same command goes on from there" in said.err
     assert "100" not in said.err.splitlines()[-1]
@@ -239,7 +339,9 @@ def test_a_truncated_record_is_computed_again(say: Say, tmp_path: Path) -> None:
 
 
 def test_a_report_warns_of_what_it_passes_over(say: Say, tmp_path: Path) -> None:
-    _good, cut = write(tmp_path, [scored(named, 0.5) for named in planned("linear_probe", seeds=(1, 2))])
+    _good, cut = write(
+        tmp_path, [scored(named, 0.5) for named in planned("linear_probe", seeds=(1, 2))]
+    )
     Store(tmp_path).path(cut.key).write_text("{")
     said = say("report", "--results", tmp_path)
     assert said.code == 0
@@ -252,7 +354,9 @@ def test_export_writes_where_it_is_told(say: Say, tmp_path: Path) -> None:
     write(tmp_path, [scored(named, 0.5) for named in planned("linear_probe", seeds=(1, 2))])
     said = say("export", "--results", tmp_path, "--out", tmp_path / "deep" / "leaderboard.csv")
     assert (said.code, said.out) == (0, "")
-    assert (tmp_path / "deep" / "leaderboard.csv").read_text() == say("export", "--results", tmp_path).out
+    assert (tmp_path / "deep" / "leaderboard.csv").read_text() == say(
+        "export", "--results", tmp_path
+    ).out
 
 
 # Plans
@@ -263,7 +367,19 @@ def test_a_plan_knows_done_missing_superseded_and_the_time_left(say: Say, tmp_pa
     old = missing.model_copy(update={"adapter_version": 0})
     other = missing.model_copy(update={"params": missing.params | {"steps": 7}})
     write(tmp_path, [scored(named, 0.5) for named in (done, old, other)])
-    plan = ["plan", "--method", "linear_probe", "--dataset", "tiny_digits", "--shots", "1", "--seed", "1,2", "--results", tmp_path]
+    plan = [
+        "plan",
+        "--method",
+        "linear_probe",
+        "--dataset",
+        "tiny_digits",
+        "--shots",
+        "1",
+        "--seed",
+        "1,2",
+        "--results",
+        tmp_path,
+    ]
     found = json.loads(say(*plan, "--json").out)
     assert [cell["state"] for cell in found["cells"]] == ["done", "missing"]
     assert found["cells"][1]["superseded"] == [key(old)]
@@ -274,11 +390,25 @@ def test_a_plan_knows_done_missing_superseded_and_the_time_left(say: Say, tmp_pa
     assert "1 records of these cells are superseded" in text
 
 
-def test_a_plan_tells_when_a_methods_file_changed_and_its_version_did_not(say: Say, tmp_path: Path) -> None:
+def test_a_plan_tells_when_a_methods_file_changed_and_its_version_did_not(
+    say: Say, tmp_path: Path
+) -> None:
     (named,) = planned("linear_probe")
     record = scored(named, 0.5).model_copy(update={"provenance": {"adapter_source": "another"}})
     write(tmp_path, [record])
-    plan = ["plan", "--method", "linear_probe", "--dataset", "tiny_digits", "--shots", "1", "--seed", "1", "--results", tmp_path]
+    plan = [
+        "plan",
+        "--method",
+        "linear_probe",
+        "--dataset",
+        "tiny_digits",
+        "--shots",
+        "1",
+        "--seed",
+        "1",
+        "--results",
+        tmp_path,
+    ]
     assert "the file of linear_probe has changed" in say(*plan).out
 
 
@@ -328,17 +458,39 @@ def test_check_of_a_method_without_rows_says_how_to_get_them(say: Say, golden: P
 
 
 def test_check_serves_a_plug_in_and_tells_failure_from_difference(say: Say, tmp_path: Path) -> None:
-    mine = ["--golden", tmp_path / "mine.csv", "--method", "tests.plugins.moody", "--dataset", "tiny_digits", "--shots", "1"]
+    mine = [
+        "--golden",
+        tmp_path / "mine.csv",
+        "--method",
+        "tests.plugins.moody",
+        "--dataset",
+        "tiny_digits",
+        "--shots",
+        "1",
+    ]
     assert say("check", "--update", *mine).code == 0
     assert say("check", *mine).code == 0
-    failing = (tmp_path / "mine.csv").read_text().replace("tests.plugins.moody", "tests.plugins.no_fit")
+    failing = (
+        (tmp_path / "mine.csv").read_text().replace("tests.plugins.moody", "tests.plugins.no_fit")
+    )
     (tmp_path / "mine.csv").write_text(failing)
     said = say("check", "--golden", tmp_path / "mine.csv")
     assert said.code == 2  # no such module: nothing was run
 
 
-def test_check_tells_a_failed_cell_from_a_different_one(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = ["--golden", tmp_path / "mine.csv", "--method", "tests.plugins.moody", "--dataset", "tiny_digits", "--shots", "1"]
+def test_check_tells_a_failed_cell_from_a_different_one(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = [
+        "--golden",
+        tmp_path / "mine.csv",
+        "--method",
+        "tests.plugins.moody",
+        "--dataset",
+        "tiny_digits",
+        "--shots",
+        "1",
+    ]
     assert say("check", "--update", *mine).code == 0
     monkeypatch.setattr("tests.plugins.moody.Adapter.fit", lambda self, episode: 1 / 0)
     said = say("check", *mine)
@@ -358,12 +510,27 @@ def test_a_file_that_is_no_golden_table_is_named(say: Say, tmp_path: Path) -> No
 
 def fresh(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["list", "methods"], ["list", "datasets"], ["doctor"], ["plan"]], ids=" ".join
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["list", "methods"],
+        ["list", "datasets"],
+        ["doctor"],
+        ["plan"],
+    ],
+    ids=" ".join,
 )
 def test_looking_around_imports_no_torch(arguments: list[str]) -> None:
     heavy = "{'torch', 'open_clip', 'pandas', 'matplotlib', 'scipy', 'datasets'}"
@@ -373,7 +540,17 @@ def test_looking_around_imports_no_torch(arguments: list[str]) -> None:
 
 def test_a_finished_grid_is_shown_without_torch_and_without_pandas(tmp_path: Path) -> None:
     write(tmp_path, [scored(named, 0.5) for named in planned("linear_probe", seeds=(1, 2, 3))])
-    run = ["run", "--method", "linear_probe", "--dataset", "tiny_digits", "--shots", "1", "--results", str(tmp_path)]
+    run = [
+        "run",
+        "--method",
+        "linear_probe",
+        "--dataset",
+        "tiny_digits",
+        "--shots",
+        "1",
+        "--results",
+        str(tmp_path),
+    ]
     script = f"import sys; from benchmark.cli import execute; print(execute({run}), {{'torch', 'pandas'}} & sys.modules.keys())"
     assert fresh("-c", script).stdout.splitlines()[-1] == "0 set()"
 
@@ -405,11 +582,32 @@ class Adapter:
 def test_ctrl_c_in_mid_grid_keeps_the_finished_cells(tmp_path: Path) -> None:
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab" / "slow.py").write_text(SLOW)
-    run = [sys.executable, "-m", "benchmark", "run", "--method", "lab.slow", "--dataset", "tiny_digits", "--shots", "1"]
+    run = [
+        sys.executable,
+        "-m",
+        "benchmark",
+        "run",
+        "--method",
+        "lab.slow",
+        "--dataset",
+        "tiny_digits",
+        "--shots",
+        "1",
+    ]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
-    process = subprocess.Popen([*run, "--results", str(tmp_path)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*run, "--results", str(tmp_path)],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 120
-    while not list(Store(tmp_path).records()) and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not list(Store(tmp_path).records())
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.2)
     time.sleep(0.5)  # now it naps in the second cell
     process.send_signal(signal.SIGINT)

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from benchmark.commands import live
+from benchmark.compute.runner import Outcome
 from benchmark.grid import Cell
-from benchmark.runner import Outcome
-from tests.synthetic import identity, scored
+from testbed.synthetic import identity, scored
 
 CELLS = [Cell("coop", "tiny_digits", 4, seed, "tiny") for seed in (1, 2, 3)]
 NEWS = [
@@ -22,7 +22,9 @@ NEWS = [
 
 def console(terminal: bool) -> tuple[Console, io.StringIO]:
     stream = io.StringIO()
-    return Console(file=stream, force_terminal=terminal, width=120, color_system=None, _environ={}), stream
+    return Console(
+        file=stream, force_terminal=terminal, width=120, color_system=None, _environ={}
+    ), stream
 
 
 def test_lines_tell_computed_failed_and_found() -> None:
@@ -52,7 +54,13 @@ def test_the_bar_shows_the_running_cell_its_stage_and_failures() -> None:
 
 @pytest.mark.parametrize(
     ("terminal", "asked", "ci", "plain"),
-    [(True, False, "", False), (True, True, "", True), (False, False, "", True), (True, False, "1", True), (True, False, "false", False)],
+    [
+        (True, False, "", False),
+        (True, True, "", True),
+        (False, False, "", True),
+        (True, False, "1", True),
+        (True, False, "false", False),
+    ],
 )
 def test_plain_without_a_terminal_on_request_and_under_ci(
     monkeypatch: pytest.MonkeyPatch, terminal: bool, asked: bool, ci: str, plain: bool
@@ -66,6 +74,8 @@ def test_the_time_left_comes_from_the_cells_computed_so_far() -> None:
     assert live._left(30.0, 3, 7) == "1 min 10 s left"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(8.6, "9 s"), (200, "3 min 20 s"), (18660, "5 h 11 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(8.6, "9 s"), (200, "3 min 20 s"), (18660, "5 h 11 min")]
+)
 def test_durations_are_readable(seconds: float, text: str) -> None:
     assert live.duration(seconds) == text

@@ -12,12 +12,12 @@ import pytest
 
 from benchmark import data, methods
 from benchmark.cli import execute
-from benchmark.commands.replaying import cell_of
-from benchmark.record import Record
-from benchmark.report import commands, lines, tables
+from benchmark.commands.replay import cell_of
+from benchmark.records.record import Record
+from benchmark.records.store import Store
+from benchmark.report import lines, shell_commands, tables
 from benchmark.report.ranking import leading
-from benchmark.store import Store
-from tests.synthetic import TINY, digest, grid, identity, record, scored, write
+from testbed.synthetic import TINY, digest, grid, identity, record, scored, write
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ def predicted(method: str, seed: int, hit: float, store: Store) -> Record:
     rng = np.random.default_rng(seed + int(1000 * hit))
     guesses = np.where(rng.random(len(labels)) < hit, labels, (labels + 1) % 10)
     correct = [int((guesses[labels == label] == label).sum()) for label in range(10)]
-    made = record(identity(method, seed=seed), correct, [int((labels == label).sum()) for label in range(10)])
+    made = record(
+        identity(method, seed=seed), correct, [int((labels == label).sum()) for label in range(10)]
+    )
     store.put(made, guesses)
     return made
 
@@ -59,7 +61,9 @@ def test_compare_finds_a_planted_difference_over_seeds_and_images(say: Say, tmp_
     for seed in (1, 2, 3):
         predicted("coop", seed, 0.8, Store(tmp_path))
         predicted("linear_probe", seed, 0.6, Store(tmp_path))
-    (found,) = json.loads(say("compare", "coop", "linear_probe", "--results", tmp_path, "--json").out)
+    (found,) = json.loads(
+        say("compare", "coop", "linear_probe", "--results", tmp_path, "--json").out
+    )
     (pair,) = found["pairs"]
     assert pair["difference"] == pytest.approx(0.2, abs=0.05)
     assert pair["over_images"]["low"] > 0.1
@@ -89,7 +93,12 @@ def test_compare_goes_without_predictions_and_beside_zero_shot(say: Say, tmp_pat
 
 def test_compare_says_what_it_does_not_know(say: Say, tmp_path: Path) -> None:
     write(
-        tmp_path, [scored(identity("coop"), 0.5), scored(identity("coop", val="none"), 0.5), scored(identity("apt", backbone="RN50"), 0.5)]
+        tmp_path,
+        [
+            scored(identity("coop"), 0.5),
+            scored(identity("coop", val="none"), 0.5),
+            scored(identity("apt", backbone="RN50"), 0.5),
+        ],
     )
     unknown = say("compare", "coop", "aptt", "--results", tmp_path)
     assert (unknown.code, "did you mean 'apt'?" in unknown.err) == (2, True)
@@ -104,27 +113,52 @@ def test_compare_says_what_it_does_not_know(say: Say, tmp_path: Path) -> None:
 
 
 def test_leaders_are_marked_within_a_protocol_only() -> None:
-    better = [scored(identity("linear_probe", name, 4, seed), 0.9 + 0.001 * seed) for name in TINY for seed in (1, 2, 3)]
-    worse = [scored(identity("coop", name, 4, seed), 0.5 + 0.001 * seed) for name in TINY for seed in (1, 2, 3)]
-    apart = [scored(identity("coop", name, 4, seed, val="none"), 0.4) for name in TINY for seed in (1, 2, 3)]
+    better = [
+        scored(identity("linear_probe", name, 4, seed), 0.9 + 0.001 * seed)
+        for name in TINY
+        for seed in (1, 2, 3)
+    ]
+    worse = [
+        scored(identity("coop", name, 4, seed), 0.5 + 0.001 * seed)
+        for name in TINY
+        for seed in (1, 2, 3)
+    ]
+    apart = [
+        scored(identity("coop", name, 4, seed, val="none"), 0.4)
+        for name in TINY
+        for seed in (1, 2, 3)
+    ]
     full = {name: digest(name) for name in TINY}
-    barred = [scored(identity("prompt_adapter", name, 4, seed, sources=full, source_shots=-1), 0.99) for name in TINY for seed in (1, 2, 3)]
+    barred = [
+        scored(identity("prompt_adapter", name, 4, seed, sources=full, source_shots=-1), 0.99)
+        for name in TINY
+        for seed in (1, 2, 3)
+    ]
     (groups,) = lines.group([*better, *worse, *apart, *barred]).values()
     assert {line.method for line in leading(groups, 4, TINY)} == {"linear_probe"}
-    (table,) = tables.tables(lines.group([*better, *worse, *apart, *barred]), "method-shots", ranked=True)
-    assert [bool(row.leads) for row in table.rows] == [row.label == "Linear probe" for row in table.rows]
+    (table,) = tables.tables(
+        lines.group([*better, *worse, *apart, *barred]), "method-shots", ranked=True
+    )
+    assert [bool(row.leads) for row in table.rows] == [
+        row.label == "Linear probe" for row in table.rows
+    ]
 
 
 # replay
 
 
 def test_replay_says_identical_or_what_moved(say: Say, tmp_path: Path) -> None:
-    assert say("run", "--method", "zero_shot", "--dataset", "tiny_digits", "--results", tmp_path).code == 0
+    assert (
+        say("run", "--method", "zero_shot", "--dataset", "tiny_digits", "--results", tmp_path).code
+        == 0
+    )
     (made,) = Store(tmp_path).records()
     said = say("replay", made.key[:6], "--results", tmp_path)
     assert said.code == 0
     assert "identical" in said.out
-    counts = made.counts.model_copy(update={"correct": [made.counts.correct[0] - 1, *made.counts.correct[1:]]})
+    counts = made.counts.model_copy(
+        update={"correct": [made.counts.correct[0] - 1, *made.counts.correct[1:]]}
+    )
     write(tmp_path, [made.model_copy(update={"counts": counts})])
     moved = say("replay", made.key, "--results", tmp_path)
     assert moved.code == 3
@@ -134,7 +168,9 @@ def test_replay_says_identical_or_what_moved(say: Say, tmp_path: Path) -> None:
 TRAP = "from pathlib import Path\n\nPath('sprung').touch()\n\nclass Adapter: ...\n"
 
 
-def test_no_file_of_a_stranger_decides_which_module_is_run(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_file_of_a_stranger_decides_which_module_is_run(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A results folder that brings a module along, and a golden table that names it."""
     monkeypatch.chdir(tmp_path)
     Path("trapped").mkdir()
@@ -145,10 +181,17 @@ def test_no_file_of_a_stranger_decides_which_module_is_run(say: Say, tmp_path: P
     golden = Path("golden.csv")
     header = "method,adapter_version,dataset,shots,seed,backbone,correct,total,tolerance,key"
     golden.write_text(f"{header}\ntrapped.method,1,tiny_digits,1,1,tiny,300,640,2,{made.key}\n")
-    for command in (["replay", made.key, "--results", "trapped"], ["check", "--golden", golden], ["check", "--golden", golden, "--update"]):
+    for command in (
+        ["replay", made.key, "--results", "trapped"],
+        ["check", "--golden", golden],
+        ["check", "--golden", golden, "--update"],
+    ):
         said = say(*command)
         assert said.code == 2
-        assert "is a module from elsewhere, whose code would run; if you trust it, add --method trapped.method" in said.err
+        assert (
+            "is a module from elsewhere, whose code would run; if you trust it, add --method trapped.method"
+            in said.err
+        )
     for command in (["report"], ["export"], ["status"], ["compare", "trapped.method", "coop"]):
         say(*command, "--results", "trapped")
     assert not Path("sprung").exists()
@@ -167,13 +210,25 @@ def test_replay_of_no_record_or_of_several_is_an_error(say: Say, tmp_path: Path)
 def shown_commands() -> Iterator[Record]:
     card = methods.card("prompt_adapter")
     params = card.defaults | {"n_ctx": 4}
-    yield scored(identity("prompt_adapter", shots=2, val="none", params=params, sources={"tiny_shapes": digest("x")}, source_shots=2), 0.5)
+    yield scored(
+        identity(
+            "prompt_adapter",
+            shots=2,
+            val="none",
+            params=params,
+            sources={"tiny_shapes": digest("x")},
+            source_shots=2,
+        ),
+        0.5,
+    )
     yield scored(identity("zero_shot", shots=0, seed=0, val="none", params={}), 0.5)
 
 
 @pytest.mark.parametrize("made", list(shown_commands()), ids=lambda made: made.identity.method)
-def test_the_command_shown_with_a_record_makes_its_cell(made: Record, say: Say, tmp_path: Path) -> None:
-    words = commands.run(made.identity).split()[4:]
+def test_the_command_shown_with_a_record_makes_its_cell(
+    made: Record, say: Say, tmp_path: Path
+) -> None:
+    words = shell_commands.run(made.identity).split()[4:]
     (cell,) = json.loads(say("plan", *words, "--results", tmp_path, "--json").out)["cells"]
     assert cell["cell"] == str(cell_of(made.identity))
 
@@ -211,9 +266,20 @@ def test_merging_what_is_no_folder_of_records_is_an_error(say: Say, tmp_path: Pa
 # published numbers
 
 
-def test_check_against_published_gives_a_verdict_per_row_and_exits_3_where_one_differs(say: Say, tmp_path: Path) -> None:
+def test_check_against_published_gives_a_verdict_per_row_and_exits_3_where_one_differs(
+    say: Say, tmp_path: Path
+) -> None:
     card = methods.card("zero_shot")
-    named = identity("zero_shot", "dtd", 0, 0, val="none", params=card.defaults, adapter_version=card.version, backbone="RN50/openai")
+    named = identity(
+        "zero_shot",
+        "dtd",
+        0,
+        0,
+        val="none",
+        params=card.defaults,
+        adapter_version=card.version,
+        backbone="RN50/openai",
+    )
     write(tmp_path / "hit", [scored(named, 0.4232, 100, 100)])
     hit = say("check", "--against", "published", "--results", tmp_path / "hit")
     assert hit.code == 0

@@ -1,4 +1,6 @@
-"""Concept search: certified optima, lockstep, anchors, counts; its relatives against plain loops with torch's own optimisers."""
+"""Concept search: certified optima, lockstep, anchors, counts; its relatives against plain loops
+with torch's own optimisers.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +9,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import _concepts, clap, cones, cones_finetune, cones_shared, cones_tip_adapter, cones_tokens, taskres
+from adapters import (
+    _concepts,
+    clap,
+    cones,
+    cones_finetune,
+    cones_shared,
+    cones_tip_adapter,
+    cones_tokens,
+    taskres,
+)
 from benchmark.api import Episode, ImageSet, unit
 from tests import toy
 
 
-def clip_like(seed: int = 1, *, classes: int = 196, shots: int = 4, dim: int = 512, val: bool = True) -> tuple[Episode, Tensor, Tensor]:
+def clip_like(
+    seed: int = 1, *, classes: int = 196, shots: int = 4, dim: int = 512, val: bool = True
+) -> tuple[Episode, Tensor, Tensor]:
     """An episode with the looks of real CLIP features, and a test set.
 
-    Two narrow cones, one for images and one for texts, their gap common to all classes (cosines near 0.25); classes differ by
-    little, images of a class scatter more than classes do, and text features know most of the truth.
+    Two narrow cones, one for images and one for texts, their gap common to all classes (cosines
+    near 0.25); classes differ by little, images of a class scatter more than classes do, and text
+    features know most of the truth.
     """
     rng = torch.Generator().manual_seed(seed)
 
     def noise(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=rng) / dim**0.5
 
-    common_image_D, common_text_D, class_KD = unit(noise(1, dim)), unit(noise(1, dim)), noise(classes, dim)
+    common_image_D, common_text_D, class_KD = (
+        unit(noise(1, dim)),
+        unit(noise(1, dim)),
+        noise(classes, dim),
+    )
     text_KD = common_text_D + 0.45 * common_image_D + 0.35 * (class_KD + 2.0 * noise(classes, dim))
 
     def images(per_class: int) -> tuple[Tensor, Tensor]:
         labels_N = torch.arange(classes).repeat_interleave(per_class)
         return common_image_D + 0.4 * class_KD[labels_N] + 1.2 * noise(len(labels_N), dim), labels_N
 
-    (support_ND, support_labels_N), (val_ND, val_labels_N), (test_ND, test_labels_N) = images(shots), images(2), images(5)
+    (support_ND, support_labels_N), (val_ND, val_labels_N), (test_ND, test_labels_N) = (
+        images(shots),
+        images(2),
+        images(5),
+    )
     episode = Episode.from_features(
         class_names=[f"car {k}" for k in range(classes)],
         text_KD=text_KD,
@@ -43,14 +65,16 @@ def clip_like(seed: int = 1, *, classes: int = 196, shots: int = 4, dim: int = 5
     return episode, test_ND, test_labels_N
 
 
-# --- the search finds what there is to find --------------------------------------------------------------------------------------
+# --- the search finds what there is to find
+# --------------------------------------------------------------------------------------
 
 
 def test_on_separable_data_the_search_reaches_the_optimum() -> None:
-    """Over the unit balls |e_k| <= 1 the plain search is convex, and on separable data its optimum has |e_k| = 1, where ours looks.
+    """Over the unit balls |e_k| <= 1 the plain search is convex, and on separable data its optimum
+    has |e_k| = 1, where ours looks.
 
-    For a convex loss over these balls, loss(e) - optimum <= sum over k of (g_k e_k + |g_k|), g the gradient (the Frank-Wolfe gap):
-    a certificate that needs no second optimiser.
+    For a convex loss over these balls, loss(e) - optimum <= sum over k of (g_k e_k + |g_k|), g the
+    gradient (the Frank-Wolfe gap): a certificate that needs no second optimiser.
     """
     given = toy.feature_episode(shots=8, classes=5, dim=16, spread=0.2)
     searched = cones.Adapter(anchors="0", epochs="3000", lr=0.05, views=1)
@@ -97,7 +121,9 @@ def test_196_classes_of_clip_like_features_are_improved_on(adapter: cones.Adapte
 def test_from_noise_it_learns_from_the_images_alone() -> None:
     given, exam = toy.feature_episode(shots=8), toy.feature_episode(shots=8, seed=2).support
     noisy = cones.Adapter(init="random", anchors="0")
-    before = toy.accuracy(cones.Adapter(init="random", epochs="0").fit(given)(exam.images), exam.labels_N)
+    before = toy.accuracy(
+        cones.Adapter(init="random", epochs="0").fit(given)(exam.images), exam.labels_N
+    )
     assert toy.accuracy(noisy.fit(given)(exam.images), exam.labels_N) > max(0.9, before)
 
 
@@ -105,7 +131,10 @@ def test_a_strong_anchor_holds_the_words() -> None:
     given = toy.feature_episode(shots=4, val=False)
     images = given.support.images
     zero_QK = given.backbone.logit_scale * images.features() @ given.text_features().T
-    moved = [float((cones.Adapter(anchor=anchor).fit(given)(images) - zero_QK).abs().max()) for anchor in (0.0, 100.0, 1e6)]
+    moved = [
+        float((cones.Adapter(anchor=anchor).fit(given)(images) - zero_QK).abs().max())
+        for anchor in (0.0, 100.0, 1e6)
+    ]
     assert moved[0] > moved[1] > moved[2]
     assert moved[2] < 0.05 * moved[0]
 
@@ -152,22 +181,36 @@ def test_parameters_are_counted(adapter: cones.Adapter, count: int) -> None:
 def test_a_sharp_soft_maximum_is_the_nearest_concept() -> None:
     form = cones_tokens.several(["{}"], tau=1e4)
     rng = torch.Generator().manual_seed(0)
-    image_BD, concept_AMKD = unit(torch.randn(5, 16, generator=rng)), torch.randn(1, 2, 3, 16, generator=rng)
+    image_BD, concept_AMKD = (
+        unit(torch.randn(5, 16, generator=rng)),
+        torch.randn(1, 2, 3, 16, generator=rng),
+    )
     nearest_BK = (image_BD @ unit(concept_AMKD[0]).flatten(0, 1).T).view(5, 2, 3).amax(1)
-    torch.testing.assert_close(form.cosines(image_BD, concept_AMKD, image_BD)[:, 0], nearest_BK, rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        form.cosines(image_BD, concept_AMKD, image_BD)[:, 0], nearest_BK, rtol=0, atol=1e-4
+    )
 
 
-# --- the relatives, as plain loops ------------------------------------------------------------------------------------------------
+# --- the relatives, as plain loops
+# ------------------------------------------------------------------------------------------------
 
 
 def coop_rates(peak: float, warm: float, epochs: int) -> list[float]:
     """One epoch at `warm`, then half a cosine counted from there."""
     import math
 
-    return [warm] + [peak * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs)) for epoch in range(1, epochs)]
+    return [warm] + [
+        peak * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs)) for epoch in range(1, epochs)
+    ]
 
 
-def plain_loop(given: Episode, weight: Tensor, rates: list[float], optimiser: torch.optim.Optimizer, loss_of: object) -> Tensor:
+def plain_loop(
+    given: Episode,
+    weight: Tensor,
+    rates: list[float],
+    optimiser: torch.optim.Optimizer,
+    loss_of: object,
+) -> Tensor:
     for rate in rates:
         optimiser.param_groups[0]["lr"] = rate
         optimiser.zero_grad()
@@ -186,7 +229,13 @@ def test_taskres_is_its_plain_loop() -> None:
         return 100 * image_ND @ F.normalize(base_KD + 0.5 * x_KD, dim=1).T
 
     adam = torch.optim.Adam([x_KD], lr=1.0, weight_decay=5e-4)
-    plain_loop(given, x_KD, coop_rates(0.002, 1e-5, 30), adam, lambda: F.cross_entropy(logits(image_ND), labels_N))
+    plain_loop(
+        given,
+        x_KD,
+        coop_rates(0.002, 1e-5, 30),
+        adam,
+        lambda: F.cross_entropy(logits(image_ND), labels_N),
+    )
     ours_QK = taskres.Adapter(epochs="30").fit(given)(given.support.images)
     torch.testing.assert_close(ours_QK, logits(image_ND).detach(), rtol=1e-4, atol=1e-3)
 
@@ -203,9 +252,14 @@ def test_clap_is_its_plain_loop() -> None:
         return 100 * image_ND @ F.normalize(w_KD, dim=1).T
 
     def loss() -> Tensor:
-        return F.cross_entropy(logits(image_ND), labels_N) + (lambda_K * (w_KD - start_KD).square().sum(1)).mean()
+        return (
+            F.cross_entropy(logits(image_ND), labels_N)
+            + (lambda_K * (w_KD - start_KD).square().sum(1)).mean()
+        )
 
-    plain_loop(given, w_KD, coop_rates(0.1, 1e-5, 30), torch.optim.SGD([w_KD], lr=1.0, momentum=0.9), loss)
+    plain_loop(
+        given, w_KD, coop_rates(0.1, 1e-5, 30), torch.optim.SGD([w_KD], lr=1.0, momentum=0.9), loss
+    )
     ours_QK = clap.Adapter(epochs="30").fit(given)(given.support.images)
     torch.testing.assert_close(ours_QK, logits(image_ND).detach(), rtol=1e-3, atol=2e-2)
 
@@ -213,11 +267,15 @@ def test_clap_is_its_plain_loop() -> None:
 def test_zs_lp_is_clap_without_its_pull() -> None:
     given = toy.feature_episode(shots=4)
     zero_QK = given.backbone.logit_scale * given.support.images.features() @ given.text_features().T
-    moved = [float((clap.Adapter(constraint=c).fit(given)(given.support.images) - zero_QK).norm()) for c in (0.0, 1.0, 10.0)]
+    moved = [
+        float((clap.Adapter(constraint=c).fit(given)(given.support.images) - zero_QK).norm())
+        for c in (0.0, 1.0, 10.0)
+    ]
     assert moved[0] > moved[1] > moved[2]
 
 
-# --- concepts as a place to start from -----------------------------------------------------------------------------------------------
+# --- concepts as a place to start from
+# -----------------------------------------------------------------------------------------------
 
 
 def test_without_a_cache_it_is_the_concepts_themselves() -> None:

@@ -9,19 +9,27 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark import costs
+from benchmark.compute import macs
 from tests import toy
 
-L, E, DEPTH, D, K = 5, 32, 2, 16, 3  # tokens, width, blocks of the toy's image tower; embedding; classes
+L, E, DEPTH, D, K = (
+    5,
+    32,
+    2,
+    16,
+    3,
+)  # tokens, width, blocks of the toy's image tower; embedding; classes
 
 
 def added(name: str, **params: Any) -> int | None:
     predict = import_module(f"adapters.{name}").Adapter(**params).fit(toy.episode(2, K))
-    return costs.added_macs(predict, toy.exam(K).images, toy.backbone())
+    return macs.added_macs(predict, toy.exam(K).images, toy.backbone())
 
 
 def frozen() -> int:
-    """The toy's image encoder: patches, keys and values of all rows, everything else of the last block for one row."""
+    """The toy's image encoder: patches, keys and values of all rows, everything else of the last
+    block for one row.
+    """
     patches = (L - 1) * 3 * 8 * 8 * E
     block = L * 12 * E * E + 2 * L * L * E
     last = L * 2 * E * E + 10 * E * E + 2 * L * E
@@ -29,7 +37,9 @@ def frozen() -> int:
 
 
 def test_the_frozen_encoder_is_counted_as_it_must_be() -> None:
-    assert costs.frozen_macs(toy.backbone(), torch.zeros(1, 3, toy.IMAGE_PX, toy.IMAGE_PX)) == frozen()
+    assert (
+        macs.frozen_macs(toy.backbone(), torch.zeros(1, 3, toy.IMAGE_PX, toy.IMAGE_PX)) == frozen()
+    )
 
 
 @pytest.mark.parametrize("name", ["zero_shot", "cones", "taskres", "clap"])
@@ -48,7 +58,10 @@ def test_low_rank_updates_are_merged_and_cost_nothing() -> None:
 @pytest.mark.parametrize(("prompts", "layers"), [(4, 0), (16, 0), (16, 1)])
 def test_approximated_prompts_cost_two_products_per_token(prompts: int, layers: int) -> None:
     rows = 1 + (L if layers == 0 else 0)  # all rows below the last block, one row in it
-    assert added("apt", side="vision", epochs="1", n_prompts=prompts, layers=layers) == rows * 2 * prompts * E + K * D
+    assert (
+        added("apt", side="vision", epochs="1", n_prompts=prompts, layers=layers)
+        == rows * 2 * prompts * E + K * D
+    )
 
 
 def test_prompts_on_the_text_side_cost_nothing_at_prediction() -> None:
@@ -64,10 +77,12 @@ def test_deep_prompts_are_tokens_like_others(prompts: int) -> None:
 
 def test_one_image_is_too_few_to_tell() -> None:
     images = dataclasses.replace(toy.exam(K).images, size=1)
-    assert costs.added_macs(lambda images: torch.zeros(len(images), K), images, toy.backbone()) is None
+    assert (
+        macs.added_macs(lambda images: torch.zeros(len(images), K), images, toy.backbone()) is None
+    )
 
 
 def test_counting_leaves_torch_as_it_was() -> None:
     before = torch.backends.mha.get_fastpath_enabled()
-    assert costs.macs(lambda: torch.ones(2, 3) @ torch.ones(3, 4)) == 24
+    assert macs.macs(lambda: torch.ones(2, 3) @ torch.ones(3, 4)) == 24
     assert torch.backends.mha.get_fastpath_enabled() == before

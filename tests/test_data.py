@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import data
-from benchmark.data.prepare import prepare
+from benchmark.data.preparation import prepare
 from benchmark.errors import MISSING, UserError
 
 GOOD = """
@@ -33,11 +33,13 @@ def write(folder: Path, text: str = GOOD) -> str:
 
 def test_listing_imports_nothing_heavy():
     code = (
-        "import sys, benchmark.data, benchmark.fewshot; benchmark.data.names(); benchmark.data.suites();"
+        "import sys, benchmark.data, benchmark.data.few_shot; benchmark.data.names(); benchmark.data.suites();"
         "heavy = {'torch', 'numpy', 'PIL', 'pandas', 'datasets', 'pyarrow', 'huggingface_hub', 'pooch', 'sklearn'};"
         "print(*heavy & set(sys.modules))"
     )
-    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    outcome = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert outcome.stdout.split() == []
 
 
@@ -48,7 +50,12 @@ def test_an_unknown_name_suggests_the_nearest():
 
 def test_a_toml_anywhere_on_disk_is_a_dataset(tmp_path):
     dataset = data.load(write(tmp_path))
-    assert (dataset.name, len(dataset.train), len(dataset.val), len(dataset.test)) == ("mine", 4, 2, 2)
+    assert (dataset.name, len(dataset.train), len(dataset.val), len(dataset.test)) == (
+        "mine",
+        4,
+        2,
+        2,
+    )
     assert dataset.train.keys[3] == "train/solid cross/1"
     assert dataset.train.labels == (0, 0, 1, 1)
     assert dataset.train.open(0).mode == "RGB"
@@ -88,8 +95,20 @@ def test_an_unknown_generator_is_named(tmp_path):
 
 def test_the_digest_ignores_what_is_cosmetic_and_nothing_else(tmp_path):
     digest = data.spec(write(tmp_path)).digest
-    assert data.spec(write(tmp_path, GOOD.replace('"things"', '"stuff"').replace('licence = "mine"', 'licence = "CC0"'))).digest == digest
-    for old, new in (("a photo", "an image"), ("seed = 1", "seed = 2"), ("solid cross", "solid star")):
+    assert (
+        data.spec(
+            write(
+                tmp_path,
+                GOOD.replace('"things"', '"stuff"').replace('licence = "mine"', 'licence = "CC0"'),
+            )
+        ).digest
+        == digest
+    )
+    for old, new in (
+        ("a photo", "an image"),
+        ("seed = 1", "seed = 2"),
+        ("solid cross", "solid star"),
+    ):
         assert data.spec(write(tmp_path, GOOD.replace(old, new))).digest != digest
 
 

@@ -96,14 +96,19 @@ def test_a_file_of_unknown_length_is_taken_as_it_comes(server, tmp_path):
 @pytest.mark.parametrize(
     ("served", "complaint"),
     [
-        (Served(b"<!DOCTYPE html><title>Quota exceeded</title>"), "sends a web page instead of a file"),
+        (
+            Served(b"<!DOCTYPE html><title>Quota exceeded</title>"),
+            "sends a web page instead of a file",
+        ),
         (Served(BODY, cut_after=0), "connection closed after 0 of 300000 bytes"),
         (Served(BODY, stalls=True), "timed out"),
         (Served(BODY, first_status=(500, 500, 500)), "500 Internal Server Error"),
         (Served(BODY, first_status=(403,)), "answers 403 Forbidden; use another --source"),
     ],
 )
-def test_a_server_that_does_not_deliver_is_named_in_one_sentence(server, tmp_path, served, complaint):
+def test_a_server_that_does_not_deliver_is_named_in_one_sentence(
+    server, tmp_path, served, complaint
+):
     with pytest.raises(UserError, match=complaint) as caught:
         fetched(server.offer("bad", served), tmp_path)
     assert caught.value.exit_code == MISSING
@@ -130,7 +135,9 @@ def test_a_wrong_checksum_deletes_the_file(tmp_path):
 def test_too_little_space_is_said_before_anything_is_written(server, tmp_path, monkeypatch):
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
-    with pytest.raises(UserError, match=r"only 0\.0 GB are free; make room or choose another --data-root"):
+    with pytest.raises(
+        UserError, match=r"only 0\.0 GB are free; make room or choose another --data-root"
+    ):
         fetched(server.offer("space", BODY), tmp_path)
 
 
@@ -143,7 +150,9 @@ def test_a_disk_that_fills_up_meanwhile_is_named(server, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    assert "cannot write to" in str(download.full_disk(PermissionError(errno.EACCES, "Permission denied"), tmp_path))
+    assert "cannot write to" in str(
+        download.full_disk(PermissionError(errno.EACCES, "Permission denied"), tmp_path)
+    )
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"):
         list(download.fetch("http://127.0.0.1:9/x", tmp_path / "file" / "below" / "x", QUICK))

@@ -1,4 +1,6 @@
-"""Preparing datasets against a server on loopback: fetched, adopted, verified, and every failure answered in one sentence."""
+"""Preparing datasets against a server on loopback: fetched, adopted, verified, and every failure
+answered in one sentence.
+"""
 
 import hashlib
 import io
@@ -14,22 +16,26 @@ import pytest
 
 from benchmark import data
 from benchmark.data import catalog
+from benchmark.data.availability import status
 from benchmark.data.download import Patience
-from benchmark.data.jobs import Event
-from benchmark.data.prepare import prepare
-from benchmark.data.status import status
+from benchmark.data.events import Event
+from benchmark.data.preparation import prepare
 from benchmark.errors import MISSING, UserError
-from tests.data_layouts import jpeg, miniature
+from testbed.data_layouts import jpeg, miniature
 from tests.data_server import Served, Server, serving
 
 QUICK = Patience(attempts=2, wait_s=0.0, timeout_s=0.5)
 SPLIT = {
-    "train": [[f"cat/{i}.jpg", 0, "cat"] for i in range(3)] + [[f"dog/{i}.jpg", 1, "dog"] for i in range(3)],
+    "train": [[f"cat/{i}.jpg", 0, "cat"] for i in range(3)]
+    + [[f"dog/{i}.jpg", 1, "dog"] for i in range(3)],
     "val": [["cat/3.jpg", 0, "cat"], ["dog/3.jpg", 1, "dog"]],
     "test": [["cat/4.jpg", 0, "cat"], ["dog/4.jpg", 1, "dog"]],
 }
 RAW_SPLIT = json.dumps(SPLIT).encode()
-PICTURES = {f"pets/photos/{row[0]}": jpeg(i) for i, row in enumerate(row for rows in SPLIT.values() for row in rows)}
+PICTURES = {
+    f"pets/photos/{row[0]}": jpeg(i)
+    for i, row in enumerate(row for rows in SPLIT.values() for row in rows)
+}
 HEAD = """
 title = "Pets"
 domain = "pets"
@@ -72,7 +78,11 @@ def tar_bytes(members: dict[str, bytes]) -> bytes:
 
 def part(gives: str, *offers: str, by_hand: str = "") -> str:
     listed = "".join(f"\n[[parts.offers]]\n{offer}\n" for offer in offers)
-    return f'\n[[parts]]\ngives = ["{gives}"]\n' + (f'by_hand = "{by_hand}"\n' if by_hand else "") + listed
+    return (
+        f'\n[[parts]]\ngives = ["{gives}"]\n'
+        + (f'by_hand = "{by_hand}"\n' if by_hand else "")
+        + listed
+    )
 
 
 def url(address: str, **more: str) -> str:
@@ -98,7 +108,9 @@ class Case:
         return last.text
 
 
-def case(folder: Path, images_part: str, split_part: str = "", split_sha256: str | None = None) -> Case:
+def case(
+    folder: Path, images_part: str, split_part: str = "", split_sha256: str | None = None
+) -> Case:
     pinned = split_sha256 or hashlib.sha256(RAW_SPLIT).hexdigest()
     split = f'split = {{ file = "split.json", sha256 = "{pinned}" }}\n'
     (folder / "pets.toml").write_text(HEAD + split + images_part + split_part)
@@ -133,28 +145,44 @@ def test_only_the_part_that_is_missing_is_fetched(server, tmp_path):
     pets = good(server, tmp_path)
     pets.run()
     (tmp_path / "pets" / "split.json").unlink()
-    assert {event.text for event in pets.run() if event.step == "download"} == {f"{server.url}/split.json"}
+    assert {event.text for event in pets.run() if event.step == "download"} == {
+        f"{server.url}/split.json"
+    }
 
 
 def test_an_archive_within_an_archive_is_unpacked(server, tmp_path):
     outer = zip_bytes({"pack/photos.tar.gz": tar_bytes(PICTURES), "pack/readme.txt": b"x"})
-    images = url(server.offer("nested.zip", outer), inner="photos.tar.gz", md5=hashlib.md5(outer).hexdigest())
+    images = url(
+        server.offer("nested.zip", outer), inner="photos.tar.gz", md5=hashlib.md5(outer).hexdigest()
+    )
     split = part("split.json", url(server.offer("split.json", RAW_SPLIT)))
     assert case(tmp_path, part("photos", images), split).run()[-1].step == "ready"
     assert sorted(path.name for path in (tmp_path / "pets").iterdir()) == ["photos", "split.json"]
 
 
 def test_an_archive_may_call_the_images_otherwise(server, tmp_path):
-    images = url(server.offer("other.zip", zip_bytes({key.replace("photos", "raw"): body for key, body in PICTURES.items()})))
+    images = url(
+        server.offer(
+            "other.zip",
+            zip_bytes({key.replace("photos", "raw"): body for key, body in PICTURES.items()}),
+        )
+    )
     split = part("split.json", url(server.offer("split.json", RAW_SPLIT)))
-    assert case(tmp_path, part("photos", images + '\nholds = ["raw"]'), split).run()[-1].step == "ready"
+    assert (
+        case(tmp_path, part("photos", images + '\nholds = ["raw"]'), split).run()[-1].step
+        == "ready"
+    )
 
 
 def test_the_next_source_serves_where_one_fails(server, tmp_path):
     dead, page = f"{server.url}/dead.zip", server.offer("page.zip", b"<html>quota exceeded</html>")
     wrong = url(server.offer("wrong.zip", zip_bytes({"photos/x.jpg": b""})), md5="0" * 32)
-    images = part("photos", url(dead), url(page), wrong, url(server.offer("good.zip", zip_bytes(PICTURES))))
-    events = case(tmp_path, images, part("split.json", url(server.offer("split.json", RAW_SPLIT)))).run()
+    images = part(
+        "photos", url(dead), url(page), wrong, url(server.offer("good.zip", zip_bytes(PICTURES)))
+    )
+    events = case(
+        tmp_path, images, part("split.json", url(server.offer("split.json", RAW_SPLIT)))
+    ).run()
     notes = [event.text for event in events if event.step == "note"]
     assert ["404" in notes[0], "web page" in notes[1], "md5" in notes[2]] == [True, True, True]
     assert events[-1].step == "ready"
@@ -163,14 +191,24 @@ def test_the_next_source_serves_where_one_fails(server, tmp_path):
 def test_nothing_is_fetched_before_its_licence_is_accepted(server, tmp_path):
     pets = good(server, tmp_path)
     text = pets.failure(accept_licences=())
-    assert text == "the licence of pets is: for tests only (in this file); if you accept it, add --accept-licence pets"
+    assert (
+        text
+        == "the licence of pets is: for tests only (in this file); if you accept it, add --accept-licence pets"
+    )
     assert not (tmp_path / "pets").exists()
     assert pets.run(accept_licences=("pets",))[-1].step == "ready"
 
 
 def test_an_opt_in_source_is_used_only_when_asked_for(server, tmp_path):
-    mirror = url(server.offer("mirror.zip", zip_bytes(PICTURES)), label="mirror", doubt="a copy") + "\nopt_in = true"
-    pets = case(tmp_path, part("photos", url(f"{server.url}/dead.zip"), mirror), part("split.json", url(server.offer("s.json", RAW_SPLIT))))
+    mirror = (
+        url(server.offer("mirror.zip", zip_bytes(PICTURES)), label="mirror", doubt="a copy")
+        + "\nopt_in = true"
+    )
+    pets = case(
+        tmp_path,
+        part("photos", url(f"{server.url}/dead.zip"), mirror),
+        part("split.json", url(server.offer("s.json", RAW_SPLIT))),
+    )
     assert "answers 404" in pets.failure()
     assert "try --source mirror (a copy)" in pets.failure()
     assert "has no source 'mirrors'; it has mirror, official" in pets.failure(source="mirrors")
@@ -179,7 +217,10 @@ def test_an_opt_in_source_is_used_only_when_asked_for(server, tmp_path):
 
 def test_what_must_be_fetched_by_hand_says_how_and_where_to(tmp_path):
     pets = case(tmp_path, part("photos", by_hand="ask the owner for photos.zip"))
-    assert pets.failure() == f"pets cannot be fetched without your help; by hand: ask the owner for photos.zip (into {tmp_path / 'pets'})"
+    assert (
+        pets.failure()
+        == f"pets cannot be fetched without your help; by hand: ask the owner for photos.zip (into {tmp_path / 'pets'})"
+    )
 
 
 def test_offline_fetches_nothing_and_says_what_is_missing(server, tmp_path):
@@ -208,8 +249,14 @@ def test_a_bad_archive_leaves_nothing_behind(server, tmp_path, archive, complain
 def test_a_download_cut_for_good_is_kept_for_the_next_run(server, tmp_path):
     body = zip_bytes(PICTURES)
     served = Served(body, cut_after=1000, cuts=1)
-    pets = case(tmp_path, part("photos", url(server.offer("cut.zip", served))), part("split.json", url(server.offer("s.json", RAW_SPLIT))))
-    impatient = prepare([pets.toml], tmp_path, ("all",), patience=Patience(attempts=1, wait_s=0, timeout_s=0.5))
+    pets = case(
+        tmp_path,
+        part("photos", url(server.offer("cut.zip", served))),
+        part("split.json", url(server.offer("s.json", RAW_SPLIT))),
+    )
+    impatient = prepare(
+        [pets.toml], tmp_path, ("all",), patience=Patience(attempts=1, wait_s=0, timeout_s=0.5)
+    )
     assert "1000 bytes are kept for the next attempt" in list(impatient)[-1].text
     assert pets.run()[-1].step == "ready"
     assert served.asked == ["", "bytes=1000-"]
@@ -225,14 +272,24 @@ def test_a_full_disk_is_said_before_the_download(server, tmp_path, monkeypatch):
 
 def test_one_failure_does_not_stop_the_others(tmp_path):
     events = list(prepare(["dtd", "tiny_shapes"], tmp_path))
-    assert [(event.dataset, event.step) for event in events] == [("dtd", "failed"), ("tiny_shapes", "ready")]
+    assert [(event.dataset, event.step) for event in events] == [
+        ("dtd", "failed"),
+        ("tiny_shapes", "ready"),
+    ]
     assert events[0].error.exit_code == MISSING
 
 
 def test_names_suites_and_all_are_understood_and_others_refused(tmp_path):
-    assert catalog.expand(["tiny", "dtd", "tiny_shapes"]) == ("tiny_digits", "tiny_shapes", "tiny_textures", "dtd")
+    assert catalog.expand(["tiny", "dtd", "tiny_shapes"]) == (
+        "tiny_digits",
+        "tiny_shapes",
+        "tiny_textures",
+        "dtd",
+    )
     assert set(catalog.expand(["all"])) == set(data.names())
-    with pytest.raises(UserError, match="unknown dataset or suite 'clasic'; did you mean 'classic'"):
+    with pytest.raises(
+        UserError, match="unknown dataset or suite 'clasic'; did you mean 'classic'"
+    ):
         prepare(["clasic"], tmp_path)
 
 
@@ -254,8 +311,13 @@ def test_a_split_file_may_lie_in_the_data_root_and_the_images_elsewhere(tmp_path
     miniature("dtd", tmp_path)
     toml = (tmp_path / "dtd.toml").rename(tmp_path / "root" / "dtd.toml")
     (tmp_path / "root" / "dtd").mkdir()
-    (tmp_path / "dtd" / "split_zhou_DescribableTextures.json").rename(tmp_path / "root" / "dtd" / "split_zhou_DescribableTextures.json")
-    assert list(prepare([str(toml)], tmp_path / "root", adopt_from=tmp_path / "dtd"))[-1].step == "ready"
+    (tmp_path / "dtd" / "split_zhou_DescribableTextures.json").rename(
+        tmp_path / "root" / "dtd" / "split_zhou_DescribableTextures.json"
+    )
+    assert (
+        list(prepare([str(toml)], tmp_path / "root", adopt_from=tmp_path / "dtd"))[-1].step
+        == "ready"
+    )
 
 
 def test_a_split_file_is_fetched_for_images_that_are_adopted(server, tmp_path):
@@ -265,7 +327,9 @@ def test_a_split_file_is_fetched_for_images_that_are_adopted(server, tmp_path):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(body)
     events = pets.run(adopt_from=tmp_path / "elsewhere")
-    assert {event.text for event in events if event.step == "download"} == {f"{server.url}/split.json"}
+    assert {event.text for event in events if event.step == "download"} == {
+        f"{server.url}/split.json"
+    }
     assert events[-1].step == "ready"
     assert [path.name for path in (tmp_path / "pets").iterdir()] == ["split.json"]
 
@@ -284,7 +348,9 @@ def test_an_adopted_folder_stands_before_a_broken_one_of_ours(tmp_path):
 def test_a_folder_without_the_dataset_is_not_adopted(tmp_path):
     events = list(prepare(["dtd"], tmp_path, adopt_from=tmp_path))
     assert "holds what dtd needs: split_zhou_DescribableTextures.json, images" in events[-1].text
-    assert "is no folder" in list(prepare(["dtd"], tmp_path, adopt_from=tmp_path / "nowhere"))[-1].text
+    assert (
+        "is no folder" in list(prepare(["dtd"], tmp_path, adopt_from=tmp_path / "nowhere"))[-1].text
+    )
 
 
 def test_verifying_names_the_first_image_that_changed_and_later_readings_remember(server, tmp_path):
@@ -294,7 +360,10 @@ def test_verifying_names_the_first_image_that_changed_and_later_readings_remembe
     image = tmp_path / "pets" / "photos" / "dog" / "1.jpg"
     before = image.read_bytes()
     image.write_bytes(jpeg(99))
-    assert "1 of 10 images have changed since they were first verified, the first is photos/dog/1.jpg" in pets.failure(verify=True)
+    assert (
+        "1 of 10 images have changed since they were first verified, the first is photos/dog/1.jpg"
+        in pets.failure(verify=True)
+    )
     assert "verification failed" in pets.failure()
     with pytest.raises(UserError, match="verification failed: 1 of 10 images have changed"):
         data.load(pets.toml, tmp_path)
@@ -317,7 +386,11 @@ def test_status_has_a_row_for_every_dataset(tmp_path):
     (tmp_path / "dtd" / "split_zhou_DescribableTextures.json").write_text("{}")
     rows = {row.name: row for row in status(tmp_path)}
     assert set(rows) == set(data.names())
-    assert (rows["tiny_shapes"].state, rows["dtd"].state, rows["eurosat"].state) == ("drawn", "partial", "missing")
+    assert (rows["tiny_shapes"].state, rows["dtd"].state, rows["eurosat"].state) == (
+        "drawn",
+        "partial",
+        "missing",
+    )
     assert rows["imagenet"].registration
     assert rows["imagenet"].way == "by hand"
     assert rows["stanford_cars"].way == "mirror (opt-in), by hand"

@@ -12,7 +12,7 @@ from PIL import Image
 from benchmark import data
 from benchmark.data import digests
 from benchmark.errors import MISSING, UserError
-from tests.data_layouts import jpeg, miniature
+from testbed.data_layouts import jpeg, miniature
 
 SPLIT = "split_zhou_DescribableTextures.json"
 
@@ -47,7 +47,10 @@ def rewrite_split(toml: str, change: object) -> None:
 def test_a_missing_image_is_named_with_the_number_of_them(dtd):
     image = first_image(dtd)
     image.unlink()
-    assert f"1 of 188 images are missing in {image.parents[1]}, the first is images/{image.name}" in refused(dtd)
+    assert (
+        f"1 of 188 images are missing in {image.parents[1]}, the first is images/{image.name}"
+        in refused(dtd)
+    )
 
 
 def test_a_renamed_image_is_a_missing_one(dtd):
@@ -80,7 +83,10 @@ def test_accepting_changes_nothing_where_all_is_as_promised(dtd):
 
 def test_other_counts_than_promised_are_refused(dtd):
     rewrite_split(dtd, lambda lists: lists["train"].pop() and None)
-    assert "93 train / 47 val / 47 test images found, 94 train / 47 val / 47 test expected" in refused(dtd)
+    assert (
+        "93 train / 47 val / 47 test images found, 94 train / 47 val / 47 test expected"
+        in refused(dtd)
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +113,10 @@ def test_an_official_list_with_an_unknown_class_is_named_by_line(tmp_path):
     toml = str(miniature("fgvc_aircraft", tmp_path))
     with (tmp_path / "fgvc_aircraft" / "images_variant_val.txt").open("a") as stream:
         stream.write("1234567 Spruce Goose\n")
-    assert "images_variant_val.txt line 101 names an unknown class: '1234567 Spruce Goose'" in refused(toml)
+    assert (
+        "images_variant_val.txt line 101 names an unknown class: '1234567 Spruce Goose'"
+        in refused(toml)
+    )
 
 
 def test_lists_that_are_not_pinned_enter_the_digest(tmp_path):
@@ -219,9 +228,18 @@ def test_a_class_too_small_to_hold_images_out_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
-        ('kind = "image_folder"\nfolder = "x"\ntrain = "a"\n', "needs 'test', a folder, or cut.test"),
-        ('kind = "image_folder"\nfolder = "x"\ntest = "a"\ncut = { val = 1 }\n', "'cut' takes images from 'train'"),
-        ('kind = "image_folder"\nfolder = "x"\ntest = "a"\nclass_folders = ["one"]\n', "source.class_folders has 1 entries for 2"),
+        (
+            'kind = "image_folder"\nfolder = "x"\ntrain = "a"\n',
+            "needs 'test', a folder, or cut.test",
+        ),
+        (
+            'kind = "image_folder"\nfolder = "x"\ntest = "a"\ncut = { val = 1 }\n',
+            "'cut' takes images from 'train'",
+        ),
+        (
+            'kind = "image_folder"\nfolder = "x"\ntest = "a"\nclass_folders = ["one"]\n',
+            "source.class_folders has 1 entries for 2",
+        ),
         ('kind = "folder"\nfolder = "x"\nimages = "a"\n', "needs either 'split' or 'lists'"),
         ('folder = "x"\n', "key 'source.kind' is missing"),
     ],
@@ -237,7 +255,10 @@ def table(file: Path, images: list[bytes], labels: list[object]) -> None:
     import pyarrow.parquet as pq
 
     file.parent.mkdir(exist_ok=True)
-    rows = {"image": [{"bytes": image, "path": f"{i}.jpg"} for i, image in enumerate(images)], "label": labels}
+    rows = {
+        "image": [{"bytes": image, "path": f"{i}.jpg"} for i, image in enumerate(images)],
+        "label": labels,
+    }
     pq.write_table(pa.table(rows), file, row_group_size=2)
 
 
@@ -252,11 +273,16 @@ def test_a_hub_table_is_read_from_its_parquet_files(tmp_path):
     assert (len(dataset.train), len(dataset.val), dataset.test.labels) == (4, 2, (1, 0))
     expected = {f"train-0.parquet#{i}": jpeg(i) for i in range(5)} | {"train-1.parquet#0": jpeg(9)}
     for i, key in enumerate(dataset.train.keys):
-        assert dataset.train.open(i).tobytes() == Image.open(io.BytesIO(expected[key])).convert("RGB").tobytes()
+        assert (
+            dataset.train.open(i).tobytes()
+            == Image.open(io.BytesIO(expected[key])).convert("RGB").tobytes()
+        )
     assert dataset.test.digest(0) != dataset.test.digest(1)
 
 
-@pytest.mark.parametrize(("label", "complaint"), [(2, "has the label 2"), ("green jay", "has the label 'green jay'")])
+@pytest.mark.parametrize(
+    ("label", "complaint"), [(2, "has the label 2"), ("green jay", "has the label 'green jay'")]
+)
 def test_a_table_with_an_unknown_label_is_named(tmp_path, label, complaint):
     for split in ("train", "test"):
         table(tmp_path / "data" / f"{split}-0.parquet", [jpeg()], [label])

@@ -41,14 +41,21 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
     return info
 
 
-def unpacked(archive: Path, folder: Path, wanted: dict[str, str] = WANTED, **limits: int) -> list[str]:
+def unpacked(
+    archive: Path, folder: Path, wanted: dict[str, str] = WANTED, **limits: int
+) -> list[str]:
     into = folder / "into"
     into.mkdir()
     list(unpack.unpack(archive, into, wanted, Limits(**limits)))
     return sorted(path.relative_to(into).as_posix() for path in into.rglob("*") if path.is_file())
 
 
-FILES = {"set-1.0/images/a/1.jpg": b"one", "set-1.0/images/b/2.jpg": b"two", "set-1.0/labels.txt": b"x", "./set-1.0/images/c.jpg": b"three"}
+FILES = {
+    "set-1.0/images/a/1.jpg": b"one",
+    "set-1.0/images/b/2.jpg": b"two",
+    "set-1.0/labels.txt": b"x",
+    "./set-1.0/images/c.jpg": b"three",
+}
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
@@ -59,7 +66,10 @@ def test_what_is_wanted_comes_out_of_a_tar_wherever_it_stands(tmp_path, mode):
 
 
 def test_what_is_wanted_comes_out_of_a_zip_under_the_name_it_gets(tmp_path):
-    members = FILES | {"__MACOSX/set-1.0/images/._1.jpg": b"junk", "other/images/9.jpg": b"another folder of that name"}
+    members = FILES | {
+        "__MACOSX/set-1.0/images/._1.jpg": b"junk",
+        "other/images/9.jpg": b"another folder of that name",
+    }
     archive = zipped(tmp_path / "set.zip", members)
     assert unpacked(archive, tmp_path, {"images": "photos", "labels.txt": "names.txt"}) == [
         "names.txt",
@@ -70,12 +80,23 @@ def test_what_is_wanted_comes_out_of_a_zip_under_the_name_it_gets(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../images/out.jpg", "/images/out.jpg", "images/../../out.jpg", "images\\..\\out.jpg", "C:/images/out.jpg"]
+    "name",
+    [
+        "../images/out.jpg",
+        "/images/out.jpg",
+        "images/../../out.jpg",
+        "images\\..\\out.jpg",
+        "C:/images/out.jpg",
+    ],
 )
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_a_path_that_leads_out_refuses_the_whole_archive(tmp_path, name, kind):
     members = {"images/1.jpg": b"one", name: b"evil"}
-    archive = tar(tmp_path / "set.tar", members) if kind == "tar" else zipped(tmp_path / "set.zip", members)
+    archive = (
+        tar(tmp_path / "set.tar", members)
+        if kind == "tar"
+        else zipped(tmp_path / "set.zip", members)
+    )
     with pytest.raises(UserError, match="leads out of its folder; it was deleted") as caught:
         unpacked(archive, tmp_path)
     assert caught.value.exit_code == MISSING
@@ -123,7 +144,11 @@ def test_an_archive_that_grows_too_much_is_refused(tmp_path, limits):
 def test_an_archive_cut_short_is_refused(tmp_path, kind):
     members = {f"images/{i}.jpg": os.urandom(5000) for i in range(5)}
     archive = tmp_path / f"set.{kind}"
-    whole = zipped(archive, members) if kind == "zip" else tar(archive, members, mode="w" if kind == "tar" else "w:gz")
+    whole = (
+        zipped(archive, members)
+        if kind == "zip"
+        else tar(archive, members, mode="w" if kind == "tar" else "w:gz")
+    )
     whole.write_bytes(whole.read_bytes()[:12_000])
     with pytest.raises(UserError, match="is damaged or cut short"):
         unpacked(archive, tmp_path)
@@ -149,7 +174,9 @@ def test_an_archive_without_what_is_wanted_is_refused(tmp_path):
 
 def test_a_member_that_comes_twice_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"holds './images/1.jpg' twice"):
-        unpacked(tar(tmp_path / "set.tar", {"images/1.jpg": b"one", "./images/1.jpg": b"two"}), tmp_path)
+        unpacked(
+            tar(tmp_path / "set.tar", {"images/1.jpg": b"one", "./images/1.jpg": b"two"}), tmp_path
+        )
 
 
 def test_too_little_space_leaves_the_archive_for_another_attempt(tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
-"""Every shipped TOML: what it says holds together, and its layout is read in miniature through the same code."""
+"""Every shipped TOML: what it says holds together, and its layout is read in miniature through the
+same code.
+"""
 
 import json
 from collections import Counter
@@ -7,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import data, fewshot
+from benchmark import data
+from benchmark.data import few_shot
 from benchmark.data.sources import Folder, Generated, ImageFolder
-from tests.data_layouts import PER_CLASS, miniature
+from testbed.data_layouts import PER_CLASS, miniature
 
 CLASSES = {
     "imagenet": 1000,
@@ -54,7 +57,10 @@ def test_every_dataset_of_a_suite_is_there_and_every_dataset_is_in_a_suite():
 def test_a_spec_is_complete(name):
     promise = data.spec(name)
     assert len(promise.class_names) == CLASSES.get(name, len(promise.class_names))
-    assert all(text == text.strip() and text for text in (*promise.class_names, promise.title, promise.domain, promise.licence))
+    assert all(
+        text == text.strip() and text
+        for text in (*promise.class_names, promise.title, promise.domain, promise.licence)
+    )
     assert promise.counts is not None
     assert promise.counts.test > 0
     assert isinstance(promise.source, Generated) or (promise.licence_seen and promise.parts)
@@ -69,11 +75,23 @@ def test_every_part_can_be_had_somehow_and_gives_all_that_reading_needs(name):
         needed = {folder for folder in (source.train, source.val, source.test) if folder}
     else:
         images = [] if source.images == "." else [source.images]
-        needed = {*images, *([source.split.file] if source.split else [source.lists.train, source.lists.val, source.lists.test])}
+        needed = {
+            *images,
+            *(
+                [source.split.file]
+                if source.split
+                else [source.lists.train, source.lists.val, source.lists.test]
+            ),
+        }
     assert needed <= given
     for part in promise.parts:
-        assert part.by_hand or any(not offer.opt_in for offer in part.offers), "a part without a plain source says how to get it"
-        assert all(offer.md5 or offer.sha256 or offer.doubt or offer.label == "github" for offer in part.offers)
+        assert part.by_hand or any(not offer.opt_in for offer in part.offers), (
+            "a part without a plain source says how to get it"
+        )
+        assert all(
+            offer.md5 or offer.sha256 or offer.doubt or offer.label == "github"
+            for offer in part.offers
+        )
 
 
 @pytest.mark.parametrize("name", data.suites()["classic"])
@@ -91,7 +109,9 @@ def test_class_names_are_those_of_the_fact_sheet(data_root, name, named):
     assert list(data.spec(name).class_names) == json.loads(facts.read_text())[named]
 
 
-@pytest.mark.parametrize("name", [name for name in ON_DISK if isinstance(data.spec(name).source, Folder)])
+@pytest.mark.parametrize(
+    "name", [name for name in ON_DISK if isinstance(data.spec(name).source, Folder)]
+)
 def test_the_real_split_file_has_the_promised_hash_counts_and_names(data_root, name):
     promise = data.spec(name)
     file = data_root / "splits" / (promise.source.split.file if promise.source.split else "none")
@@ -102,7 +122,9 @@ def test_the_real_split_file_has_the_promised_hash_counts_and_names(data_root, n
     rows = json.loads(file.read_bytes())
     assert hashed(file) == promise.source.split.sha256
     assert {split: len(rows[split]) for split in rows} == dict(promise.counts)
-    assert {(label, text) for split in rows for _, label, text in rows[split]} == set(enumerate(promise.class_names))
+    assert {(label, text) for split in rows for _, label, text in rows[split]} == set(
+        enumerate(promise.class_names)
+    )
 
 
 @pytest.mark.parametrize("name", ON_DISK)
@@ -120,7 +142,7 @@ def test_a_miniature_of_the_layout_is_read(tmp_path, name):
     assert dataset.test.open(0).size == (8, 8)
     assert len(dataset.test.digest(0)) == 64
     if len(dataset.train):
-        support, _ = fewshot.sample(dataset.train.labels, dataset.val.labels, 1, seed=1)
+        support, _ = few_shot.sample(dataset.train.labels, dataset.val.labels, 1, seed=1)
         assert len(support) == CLASSES[name]
         assert not {*dataset.train.keys} & {*dataset.val.keys, *dataset.test.keys}
 
@@ -128,7 +150,9 @@ def test_a_miniature_of_the_layout_is_read(tmp_path, name):
 def test_a_split_file_decides_the_order_and_a_file_system_never_does(tmp_path):
     toml = miniature("dtd", tmp_path)
     rows = json.loads((tmp_path / "dtd" / "split_zhou_DescribableTextures.json").read_bytes())
-    assert data.load(str(toml)).train.keys == tuple(f"images/{path}" for path, _, _ in rows["train"])
+    assert data.load(str(toml)).train.keys == tuple(
+        f"images/{path}" for path, _, _ in rows["train"]
+    )
     train = data.load(str(miniature("imagenet", tmp_path))).train
     assert list(train.labels) == sorted(train.labels)
     assert train.keys[:2] == (
@@ -142,12 +166,18 @@ def test_imagenet_classes_and_their_subsets_are_those_timm_knows():
     if found is None or not found.submodule_search_locations:
         pytest.skip("timm is not installed")
     lists = Path(found.submodule_search_locations[0]) / "data" / "_info"
-    assert list(data.spec("imagenet").folders) == (lists / "imagenet_synsets.txt").read_text().split()
+    assert (
+        list(data.spec("imagenet").folders) == (lists / "imagenet_synsets.txt").read_text().split()
+    )
     for name in ("imagenet_a", "imagenet_r"):
         promise = data.spec(name)
         assert list(promise.folders) == (lists / f"{name}_synsets.txt").read_text().split()
-        assert list(promise.parent_labels) == [int(line) for line in (lists / f"{name}_indices.txt").read_text().split()]
-        assert promise.class_names == tuple(data.spec("imagenet").class_names[label] for label in promise.parent_labels)
+        assert list(promise.parent_labels) == [
+            int(line) for line in (lists / f"{name}_indices.txt").read_text().split()
+        ]
+        assert promise.class_names == tuple(
+            data.spec("imagenet").class_names[label] for label in promise.parent_labels
+        )
 
 
 def test_shifted_sets_of_a_thousand_classes_share_imagenets_labels():

@@ -1,4 +1,6 @@
-"""How cells are grouped, shared out and guarded changes when and where a record is made, never what it says."""
+"""How cells are grouped, shared out and guarded changes when and where a record is made, never what
+it says.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark import methods
-from benchmark.backbones import TINY
+from benchmark.backbones.weights import TINY
 from benchmark.cli import execute
-from benchmark.executors import limits, logs
-from benchmark.executors.jobs import Job, Task, Work, batches, jobs, shard
-from benchmark.executors.on_ray import Need, Ray
-from benchmark.executors.serial import Serial
+from benchmark.compute.executors import cell_logs, limits
+from benchmark.compute.executors.ray_workers import Need, Ray
+from benchmark.compute.executors.scheduling import Job, Task, Work, batches, jobs, shard
+from benchmark.compute.executors.serial import Serial
+from benchmark.compute.history import History
+from benchmark.compute.runner import Outcome, plan, run, seeds_at_once
 from benchmark.grid import Cell
-from benchmark.history import History
-from benchmark.record import Record
-from benchmark.runner import Outcome, plan, run, seeds_at_once
-from benchmark.store import Store
+from benchmark.records.record import Record
+from benchmark.records.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKSTEP = [name for name in methods.names() if methods.card(name).lockstep]
@@ -37,7 +39,9 @@ LOCKSTEP = [name for name in methods.names() if methods.card(name).lockstep]
 
 def frail(seed: int, fault: str = "none", **params: Any) -> Cell:
     changed = {"fault": fault, **params} if fault != "none" else params
-    return Cell("tests.plugins.frail", "tiny_digits", 1, seed, TINY, params=tuple(sorted(changed.items())))
+    return Cell(
+        "tests.plugins.frail", "tiny_digits", 1, seed, TINY, params=tuple(sorted(changed.items()))
+    )
 
 
 def without_costs(record: Record | None) -> dict[str, Any]:
@@ -54,10 +58,13 @@ def task(cell: Cell, expected_s: float | None = 1.0, failed_at: float = 0.0) -> 
     return Task(cell, identity, str(cell), expected_s, failed_at=failed_at)
 
 
-# --- grouping ---------------------------------------------------------------------------------------------------------------
+# --- grouping
+# ---------------------------------------------------------------------------------------------------------------
 
 
-def grid(datasets: int = 3, shots: tuple[int, ...] = (1, 2, 4, 8, 16), seeds: int = 3) -> list[Cell]:
+def grid(
+    datasets: int = 3, shots: tuple[int, ...] = (1, 2, 4, 8, 16), seeds: int = 3
+) -> list[Cell]:
     return [
         Cell(method, f"set{d}", k, seed, TINY)
         for d in range(datasets)
@@ -78,7 +85,10 @@ def test_shards_are_a_partition_of_the_grid(count: int, size: int) -> None:
 @pytest.mark.parametrize("count", [3, 5, 15])
 def test_no_shard_gets_all_the_long_cells(count: int) -> None:
     """15 parts of a grid that repeats every 15 cells."""
-    long = [sum(cell.shots == 16 for cell in shard(grid(5), number, count)) for number in range(1, count + 1)]
+    long = [
+        sum(cell.shots == 16 for cell in shard(grid(5), number, count))
+        for number in range(1, count + 1)
+    ]
     assert max(long) - min(long) <= 1
 
 
@@ -86,22 +96,38 @@ def test_runs_that_differ_in_their_seed_only_stand_together() -> None:
     cells = [Cell("coop", "tiny_digits", k, seed, TINY) for k in (1, 2) for seed in (1, 2, 3)]
     found = batches([task(cell) for cell in cells], lambda cell: True)
     assert [[each.cell.seed for each in batch] for batch in found] == [[1, 2, 3], [1, 2, 3]]
-    assert [len(batch) for batch in batches([task(cell) for cell in cells], lambda cell: False)] == [1] * 6
+    assert [
+        len(batch) for batch in batches([task(cell) for cell in cells], lambda cell: False)
+    ] == [1] * 6
 
 
 def test_what_failed_before_stands_alone_and_comes_last_the_latest_failure_at_the_end() -> None:
-    tasks = [task(frail(1), failed_at=9.0), task(frail(2)), task(frail(3)), task(frail(4), failed_at=7.0)]
+    tasks = [
+        task(frail(1), failed_at=9.0),
+        task(frail(2)),
+        task(frail(3)),
+        task(frail(4), failed_at=7.0),
+    ]
     made = jobs(tasks, lambda cell: True, slots=1)
-    assert [[[each.cell.seed for each in batch] for batch in job.batches] for job in made] == [[[2, 3]], [[4]], [[1]]]
+    assert [[[each.cell.seed for each in batch] for batch in job.batches] for job in made] == [
+        [[2, 3]],
+        [[4]],
+        [[1]],
+    ]
 
 
 def test_the_longest_jobs_come_first_and_none_is_longer_than_its_share() -> None:
-    cells = [Cell("zero_shot", name, 0, 0, TINY, val="none") for name in ("tiny_digits", "tiny_shapes", "tiny_textures")]
+    cells = [
+        Cell("zero_shot", name, 0, 0, TINY, val="none")
+        for name in ("tiny_digits", "tiny_shapes", "tiny_textures")
+    ]
     tasks = [task(cell, seconds) for cell, seconds in zip(cells, (1.0, 9.0, 5.0), strict=True)]
     made = jobs(tasks, lambda cell: False, slots=2)
     assert [job.weight_s for job in made] == [9.0, 5.0, 1.0]
     many = [task(Cell("tip_adapter", "tiny_digits", 1, seed, TINY)) for seed in range(80)]
-    assert {len(job.batches) for job in jobs(many, lambda cell: False, slots=2)} == {10}  # a quarter of half of 80 s each
+    assert {len(job.batches) for job in jobs(many, lambda cell: False, slots=2)} == {
+        10
+    }  # a quarter of half of 80 s each
     assert len(jobs(many, lambda cell: False, slots=1)) == 1
 
 
@@ -114,11 +140,14 @@ def test_a_job_goes_on_without_what_was_told_and_takes_what_had_begun_apart() ->
     assert job.rest(told={each.key for each in job.tasks}, begun=set()) is None
 
 
-# --- together ---------------------------------------------------------------------------------------------------------------
+# --- together
+# ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", LOCKSTEP)
-def test_records_of_runs_trained_together_are_those_of_runs_alone(method: str, tmp_path: Path) -> None:
+def test_records_of_runs_trained_together_are_those_of_runs_alone(
+    method: str, tmp_path: Path
+) -> None:
     cells = [Cell(method, "tiny_digits", 1, seed, TINY) for seed in (1, 2, 3)]
     together = by_seed(list(run(cells, Store(tmp_path / "together"))))
     for cell in cells:
@@ -126,14 +155,18 @@ def test_records_of_runs_trained_together_are_those_of_runs_alone(method: str, t
         assert without_costs(together[cell.seed].record) == without_costs(alone.record)
         assert alone.record is not None
         assert alone.record.costs.together == 1
-        predicted = [Store(tmp_path / name).predictions(alone.key).tolist() for name in ("together", "alone")]
+        predicted = [
+            Store(tmp_path / name).predictions(alone.key).tolist() for name in ("together", "alone")
+        ]
         assert predicted[0] == predicted[1]
     assert {outcome.record.costs.together for outcome in together.values() if outcome.record} == {3}
 
 
 def test_one_run_that_breaks_does_not_take_the_others_with_it(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
-    found = by_seed(list(run([frail(seed, "raise", diary=str(diary)) for seed in (1, 2, 3)], Store(tmp_path))))
+    found = by_seed(
+        list(run([frail(seed, "raise", diary=str(diary)) for seed in (1, 2, 3)], Store(tmp_path)))
+    )
     assert found[2].error == "ValueError: too frail for this seed"
     assert [found[seed].error for seed in (1, 3)] == [None, None]
     assert diary.read_text().splitlines() == ["1 2 3", "1", "2", "3"]
@@ -141,7 +174,14 @@ def test_one_run_that_breaks_does_not_take_the_others_with_it(tmp_path: Path) ->
 
 def test_a_cell_with_a_time_limit_of_its_own_is_trained_on_its_own(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
-    list(run([frail(seed, diary=str(diary)) for seed in (1, 2, 3)], Store(tmp_path), limit_s=300, together=True))
+    list(
+        run(
+            [frail(seed, diary=str(diary)) for seed in (1, 2, 3)],
+            Store(tmp_path),
+            limit_s=300,
+            together=True,
+        )
+    )
     assert diary.read_text().splitlines() == ["1", "2", "3"]
 
 
@@ -162,12 +202,16 @@ def test_seeds_are_trained_at_once_where_that_changes_no_bit_or_where_it_is_aske
     assert not seeds_at_once(work, wanted, Cell("tip_adapter", "dtd", 1, 1, backbone))
 
 
-# --- what cells need --------------------------------------------------------------------------------------------------------
+# --- what cells need
+# --------------------------------------------------------------------------------------------------------
 
 
 def on_gpu(record: Record, peak_mb: float) -> Record:
     return record.model_copy(
-        update={"costs": record.costs.model_copy(update={"peak_mb": peak_mb}), "provenance": record.provenance | {"gpu_mb": 80_000}}
+        update={
+            "costs": record.costs.model_copy(update={"peak_mb": peak_mb}),
+            "provenance": record.provenance | {"gpu_mb": 80_000},
+        }
     )
 
 
@@ -184,25 +228,36 @@ def test_time_and_gpu_share_are_learned_from_the_nearest_records(tmp_path: Path)
     assert history.expected_s(replace(frail(7), backbone="ViT-B-16-quickgelu/openai")) is None
 
 
-@pytest.mark.parametrize(("learned", "gpus"), [(None, 1.0), (0.01, 0.125), (0.2, 0.25), (0.21, 0.375), (0.9, 1.0)])
-def test_a_job_on_a_gpu_asks_for_what_its_cells_took_and_some_headroom(learned: float | None, gpus: float, tmp_path: Path) -> None:
-    job = Job(((replace(task(frail(1)), gpu_share=learned),), (replace(task(frail(2)), gpu_share=0.01),)))
+@pytest.mark.parametrize(
+    ("learned", "gpus"), [(None, 1.0), (0.01, 0.125), (0.2, 0.25), (0.21, 0.375), (0.9, 1.0)]
+)
+def test_a_job_on_a_gpu_asks_for_what_its_cells_took_and_some_headroom(
+    learned: float | None, gpus: float, tmp_path: Path
+) -> None:
+    job = Job(
+        ((replace(task(frail(1)), gpu_share=learned),), (replace(task(frail(2)), gpu_share=0.01),))
+    )
     assert Ray().need(job, Work(tmp_path, device="cuda")) == Need(cpus=1, gpus=gpus)
     assert Ray(gpus_per_cell=0.5).need(job, Work(tmp_path, device="cuda")) == Need(cpus=1, gpus=0.5)
 
 
 def test_a_job_on_a_cpu_takes_the_threads_that_a_serial_run_takes(tmp_path: Path) -> None:
     small = Job(((task(frail(1)),),))
-    large = Job(((replace(task(frail(1)), cell=replace(frail(1), backbone="ViT-B-16-quickgelu/openai")),),))
+    large = Job(
+        ((replace(task(frail(1)), cell=replace(frail(1), backbone="ViT-B-16-quickgelu/openai")),),)
+    )
     assert Ray(cpus=8).need(small, Work(tmp_path)) == Need(cpus=1, gpus=0.0)
     assert Ray(cpus=8).need(large, Work(tmp_path)) == Need(cpus=8, gpus=0.0)
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------------
+# --- memory
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", ["gpu memory", "memory"])
-def test_out_of_memory_is_tried_once_more_in_smaller_chunks_and_recorded(fault: str, tmp_path: Path) -> None:
+def test_out_of_memory_is_tried_once_more_in_smaller_chunks_and_recorded(
+    fault: str, tmp_path: Path
+) -> None:
     store = Store(tmp_path)
     found = by_seed(list(run([frail(1, fault), frail(2, fault)], store)))
     assert [outcome.error for outcome in found.values()] == [None, None]
@@ -222,11 +277,15 @@ def test_a_share_of_the_memory_means_smaller_chunks() -> None:
     from tests import toy
 
     backbone = toy.backbone()
-    plans = [replace(backbone, memory_share=share).class_prompts(["cat", "dog"], 2).encoder for share in (1.0, 0.25)]
+    plans = [
+        replace(backbone, memory_share=share).class_prompts(["cat", "dog"], 2).encoder
+        for share in (1.0, 0.25)
+    ]
     assert plans[1].budget_mb == plans[0].budget_mb / 4
 
 
-# --- time -------------------------------------------------------------------------------------------------------------------
+# --- time
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_cell_that_hangs_fails_at_the_time_limit_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -234,7 +293,10 @@ def test_a_cell_that_hangs_fails_at_the_time_limit_and_the_rest_goes_on(tmp_path
     cells = [frail(2, "hang"), frail(1)]
     list(run([frail(3)], store))  # loads what all have in common, outside of the limit
     found = by_seed(list(run(cells, store, limit_s=5)))
-    assert found[2].error == "took longer than the time limit of 5 s; raise --time-limit or mend the method"
+    assert (
+        found[2].error
+        == "took longer than the time limit of 5 s; raise --time-limit or mend the method"
+    )
     assert found[1].error is None
     assert "Traceback" in store.failure(found[2].key).read_text()
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
@@ -244,11 +306,11 @@ NATIVE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from benchmark.executors import limits, logs
+from benchmark.compute.executors import limits, logs
 from benchmark.grid import Cell
-from benchmark.history import History
-from benchmark.runner import run
-from benchmark.store import Store
+from benchmark.compute.history import History
+from benchmark.compute.runner import run
+from benchmark.records.store import Store
 limits.GRACE_S = 1.0
 def cells(*seeds):
     return [Cell("tests.plugins.frail", "tiny_digits", 1, seed, "tiny", params=(("fault", "hang in native code"),)) for seed in seeds]
@@ -258,7 +320,9 @@ for outcome in run(cells(2, 1), Store(Path(sys.argv[1])), limit_s=8):
 """
 
 
-def test_a_hang_in_native_code_ends_the_process_names_itself_and_comes_last_the_next_time(tmp_path: Path) -> None:
+def test_a_hang_in_native_code_ends_the_process_names_itself_and_comes_last_the_next_time(
+    tmp_path: Path,
+) -> None:
     def once() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", NATIVE, str(tmp_path / "results"), str(ROOT)]
         return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
@@ -288,18 +352,30 @@ def test_a_time_limit_needs_the_main_thread() -> None:
     thread = threading.Thread(target=inside)
     thread.start()
     thread.join()
-    assert caught == ["a time limit can only be kept in the main thread of a program; run the grid from there, or without a limit"]
+    assert caught == [
+        "a time limit can only be kept in the main thread of a program; run the grid from there, or without a limit"
+    ]
 
 
-# --- logs -------------------------------------------------------------------------------------------------------------------
+# --- logs
+# -------------------------------------------------------------------------------------------------------------------
 
 
-def test_every_cell_has_a_log_with_its_stages_and_what_it_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_cell_has_a_log_with_its_stages_and_what_it_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = Store(tmp_path)
     outcomes = by_seed(list(run([frail(seed, "print") for seed in (1, 2)], store)))
     texts = {seed: store.log(outcome.key).read_text() for seed, outcome in outcomes.items()}
     assert texts[1] == texts[2]
-    for word in ("and 1 other seeds", "load", "fit 2 seeds together", "predict", "done", "a word to stdout from the method"):
+    for word in (
+        "and 1 other seeds",
+        "load",
+        "fit 2 seeds together",
+        "predict",
+        "done",
+        "a word to stdout from the method",
+    ):
         assert word in texts[1]
     shown = capsys.readouterr()
     assert shown.out == ""  # stdout belongs to results
@@ -315,32 +391,57 @@ def test_a_failure_holds_its_sentence_and_its_log(tmp_path: Path) -> None:
     assert "Traceback" in log
 
 
-def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_cannot_be_written_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "logs").write_text("where a folder should be")
     (outcome,) = run([frail(1)], Store(tmp_path))
     assert outcome.error is None
-    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)  # or the device would make way for a new file
-    with logs.opened([Path("/dev/full")]) as file:
+    monkeypatch.setattr(
+        Path, "unlink", lambda path, missing_ok=False: None
+    )  # or the device would make way for a new file
+    with cell_logs.opened([Path("/dev/full")]) as file:
         file.write("a word that finds no room")
 
 
-# --- disk -------------------------------------------------------------------------------------------------------------------
+# --- disk
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def cells_command(results: Path, *more: str) -> list[str]:
-    run_ = [sys.executable, "-m", "benchmark", "run", "-m", "tip_adapter", "-d", "tiny_digits", "--shots", "1"]
+    run_ = [
+        sys.executable,
+        "-m",
+        "benchmark",
+        "run",
+        "-m",
+        "tip_adapter",
+        "-d",
+        "tiny_digits",
+        "--shots",
+        "1",
+    ]
     return [*run_, "--results", str(results), "--plain", *more]
 
 
 def test_a_disk_that_is_full_stops_the_run_with_nothing_half_written(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for a full disk: predictions still fit, the record does not."""
+    """A limit on the size of files stands in for a full disk: predictions still fit, the record
+    does not.
+    """
     store = Store(tmp_path)
     list(run([Cell("tip_adapter", "tiny_digits", 1, 9, TINY)], store))  # features are stored by now
 
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
 
-    full = subprocess.run(cells_command(tmp_path), capture_output=True, text=True, cwd=ROOT, preexec_fn=small_files, check=False)
+    full = subprocess.run(
+        cells_command(tmp_path),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=small_files,
+        check=False,
+    )
     assert full.returncode == 2
     assert "cannot write" in full.stderr
     assert "File too large" in full.stderr
@@ -350,17 +451,34 @@ def test_a_disk_that_is_full_stops_the_run_with_nothing_half_written(tmp_path: P
     assert problems == []
     assert not list(tmp_path.rglob("*.part"))
     assert not list((tmp_path / "locks").iterdir())
-    again = subprocess.run(cells_command(tmp_path), capture_output=True, text=True, cwd=ROOT, check=False)
+    again = subprocess.run(
+        cells_command(tmp_path), capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert again.returncode == 0
     assert len(list(store.records())) == 4
 
 
 def test_sigterm_is_an_interruption_that_tidies_up(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmark", "run", "-m", "tests.plugins.frail", "-d", "tiny_digits", "--shots", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmark",
+        "run",
+        "-m",
+        "tests.plugins.frail",
+        "-d",
+        "tiny_digits",
+        "--shots",
+        "1",
+    ]
     command += ["--set", "fault=hang", "--results", str(tmp_path), "--plain"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("running/*.json")) and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not list(tmp_path.glob("running/*.json"))
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
@@ -371,7 +489,9 @@ def test_sigterm_is_an_interruption_that_tidies_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "emptied"])
-def test_a_corrupt_feature_file_is_noticed_and_made_again(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corrupt_feature_file_is_noticed_and_made_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FSBENCH_CACHE", str(tmp_path / "cache"))
     cell = Cell("tip_adapter", "tiny_digits", 1, 1, TINY)
     (whole,) = run([cell], Store(tmp_path / "a"))
@@ -383,11 +503,19 @@ def test_a_corrupt_feature_file_is_noticed_and_made_again(damage: str, tmp_path:
     assert without_costs(again.record) == without_costs(whole.record)
 
 
-# --- the same numbers ---------------------------------------------------------------------------------------------------------
+# --- the same numbers
+# ---------------------------------------------------------------------------------------------------------
 
 
-def test_order_shards_and_grouping_do_not_change_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = [Cell(method, "tiny_digits", k, seed, TINY) for method in ("tip_adapter", "cones") for k in (1, 2) for seed in (1, 2)]
+def test_order_shards_and_grouping_do_not_change_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [
+        Cell(method, "tiny_digits", k, seed, TINY)
+        for method in ("tip_adapter", "cones")
+        for k in (1, 2)
+        for seed in (1, 2)
+    ]
     ways: dict[str, list[list[Cell]]] = {
         "plan": [cells],
         "reversed": [cells[::-1]],
@@ -396,7 +524,9 @@ def test_order_shards_and_grouping_do_not_change_a_record(tmp_path: Path, monkey
     }
     found = {}
     for way, parts in ways.items():
-        monkeypatch.setenv("FSBENCH_CACHE", str(tmp_path / "cache" / way))  # encoded anew, in another order
+        monkeypatch.setenv(
+            "FSBENCH_CACHE", str(tmp_path / "cache" / way)
+        )  # encoded anew, in another order
         store = Store(tmp_path / way)
         for part in parts:
             assert all(outcome.error is None for outcome in run(part, store, executor=Serial()))
@@ -405,15 +535,22 @@ def test_order_shards_and_grouping_do_not_change_a_record(tmp_path: Path, monkey
     assert all(records == found["plan"] for records in found.values())
 
 
-# --- the command line ---------------------------------------------------------------------------------------------------------
+# --- the command line
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
         (["--executor", "dask"], "unknown executor 'dask'; take serial or ray"),
-        (["--gpus-per-cell", "0.5"], "--address and --gpus-per-cell say how Ray places cells; add --executor ray"),
-        (["--shard", "0/3"], "--shard takes I/N with I from 1 to N, not '0/3'; the third of eight parts is --shard 3/8"),
+        (
+            ["--gpus-per-cell", "0.5"],
+            "--address and --gpus-per-cell say how Ray places cells; add --executor ray",
+        ),
+        (
+            ["--shard", "0/3"],
+            "--shard takes I/N with I from 1 to N, not '0/3'; the third of eight parts is --shard 3/8",
+        ),
         (["--shard", "4/3"], "--shard takes I/N"),
         (["--shard", "a"], "--shard takes I/N"),
         (["--time-limit", "-1"], "--time-limit"),
@@ -422,14 +559,30 @@ def test_order_shards_and_grouping_do_not_change_a_record(tmp_path: Path, monkey
 def test_impossible_wishes_are_refused_in_one_sentence(
     flags: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert execute(["run", "-m", "zero_shot", "-d", "tiny_digits", "--results", str(tmp_path), *flags]) == 2
+    assert (
+        execute(["run", "-m", "zero_shot", "-d", "tiny_digits", "--results", str(tmp_path), *flags])
+        == 2
+    )
     error = capsys.readouterr().err
     assert sentence in error
     assert "Traceback" not in error
 
 
-def test_shards_of_a_grid_run_into_one_folder_and_make_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["run", "-m", "tip_adapter,zero_shot", "-d", "tiny_digits", "--shots", "1,2", "--results", str(tmp_path), "--json"]
+def test_shards_of_a_grid_run_into_one_folder_and_make_the_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "run",
+        "-m",
+        "tip_adapter,zero_shot",
+        "-d",
+        "tiny_digits",
+        "--shots",
+        "1,2",
+        "--results",
+        str(tmp_path),
+        "--json",
+    ]
     seen: Counter[str] = Counter()
     for number in (1, 2, 3):
         assert execute([*command, "--shard", f"{number}/3"]) == 0
@@ -437,5 +590,7 @@ def test_shards_of_a_grid_run_into_one_folder_and_make_the_whole(tmp_path: Path,
     assert set(seen.values()) == {1}
     assert len(seen) == 7
     assert execute(command) == 0
-    assert {json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()} == {"found"}
+    assert {json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()} == {
+        "found"
+    }
     assert os.listdir(tmp_path / "plans") == []

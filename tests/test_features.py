@@ -1,4 +1,6 @@
-"""The feature store: what is stored is what would be computed, whoever computes it, in whatever order."""
+"""The feature store: what is stored is what would be computed, whoever computes it, in whatever
+order.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,16 @@ from torch import Tensor
 
 from benchmark.api import Crop
 from benchmark.data import Table
-from benchmark.features import AHEAD, BATCH, Encoder, FeatureStore, Stopwatch, image_set, space
-from benchmark.transforms import Pipeline
+from benchmark.features.image_sets import (
+    AHEAD,
+    BATCH,
+    Encoder,
+    FeatureStore,
+    Stopwatch,
+    image_set,
+    space,
+)
+from benchmark.features.transforms import Pipeline
 from tests import toy
 
 
@@ -43,21 +53,29 @@ def encoder() -> Encoder:
     return Encoder(backbone, Pipeline(backbone.image_px, *backbone.normalisation), "e" * 64)
 
 
-def features(rows: Table, encoder: Encoder, root: Path, views: tuple[int, int, Crop] | None = None) -> Tensor:
+def features(
+    rows: Table, encoder: Encoder, root: Path, views: tuple[int, int, Crop] | None = None
+) -> Tensor:
     return image_set(rows, encoder, FeatureStore(root), Stopwatch()).encode(views)
 
 
-def test_features_do_not_depend_on_who_else_is_encoded_nor_on_the_order(encoder: Encoder, tmp_path: Path) -> None:
+def test_features_do_not_depend_on_who_else_is_encoded_nor_on_the_order(
+    encoder: Encoder, tmp_path: Path
+) -> None:
     whole = features(table(BATCH + 7), encoder, tmp_path / "a")
     few = features(table(BATCH + 7).take([70, 3, 11]), encoder, tmp_path / "b")
     assert torch.equal(few, whole[[70, 3, 11]])
     views = (3, 0, Crop())
     all_views = features(table(40), encoder, tmp_path / "a", views)
     assert all_views.shape == (3, 40, encoder.backbone.dim)
-    assert torch.equal(features(table(40).take([39, 0]), encoder, tmp_path / "b", views), all_views[:, [39, 0]])
+    assert torch.equal(
+        features(table(40).take([39, 0]), encoder, tmp_path / "b", views), all_views[:, [39, 0]]
+    )
 
 
-def test_features_equal_the_plain_encoding_of_the_plain_transform(encoder: Encoder, tmp_path: Path) -> None:
+def test_features_equal_the_plain_encoding_of_the_plain_transform(
+    encoder: Encoder, tmp_path: Path
+) -> None:
     rows = table(5)
     images = image_set(rows, encoder, FeatureStore(tmp_path), Stopwatch())
     direct = encoder.backbone.encode_pixels(torch.cat(list(images.pixels(2))))
@@ -65,7 +83,9 @@ def test_features_equal_the_plain_encoding_of_the_plain_transform(encoder: Encod
     assert torch.allclose(images.features().norm(dim=1), torch.ones(5), atol=1e-6)
 
 
-def test_a_picture_is_decoded_once_per_space_by_overlapping_sets(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_picture_is_decoded_once_per_space_by_overlapping_sets(
+    encoder: Encoder, tmp_path: Path
+) -> None:
     pictures = Noise()
     for chosen in ([0, 1, 2], [1, 2, 3], [3, 0]):
         features(table(4, pictures).take(chosen), encoder, tmp_path)
@@ -82,8 +102,17 @@ def damage_flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", [damage_flip, lambda path: path.write_bytes(path.read_bytes()[:50]), lambda path: path.write_bytes(b"")])
-def test_a_damaged_shard_is_dropped_and_computed_again(encoder: Encoder, tmp_path: Path, damage: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_flip,
+        lambda path: path.write_bytes(path.read_bytes()[:50]),
+        lambda path: path.write_bytes(b""),
+    ],
+)
+def test_a_damaged_shard_is_dropped_and_computed_again(
+    encoder: Encoder, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
     whole = features(table(6), encoder, tmp_path)
     (shard,) = tmp_path.rglob("*.safetensors")
     damage(shard)
@@ -109,8 +138,10 @@ def test_an_interruption_loses_no_row_that_was_encoded(encoder: Encoder, tmp_pat
     assert torch.equal(whole, features(table(140), encoder, tmp_path / "at-once"))
 
 
-def test_a_long_extraction_is_written_down_now_and_then(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.feature_store.SHARD_ROWS", BATCH)
+def test_a_long_extraction_is_written_down_now_and_then(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.features.feature_store.SHARD_ROWS", BATCH)
     whole = features(table(3 * BATCH), encoder, tmp_path)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 3
     assert torch.equal(features(table(3 * BATCH), encoder, tmp_path), whole)
@@ -118,16 +149,21 @@ def test_a_long_extraction_is_written_down_now_and_then(encoder: Encoder, tmp_pa
 
 @pytest.mark.parametrize("views", [None, (5, 0, Crop()), (BATCH + 1, 0, Crop())])
 def test_features_do_not_depend_on_the_number_of_decoding_threads(
-    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, views: tuple[int, int, Crop] | None
+    encoder: Encoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    views: tuple[int, int, Crop] | None,
 ) -> None:
     found = []
     for threads in (1, 7):
-        monkeypatch.setattr("benchmark.features.DECODERS", threads)
+        monkeypatch.setattr("benchmark.features.image_sets.DECODERS", threads)
         found.append(features(table(30), encoder, tmp_path / str(threads), views))
     assert torch.equal(*found)
 
 
-def test_what_was_just_encoded_is_rounded_as_what_was_stored(encoder: Encoder, tmp_path: Path) -> None:
+def test_what_was_just_encoded_is_rounded_as_what_was_stored(
+    encoder: Encoder, tmp_path: Path
+) -> None:
     for views in (None, (3, 0, Crop())):
         fresh = features(table(9), encoder, tmp_path, views)
         assert fresh.dtype == torch.float32
@@ -166,7 +202,9 @@ def test_everything_that_changes_a_feature_is_in_its_space() -> None:
     assert len(spaces) == 7
 
 
-def test_encoding_is_paid_for_by_who_uses_it_whether_or_not_it_was_stored(encoder: Encoder, tmp_path: Path) -> None:
+def test_encoding_is_paid_for_by_who_uses_it_whether_or_not_it_was_stored(
+    encoder: Encoder, tmp_path: Path
+) -> None:
     first, second = Stopwatch(), Stopwatch()
     image_set(table(8), encoder, FeatureStore(tmp_path), first).features()
     image_set(table(8), encoder, FeatureStore(tmp_path), second).features()

@@ -1,4 +1,6 @@
-"""Hostile files, the short form: some mutated inputs for every parser, and by name what was found. The long form is benches/fuzz.py."""
+"""Hostile files, the short form: some mutated inputs for every parser, and by name what was found.
+The long form is testbed/fuzz.py.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from benches.hostile import TARGETS, archives, arrays, datasets, flags, inputs, network, pictures, records, weights
 from benchmark import data
-from benchmark.commands import merging
 from benchmark.data import parquet, unpack
 from benchmark.errors import UserError
+from benchmark.records import merge
+from benchmark.records.store import Store
 from benchmark.report import lines, page
-from benchmark.store import Store
-from tests.hostile import (
+from testbed.mutation import (
     MEMORY_MB,
     PATHS,
     TRAP,
@@ -37,7 +38,19 @@ from tests.hostile import (
     smaller,
     toml_text,
 )
-from tests.synthetic import identity, record
+from testbed.synthetic import identity, record
+from testbed.targets import (
+    TARGETS,
+    archives,
+    arrays,
+    datasets,
+    flags,
+    inputs,
+    network,
+    pictures,
+    records,
+    weights,
+)
 
 INPUTS = 50  # mutated ones per parser
 
@@ -66,7 +79,8 @@ def refused(name: str, made: Any, folder: Path) -> str:
     return str(caught.value)
 
 
-# --- the harness itself --------------------------------------------------------------------------------------------------------
+# --- the harness itself
+# --------------------------------------------------------------------------------------------------------
 
 
 def planted(parse: Callable[[Path, Any], object]) -> Target:
@@ -98,8 +112,10 @@ def dawdle(folder: Path, made: Any) -> None:
         (lambda folder, made: (_ for _ in ()).throw(UserError("")), "a UserError without a word"),
     ],
 )
-def test_the_harness_catches_a_planted_crash(parse: Any, crash: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.hostile.HANG_S", 1)
+def test_the_harness_catches_a_planted_crash(
+    parse: Any, crash: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("testbed.mutation.HANG_S", 1)
     found = judge(planted(parse), b"x", tmp_path / "box")
     assert crash in found.crash
     assert not found.accepted or "written" in crash or "run" in crash or "grew" in crash
@@ -117,7 +133,9 @@ def test_a_crash_is_told_by_a_small_input(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_inputs() -> None:
     for each in TARGETS:
-        first, second = ([each.make(rng) for _ in range(5)] for rng in (random.Random(7), random.Random(7)))
+        first, second = (
+            [each.make(rng) for _ in range(5)] for rng in (random.Random(7), random.Random(7))
+        )
         assert first == second, each.name
 
 
@@ -134,7 +152,8 @@ def test_no_parser_stumbles_over_mutated_files(each: Target, tmp_path: Path) -> 
         assert judge(each, made, tmp_path / "box").crash == "", made
 
 
-# --- nothing foreign is executed -----------------------------------------------------------------------------------------------
+# --- nothing foreign is executed
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["weights, torch", "weights, timm"])
@@ -142,7 +161,10 @@ def test_no_pickle_of_a_checkpoint_is_run(name: str, tmp_path: Path) -> None:
     trapped = [made for made in weights.crafted_torch() if TRAP_CODE.encode() in made]
     assert len(trapped) > 10
     for made in trapped:
-        assert any(words in refused(name, made, tmp_path) for words in ("cannot be loaded", "is damaged", "holds a name"))
+        assert any(
+            words in refused(name, made, tmp_path)
+            for words in ("cannot be loaded", "is damaged", "holds a name")
+        )
     assert not (tmp_path / TRAP).exists()
 
 
@@ -154,7 +176,9 @@ def test_the_trap_would_spring(tmp_path: Path) -> None:
 
 def test_a_model_of_the_hub_cannot_bring_its_tokenizer_as_code(tmp_path: Path) -> None:
     made = weights.crafted_hub_models()[0]
-    assert "asks for 'trust_remote_code' beyond what is safe" in refused("hub model", made, tmp_path)
+    assert "asks for 'trust_remote_code' beyond what is safe" in refused(
+        "hub model", made, tmp_path
+    )
 
 
 def test_a_model_of_the_hub_cannot_ask_for_layers_without_end(tmp_path: Path) -> None:
@@ -171,26 +195,35 @@ def test_a_postscript_file_is_no_picture_whatever_its_name(tmp_path: Path) -> No
 @pytest.mark.parametrize("made", flags.crafted_sources()[:2])
 def test_the_file_of_a_method_is_parsed_and_not_run(made: bytes, tmp_path: Path) -> None:
     assert "gives plain values to its fields" in refused("method file", made, tmp_path)
-    assert judged("method file", flags.sources()[3], tmp_path) == Verdict(True)  # with the trap at its end
+    assert judged("method file", flags.sources()[3], tmp_path) == Verdict(
+        True
+    )  # with the trap at its end
 
 
-def test_a_module_that_fails_on_import_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_fails_on_import_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "their_lab").mkdir()
     (tmp_path / "their_lab" / "broken.py").write_text("1 / 0")
     (tmp_path / "their_lab" / "garbled.py").write_text("class Adapter(:")
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("broken", "garbled"):
-        assert f"cannot import method 'their_lab.{name}'" in refused("flags", {"methods": [f"their_lab.{name}"]}, tmp_path / "x")
+        assert f"cannot import method 'their_lab.{name}'" in refused(
+            "flags", {"methods": [f"their_lab.{name}"]}, tmp_path / "x"
+        )
 
 
-# --- nothing leaves its folder -------------------------------------------------------------------------------------------------
+# --- nothing leaves its folder
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("made", datasets.crafted_specs())
 def test_a_toml_of_a_stranger_names_nothing_outside(made: bytes, tmp_path: Path) -> None:
     found = judged("dataset TOML", made, tmp_path)
     assert found.crash == ""
-    assert not found.accepted or b"http://h/.." in made  # which is only what the download would be called
+    assert (
+        not found.accepted or b"http://h/.." in made
+    )  # which is only what the download would be called
 
 
 @pytest.mark.parametrize("name", [*PATHS[:5], "/../../../../escaped"])
@@ -208,7 +241,7 @@ def test_a_merge_carries_no_other_file_along(tmp_path: Path) -> None:
     (name, text), *_ = records.forged()
     inputs.written(tmp_path / "theirs" / "records" / f"{name}.json", text)
     (tmp_path / "theirs" / "records" / f"{name}.npz").symlink_to(secret)
-    merged = merging.merge([Store(tmp_path / "theirs")], Store(tmp_path / "ours"))
+    merged = merge.merge([Store(tmp_path / "theirs")], Store(tmp_path / "ours"))
     assert (merged.added, len(merged.passed_over)) == (1, 1)
     assert "the record is taken without them" in merged.passed_over[0]
     assert [path.name for path in (tmp_path / "ours" / "records").iterdir()] == [f"{name}.json"]
@@ -226,7 +259,8 @@ def test_nothing_of_a_crafted_archive_gets_out(kind: str, tmp_path: Path) -> Non
         assert judged(kind, made, tmp_path).crash == ""
 
 
-# --- nothing grows without end -------------------------------------------------------------------------------------------------
+# --- nothing grows without end
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [b"x", b"L", b"g"])
@@ -237,7 +271,9 @@ def test_a_header_without_end_is_not_read(kind: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["set/images/bomb", "elsewhere/bomb"])
-def test_zeros_without_end_are_not_unpacked_even_where_nobody_wants_them(name: str, tmp_path: Path) -> None:
+def test_zeros_without_end_are_not_unpacked_even_where_nobody_wants_them(
+    name: str, tmp_path: Path
+) -> None:
     assert "grows beyond" in refused("tar", archives.bomb_of_zeros(name), tmp_path)
 
 
@@ -264,7 +300,9 @@ def test_rows_without_bytes_are_no_table_of_pictures(tmp_path: Path) -> None:
     assert "more rows than bytes" in refused("parquet", datasets.bomb_of_rows(), tmp_path)
 
 
-def test_fewer_cells_than_a_table_promises_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_cells_than_a_table_promises_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = inputs.written(tmp_path / "test-0.parquet", datasets.parquets()[0])
     monkeypatch.setattr(parquet, "_group_ends", lambda file, column: [99])
     with pytest.raises(UserError, match=r"row 50 of .* cannot be read"):
@@ -278,7 +316,9 @@ def test_a_strip_of_pixels_is_no_picture(size: tuple[int, int], tmp_path: Path) 
 
 
 def test_a_picture_of_four_hundred_million_pixels_is_refused(tmp_path: Path) -> None:
-    assert "decompression bomb" in refused("image", pictures.png(20_000, 20_000, bytes(1000)), tmp_path)
+    assert "decompression bomb" in refused(
+        "image", pictures.png(20_000, 20_000, bytes(1000)), tmp_path
+    )
 
 
 @pytest.mark.parametrize("name", ["weights, torch", "weights, timm"])
@@ -289,21 +329,30 @@ def test_a_checkpoint_that_grows_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_checkpoint_with_endless_names_is_refused(tmp_path: Path) -> None:
     """Torch would search its own complaint about one for minutes, for hours where it is longer."""
     called = b"\x80\x02c" + b"[" * 50_000 + b"\nx\n."
-    for made in (called, inputs.zipped({"archive/data.pkl": called, "archive/version": b"3"}, zipfile.ZIP_STORED)):
+    for made in (
+        called,
+        inputs.zipped({"archive/data.pkl": called, "archive/version": b"3"}, zipfile.ZIP_STORED),
+    ):
         assert "holds a name of 500" in refused("weights, torch", made, tmp_path)
 
 
 def test_more_drawn_pictures_than_memory_are_refused(tmp_path: Path) -> None:
     each = {"train": 10**7, "val": 10**7, "test": 10**7}
     drawn = {"kind": "generated", "generator": "shapes", "seed": 1, "per_class": each}
-    made = datasets.HEAD | {"counts": {split: 2 * count for split, count in each.items()}, "source": drawn}
+    made = datasets.HEAD | {
+        "counts": {split: 2 * count for split, count in each.items()},
+        "source": drawn,
+    }
     assert "at most 1000000 in all" in refused("dataset TOML", toml_text(made), tmp_path)
 
 
 @pytest.mark.parametrize("kind", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
 def test_a_pipe_or_a_device_is_no_data(kind: Callable[[Path], None], tmp_path: Path) -> None:
     datasets.dataset_folder(tmp_path / "pets")
-    for path in (tmp_path / "pets" / "split.json", tmp_path / "pets" / "images" / "test" / "cat.jpg"):
+    for path in (
+        tmp_path / "pets" / "split.json",
+        tmp_path / "pets" / "images" / "test" / "cat.jpg",
+    ):
         whole = path.read_bytes()
         path.unlink()
         kind(path)
@@ -313,7 +362,8 @@ def test_a_pipe_or_a_device_is_no_data(kind: Callable[[Path], None], tmp_path: P
         path.write_bytes(whole)
 
 
-# --- what was found, by parser -------------------------------------------------------------------------------------------------
+# --- what was found, by parser
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -336,13 +386,22 @@ def test_a_pipe_or_a_device_is_no_data(kind: Callable[[Path], None], tmp_path: P
         ("published CSV", b"method,params\nzero_shot"),
         ("backbone name", "a/" + "x" * 5000 + ".pt"),
         ("backbone name", "timm:test_vit._vit"),
-        ("download", (json_text({"url": network.HERE, "validator": "x"}), network.ANSWERS[1].replace(b"llo", b"ll"))),
+        (
+            "download",
+            (
+                json_text({"url": network.HERE, "validator": "x"}),
+                network.ANSWERS[1].replace(b"llo", b"ll"),
+            ),
+        ),
         ("download", (b"{}", network.ANSWERS[3].replace(b"0\r\n\r\n", b"-1\r\n\r\n"))),
         ("zip", inputs.zipped({"images/\xe9.jpg": b"x"}).replace("\xe9".encode(), b"\xff\xff")),
         ("tar", archives.tarred("w", archives.special("set/images/a\udcff.jpg", b"0"))),
         *(("flags", made) for made in flags.crafted_flags()[:7]),
         *(("flags", {"methods": [name]}) for name in (".", "..", "a..b", "\0.a")),
-        *(("flags", {"methods": ["coop"], "datasets": ["tiny_digits"], kind: ["9" * 5000]}) for kind in ("shots", "seeds")),
+        *(
+            ("flags", {"methods": ["coop"], "datasets": ["tiny_digits"], kind: ["9" * 5000]})
+            for kind in ("shots", "seeds")
+        ),
         *(
             ("flags", {"methods": ["coop"], "datasets": ["tiny_digits"], "settings": [text]})
             for text in ("n_ctx=" + "9" * 5000, "lr=nan", "=")
@@ -359,7 +418,9 @@ def test_a_damaged_memory_of_checksums_is_no_memory(made: bytes, tmp_path: Path)
 
 
 @pytest.mark.parametrize("params", [{"lr": None}, {"lr": 10**400}, {"n_ctx": 1e308}])
-def test_parameters_of_a_forged_record_are_refused_like_any_others(params: dict[str, Any], tmp_path: Path) -> None:
+def test_parameters_of_a_forged_record_are_refused_like_any_others(
+    params: dict[str, Any], tmp_path: Path
+) -> None:
     assert judged("replay of a record", records.forged(params=params), tmp_path).crash == ""
 
 
@@ -374,7 +435,9 @@ def test_parameters_of_a_forged_record_are_refused_like_any_others(params: dict[
         ({"costs": {"fit_s": float("inf")}}, "fit_s"),
     ],
 )
-def test_a_record_of_impossible_numbers_is_passed_over(where: dict[str, Any], wrong: str, tmp_path: Path) -> None:
+def test_a_record_of_impossible_numbers_is_passed_over(
+    where: dict[str, Any], wrong: str, tmp_path: Path
+) -> None:
     tree = records.record_trees()[0]
     tree = records.rekeyed(tree | {part: tree[part] | change for part, change in where.items()})
     assert wrong in refused("record", (tree["key"], json_text(tree)), tmp_path)
@@ -388,18 +451,27 @@ def test_counts_that_have_no_character_are_numbers_in_the_page(tmp_path: Path) -
     assert '"correct":[55261,3]' in next((tmp_path / "page" / "records").glob("*.js")).read_text()
 
 
-def test_a_strangers_dataset_may_be_read_from_elsewhere_but_not_fetched_to_there(tmp_path: Path) -> None:
+def test_a_strangers_dataset_may_be_read_from_elsewhere_but_not_fetched_to_there(
+    tmp_path: Path,
+) -> None:
     datasets.dataset_folder(tmp_path / "data")
     (tmp_path / "mine").mkdir()
     toml = datasets.HEAD | {"source": datasets.IMAGES | {"folder": "../data"}}
-    assert len(data.load(str(inputs.written(tmp_path / "mine" / "pets.toml", toml_text(toml)))).test)
+    assert len(
+        data.load(str(inputs.written(tmp_path / "mine" / "pets.toml", toml_text(toml)))).test
+    )
     fetched = toml | {"parts": [datasets.PART | {"offers": datasets.OFFERS[:1]}]}
     with pytest.raises(UserError, match="is not below the TOML"):
         data.spec(str(inputs.written(tmp_path / "mine" / "fetched.toml", toml_text(fetched))))
 
 
 def test_a_note_of_a_download_that_is_none_starts_it_anew(tmp_path: Path) -> None:
-    for note in (b"[]", b"[" * 100_000, b'{"url": 5}', json_text({"url": network.HERE, "validator": "a\r\nX: b"})):
+    for note in (
+        b"[]",
+        b"[" * 100_000,
+        b'{"url": 5}',
+        json_text({"url": network.HERE, "validator": "a\r\nX: b"}),
+    ):
         assert judged("download", (note, network.ANSWERS[0]), tmp_path) == Verdict(True)
 
 
@@ -408,7 +480,8 @@ def test_a_length_that_is_no_number_is_no_length(answer: bytes, tmp_path: Path) 
     assert judged("download", (b"{}", answer), tmp_path) == Verdict(True)
 
 
-# --- what the modules of others still have to learn ----------------------------------------------------------------------------
+# --- what the modules of others still have to learn
+# ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("made", arrays.crafted_npz())
@@ -436,7 +509,9 @@ def test_a_pipe_or_a_device_is_no_record(kind: Callable[[Path], None], tmp_path:
         (torch.ones(4, 8), {"seconds_per_row": "nan"}),
     ],
 )
-def test_a_shard_with_a_forged_checksum_is_dropped_all_the_same(rows: torch.Tensor, facts: dict[str, Any], tmp_path: Path) -> None:
+def test_a_shard_with_a_forged_checksum_is_dropped_all_the_same(
+    rows: torch.Tensor, facts: dict[str, Any], tmp_path: Path
+) -> None:
     target("feature shard").parse(tmp_path, arrays.shard_bytes(rows, facts))
     (left,) = tmp_path.rglob("*.safetensors")
     assert left.name != "0123456789abcdef.safetensors"
@@ -447,7 +522,9 @@ def test_features_of_different_lengths_are_named(tmp_path: Path) -> None:
     assert "`features --clear` removes them" in refused("feature shard", made, tmp_path)
 
 
-@pytest.mark.parametrize("made", [*arrays.crafted_safetensors(), arrays.prior_files()[2], arrays.prior_files()[3]])
+@pytest.mark.parametrize(
+    "made", [*arrays.crafted_safetensors(), arrays.prior_files()[2], arrays.prior_files()[3]]
+)
 def test_a_damaged_prior_is_as_good_as_none(made: bytes, tmp_path: Path) -> None:
     assert judged("prior", made, tmp_path) == Verdict(True)
 

@@ -9,19 +9,28 @@ import pytest
 from benchmark import grid, methods
 from benchmark.errors import UserError
 from benchmark.grid import Cell, Choices, expand, identity, resolve_sources
-from benchmark.record import Identity, key
+from benchmark.records.record import Identity, key
 
 SUITE = ("tiny_digits", "tiny_shapes", "tiny_textures")
 CELL = Cell("prompt_adapter", "tiny_digits", 4, 1, "tiny", sources=("tiny_shapes", "tiny_textures"))
 
 
 def key_of(cell: Cell, data: str = "d", weights: str = "w") -> str:
-    return key(identity(cell, methods.card(cell.method), lambda name: (name, f"{data}-{name}"), lambda name: f"{weights}-{name}"))
+    return key(
+        identity(
+            cell,
+            methods.card(cell.method),
+            lambda name: (name, f"{data}-{name}"),
+            lambda name: f"{weights}-{name}",
+        )
+    )
 
 
 def cells(method: str, choices: Choices, **params: object) -> list[Cell]:
     card = methods.card(method)
-    return expand([(card, methods.checked(card, params))], ["tiny_digits"], ["tiny"], choices, lambda _: SUITE)
+    return expand(
+        [(card, methods.checked(card, params))], ["tiny_digits"], ["tiny"], choices, lambda _: SUITE
+    )
 
 
 def test_a_default_written_out_keeps_the_key() -> None:
@@ -54,12 +63,19 @@ def test_the_change_list_above_names_every_field() -> None:
     }  # fmt: skip
 
 
-def test_data_weights_transform_protocol_and_adapter_version_change_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_weights_transform_protocol_and_adapter_version_change_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     before = key_of(CELL)
     assert key_of(CELL, data="other") != before
     assert key_of(CELL, weights="other") != before
     made = identity(CELL, methods.card(CELL.method), lambda name: (name, name), str)
-    for change in ({"transform": "2"}, {"protocol": 99}, {"adapter_version": 99}, {"source_shots": -1}):
+    for change in (
+        {"transform": "2"},
+        {"protocol": 99},
+        {"adapter_version": 99},
+        {"source_shots": -1},
+    ):
         assert key(made.model_copy(update=change)) != key(made)
 
 
@@ -83,10 +99,16 @@ def test_the_full_grid_has_shots_times_seeds_cells_in_a_fixed_order() -> None:
 
 def test_sources_are_resolved_before_hashing() -> None:
     card = methods.card("prompt_adapter")
-    assert resolve_sources(card, "default", "tiny_digits", SUITE) == ("tiny_shapes", "tiny_textures")
+    assert resolve_sources(card, "default", "tiny_digits", SUITE) == (
+        "tiny_shapes",
+        "tiny_textures",
+    )
     assert resolve_sources(card, "all", "tiny_digits", SUITE) == SUITE
     assert resolve_sources(card, "none", "tiny_digits", SUITE) == ()
-    assert resolve_sources(card, "tiny_textures, tiny_shapes", "tiny_digits", SUITE) == ("tiny_shapes", "tiny_textures")
+    assert resolve_sources(card, "tiny_textures, tiny_shapes", "tiny_digits", SUITE) == (
+        "tiny_shapes",
+        "tiny_textures",
+    )
     assert resolve_sources(methods.card("coop"), "all", "tiny_digits", SUITE) == ()
 
 

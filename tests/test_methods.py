@@ -38,7 +38,12 @@ def test_a_card_read_without_running_says_what_the_class_says(name: str) -> None
 
 def test_listing_and_reading_cards_imports_no_torch() -> None:
     code = "import sys; from benchmark import methods; [methods.card(n) for n in methods.names()]; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "False"
+    )
 
 
 def test_an_unknown_method_gets_the_nearest_name() -> None:
@@ -51,13 +56,17 @@ def test_an_unknown_parameter_gets_the_nearest_name() -> None:
         methods.load("coop", {"n_ctxx": 4})
 
 
-@pytest.mark.parametrize(("text", "message"), [("four", "takes a int"), ("1.5", "takes a int"), ("", "takes a int")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("four", "takes a int"), ("1.5", "takes a int"), ("", "takes a int")]
+)
 def test_a_parameter_of_the_wrong_type_is_refused(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         methods.checked(methods.card("coop"), {"n_ctx": text})
 
 
-def test_text_from_the_command_line_becomes_the_type_of_the_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_from_the_command_line_becomes_the_type_of_the_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab" / "__init__.py").write_text("")
@@ -70,7 +79,9 @@ def test_text_from_the_command_line_becomes_the_type_of_the_field(tmp_path: Path
             methods.load("lab.mine", {"rate": nonsense})
 
 
-def test_a_plugin_without_an_adapter_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_without_an_adapter_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "empty_lab").mkdir()
     (tmp_path / "empty_lab" / "__init__.py").write_text("")
     (tmp_path / "empty_lab" / "nothing.py").write_text("x = 1\n")
@@ -81,10 +92,14 @@ def test_a_plugin_without_an_adapter_is_named(tmp_path: Path, monkeypatch: pytes
         methods.card("empty_lab.absent")
 
 
-def test_a_plugin_that_says_too_little_of_itself_is_told_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_that_says_too_little_of_itself_is_told_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "shy_lab").mkdir()
     (tmp_path / "shy_lab" / "__init__.py").write_text("")
-    (tmp_path / "shy_lab" / "mine.py").write_text(PLUGIN.replace('    paper: ClassVar[str] = "none yet"\n', ""))
+    (tmp_path / "shy_lab" / "mine.py").write_text(
+        PLUGIN.replace('    paper: ClassVar[str] = "none yet"\n', "")
+    )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="does not say its paper"):
         methods.card("shy_lab.mine")

@@ -14,7 +14,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_every_package_is_listed() -> None:
-    """setuptools is told the packages one by one; a forgotten one would be missing from the wheel only."""
+    """setuptools is told the packages one by one; a forgotten one would be missing from the wheel
+    only.
+    """
     there = {
         str(path.parent.relative_to(ROOT)).replace("/", ".")
         for top in ("benchmark", "adapters")
@@ -24,7 +26,9 @@ def test_every_package_is_listed() -> None:
 
 
 def test_every_data_file_of_a_package_has_a_listed_ending() -> None:
-    endings = {pattern.lstrip("*") for pattern in PROJECT["tool"]["setuptools"]["package-data"]["*"]}
+    endings = {
+        pattern.lstrip("*") for pattern in PROJECT["tool"]["setuptools"]["package-data"]["*"]
+    }
     for top in ("benchmark", "adapters", "datasets_cfg"):
         for path in (ROOT / top).rglob("*"):
             if path.is_file() and path.suffix not in {".py", ".pyc"}:
@@ -32,16 +36,25 @@ def test_every_data_file_of_a_package_has_a_listed_ending() -> None:
 
 
 def test_constraints_name_versions_of_every_dependency_and_nothing_else() -> None:
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+", line) for line in lines)
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
-    needed = {re.split(r"[><=\[]", each)[0].lower().replace("_", "-") for each in PROJECT["project"]["dependencies"]}
+    needed = {
+        re.split(r"[><=\[]", each)[0].lower().replace("_", "-")
+        for each in PROJECT["project"]["dependencies"]
+    }
     assert needed <= pinned
 
 
 def tracked() -> list[Path]:
     try:
-        names = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True).stdout.split()
+        names = subprocess.run(
+            ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True
+        ).stdout.split()
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
     return [ROOT / name for name in names]
@@ -49,6 +62,19 @@ def tracked() -> list[Path]:
 
 def test_no_picture_split_file_or_foreign_weight_is_committed() -> None:
     allowed = {ROOT / "benchmark" / "tiny" / "weights.safetensors"}
-    foreign = {".jpg", ".jpeg", ".png", ".pt", ".pth", ".bin", ".zip", ".tar", ".gz", ".npz", ".safetensors", ".pkl"}
+    foreign = {
+        ".jpg",
+        ".jpeg",
+        ".png",
+        ".pt",
+        ".pth",
+        ".bin",
+        ".zip",
+        ".tar",
+        ".gz",
+        ".npz",
+        ".safetensors",
+        ".pkl",
+    }
     assert [path for path in tracked() if path.suffix in foreign and path not in allowed] == []
     assert [path for path in tracked() if path.name.startswith("split_")] == []

@@ -1,4 +1,6 @@
-"""Energy and use of a GPU, asked of a made-up NVML that has the functions, the units and the refusals of the real one."""
+"""Energy and use of a GPU, asked of a made-up NVML that has the functions, the units and the
+refusals of the real one.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,15 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from benchmark import power
+from benchmark.compute import power
+from benchmark.compute.runner import run
 from benchmark.grid import Cell
-from benchmark.record import Costs, Record
+from benchmark.records.record import Costs, Record
+from benchmark.records.store import Store
 from benchmark.report import render
-from benchmark.report.costs import cost_tables
+from benchmark.report.cost_tables import cost_tables
 from benchmark.report.lines import group
-from benchmark.runner import run
-from benchmark.store import Store
-from tests.synthetic import TINY, identity, scored
+from testbed.synthetic import TINY, identity, scored
 
 UUIDS = ["11111111-2222-3333-4444-555555555555", "66666666-7777-8888-9999-000000000000"]
 
@@ -47,7 +49,8 @@ class Machine:
                 "nvmlDeviceGetTotalEnergyConsumption", lambda handle: self.millijoules[handle]
             ),
             nvmlDeviceGetUtilizationRates=self._guarded(
-                "nvmlDeviceGetUtilizationRates", lambda handle: SimpleNamespace(gpu=self.percent[handle], memory=1)
+                "nvmlDeviceGetUtilizationRates",
+                lambda handle: SimpleNamespace(gpu=self.percent[handle], memory=1),
             ),
         )
         return made
@@ -79,7 +82,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
     monkeypatch.setitem(sys.modules, "pynvml", made.module())
     seen = {"cuda": UUIDS[1], "cuda:0": UUIDS[1], "cuda:1": UUIDS[0]}
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=seen[device]))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=seen[device])
+    )
     return made
 
 
@@ -93,7 +98,9 @@ def test_joules_and_use_are_those_of_the_gpu_that_torch_means(machine: Machine) 
     assert machine.opened == 0
 
 
-def test_use_is_the_mean_of_what_is_seen_on_the_way(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_use_is_the_mean_of_what_is_seen_on_the_way(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(power, "SAMPLE_S", 1e-3)
     board, answers = power._Board(sys.modules["pynvml"], 1), iter([0.2, 0.4])
     used: list[float] = []
@@ -114,7 +121,9 @@ def test_use_is_the_mean_of_what_is_seen_on_the_way(machine: Machine, monkeypatc
         ("nvmlShutdown", power.Drawn(energy_j=1.0, gpu_use=0.6)),
     ],
 )
-def test_what_is_refused_is_none_and_stops_nobody(machine: Machine, refused: str, left: power.Drawn) -> None:
+def test_what_is_refused_is_none_and_stops_nobody(
+    machine: Machine, refused: str, left: power.Drawn
+) -> None:
     machine.refused = {refused}
     with power.metered("cuda") as drawn:
         machine.millijoules[1] += 1_000
@@ -127,7 +136,9 @@ def test_a_counter_that_began_anew_tells_nothing(machine: Machine) -> None:
     assert drawn().energy_j is None
 
 
-def test_without_the_library_and_without_a_gpu_there_is_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_and_without_a_gpu_there_is_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with power.metered("cpu") as drawn:
         pass
     assert drawn() == power.Drawn()
@@ -152,7 +163,9 @@ def cells(method: str) -> list[Cell]:
     return [Cell(method, "tiny_digits", 1, seed, "tiny") for seed in (1, 2)]
 
 
-def test_records_say_what_was_drawn(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_records_say_what_was_drawn(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """On the CPU, with a meter that believes in a GPU."""
     real = power.metered
     monkeypatch.setattr(power, "metered", lambda device: real("cuda"))
@@ -163,7 +176,9 @@ def test_records_say_what_was_drawn(machine: Machine, monkeypatch: pytest.Monkey
         return int(made(handle))
 
     monkeypatch.setattr(sys.modules["pynvml"], "nvmlDeviceGetTotalEnergyConsumption", counting)
-    costs = [outcome.record.costs for outcome in run(cells("coop"), Store(tmp_path)) if outcome.record]
+    costs = [
+        outcome.record.costs for outcome in run(cells("coop"), Store(tmp_path)) if outcome.record
+    ]
     assert [one.energy_j for one in costs] == [1.0 / one.together for one in costs]
     assert [one.gpu_use for one in costs] == [0.6, 0.6]
     assert len(costs) == 2

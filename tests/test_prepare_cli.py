@@ -1,4 +1,6 @@
-"""`prepare` and `features` at the command line: what is printed where, and which exit code says what."""
+"""`prepare` and `features` at the command line: what is printed where, and which exit code says
+what.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from safetensors.torch import save_file
 
 from benchmark.api import Crop
 from benchmark.cli import execute
-from benchmark.commands import feature_listing
-from benchmark.data.jobs import Event
-from benchmark.feature_store import FeatureStore, Stopwatch, space
-from tests.data_layouts import miniature
+from benchmark.data.events import Event
+from benchmark.features import inventory
+from benchmark.features.feature_store import FeatureStore, Stopwatch, space
+from testbed.data_layouts import miniature
 from tests.data_server import Server, serving
 
 Captured = pytest.CaptureFixture[str]
@@ -53,18 +55,44 @@ def own_dataset(folder: Path, per_class: int = 4) -> Path:
 
 def test_without_a_word_it_says_what_to_say(capsys: Captured) -> None:
     assert execute(["prepare"]) == 2
-    assert "prepare what? Name datasets, suites (tiny, classic, imagenet_shift), all, or a --backbone" in capsys.readouterr().err
+    assert (
+        "prepare what? Name datasets, suites (tiny, classic, imagenet_shift), all, or a --backbone"
+        in capsys.readouterr().err
+    )
 
 
-def test_what_is_drawn_is_ready_and_json_stands_alone_on_stdout(capsys: Captured, tmp_path: Path) -> None:
-    assert execute(["prepare", "--suite", "tiny", "--backbone", "tiny", "--json", "--data-root", str(tmp_path)]) == 0
+def test_what_is_drawn_is_ready_and_json_stands_alone_on_stdout(
+    capsys: Captured, tmp_path: Path
+) -> None:
+    assert (
+        execute(
+            [
+                "prepare",
+                "--suite",
+                "tiny",
+                "--backbone",
+                "tiny",
+                "--json",
+                "--data-root",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in found] == ["tiny_digits", "tiny_shapes", "tiny_textures", "tiny"]
     assert all(row["ready"] for row in found)
 
 
-def test_what_is_missing_ends_with_exit_code_4_after_everything_else_was_done(capsys: Captured, tmp_path: Path) -> None:
-    assert execute(["prepare", "imagenet", "dtd", "tiny_shapes", "--offline", "--data-root", str(tmp_path)]) == 4
+def test_what_is_missing_ends_with_exit_code_4_after_everything_else_was_done(
+    capsys: Captured, tmp_path: Path
+) -> None:
+    assert (
+        execute(
+            ["prepare", "imagenet", "dtd", "tiny_shapes", "--offline", "--data-root", str(tmp_path)]
+        )
+        == 4
+    )
     shown = capsys.readouterr().err
     assert (
         shown.index("licence of dtd: ")
@@ -79,7 +107,9 @@ def test_what_is_missing_ends_with_exit_code_4_after_everything_else_was_done(ca
 def test_a_licence_is_shown_before_it_must_be_accepted(capsys: Captured, tmp_path: Path) -> None:
     assert execute(["prepare", "caltech101", "--data-root", str(tmp_path)]) == 4
     shown = capsys.readouterr().err
-    assert shown.index("licence of caltech101: CC BY 4.0") < shown.index("if you accept it, add --accept-licence caltech101")
+    assert shown.index("licence of caltech101: CC BY 4.0") < shown.index(
+        "if you accept it, add --accept-licence caltech101"
+    )
 
 
 def test_a_dataset_is_fetched_with_its_licence_accepted(capsys: Captured, tmp_path: Path) -> None:
@@ -87,10 +117,26 @@ def test_a_dataset_is_fetched_with_its_licence_accepted(capsys: Captured, tmp_pa
     with serving() as server:
         wanted = offered(server, tmp_path, toml)
         assert execute(["prepare", str(wanted), "--data-root", str(tmp_path)]) == 4
-        assert execute(["prepare", str(wanted), "--data-root", str(tmp_path), "--accept-licence", "all", "--verify"]) == 0
+        assert (
+            execute(
+                [
+                    "prepare",
+                    str(wanted),
+                    "--data-root",
+                    str(tmp_path),
+                    "--accept-licence",
+                    "all",
+                    "--verify",
+                ]
+            )
+            == 0
+        )
     shown = capsys.readouterr().err
     assert "my: download http://127.0.0.1" in shown
-    assert "my: verify every image is read (12 of 12 images)" in shown or "my: verify every image is read (16 of 16 images)" in shown
+    assert (
+        "my: verify every image is read (12 of 12 images)" in shown
+        or "my: verify every image is read (16 of 16 images)" in shown
+    )
     assert "my: ready 6 train / 2 val / 8 test in " in shown
 
 
@@ -113,19 +159,30 @@ def test_a_folder_is_adopted_and_status_says_so(capsys: Captured, tmp_path: Path
     (tmp_path / "mine").mkdir()
     miniature("dtd", tmp_path / "mine")
     toml = (tmp_path / "mine" / "dtd.toml").rename(tmp_path / "dtd.toml")
-    assert execute(["prepare", str(toml), "--from", str(tmp_path / "mine"), "--data-root", str(tmp_path)]) == 0
+    assert (
+        execute(
+            ["prepare", str(toml), "--from", str(tmp_path / "mine"), "--data-root", str(tmp_path)]
+        )
+        == 0
+    )
     assert f"dtd: adopted {tmp_path / 'mine' / 'dtd'}" in capsys.readouterr().err
     assert execute(["prepare", "--status", "--json", "--data-root", str(tmp_path)]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["tiny_shapes"]["state"] == "drawn"
-    assert (rows["imagenet"]["registration"], rows["imagenet"]["from"], rows["imagenet"]["accepted"]) == (True, "by hand", False)
+    assert (
+        rows["imagenet"]["registration"],
+        rows["imagenet"]["from"],
+        rows["imagenet"]["accepted"],
+    ) == (True, "by hand", False)
     assert execute(["prepare", "--status", "--data-root", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[0].split() == [
         "name", "state", "images", "classes", "accepted", "registration", "from", "licence", "folder",
     ]  # fmt: skip
 
 
-def test_unknown_names_are_refused_before_anything_is_done(capsys: Captured, tmp_path: Path) -> None:
+def test_unknown_names_are_refused_before_anything_is_done(
+    capsys: Captured, tmp_path: Path
+) -> None:
     assert execute(["prepare", "clasic", "--data-root", str(tmp_path)]) == 2
     assert "did you mean 'classic'" in capsys.readouterr().err
     assert execute(["prepare", "--backbone", "ViT-B-16/openia", "--offline"]) == 2
@@ -134,41 +191,87 @@ def test_unknown_names_are_refused_before_anything_is_done(capsys: Captured, tmp
 
 def test_ones_own_image_folder_runs_from_its_toml(capsys: Captured, tmp_path: Path) -> None:
     toml = own_dataset(tmp_path)
-    flags = ["--method", "linear_probe", "--shots", "1", "--seed", "1", "--backbone", "tiny", "--json"]
-    assert execute(["run", "--dataset", str(toml), "--results", str(tmp_path / "results"), *flags]) == 0
+    flags = [
+        "--method",
+        "linear_probe",
+        "--shots",
+        "1",
+        "--seed",
+        "1",
+        "--backbone",
+        "tiny",
+        "--json",
+    ]
+    assert (
+        execute(["run", "--dataset", str(toml), "--results", str(tmp_path / "results"), *flags])
+        == 0
+    )
     (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (row["status"], row["total"]) == ("computed", 8)
 
 
-def test_an_image_encoder_runs_what_needs_no_text_and_refuses_the_rest(capsys: Captured, tmp_path: Path) -> None:
+def test_an_image_encoder_runs_what_needs_no_text_and_refuses_the_rest(
+    capsys: Captured, tmp_path: Path
+) -> None:
     import timm
 
     save_file(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "w.safetensors")
     backbone = f"timm:test_vit/{tmp_path / 'w.safetensors'}"
-    flags = ["--dataset", str(own_dataset(tmp_path)), "--shots", "1", "--seed", "1", "--backbone", backbone, "--json"]
-    assert execute(["run", "--method", "linear_probe,zero_shot", "--results", str(tmp_path / "results"), *flags]) == 1
+    flags = [
+        "--dataset",
+        str(own_dataset(tmp_path)),
+        "--shots",
+        "1",
+        "--seed",
+        "1",
+        "--backbone",
+        backbone,
+        "--json",
+    ]
+    assert (
+        execute(
+            [
+                "run",
+                "--method",
+                "linear_probe,zero_shot",
+                "--results",
+                str(tmp_path / "results"),
+                *flags,
+            ]
+        )
+        == 1
+    )
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {row["method"]: row["status"] for row in found} == {"linear_probe": "computed", "zero_shot": "failed"}
+    assert {row["method"]: row["status"] for row in found} == {
+        "linear_probe": "computed",
+        "zero_shot": "failed",
+    }
     assert "has no text side; take a method that learns from images alone" in str(found)
 
 
 def test_progress_is_a_few_lines_without_a_terminal_and_a_bar_on_one() -> None:
     from rich.console import Console
 
-    from benchmark.commands import live_data
+    from benchmark.commands import live_prepare
 
-    events = [Event("pets", "download", "http://x/pets.zip", done, 1000) for done in range(0, 1001, 10)]
+    events = [
+        Event("pets", "download", "http://x/pets.zip", done, 1000) for done in range(0, 1001, 10)
+    ]
     console = Console(record=True, width=200, file=io.StringIO())
-    with live_data.lines(console) as show:
+    with live_prepare.lines(console) as show:
         for event in [*events, Event("pets", "ready", "2 train")]:
             show(event)
     shown = console.export_text().splitlines()
     assert shown[0] == "pets: download http://x/pets.zip (0 of 1,000 bytes)"
     assert shown[-1] == "pets: ready 2 train"
-    assert len(shown) == live_data.LINES + 2
+    assert len(shown) == live_prepare.LINES + 2
     terminal = Console(record=True, width=200, force_terminal=True, file=io.StringIO())
-    with live_data.bars(terminal) as show:
-        for event in [*events, Event("pets", "note", "[red] herring"), Event("pets", "ready", "2 train")]:
+    with live_prepare.bars(terminal) as show:
+        for event in [
+            *events,
+            Event("pets", "note", "[red] herring"),
+            Event("pets", "ready", "2 train"),
+        ]:
             show(event)
     assert "pets: note [red] herring" in terminal.export_text()
 
@@ -206,11 +309,11 @@ def test_stored_features_are_shown_by_backbone_and_view(stored: Path, capsys: Ca
 
 def test_stored_features_are_cleared_by_backbone_and_by_age(stored: Path, capsys: Captured) -> None:
     assert execute(["features", "--clear", "--older-than", "30"]) == 0
-    assert len(feature_listing.look(stored)) == 3
+    assert len(inventory.look(stored)) == 3
     assert execute(["features", "--clear", "--older-than", "7"]) == 0
-    assert {shard.backbone for shard in feature_listing.look(stored)} == {"tiny"}
+    assert {shard.backbone for shard in inventory.look(stored)} == {"tiny"}
     assert execute(["features", "--clear", "--backbone", "RN50"]) == 0
-    assert len(feature_listing.look(stored)) == 2
+    assert len(inventory.look(stored)) == 2
     assert execute(["features", "--clear"]) == 0
     assert "4 rows, " in capsys.readouterr().err
     assert not any(stored.iterdir())
@@ -223,5 +326,5 @@ def test_a_damaged_file_is_listed_as_nobodys(stored: Path) -> None:
     (stored / "x" / "cut.safetensors").write_bytes(b"\x08\x00")
     (stored / "x" / "odd.safetensors").write_bytes(b"\x02" + bytes(7) + b"[]" + bytes(9))
     save_file({"other": torch.zeros(1)}, stored / "x" / "other.safetensors")
-    damaged = [shard for shard in feature_listing.look(stored) if shard.space == "x"]
+    damaged = [shard for shard in inventory.look(stored) if shard.space == "x"]
     assert [(shard.backbone, shard.rows) for shard in damaged] == [("", 0)] * 3

@@ -1,4 +1,6 @@
-"""Class prompts equal the naive whole-prompt tower, features and gradients, in every arrangement; and their refusals."""
+"""Class prompts equal the naive whole-prompt tower, features and gradients, in every arrangement;
+and their refusals.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark.api import UserError
-from benchmark.clip import from_model
+from benchmark.backbones.clip import from_model
+from benchmark.backbones.prompting import ClassPrompts, shared_prefix
+from benchmark.backbones.prompting.tiles import tiling
+from benchmark.backbones.prompting.tree import PromptTree
 from benchmark.data import spec
-from benchmark.prompting import ClassPrompts, shared_prefix
-from benchmark.prompting.tiles import tiling
-from benchmark.prompting.tree import PromptTree
-from tests import naive_clip
+from testbed import naive_clip
 
-# Equal names, equal after the underscore is read, beginnings shared by several, one to a dozen tokens, and endings such as
-# ")." that are one token where the name alone has ")".
+# Equal names, equal after the underscore is read, beginnings shared by several, one to a dozen
+# tokens, and endings such as ")." that are one token where the name alone has ")".
 NAMES = (
     "cat",
     "golden retriever",
@@ -48,12 +50,21 @@ def tower(model=None):
 
 
 def context(*shape, seed=1, dtype=torch.float32):
-    return (0.3 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)).to(dtype).requires_grad_()
+    return (
+        (
+            0.3
+            * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        )
+        .to(dtype)
+        .requires_grad_()
+    )
 
 
 def slope(text, *leaves):
     """Gradients of a fixed random projection of the features."""
-    weights = torch.randn(text.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64).to(text)
+    weights = torch.randn(
+        text.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64
+    ).to(text)
     return torch.autograd.grad((text * weights).sum(), leaves)
 
 
@@ -73,11 +84,18 @@ def assert_equal(ours, truth, *leaves, tolerance=1e-5):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
 @pytest.mark.parametrize("class_specific", BOTH)
 @pytest.mark.parametrize("position", POSITIONS)
-def test_features_and_gradients_equal_the_naive_tower(position, class_specific, dtype, tolerance, quick_gelu):
+def test_features_and_gradients_equal_the_naive_tower(
+    position, class_specific, dtype, tolerance, quick_gelu
+):
     model = small(quick_gelu, dtype)
     prompts = ClassPrompts.build(tower(model), NAMES, 5, position, class_specific=class_specific)
     ctx = context(*prompts.ctx_shape, dtype=dtype)
-    assert_equal(prompts.encode(ctx), naive_clip.text_features(model, NAMES, ctx, position), ctx, tolerance=tolerance)
+    assert_equal(
+        prompts.encode(ctx),
+        naive_clip.text_features(model, NAMES, ctx, position),
+        ctx,
+        tolerance=tolerance,
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,7 +105,16 @@ def test_features_and_gradients_equal_the_naive_tower(position, class_specific, 
         (("cat",), 3, "front"),
         (("cat", "cat"), 1, "middle"),
         (NAMES, 60, "end"),  # the longest prompt fills the tower to its last position
-        ([f"{a} {b}" for a in ("red", "blue", "very large", "x") for b in ("cat", "dog", "old house")] * 2, 16, "middle"),
+        (
+            [
+                f"{a} {b}"
+                for a in ("red", "blue", "very large", "x")
+                for b in ("cat", "dog", "old house")
+            ]
+            * 2,
+            16,
+            "middle",
+        ),
     ],
 )
 def test_equality_holds_at_the_edges(names, n_ctx, position):
@@ -113,12 +140,16 @@ def test_runs_in_lockstep_equal_runs_one_by_one(position, class_specific):
 
 
 def descend(encode, ctx, image_BD, labels_B, steps=100):
-    """SGD with momentum on CoOp's loss, by hand, so that runs cannot touch each other through an optimiser."""
+    """SGD with momentum on CoOp's loss, by hand, so that runs cannot touch each other through an
+    optimiser.
+    """
     ctx, speed = ctx.detach().clone(), torch.zeros_like(ctx)
     for _ in range(steps):
         ctx.requires_grad_()
         logits = 20 * image_BD @ encode(ctx).transpose(-1, -2)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels_B.repeat(logits.shape[:-2].numel()), reduction="sum")
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, -2), labels_B.repeat(logits.shape[:-2].numel()), reduction="sum"
+        )
         with torch.no_grad():
             speed = 0.9 * speed + torch.autograd.grad(loss, ctx)[0] / len(labels_B)
             ctx = ctx - 0.01 * speed
@@ -130,12 +161,23 @@ def test_a_hundred_steps_agree_in_lockstep_one_by_one_and_naively():
     prompts = ClassPrompts.build(tower(model), NAMES, 4)
     start = context(3, *prompts.ctx_shape)
     rng = torch.Generator().manual_seed(5)
-    image_BD, labels_B = torch.randn(8, 24, generator=rng), torch.randint(len(NAMES), (8,), generator=rng)
+    image_BD, labels_B = (
+        torch.randn(8, 24, generator=rng),
+        torch.randint(len(NAMES), (8,), generator=rng),
+    )
     image_BD /= image_BD.norm(dim=1, keepdim=True)
     together = descend(prompts.encode, start, image_BD, labels_B)
     assert gap(together, start) > 0.1, "the contexts should have moved"
-    assert gap(together, torch.stack([descend(prompts.encode, one, image_BD, labels_B) for one in start])) < 1e-4
-    naive = descend(lambda ctx: naive_clip.text_features(model, NAMES, ctx), start[0], image_BD, labels_B)
+    assert (
+        gap(
+            together,
+            torch.stack([descend(prompts.encode, one, image_BD, labels_B) for one in start]),
+        )
+        < 1e-4
+    )
+    naive = descend(
+        lambda ctx: naive_clip.text_features(model, NAMES, ctx), start[0], image_BD, labels_B
+    )
     assert gap(together[0], naive) < 1e-4
 
 
@@ -143,10 +185,15 @@ def test_a_hundred_steps_agree_in_lockstep_one_by_one_and_naively():
 @pytest.mark.parametrize("size", [None, 16, 24, 96])
 def test_every_row_sees_its_own_path_and_nothing_else(size, keep_fixed, monkeypatch):
     if size:
-        monkeypatch.setattr("benchmark.prompting.tiles.TILE_SIZES", (size,))
-        monkeypatch.setattr("benchmark.prompting.tiles.EVEN_TILES", 0)
+        monkeypatch.setattr("benchmark.backbones.prompting.tiles.TILE_SIZES", (size,))
+        monkeypatch.setattr("benchmark.backbones.prompting.tiles.EVEN_TILES", 0)
     tree = PromptTree.grow(
-        sorted({(0, -1, -2, *map(ord, name), 999) if k % 3 else (0, *map(ord, name), -1, 999) for k, name in enumerate(NAMES)})
+        sorted(
+            {
+                (0, -1, -2, *map(ord, name), 999) if k % 3 else (0, *map(ord, name), -1, 999)
+                for k, name in enumerate(NAMES)
+            }
+        )
     )
     path_of = {path[depth]: path[: depth + 1] for path in tree.paths for depth in range(len(path))}
     tiles = tiling(tree, range(len(tree.paths)), keep_fixed)
@@ -162,7 +209,10 @@ def test_every_row_sees_its_own_path_and_nothing_else(size, keep_fixed, monkeypa
 
 def test_equal_prompts_are_computed_once_and_nothing_stands_after_the_end():
     once, thrice = (ClassPrompts.build(tower(), ["cat", "dog"] * times, 4) for times in (1, 3))
-    rows = [sum(len(chunk.tokens_TE) for chunk in prompts.encoder.plan(1, True).chunks) for prompts in (once, thrice)]
+    rows = [
+        sum(len(chunk.tokens_TE) for chunk in prompts.encoder.plan(1, True).chunks)
+        for prompts in (once, thrice)
+    ]
     assert rows == [10, 10]  # 4 context vectors, 2 x (name, ".", end); the start token is kept
 
 
@@ -198,7 +248,10 @@ class CountsOperations(TorchDispatchMode):
 def test_a_step_dispatches_fewer_operations_than_the_naive_one():
     ctx = context(4, 32)
     counts = []
-    for encode in (ClassPrompts.build(tower(), NAMES, 4).encode, lambda c: naive_clip.text_features(small(), NAMES, c)):
+    for encode in (
+        ClassPrompts.build(tower(), NAMES, 4).encode,
+        lambda c: naive_clip.text_features(small(), NAMES, c),
+    ):
         with CountsOperations() as operations:
             slope(encode(ctx), ctx)
         counts.append(operations.count)
@@ -211,7 +264,10 @@ def test_what_follows_the_end_is_never_read():
     before = prompts.encode(ctx), naive_clip.text_features(small(), NAMES, ctx, "front")
     padded = naive_clip.small_clip()
     padded.token_embedding.weight.data[0] = 50.0
-    after = ClassPrompts.build(tower(padded), NAMES, 4, "front").encode(ctx), naive_clip.text_features(padded, NAMES, ctx, "front")
+    after = (
+        ClassPrompts.build(tower(padded), NAMES, 4, "front").encode(ctx),
+        naive_clip.text_features(padded, NAMES, ctx, "front"),
+    )
     assert torch.equal(before[0], after[0])
     assert gap(before[1], after[1]) < 1e-5
 
@@ -222,7 +278,9 @@ def test_a_vector_moves_only_what_comes_after_it():
     moved = ctx.detach().clone()
     moved[3] += 1.0
     changed_K = (prompts.encode(ctx) != prompts.encode(moved)).any(1)
-    assert changed_K.nonzero().flatten().tolist() == [3]  # "cat" again, but with a context of its own
+    assert changed_K.nonzero().flatten().tolist() == [
+        3
+    ]  # "cat" again, but with a context of its own
 
 
 def test_words_give_the_zero_shot_prompt():
@@ -251,7 +309,9 @@ def test_side_terms_run_through_shared_tokens(position):
 @pytest.mark.parametrize("budget_mb", [None, 1.0])
 def test_whole_texts_need_no_context(budget_mb):
     texts = [
-        template.format(name) for template in ("a photo of a {}.", "{} texture.", "itap of the {}, a type of thing.") for name in NAMES
+        template.format(name)
+        for template in ("a photo of a {}.", "{} texture.", "itap of the {}, a type of thing.")
+        for name in NAMES
     ]
     prompts = ClassPrompts.from_texts(tower(), texts, budget_mb=budget_mb)
     terms = context(3, 6, 32)
@@ -265,14 +325,22 @@ def test_whole_texts_need_no_context(budget_mb):
 @pytest.mark.parametrize("position", POSITIONS)
 def test_a_memory_budget_is_kept_and_changes_nothing_but_time(position, runs):
     model = small(width=128, heads=2, layers=8, context=40)
-    whole, tight = (ClassPrompts.build(tower(model), NAMES, 4, position, budget_mb=budget_mb) for budget_mb in (None, 2.0))
+    whole, tight = (
+        ClassPrompts.build(tower(model), NAMES, 4, position, budget_mb=budget_mb)
+        for budget_mb in (None, 2.0)
+    )
     ctx = context(runs, *whole.ctx_shape)
     assert_equal(tight.encode(ctx), whole.encode(ctx), ctx)
     plan = tight.encoder.plan(runs, keep_fixed=True)
     assert len(plan.chunks) > 1 or plan.at_once < runs
     for chunk in plan.chunks:
         part = ctx[: plan.at_once]
-        assert naive_clip.saved_mb(lambda c=chunk, x=part: shared_prefix.run(tight.encoder.layers, c, x), model) < 2.0
+        assert (
+            naive_clip.saved_mb(
+                lambda c=chunk, x=part: shared_prefix.run(tight.encoder.layers, c, x), model
+            )
+            < 2.0
+        )
     assert naive_clip.saved_mb(lambda: tight.encode(ctx), model) < 0.3
     assert naive_clip.saved_mb(lambda: whole.encode(ctx), model) > 2.0
 
@@ -280,7 +348,9 @@ def test_a_memory_budget_is_kept_and_changes_nothing_but_time(position, runs):
 def test_the_estimate_of_memory_is_near_the_truth():
     model = small(width=128, heads=2, layers=8, context=40)
     for precision in ("float32", "bfloat16"):
-        prompts = ClassPrompts.build(tower(model), NAMES, 16, class_specific=True, precision=precision)
+        prompts = ClassPrompts.build(
+            tower(model), NAMES, 16, class_specific=True, precision=precision
+        )
         ctx = context(*prompts.ctx_shape)
         measured = naive_clip.saved_mb(lambda p=prompts, x=ctx: p.encode(x), model)
         tiles = tiling(prompts.encoder.tree, range(len(NAMES)), keep_fixed=True)
@@ -289,7 +359,10 @@ def test_the_estimate_of_memory_is_near_the_truth():
 
 
 def test_bfloat16_is_near_and_its_gradient_is_float32():
-    exact, coarse = (ClassPrompts.build(tower(), NAMES, 4, precision=precision) for precision in ("float32", "bfloat16"))
+    exact, coarse = (
+        ClassPrompts.build(tower(), NAMES, 4, precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
     ctx = context(*exact.ctx_shape)
     text, rough = exact.encode(ctx), coarse.encode(ctx)
     (right,), (mine,) = slope(text, ctx), slope(rough, ctx)
@@ -314,9 +387,13 @@ def test_encoding_is_repeatable_and_leaves_the_tower_alone():
 @pytest.mark.parametrize("position", POSITIONS)
 def test_foreign_blocks_take_the_plain_path(position):
     model = small(scale_attn=True, context=24)
-    prompts = ClassPrompts.build(tower(model), ["cat", "old dog"], 4, position, class_specific=True, budget_mb=4)
+    prompts = ClassPrompts.build(
+        tower(model), ["cat", "old dog"], 4, position, class_specific=True, budget_mb=4
+    )
     ctx = context(2, *prompts.ctx_shape)
-    naive = torch.stack([naive_clip.text_features(model, ["cat", "old dog"], one, position) for one in ctx])
+    naive = torch.stack(
+        [naive_clip.text_features(model, ["cat", "old dog"], one, position) for one in ctx]
+    )
     assert_equal(prompts.encode(ctx), naive, ctx)
     with pytest.raises(UserError, match="side terms"):
         prompts.encode(ctx, side=side_term(context(3, 6, 32)))
@@ -328,7 +405,9 @@ def words_only(texts, context_length):
     """A tokenizer unlike CLIP's: one token per word, no start, no end, padded with ones."""
     ids_NL = torch.ones(len(texts), context_length, dtype=torch.int64)
     for row_L, text in zip(ids_NL, texts, strict=True):
-        ids = [2 + sum(map(ord, word)) % 90 for word in text.replace(".", " .").split()][:context_length]
+        ids = [2 + sum(map(ord, word)) % 90 for word in text.replace(".", " .").split()][
+            :context_length
+        ]
         row_L[: len(ids)] = torch.tensor(ids, dtype=torch.int64)
     return ids_NL
 
@@ -346,7 +425,9 @@ def test_a_tower_without_a_causal_mask_takes_the_plain_path():
         "proj_bias": True,
     }
     vision_cfg = {"image_size": 16, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16}
-    backbone = from_model(open_clip.CustomTextCLIP(24, vision_cfg, text_cfg), "siglip-like", words_only)
+    backbone = from_model(
+        open_clip.CustomTextCLIP(24, vision_cfg, text_cfg), "siglip-like", words_only
+    )
     prompts = ClassPrompts.build(backbone.text, ["cat", "old dog"], 4)
     truth = backbone.encode_texts(["this is a big cat.", "this is a big old dog."])
     ctx = prompts.words("this is a big").requires_grad_()
@@ -355,7 +436,14 @@ def test_a_tower_without_a_causal_mask_takes_the_plain_path():
 
 
 def test_a_tower_with_a_class_token_is_refused():
-    text_cfg = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 1, "embed_cls": True}
+    text_cfg = {
+        "context_length": 16,
+        "vocab_size": 49408,
+        "width": 32,
+        "heads": 4,
+        "layers": 1,
+        "embed_cls": True,
+    }
     vision_cfg = {"image_size": 16, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16}
     backbone = from_model(open_clip.CustomTextCLIP(24, vision_cfg, text_cfg), "coca-like")
     with pytest.raises(UserError, match="adds tokens"):
@@ -369,7 +457,9 @@ def test_weights_that_are_trained_get_their_gradient():
     weight.requires_grad_()  # from_model freezes
     prompts = ClassPrompts.build(prompts.tower, ["cat", "dog"], 4)
     ctx = context(*prompts.ctx_shape)
-    assert_equal(prompts.encode(ctx), naive_clip.text_features(model, ["cat", "dog"], ctx), ctx, weight)
+    assert_equal(
+        prompts.encode(ctx), naive_clip.text_features(model, ["cat", "dog"], ctx), ctx, weight
+    )
 
 
 # Refusals: one sentence that says what, why and what instead.
@@ -384,7 +474,12 @@ def test_weights_that_are_trained_get_their_gradient():
         (["very " * 80], 1, {}, "77 tokens"),
         (["cat"], 74, {}, "n_ctx=74 does not fit"),
         (["cat"], 0, {}, "n_ctx=0 does not fit"),
-        (["cat"], 4, {"position": "begin"}, "unknown class position 'begin'; take one of end, middle, front"),
+        (
+            ["cat"],
+            4,
+            {"position": "begin"},
+            "unknown class position 'begin'; take one of end, middle, front",
+        ),
         (["cat"], 4, {"precision": "float16"}, "unknown precision"),
         (["cat"], 4, {"budget_mb": 0.01}, "a single class needs 1 MiB"),
     ],

@@ -27,20 +27,28 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=[block.strip().splitlines()[0] for block in PYTHON])
-def test_python_blocks_run_as_they_stand(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_run_as_they_stand(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "block.py").write_text(block)
     runpy.run_path(str(tmp_path / "block.py"))
 
 
-PLANNED = [line for line in COMMANDS if line.split()[3] in {"run", "plan", "list"} and "pets.toml" not in line]
+PLANNED = [
+    line
+    for line in COMMANDS
+    if line.split()[3] in {"run", "plan", "list"} and "pets.toml" not in line
+]
 
 
 @pytest.mark.parametrize("command", PLANNED)
 def test_commands_parse_and_plan(command: str, tmp_path: Path) -> None:
     words = shlex.split(command.replace("/your/datasets", str(tmp_path)))[1:]
     words += ["--dry-run"] if words[2] == "run" else []
-    result = subprocess.run([sys.executable, *words], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
+    )
     missing_data = 4 if "classic" in command else 0
     assert result.returncode == missing_data, result.stderr
     assert "Traceback" not in result.stderr
@@ -58,7 +66,9 @@ def test_your_own_data_work_as_copied(tmp_path: Path) -> None:
     (tmp_path / "pets.toml").write_text(re.search(r"```toml\n(.*?)```", README, re.S)[1])  # type: ignore[index]
     for command in (line for line in COMMANDS if "pets.toml" in line):
         words = [sys.executable, *shlex.split(command)[1:]]
-        result = subprocess.run(words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+        result = subprocess.run(
+            words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
+        )
         assert result.returncode == 0, result.stderr
     assert "Tip-Adapter" in result.stdout
     assert len(list((tmp_path / "results" / "records").glob("*.json"))) == 7

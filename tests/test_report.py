@@ -1,4 +1,6 @@
-"""Records become tables: what is averaged with what, what is shown as missing, and what every format says."""
+"""Records become tables: what is averaged with what, what is shown as missing, and what every
+format says.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ import pytest
 from rich.console import Console
 
 from benchmark.errors import UserError
-from benchmark.record import Record
-from benchmark.report import lines, reading, render, tables
+from benchmark.records.record import Record
+from benchmark.records.store import Store
+from benchmark.report import lines, render, selection, tables
 from benchmark.report.export import COLUMNS, leaderboard
 from benchmark.report.scores import Partial, Score, mean_over, score
-from benchmark.store import Store
-from tests.synthetic import TINY, digest, grid, identity, scored, write
+from testbed.synthetic import TINY, digest, grid, identity, scored, write
 
 
 def zero_shot(dataset: str, accuracy: float) -> Record:
@@ -45,13 +47,23 @@ def test_a_mean_with_a_dataset_missing_is_shown_as_missing() -> None:
 
 
 def test_the_table_of_a_grid_with_holes() -> None:
-    records = [one for one in grid(["linear_probe"], shots=(1, 4)) if (one.identity.dataset, one.identity.shots) != ("tiny_digits", 4)]
-    records = [one for one in records if (one.identity.dataset, one.identity.shots, one.identity.seed) != ("tiny_shapes", 4, 3)]
+    records = [
+        one
+        for one in grid(["linear_probe"], shots=(1, 4))
+        if (one.identity.dataset, one.identity.shots) != ("tiny_digits", 4)
+    ]
+    records = [
+        one
+        for one in records
+        if (one.identity.dataset, one.identity.shots, one.identity.seed) != ("tiny_shapes", 4, 3)
+    ]
     (table,) = tables.tables(lines.group([*records, zero_shot("tiny_digits", 0.5)]))
     text = render.terminal(table).plain
     rows = {row.split()[0]: row.split() for row in text.splitlines() if row.startswith("  tiny")}
     assert text.count("tiny_digits") == 2  # once under each method
-    assert next(row.split()[1:] for row in text.splitlines() if row.startswith("  tiny_digits")) == ["50.0", "-", "-", "1"]
+    assert next(
+        row.split()[1:] for row in text.splitlines() if row.startswith("  tiny_digits")
+    ) == ["50.0", "-", "-", "1"]
     assert rows["tiny_digits"][3] == "-"
     assert rows["tiny_shapes"][3].endswith(render.FEWER)
     assert rows["tiny_shapes"][4] == "2-3"
@@ -97,7 +109,15 @@ def test_validation_sampler_parameters_and_exposure_make_another_line() -> None:
 def test_leaving_one_dataset_out_is_one_protocol_for_the_whole_suite() -> None:
     def held_out(target: str) -> Record:
         return scored(
-            identity("prompt_adapter", target, 4, 1, sources={name: digest(name) for name in TINY if name != target}, source_shots=4), 0.5
+            identity(
+                "prompt_adapter",
+                target,
+                4,
+                1,
+                sources={name: digest(name) for name in TINY if name != target},
+                source_shots=4,
+            ),
+            0.5,
         )
 
     (lined,) = lines.group([held_out(name) for name in TINY]).values()
@@ -107,11 +127,16 @@ def test_leaving_one_dataset_out_is_one_protocol_for_the_whole_suite() -> None:
 
 
 def test_records_of_a_superseded_adapter_are_left_out_with_a_word() -> None:
-    old, new = scored(identity("plug.in", adapter_version=1), 0.2), scored(identity("plug.in", adapter_version=2), 0.8)
+    old, new = (
+        scored(identity("plug.in", adapter_version=1), 0.2),
+        scored(identity("plug.in", adapter_version=2), 0.8),
+    )
     notes: list[str] = []
     (by_line,) = lines.group([old, new], notes).values()
     assert [line.version for line in by_line] == [2]
-    assert notes == ["1 records of superseded adapter versions are left out (--superseded shows them)"]
+    assert notes == [
+        "1 records of superseded adapter versions are left out (--superseded shows them)"
+    ]
     (both,) = lines.group([old, new], superseded=True).values()
     assert {line.version for line in both} == {1, 2}
 
@@ -120,7 +145,12 @@ def test_a_changed_dataset_spec_is_another_dataset() -> None:
     from benchmark import data
 
     current = data.spec("tiny_digits").digest
-    groups = lines.group([scored(identity(dataset_digest=current), 0.5), scored(identity(dataset_digest=digest("before")), 0.9)])
+    groups = lines.group(
+        [
+            scored(identity(dataset_digest=current), 0.5),
+            scored(identity(dataset_digest=digest("before")), 0.9),
+        ]
+    )
     suites = {setting.suite for setting in groups}
     assert suites == {"tiny", f"tiny_digits@{digest('before')[:6]}"}
 
@@ -128,7 +158,9 @@ def test_a_changed_dataset_spec_is_another_dataset() -> None:
 def test_two_records_that_differ_in_the_spec_of_a_source_count_once() -> None:
     from benchmark import data
 
-    now = scored(identity(sources={"tiny_shapes": data.spec("tiny_shapes").digest}, source_shots=4), 0.5)
+    now = scored(
+        identity(sources={"tiny_shapes": data.spec("tiny_shapes").digest}, source_shots=4), 0.5
+    )
     before = scored(identity(sources={"tiny_shapes": digest("before")}, source_shots=4), 0.9)
     for order in ([now, before], [before, now]):
         notes: list[str] = []
@@ -139,7 +171,9 @@ def test_two_records_that_differ_in_the_spec_of_a_source_count_once() -> None:
 
 
 def test_zero_shot_methods_stand_in_the_column_of_no_shots_and_in_every_table_by_dataset() -> None:
-    groups = lines.group([*grid(["linear_probe"], shots=(1, 4)), *(zero_shot(name, 0.5) for name in TINY)])
+    groups = lines.group(
+        [*grid(["linear_probe"], shots=(1, 4)), *(zero_shot(name, 0.5) for name in TINY)]
+    )
     (by_shots,) = tables.tables(groups, "method-shots")
     assert by_shots.columns == ("0-shot", "1-shot", "4-shot", "seeds")
     assert [row.label for row in by_shots.rows] == ["Zero-shot CLIP", "Linear probe"]
@@ -187,17 +221,36 @@ def test_the_leaderboard_has_a_row_per_result_and_its_promised_columns() -> None
     rows = list(csv.DictReader(io.StringIO(leaderboard(lines.group(records)))))
     assert len(rows) == 3 * 2 + 1
     assert tuple(rows[0]) == COLUMNS
-    one = next(row for row in rows if (row["method"], row["dataset"], row["shots"]) == ("linear_probe", "tiny_digits", "4"))
-    seeds = [record.accuracy for record in records if record.identity.dataset == "tiny_digits" and record.identity.shots == 4]
+    one = next(
+        row
+        for row in rows
+        if (row["method"], row["dataset"], row["shots"]) == ("linear_probe", "tiny_digits", "4")
+    )
+    seeds = [
+        record.accuracy
+        for record in records
+        if record.identity.dataset == "tiny_digits" and record.identity.shots == 4
+    ]
     assert float(one["mean"]) == pytest.approx(sum(seeds) / 3, abs=1e-6)
-    assert (one["n_seeds"], one["seeds"], one["n_test"], one["val"], one["ranked"]) == ("3", "1 2 3", "400", "min4", "yes")
+    assert (one["n_seeds"], one["seeds"], one["n_test"], one["val"], one["ranked"]) == (
+        "3",
+        "1 2 3",
+        "400",
+        "min4",
+        "yes",
+    )
     assert set(one["keys"].split()) <= {record.key for record in records}
     assert next(row for row in rows if row["method"] == "zero_shot")["std"] == ""
 
 
 def test_every_column_of_the_leaderboard_is_documented() -> None:
     page = (Path(__file__).resolve().parent.parent / "results" / "LEADERBOARD.md").read_text()
-    documented = [name.strip() for row in page.splitlines() if row.startswith("| ") for name in row.split("|")[1].split(",")]
+    documented = [
+        name.strip()
+        for row in page.splitlines()
+        if row.startswith("| ")
+        for name in row.split("|")[1].split(",")
+    ]
     assert [name for name in documented if name != "column"] == list(COLUMNS)
 
 
@@ -207,22 +260,27 @@ def test_foreign_and_truncated_records_are_named_and_passed_over(tmp_path: Path)
     path.write_text(path.read_text()[:100])
     (path.parent / "shopping.json").write_text('{"milk": 2}')
     notes: list[str] = []
-    assert reading.records(Store(tmp_path), notes) == [good]
+    assert selection.records(Store(tmp_path), notes) == [good]
     assert sorted(str(path) in note or "shopping.json" in note for note in notes) == [True, True]
 
 
 def test_an_empty_folder_and_a_filter_that_fits_nothing_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no records in"):
-        reading.records(Store(tmp_path), [])
+        selection.records(Store(tmp_path), [])
     write(tmp_path, [scored(identity("coop"), 0.5)])
     with pytest.raises(UserError, match="did you mean 'coop'"):
-        reading.records(Store(tmp_path), [], methods=["cop"])
+        selection.records(Store(tmp_path), [], methods=["cop"])
 
 
 def test_lines_are_ranked_together_only_under_one_protocol() -> None:
-    (setting,) = (groups := lines.group([scored(identity(), 0.5), scored(identity(val="none"), 0.5)]))
+    (setting,) = (
+        groups := lines.group([scored(identity(), 0.5), scored(identity(val="none"), 0.5)])
+    )
     first, second = groups[setting]
     assert first.protocol != second.protocol
     held_out = replace(first, exposure=lines.Exposure("others of tiny", False, "k shots each"))
     assert held_out.protocol == first.protocol
-    assert replace(first, exposure=lines.Exposure("all of tiny", True, "k shots each")).protocol != first.protocol
+    assert (
+        replace(first, exposure=lines.Exposure("all of tiny", True, "k shots each")).protocol
+        != first.protocol
+    )

@@ -7,11 +7,11 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from benchmark.cli import app
-from benchmark.record import Record
+from benchmark.records.record import Record
 from benchmark.report import render
-from benchmark.report.costs import cost_tables
+from benchmark.report.cost_tables import cost_tables
 from benchmark.report.lines import group
-from tests.synthetic import TINY, identity, scored, write
+from testbed.synthetic import TINY, identity, scored, write
 
 
 def made(method: str, shots: int, accuracy: float, **costs: object) -> list[Record]:
@@ -21,7 +21,9 @@ def made(method: str, shots: int, accuracy: float, **costs: object) -> list[Reco
 
 
 def test_a_row_says_what_its_accuracy_costs() -> None:
-    records = made("cones", 16, 0.75, added_macs=51_200, images_per_s=2000.0) + made("cones", 1, 0.5, added_macs=1)
+    records = made("cones", 16, 0.75, added_macs=51_200, images_per_s=2000.0) + made(
+        "cones", 1, 0.5, added_macs=1
+    )
     (table,) = cost_tables(group(records))
     text = render.markdown(table)
     assert "ConES (16 shots)" in text
@@ -35,7 +37,9 @@ def test_what_old_records_lack_is_a_dash() -> None:
 
 
 def test_seconds_that_were_shared_are_said_to_be() -> None:
-    alone, shared = (cost_tables(group(made("cones", 4, 0.75, together=seeds)))[0] for seeds in (1, 3))
+    alone, shared = (
+        cost_tables(group(made("cones", 4, 0.75, together=seeds)))[0] for seeds in (1, 3)
+    )
     assert not any("together" in note for note in alone.notes)
     assert any("trained together is each one's share" in note for note in shared.notes)
 

@@ -1,4 +1,6 @@
-"""Figures are drawn for every setting, in both formats, the same bytes each time; what they show is taken from the axes."""
+"""Figures are drawn for every setting, in both formats, the same bytes each time; what they show is
+taken from the axes.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,18 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.record import Record
+from benchmark.records.record import Record
 from benchmark.report import figures, lines
-from tests.synthetic import TINY, digest, grid, identity, scored
+from testbed.synthetic import TINY, digest, grid, identity, scored
 
 
 def few() -> list[Record]:
     zero = [scored(identity("zero_shot", name, 0, 0, val="none"), 0.4) for name in TINY]
     full = {name: digest(name) for name in TINY}
-    barred = [scored(identity("prompt_adapter", name, 16, 1, sources=full, source_shots=-1), 0.99) for name in TINY]
+    barred = [
+        scored(identity("prompt_adapter", name, 16, 1, sources=full, source_shots=-1), 0.99)
+        for name in TINY
+    ]
     return [*grid(["coop", "linear_probe"]), *zero, *barred]
 
 
@@ -25,13 +30,21 @@ def test_three_figures_in_two_formats_the_same_each_time(tmp_path: Path) -> None
     assert [path.name.split("-")[0] for path in first[::2]] == ["curves", "cost", "differences"]
     assert {path.suffix for path in first} == {".pdf", ".png"}
     assert all(path.stat().st_size > 5000 for path in first)
-    assert all(one.read_bytes() == other.read_bytes() for one, other in zip(first, again, strict=True) if one.suffix == ".png")
+    assert all(
+        one.read_bytes() == other.read_bytes()
+        for one, other in zip(first, again, strict=True)
+        if one.suffix == ".png"
+    )
 
 
 def test_curves_hold_a_panel_for_the_mean_and_one_per_dataset_and_no_diagnostic() -> None:
     ((setting, by_line),) = lines.group(few()).items()
     name = lines.namer(by_line)
-    numbers = {name(line): figures._numbers(setting, found) for line, found in by_line.items() if line.exposure.ranked}
+    numbers = {
+        name(line): figures._numbers(setting, found)
+        for line, found in by_line.items()
+        if line.exposure.ranked
+    }
     drawn = figures.curves(setting, numbers, [1, 2, 4, 8, 16])
     titles = [axes.get_title() for axes in drawn.axes if axes.get_visible()]
     assert titles == ["mean of 3 datasets", *TINY]

@@ -1,6 +1,8 @@
-"""Every format of every table, word for word: tests/golden/ holds what a small made-up store prints.
+"""Every format of every table, word for word: tests/golden/ holds what a small made-up store
+prints.
 
-After a change of looks that is meant: `python -m tests.test_report_golden` writes the files anew; read the difference.
+After a change of looks that is meant: `python -m tests.test_report_golden` writes the files anew;
+read the difference.
 """
 
 from __future__ import annotations
@@ -11,20 +13,36 @@ import pytest
 
 from benchmark.report import lines, render, tables
 from benchmark.report.export import leaderboard
-from tests.synthetic import TINY, digest, grid, identity, scored
+from testbed.synthetic import TINY, digest, grid, identity, scored
 
 FOLDER = Path(__file__).parent / "golden"
 SUFFIX = {"text": "txt", "markdown": "md", "csv": "csv", "latex": "tex"}
-NAMES = [f"{kind}.{SUFFIX[form]}" for kind in tables.KINDS for form in render.FORMATS] + ["leaderboard.csv"]
+NAMES = [f"{kind}.{SUFFIX[form]}" for kind in tables.KINDS for form in render.FORMATS] + [
+    "leaderboard.csv"
+]
 
 
 def groups() -> lines.Group:
-    """Two plug-ins that no adapter of ours can change, with a hole, a prior, a diagnostic and a method without shots."""
-    some = [one for one in grid(["lab.first", "lab.second"], shots=(1, 4)) if one.identity.seed < 3 or one.identity.method != "lab.second"]
-    holed = [one for one in some if (one.identity.dataset, one.identity.shots, one.identity.method) != ("tiny_shapes", 4, "lab.first")]
+    """Two plug-ins that no adapter of ours can change, with a hole, a prior, a diagnostic and a
+    method without shots.
+    """
+    some = [
+        one
+        for one in grid(["lab.first", "lab.second"], shots=(1, 4))
+        if one.identity.seed < 3 or one.identity.method != "lab.second"
+    ]
+    holed = [
+        one
+        for one in some
+        if (one.identity.dataset, one.identity.shots, one.identity.method)
+        != ("tiny_shapes", 4, "lab.first")
+    ]
     zero = [scored(identity("lab.zero", name, 0, 0, val="none"), 0.4) for name in TINY]
     full = {name: digest(name) for name in TINY}
-    barred = [scored(identity("lab.full", name, 4, 1, sources=full, source_shots=-1), 0.9) for name in TINY]
+    barred = [
+        scored(identity("lab.full", name, 4, 1, sources=full, source_shots=-1), 0.9)
+        for name in TINY
+    ]
     return lines.group([*holed, *zero, *barred])
 
 

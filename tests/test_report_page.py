@@ -1,4 +1,6 @@
-"""The page in a real browser, opened from disk: sorting, filtering, records, images, keyboard, phone; and no error."""
+"""The page in a real browser, opened from disk: sorting, filtering, records, images, keyboard,
+phone; and no error.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +14,28 @@ import pytest
 
 from benchmark import data
 from benchmark.errors import UserError
-from benchmark.record import Record
+from benchmark.records.record import Record
+from benchmark.records.store import Store
 from benchmark.report import lines, page, page_data
-from benchmark.store import Store
+from testbed.synthetic import CLASSIC, TINY, digest, grid, identity, record, scored
 from tests import chromium
-from tests.synthetic import CLASSIC, TINY, digest, grid, identity, record, scored
 
-needs_browser = pytest.mark.skipif(not chromium.found(), reason="no Chromium here: apt-get install chromium")
+needs_browser = pytest.mark.skipif(
+    not chromium.found(), reason="no Chromium here: apt-get install chromium"
+)
 
 
 def judged(method: str, seed: int, hit: float, store: Store) -> Record:
     """A record on tiny_digits with predictions beside it."""
     labels = np.array(data.load("tiny_digits").test.labels)
-    guesses = np.where(np.random.default_rng(seed).random(len(labels)) < hit, labels, (labels + 1) % 10)
+    guesses = np.where(
+        np.random.default_rng(seed).random(len(labels)) < hit, labels, (labels + 1) % 10
+    )
     named = identity(method, shots=16, seed=seed, dataset_digest=data.spec("tiny_digits").digest)
     correct = [int((guesses[labels == label] == label).sum()) for label in range(10)]
-    made = record(named, correct, [int((labels == label).sum()) for label in range(10)], notes={"alpha": 1.5})
+    made = record(
+        named, correct, [int((labels == label).sum()) for label in range(10)], notes={"alpha": 1.5}
+    )
     store.put(made, guesses)
     return made
 
@@ -38,18 +46,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("page")
     store = Store(base / "store")
     some = [
-        one for one in grid(["coop", "linear_probe"], shots=(1, 16)) if (one.identity.dataset, one.identity.shots) != ("tiny_digits", 16)
+        one
+        for one in grid(["coop", "linear_probe"], shots=(1, 16))
+        if (one.identity.dataset, one.identity.shots) != ("tiny_digits", 16)
     ]
-    records = [*some, *(judged(method, seed, hit, store) for method, hit in (("coop", 0.8), ("linear_probe", 0.5)) for seed in (1, 2, 3))]
+    records = [
+        *some,
+        *(
+            judged(method, seed, hit, store)
+            for method, hit in (("coop", 0.8), ("linear_probe", 0.5))
+            for seed in (1, 2, 3)
+        ),
+    ]
     records = [one.model_copy(update={"identity": now(one)}) for one in records]
-    records += [scored(identity("evil.</script><script>alert(1)</script>", name), 0.5) for name in TINY]
+    records += [
+        scored(identity("evil.</script><script>alert(1)</script>", name), 0.5) for name in TINY
+    ]
     records += [*grid(["coop"], CLASSIC[:10], backbones=("RN50/openai",))]
     page.write(base / "page", lines.group(records), store)
     return base / "page"
 
 
 def now(one: Record):  # type: ignore[no-untyped-def]
-    return one.identity.model_copy(update={"dataset_digest": data.spec(one.identity.dataset).digest})
+    return one.identity.model_copy(
+        update={"dataset_digest": data.spec(one.identity.dataset).digest}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +82,11 @@ def tab(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[chro
 
 
 def column(tab: chromium.Tab, number: int) -> list[str]:
-    return list(tab.ask(f"Array.from(document.querySelectorAll('#board tbody tr td:nth-child({number})'), (cell) => cell.textContent)"))
+    return list(
+        tab.ask(
+            f"Array.from(document.querySelectorAll('#board tbody tr td:nth-child({number})'), (cell) => cell.textContent)"
+        )
+    )
 
 
 def choose(tab: chromium.Tab, which: str, label: str) -> None:
@@ -77,7 +102,9 @@ def setting(tab: chromium.Tab, label: str = "suite tiny") -> None:
     choose(tab, "f-setting", label)
     for which, any_word in (("f-dataset", "mean of"), ("f-shots", "any"), ("f-protocol", "any")):
         choose(tab, which, any_word)
-    tab.ask("(() => { const m = document.getElementById('f-method'); m.value = ''; m.dispatchEvent(new Event('input')); })()")
+    tab.ask(
+        "(() => { const m = document.getElementById('f-method'); m.value = ''; m.dispatchEvent(new Event('input')); })()"
+    )
 
 
 @needs_browser
@@ -86,7 +113,10 @@ def test_a_click_on_a_heading_sorts_and_another_turns_it_round(tab: chromium.Tab
     tab.ask("document.querySelector('#board th:nth-child(1) button').click()")
     names = column(tab, 1)
     assert names == sorted(names, key=str.lower)
-    assert tab.ask("document.querySelector('#board th:nth-child(1)').getAttribute('aria-sort')") == "ascending"
+    assert (
+        tab.ask("document.querySelector('#board th:nth-child(1)').getAttribute('aria-sort')")
+        == "ascending"
+    )
     tab.ask("document.querySelector('#board th:nth-child(1) button').click()")
     assert column(tab, 1) == sorted(names, key=str.lower, reverse=True)
     tab.ask("document.querySelector('#board th:nth-child(2) button').click()")
@@ -101,14 +131,18 @@ def test_filters_leave_what_was_asked_for(tab: chromium.Tab) -> None:
     assert set(column(tab, 3)) == {"16"}
     choose(tab, "f-dataset", "tiny_shapes")
     assert set(column(tab, 4)) == {"tiny_shapes"}
-    tab.ask("(() => { const m = document.getElementById('f-method'); m.value = 'PROBE'; m.dispatchEvent(new Event('input')); })()")
+    tab.ask(
+        "(() => { const m = document.getElementById('f-method'); m.value = 'PROBE'; m.dispatchEvent(new Event('input')); })()"
+    )
     assert column(tab, 1) == ["Linear probe"]
     assert "1 rows" in tab.ask("document.getElementById('status').textContent")
     assert tab.ask("document.querySelectorAll('#curves .legend li').length") == 1
 
 
 @needs_browser
-def test_settings_are_never_shown_together_and_a_mean_with_a_hole_is_no_number(tab: chromium.Tab) -> None:
+def test_settings_are_never_shown_together_and_a_mean_with_a_hole_is_no_number(
+    tab: chromium.Tab,
+) -> None:
     setting(tab, "suite classic")
     assert set(column(tab, 2)) == {"10/11"}
     assert "Nothing to draw" in tab.ask("document.getElementById('curves').textContent")
@@ -121,15 +155,22 @@ def test_a_row_opens_its_records_with_classes_confusions_and_commands(tab: chrom
     setting(tab)
     choose(tab, "f-dataset", "tiny_digits")
     choose(tab, "f-shots", "16")
-    tab.ask("Array.from(document.querySelectorAll('button.open')).find((b) => b.textContent === 'CoOp').click()")
+    tab.ask(
+        "Array.from(document.querySelectorAll('button.open')).find((b) => b.textContent === 'CoOp').click()"
+    )
     tab.until("document.querySelectorAll('#r-body .fill').length === 10")
     text = tab.ask("document.getElementById('r-body').textContent")
-    assert "python -m benchmark run --method coop --dataset tiny_digits --backbone tiny --shots 16 --seed 1" in text
+    assert (
+        "python -m benchmark run --method coop --dataset tiny_digits --backbone tiny --shots 16 --seed 1"
+        in text
+    )
     key = re.search(r"benchmark replay ([0-9a-f]{12})", text)
     assert key
     assert "alpha1.5" in text
     assert tab.ask("document.querySelectorAll('#r-body table tbody tr').length") == 10
-    tab.ask("(() => { const s = document.getElementById('r-seed'); s.selectedIndex = 2; s.dispatchEvent(new Event('change')); })()")
+    tab.ask(
+        "(() => { const s = document.getElementById('r-seed'); s.selectedIndex = 2; s.dispatchEvent(new Event('change')); })()"
+    )
     assert "--shots 16 --seed 3" in tab.ask("document.getElementById('r-body').textContent")
     tab.press("Escape")
     tab.until("!document.getElementById('record').open")
@@ -159,7 +200,10 @@ def test_the_page_can_be_used_from_the_keyboard(tab: chromium.Tab) -> None:
     assert tab.ask("document.activeElement.className") == "open"
     tab.ask("document.querySelector('#board th:nth-child(3) button').focus()")
     tab.press("Enter")
-    assert tab.ask("document.querySelector('#board th:nth-child(3)').getAttribute('aria-sort')") == "descending"
+    assert (
+        tab.ask("document.querySelector('#board th:nth-child(3)').getAttribute('aria-sort')")
+        == "descending"
+    )
     assert tab.ask("document.activeElement.textContent") == "Shots"
 
 
@@ -167,7 +211,9 @@ def test_the_page_can_be_used_from_the_keyboard(tab: chromium.Tab) -> None:
 def test_images_that_one_gets_right_and_another_wrong_are_shown(tab: chromium.Tab) -> None:
     tab.until("document.querySelectorAll('#gallery li').length > 0")
     tab.ask("document.getElementById('images').scrollIntoView()")
-    tab.until("Array.from(document.querySelectorAll('#gallery img')).slice(0, 3).every((image) => image.naturalWidth > 0)")
+    tab.until(
+        "Array.from(document.querySelectorAll('#gallery img')).slice(0, 3).every((image) => image.naturalWidth > 0)"
+    )
     shown = tab.ask("document.querySelectorAll('#gallery li').length")
     assert str(shown) == tab.ask("document.getElementById('v-status').textContent").split()[0]
     choose(tab, "v-right", "CoOp, 16-shot, seed 1")
@@ -195,7 +241,10 @@ def test_nothing_sticks_out_on_a_phone(tab: chromium.Tab) -> None:
     tab.screen(390, 844, phone=True)
     assert tab.ask("document.documentElement.scrollWidth") <= 390
     assert tab.ask("getComputedStyle(document.querySelector('th.minor')).display") == "none"
-    assert tab.ask("document.querySelector('#board td:nth-child(2)').getBoundingClientRect().right") <= 390  # the accuracy is in sight
+    assert (
+        tab.ask("document.querySelector('#board td:nth-child(2)').getBoundingClientRect().right")
+        <= 390
+    )  # the accuracy is in sight
     tab.until("document.querySelector('#curves svg').viewBox.baseVal.width < 400")
     tab.screen(1280, 900)
 
@@ -231,10 +280,19 @@ def test_counts_survive_their_packing() -> None:
 
 def test_ten_thousand_records_stay_under_five_megabytes(tmp_path: Path) -> None:
     methods = [f"method_{index}" for index in range(15)]
-    records = [one for backbone in "abc" for one in grid(methods, CLASSIC, (1, 16), (1, 2, 3), (backbone,), classes=199)]
-    per_record = page.write(tmp_path / "page", lines.group(records), Store(tmp_path), images=False) / len(records)
+    records = [
+        one
+        for backbone in "abc"
+        for one in grid(methods, CLASSIC, (1, 16), (1, 2, 3), (backbone,), classes=199)
+    ]
+    per_record = page.write(
+        tmp_path / "page", lines.group(records), Store(tmp_path), images=False
+    ) / len(records)
     assert per_record * 10_000 < 5e6
 
 
 def test_a_changed_dataset_shows_numbers_for_classes() -> None:
-    assert page_data.class_names(scored(identity(dataset_digest=digest("before")), 0.5))[0] == "class 0"
+    assert (
+        page_data.class_names(scored(identity(dataset_digest=digest("before")), 0.5))[0]
+        == "class 0"
+    )

@@ -1,4 +1,6 @@
-"""Published numbers keep their sources, and records made up to match or to miss get the right verdict."""
+"""Published numbers keep their sources, and records made up to match or to miss get the right
+verdict.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ from dataclasses import replace
 import pytest
 
 from benchmark import data, methods
-from benchmark.record import Record
+from benchmark.records.record import Record
 from benchmark.report import lines, published
 from benchmark.report.scores import Score
-from tests.synthetic import CLASSIC, digest, identity, scored
+from testbed.synthetic import CLASSIC, digest, identity, scored
 
 TABLE = published.read()
 RN50 = {"backbone": "RN50/openai", "weights_digest": digest("RN50")}
@@ -41,7 +43,14 @@ def test_every_row_has_a_source_and_values_that_can_be() -> None:
 def test_rows_name_datasets_backbones_and_parameters_as_we_do() -> None:
     for row in rows():
         assert row["dataset"] in {*data.names(), *data.suites()}
-        assert row["backbone"] in {"", "RN50/openai", "RN101/openai", "ViT-B-16/openai", "ViT-B-32/openai", "ViT-L-14/openai"}
+        assert row["backbone"] in {
+            "",
+            "RN50/openai",
+            "RN101/openai",
+            "ViT-B-16/openai",
+            "ViT-B-32/openai",
+            "ViT-L-14/openai",
+        }
         if row["params"]:
             methods.checked(methods.card(row["method"]), json.loads(row["params"]))
 
@@ -51,22 +60,49 @@ def test_what_was_tuned_on_the_test_set_is_never_comparable() -> None:
     assert all(row["obstacle"] for row in rows() if row["classes"] != "all")
 
 
-def ours(method: str, dataset: str, shots: int, accuracies: Sequence[float], **other: object) -> list[Record]:
+def ours(
+    method: str, dataset: str, shots: int, accuracies: Sequence[float], **other: object
+) -> list[Record]:
     card = methods.card(method)
     seeds = range(1, len(accuracies) + 1) if shots else [0]
-    named = [identity(method, dataset, shots, seed, adapter_version=card.version, params=card.defaults, **RN50 | other) for seed in seeds]
-    return [scored(one, accuracy, 100, 100) for one, accuracy in zip(named, accuracies, strict=True)]
+    named = [
+        identity(
+            method,
+            dataset,
+            shots,
+            seed,
+            adapter_version=card.version,
+            params=card.defaults,
+            **RN50 | other,
+        )
+        for seed in seeds
+    ]
+    return [
+        scored(one, accuracy, 100, 100) for one, accuracy in zip(named, accuracies, strict=True)
+    ]
 
 
 def verdicts(records: list[Record], variant: str) -> list[published.Verdict]:
-    return [one for one in published.verdicts(lines.group(records), TABLE) if one.published.variant == variant]
+    return [
+        one
+        for one in published.verdicts(lines.group(records), TABLE)
+        if one.published.variant == variant
+    ]
 
 
 def test_records_made_up_to_match_are_reproduced_and_those_made_to_miss_differ() -> None:
-    value = next(row for row in TABLE if row.variant == "CoOp (M=16, end)" and row.dataset == "dtd" and row.shots == 16).accuracy
-    (hit,) = verdicts(ours("coop", "dtd", 16, [value - 0.005, value, value + 0.005]), "CoOp (M=16, end)")
+    value = next(
+        row
+        for row in TABLE
+        if row.variant == "CoOp (M=16, end)" and row.dataset == "dtd" and row.shots == 16
+    ).accuracy
+    (hit,) = verdicts(
+        ours("coop", "dtd", 16, [value - 0.005, value, value + 0.005]), "CoOp (M=16, end)"
+    )
     assert (hit.verdict, hit.why) == ("reproduced", "")
-    (miss,) = verdicts(ours("coop", "dtd", 16, [value - 0.065, value - 0.06, value - 0.055]), "CoOp (M=16, end)")
+    (miss,) = verdicts(
+        ours("coop", "dtd", 16, [value - 0.065, value - 0.06, value - 0.055]), "CoOp (M=16, end)"
+    )
     assert miss.verdict == "differs"
     assert miss.difference == pytest.approx(-0.06, abs=0.001)
 
@@ -90,13 +126,19 @@ def test_other_protocols_are_not_comparable_and_say_why() -> None:
 
 def test_other_parameters_meet_other_rows() -> None:
     middle = ours("coop", "dtd", 16, [0.6])[0].identity
-    moved = scored(middle.model_copy(update={"params": middle.params | {"position": "middle"}}), 0.6)
+    moved = scored(
+        middle.model_copy(update={"params": middle.params | {"position": "middle"}}), 0.6
+    )
     found = [one.published.variant for one in published.verdicts(lines.group([moved]), TABLE)]
     assert found == ["CoOp (M=16, middle)"]
 
 
 def test_a_mean_over_ten_of_eleven_is_not_compared_with_one_over_eleven() -> None:
-    row = replace(next(row for row in TABLE if row.variant == "CoOp (M=16, end)" and row.shots == 16), dataset="classic", accuracy=0.6)
+    row = replace(
+        next(row for row in TABLE if row.variant == "CoOp (M=16, end)" and row.shots == 16),
+        dataset="classic",
+        accuracy=0.6,
+    )
     whole = [record for name in CLASSIC for record in ours("coop", name, 16, [0.6, 0.61, 0.59])]
     part = [record for record in whole if record.identity.dataset != "imagenet"]
     assert [one.verdict for one in published.verdicts(lines.group(whole), [row])] == ["reproduced"]
@@ -110,5 +152,7 @@ def test_the_tolerance_follows_from_seeds() -> None:
     three = published.tolerance(row, Score(0.6, 0.01, (1, 2, 3)))
     assert three == pytest.approx(0.005 + 4.3027 * 0.01 * (2 / 3) ** 0.5, rel=1e-3)
     assert published.tolerance(row, Score(0.6, 0.01, tuple(range(10)))) < three
-    assert published.tolerance(replace(row, kind="digitised"), Score(0.6, 0.01, (1, 2, 3))) == pytest.approx(three + 0.002)
+    assert published.tolerance(
+        replace(row, kind="digitised"), Score(0.6, 0.01, (1, 2, 3))
+    ) == pytest.approx(three + 0.002)
     assert published.tolerance(row, Score(0.6, None, (1,))) > published.ALLOWANCE

@@ -1,4 +1,6 @@
-"""Statistics: against scipy and against a second implementation, and on stores with planted differences."""
+"""Statistics: against scipy and against a second implementation, and on stores with planted
+differences.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ DRAWS = 1000
 @pytest.mark.parametrize("count", [2, 3, 5, 10])
 def test_the_interval_over_seeds_is_scipys(count: int) -> None:
     values = RNG.normal(size=count)
-    low, high = scipy_stats.t.interval(0.95, count - 1, loc=values.mean(), scale=scipy_stats.sem(values))
+    low, high = scipy_stats.t.interval(
+        0.95, count - 1, loc=values.mean(), scale=scipy_stats.sem(values)
+    )
     assert stats.half_width(float(values.std(ddof=1)), count) == pytest.approx((high - low) / 2)
     assert values.mean() - low == pytest.approx((high - low) / 2)
     assert stats.half_width(1.0, 1) == math.inf
@@ -34,7 +38,9 @@ def test_the_paired_t_test_is_scipys() -> None:
 
 
 @pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (1, 9), (9, 1), (40, 61), (5, 5)])
-def test_mcnemar_is_the_binomial_test_on_the_images_that_differ(only_first: int, only_second: int) -> None:
+def test_mcnemar_is_the_binomial_test_on_the_images_that_differ(
+    only_first: int, only_second: int
+) -> None:
     first = np.array([True] * only_first + [False] * only_second + [True] * 30 + [False] * 9)
     second = np.array([False] * only_first + [True] * only_second + [True] * 30 + [False] * 9)
     total = only_first + only_second
@@ -44,7 +50,9 @@ def test_mcnemar_is_the_binomial_test_on_the_images_that_differ(only_first: int,
         by_hand = min(1.0, sum(way for way in ways if way <= ways[only_first] * (1 + 1e-9)))
     assert stats.mcnemar(first, second) == pytest.approx(by_hand)
     if total:
-        assert stats.mcnemar(first, second) == pytest.approx(scipy_stats.binomtest(only_first, total).pvalue)
+        assert stats.mcnemar(first, second) == pytest.approx(
+            scipy_stats.binomtest(only_first, total).pvalue
+        )
 
 
 def test_the_paired_bootstrap_agrees_with_one_that_draws_images() -> None:
@@ -53,8 +61,12 @@ def test_the_paired_bootstrap_agrees_with_one_that_draws_images() -> None:
     gaps = first.mean(axis=0) - second.mean(axis=0)
     slow = [gaps[RNG.integers(0, 400, 400)].mean() for _ in range(4000)]
     assert fast.mean == pytest.approx(gaps.mean())
-    assert (fast.low, fast.high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=0.004)
-    scipys = scipy_stats.bootstrap((gaps,), np.mean, method="percentile", n_resamples=4000, rng=RNG).confidence_interval
+    assert (fast.low, fast.high) == pytest.approx(
+        tuple(np.quantile(slow, [0.025, 0.975])), abs=0.004
+    )
+    scipys = scipy_stats.bootstrap(
+        (gaps,), np.mean, method="percentile", n_resamples=4000, rng=RNG
+    ).confidence_interval
     assert (fast.low, fast.high) == pytest.approx((scipys.low, scipys.high), abs=0.004)
 
 
@@ -62,7 +74,10 @@ def test_wilcoxon_agrees_with_counting_all_signs() -> None:
     gaps = [0.5, -0.1, 0.3, 0.7, 0.2, 0.9, -0.4]
     ranks = scipy_stats.rankdata(np.abs(gaps))
     seen = min(ranks[np.array(gaps) > 0].sum(), ranks[np.array(gaps) < 0].sum())
-    sums = [sum(rank for rank, up in zip(ranks, signs, strict=True) if up) for signs in itertools.product([0, 1], repeat=7)]
+    sums = [
+        sum(rank for rank, up in zip(ranks, signs, strict=True) if up)
+        for signs in itertools.product([0, 1], repeat=7)
+    ]
     expected = min(1.0, 2 * np.mean(np.array(sums) <= seen))
     assert stats.wilcoxon(gaps) == pytest.approx(expected)
     assert stats.wilcoxon(gaps) == pytest.approx(scipy_stats.wilcoxon(gaps).pvalue)
@@ -74,7 +89,10 @@ def test_wilcoxon_counts_ties_exactly_and_drops_zeros() -> None:
     gaps = [0.1, 0.1, -0.1, 0.2, 0.2, 0.3, 0.0]
     ranks = scipy_stats.rankdata(np.abs(gaps[:-1]))
     seen = min(ranks[np.array(gaps[:-1]) > 0].sum(), ranks[np.array(gaps[:-1]) < 0].sum())
-    sums = [sum(rank for rank, up in zip(ranks, signs, strict=True) if up) for signs in itertools.product([0, 1], repeat=6)]
+    sums = [
+        sum(rank for rank, up in zip(ranks, signs, strict=True) if up)
+        for signs in itertools.product([0, 1], repeat=6)
+    ]
     assert stats.wilcoxon(gaps) == pytest.approx(min(1.0, 2 * np.mean(np.array(sums) <= seen)))
 
 
@@ -99,7 +117,9 @@ def test_holm_is_the_step_down_by_definition() -> None:
 
 
 def nominal(rate: float) -> bool:
-    """Whether a rate over DRAWS is what 5 % gives, within four of its own deviations; a cautious test may give less."""
+    """Whether a rate over DRAWS is what 5 % gives, within four of its own deviations; a cautious
+    test may give less.
+    """
     return rate <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / DRAWS)
 
 
@@ -123,21 +143,38 @@ def test_false_positives_come_at_the_nominal_rate() -> None:
 
 
 def planted(lift: float, datasets: int, rng: np.random.Generator) -> dict[str, dict[int, float]]:
-    return {f"set{index}": {seed: 0.5 + 0.03 * index + lift + rng.normal(0, 0.004) for seed in (1, 2, 3)} for index in range(datasets)}
+    return {
+        f"set{index}": {
+            seed: 0.5 + 0.03 * index + lift + rng.normal(0, 0.004) for seed in (1, 2, 3)
+        }
+        for index in range(datasets)
+    }
 
 
 @pytest.mark.parametrize("datasets", [3, 11])
 def test_leaders_are_the_planted_ones_and_nothing_else(datasets: int) -> None:
     rng = np.random.default_rng(3)
-    methods = {"best": planted(0.08, datasets, rng), "worse": planted(0.0, datasets, rng), "worst": planted(-0.1, datasets, rng)}
-    methods["twin"] = {name: {seed: value + rng.normal(0, 0.002) for seed, value in by.items()} for name, by in methods["best"].items()}
+    methods = {
+        "best": planted(0.08, datasets, rng),
+        "worse": planted(0.0, datasets, rng),
+        "worst": planted(-0.1, datasets, rng),
+    }
+    methods["twin"] = {
+        name: {seed: value + rng.normal(0, 0.002) for seed, value in by.items()}
+        for name, by in methods["best"].items()
+    }
     assert stats.leaders(methods) == {"best", "twin"}
 
 
 def test_equal_methods_are_told_apart_no_oftener_than_allowed() -> None:
     rng = np.random.default_rng(5)
-    wrong = sum(len(stats.leaders({name: planted(0.0, 11, rng) for name in "abc"})) < 3 for _ in range(DRAWS // 2))
-    assert wrong / (DRAWS // 2) < 0.12  # the best of three is chosen first, which costs some of the 5 %
+    wrong = sum(
+        len(stats.leaders({name: planted(0.0, 11, rng) for name in "abc"})) < 3
+        for _ in range(DRAWS // 2)
+    )
+    assert (
+        wrong / (DRAWS // 2) < 0.12
+    )  # the best of three is chosen first, which costs some of the 5 %
 
 
 def test_a_method_with_a_dataset_missing_is_no_leader_and_one_seed_proves_nothing() -> None:

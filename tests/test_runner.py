@@ -1,4 +1,6 @@
-"""Cells become records: once, whole, whatever happens to the process; and no method ever sees a test label."""
+"""Cells become records: once, whole, whatever happens to the process; and no method ever sees a
+test label.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +14,35 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.episodes import Workshop
+from benchmark.compute.episode import Workshop
+from benchmark.compute.runner import Outcome, run
 from benchmark.errors import UserError
-from benchmark.features import Stopwatch, image_set
+from benchmark.features.image_sets import Stopwatch, image_set
 from benchmark.grid import Cell
-from benchmark.runner import Outcome, run
-from benchmark.store import Store
+from benchmark.records.store import Store
 from tests.cheating import stolen
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = "tiny_digits"
 
 
-def moody(mood: str = "fine", seed: int = 1, sources: tuple[str, ...] = (), **params: object) -> Cell:
-    changed = {name: value for name, value in {"mood": mood, **params}.items() if (name, value) != ("mood", "fine")}
-    return Cell("tests.plugins.moody", TARGET, 1, seed, "tiny", sources, params=tuple(sorted(changed.items())))  # type: ignore[arg-type]
+def moody(
+    mood: str = "fine", seed: int = 1, sources: tuple[str, ...] = (), **params: object
+) -> Cell:
+    changed = {
+        name: value
+        for name, value in {"mood": mood, **params}.items()
+        if (name, value) != ("mood", "fine")
+    }
+    return Cell(
+        "tests.plugins.moody",
+        TARGET,
+        1,
+        seed,
+        "tiny",
+        sources,
+        params=tuple(sorted(changed.items())),
+    )  # type: ignore[arg-type]
 
 
 def zero_shot(dataset: str = TARGET) -> Cell:
@@ -76,7 +92,9 @@ def test_a_finished_cell_is_found_not_computed_and_force_computes_it(tmp_path: P
         ("nan", "logits that are not finite"),
     ],
 )
-def test_a_failure_is_no_result_and_the_rest_goes_on(tmp_path: Path, mood: str, sentence: str) -> None:
+def test_a_failure_is_no_result_and_the_rest_goes_on(
+    tmp_path: Path, mood: str, sentence: str
+) -> None:
     store = Store(tmp_path)
     bad, good = run([moody(mood, diary="/dev/null"), moody(seed=2, diary="/dev/null")], store)
     assert bad.record is None
@@ -89,7 +107,9 @@ def test_a_failure_is_no_result_and_the_rest_goes_on(tmp_path: Path, mood: str, 
     assert store.has(good.key)
 
 
-def test_a_failed_cell_is_tried_again_and_its_log_goes_with_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_cell_is_tried_again_and_its_log_goes_with_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, cell = Store(tmp_path), moody()
     monkeypatch.setattr("tests.plugins.moody.Adapter.fit", lambda self, episode: 1 / 0)
     assert one(cell, store).error == "ZeroDivisionError: division by zero"
@@ -132,7 +152,16 @@ def test_a_prior_is_pretrained_once_stored_with_its_origin_and_shared(tmp_path: 
     diary = tmp_path / "diary"
     sources = ("tiny_shapes", "tiny_textures")
     first = one(moody(diary=str(diary), sources=sources), Store(tmp_path)).record
-    other = Cell("tests.plugins.moody", TARGET, 1, 1, "tiny", sources, val="none", params=(("diary", str(diary)),))
+    other = Cell(
+        "tests.plugins.moody",
+        TARGET,
+        1,
+        1,
+        "tiny",
+        sources,
+        val="none",
+        params=(("diary", str(diary)),),
+    )
     second = one(other, Store(tmp_path)).record
     assert first is not None
     assert second is not None
@@ -169,7 +198,10 @@ def test_what_cannot_run_is_refused_before_any_work(tmp_path: Path) -> None:
         (Cell("cooop", TARGET, 1, 1, "tiny"), "unknown method 'cooop'"),
         (Cell("zero_shot", "tiny_digitz", 0, 0, "tiny"), "tiny_digitz"),
         (Cell("zero_shot", TARGET, 0, 0, "tinny"), "unknown backbone 'tinny'"),
-        (Cell("zero_shot", TARGET, 0, 0, "ViT-B-16/openai"), "weights of ViT-B-16/openai are not on this machine"),
+        (
+            Cell("zero_shot", TARGET, 0, 0, "ViT-B-16/openai"),
+            "weights of ViT-B-16/openai are not on this machine",
+        ),
     ]:
         with pytest.raises(UserError, match=sentence):
             list(run([zero_shot(), cell], Store(tmp_path)))
@@ -189,8 +221,8 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[3])
 from benchmark.grid import Cell
-from benchmark.runner import run
-from benchmark.store import Store
+from benchmark.compute.runner import run
+from benchmark.records.store import Store
 cells = [Cell("tests.plugins.moody", "tiny_digits", 1, seed, "tiny", params=(("diary", sys.argv[2]),)) for seed in range(1, 7)]
 for outcome in run(cells, Store(Path(sys.argv[1]))):
     assert outcome.error is None, outcome.error

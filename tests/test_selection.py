@@ -1,4 +1,6 @@
-"""What is taken when the user leaves the choice to us, and what a prior may see of a suite that is half there."""
+"""What is taken when the user leaves the choice to us, and what a prior may see of a suite that is
+half there.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,10 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from benchmark import backbones, data
-from benchmark.commands import selection
-from benchmark.commands.selection import Flags, select
+from benchmark import data
+from benchmark.backbones import weights
+from benchmark.commands import cell_selection
+from benchmark.commands.cell_selection import Flags, select
 
 
 @pytest.fixture
@@ -22,7 +25,11 @@ def here(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 def chosen(flags: Flags) -> tuple[set[str], set[str], str]:
     made = select(flags)
-    return {cell.dataset for cell in made.cells}, {cell.backbone for cell in made.cells}, " ".join(made.remarks)
+    return (
+        {cell.dataset for cell in made.cells},
+        {cell.backbone for cell in made.cells},
+        " ".join(made.remarks),
+    )
 
 
 def test_nothing_prepared_means_the_embedded_suite_and_says_so(here: set[str]) -> None:
@@ -37,7 +44,7 @@ def test_prepared_data_without_weights_means_the_embedded_suite_and_says_which_i
     here: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here |= {"caltech101"}
-    monkeypatch.setattr(backbones, "seem_here", lambda name: False)
+    monkeypatch.setattr(weights, "seem_here", lambda name: False)
     datasets, names, remarks = chosen(Flags(["zero_shot"]))
     assert (datasets, names) == (set(data.suites()["tiny"]), {"tiny"})
     assert "caltech101 prepared, but not the weights of ViT-B-16/openai" in remarks
@@ -47,15 +54,17 @@ def test_prepared_data_and_weights_mean_the_standard_datasets_and_name_those_lef
     here: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here |= {"caltech101", "dtd"}
-    monkeypatch.setattr(backbones, "seem_here", lambda name: True)
+    monkeypatch.setattr(weights, "seem_here", lambda name: True)
     datasets, names, remarks = chosen(Flags(["zero_shot"]))
     assert (datasets, names) == ({"caltech101", "dtd"}, {"ViT-B-16/openai"})
     assert "left out, not prepared: imagenet" in remarks
 
 
-def test_a_backbone_named_by_the_user_needs_no_standard_weights(here: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backbone_named_by_the_user_needs_no_standard_weights(
+    here: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     here |= {"caltech101"}
-    monkeypatch.setattr(backbones, "seem_here", lambda name: False)
+    monkeypatch.setattr(weights, "seem_here", lambda name: False)
     assert chosen(Flags(["zero_shot"], backbones=["tiny"]))[:2] == ({"caltech101"}, {"tiny"})
 
 
@@ -63,7 +72,10 @@ def test_a_prior_sees_the_prepared_others_and_the_user_is_told(here: set[str]) -
     here |= {"caltech101", "dtd", "eurosat"}
     made = select(Flags(["prompt_adapter"], datasets=["dtd"], shots=["1"], seeds=["1"]))
     assert [cell.sources for cell in made.cells] == [("caltech101", "eurosat")]
-    assert "of 11 datasets of its suite 3 are prepared; its prior sees caltech101, eurosat" in " ".join(made.remarks)
+    assert (
+        "of 11 datasets of its suite 3 are prepared; its prior sees caltech101, eurosat"
+        in " ".join(made.remarks)
+    )
 
 
 def test_without_any_other_dataset_there_is_no_prior_and_the_user_is_told(here: set[str]) -> None:
@@ -73,24 +85,28 @@ def test_without_any_other_dataset_there_is_no_prior_and_the_user_is_told(here: 
     assert "there is no prior" in " ".join(made.remarks)
 
 
-def test_a_glance_finds_weights_where_the_hub_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_glance_finds_weights_where_the_hub_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in backbones.HUB_REPOS:
-        assert not backbones.seem_here(name)
-        snapshot = tmp_path / f"models--{backbones.HUB_REPOS[name].replace('/', '--')}" / "snapshots" / "abc"
+    for name in weights.HUB_REPOS:
+        assert not weights.seem_here(name)
+        snapshot = (
+            tmp_path / f"models--{weights.HUB_REPOS[name].replace('/', '--')}" / "snapshots" / "abc"
+        )
         snapshot.mkdir(parents=True)
         (snapshot / "open_clip_model.safetensors").touch()
-        assert backbones.seem_here(name)
-    assert backbones.seem_here("tiny")
+        assert weights.seem_here(name)
+    assert weights.seem_here("tiny")
 
 
 def test_the_hub_repositories_are_those_open_clip_fetches_from() -> None:
-    assert set(backbones.HUB_REPOS) == set(backbones.NAMED) - {"tiny"}
-    for name, repo in backbones.HUB_REPOS.items():
+    assert set(weights.HUB_REPOS) == set(weights.NAMED) - {"tiny"}
+    for name, repo in weights.HUB_REPOS.items():
         arch, _, tag = name.partition("/")
         assert open_clip.get_pretrained_cfg(f"{arch}-quickgelu", tag)["hf_hub"].strip("/") == repo
 
 
 def test_the_suite_of_a_dataset_outside_of_all_suites_is_itself() -> None:
-    assert selection.suite_around("my.toml") == ("my.toml",)
+    assert cell_selection.suite_around("my.toml") == ("my.toml",)

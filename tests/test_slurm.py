@@ -1,4 +1,6 @@
-"""The README's recipes for SLURM, as far as a machine without SLURM can try them: the array for real, with its variables set by hand."""
+"""The README's recipes for SLURM, as far as a machine without SLURM can try them: the array for
+real, with its variables set by hand.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.store import Store
+from benchmark.records.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "README.md").read_text(), re.S)
-ELSEWHERE = "--suite classic --method coop,prompt_adapter --backbone ViT-B/16 --data-root /shared/datasets"
+ELSEWHERE = (
+    "--suite classic --method coop,prompt_adapter --backbone ViT-B/16 --data-root /shared/datasets"
+)
 HERE = "--dataset tiny_digits --method zero_shot,tip_adapter --shots 1,2 --seed 1,2"
 
 
@@ -25,12 +29,28 @@ def test_the_recipes_are_bash(script: str) -> None:
 
 
 def test_the_parts_of_an_array_make_the_whole_grid_each_cell_once(tmp_path: Path) -> None:
-    script = SCRIPTS[0].replace(ELSEWHERE, HERE).replace("/shared/results", str(tmp_path / "results")).replace("/shared", str(tmp_path))
+    script = (
+        SCRIPTS[0]
+        .replace(ELSEWHERE, HERE)
+        .replace("/shared/results", str(tmp_path / "results"))
+        .replace("/shared", str(tmp_path))
+    )
     computed = 0
     for number in ("1", "2", "3"):
-        environment = os.environ | {"SLURM_ARRAY_TASK_ID": number, "SLURM_ARRAY_TASK_COUNT": "3", "PYTHONPATH": str(ROOT)}
+        environment = os.environ | {
+            "SLURM_ARRAY_TASK_ID": number,
+            "SLURM_ARRAY_TASK_COUNT": "3",
+            "PYTHONPATH": str(ROOT),
+        }
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         computed += done.stderr.count("tiny: ")
     assert computed == len(list(Store(tmp_path / "results").records())) == 5

@@ -1,4 +1,6 @@
-"""`status` tells how a grid is getting on from what its runs leave in the folder, and touches nothing of it."""
+"""`status` tells how a grid is getting on from what its runs leave in the folder, and touches
+nothing of it.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,9 @@ from rich.console import Console
 
 from benchmark.cli import execute
 from benchmark.commands import status
-from benchmark.progress import look
-from benchmark.store import LEASE_S, Store
-from benchmark.watching import announce_plan, announced
+from benchmark.records.announcements import announce_plan, announced
+from benchmark.records.progress import look
+from benchmark.records.store import LEASE_S, Store
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE, ELSEWHERE = socket.gethostname(), "some.other.host"
@@ -75,10 +77,23 @@ def done(store: Store, key: str) -> None:
     store.path(key).write_text("not even a record: it is not read")
 
 
-def claimed(store: Store, key: str, host: str, pid: int, *, silent_s: float = 0, for_s: float = 0, expected_s: float | None = None) -> Path:
-    """What a worker leaves while it computes: an announcement, and a lease that was last touched `silent_s` ago."""
+def claimed(
+    store: Store,
+    key: str,
+    host: str,
+    pid: int,
+    *,
+    silent_s: float = 0,
+    for_s: float = 0,
+    expected_s: float | None = None,
+) -> Path:
+    """What a worker leaves while it computes: an announcement, and a lease that was last touched
+    `silent_s` ago.
+    """
     path = store.root / "running" / f"{key}.json"
-    path.write_text(json.dumps({"cell": cell(key), "host": host, "pid": pid, "expected_s": expected_s}))
+    path.write_text(
+        json.dumps({"cell": cell(key), "host": host, "pid": pid, "expected_s": expected_s})
+    )
     lease = store.root / "locks" / f"{key}.lock"
     lease.write_text("a lease")
     now = time.time()
@@ -103,11 +118,28 @@ def test_every_cell_of_a_plan_is_in_one_state(store: Store) -> None:
     store.fail(KEYS[2], "ValueError: it broke\n\nthe log\n")
     claimed(store, KEYS[3], HERE, DEAD)
     found = look(store)
-    assert (found.records, found.failures, found.cells, found.done, found.waiting) == (1, 1, 6, 1, 2)
-    assert (keys(found.running), keys(found.failed), keys(found.lost)) == ([KEYS[1]], [KEYS[2]], [KEYS[3]])
-    assert (found.running[0].cell, found.running[0].pid, found.running[0].last_words) == (cell(KEYS[1]), os.getpid(), "[     2.0 s] fit")
+    assert (found.records, found.failures, found.cells, found.done, found.waiting) == (
+        1,
+        1,
+        6,
+        1,
+        2,
+    )
+    assert (keys(found.running), keys(found.failed), keys(found.lost)) == (
+        [KEYS[1]],
+        [KEYS[2]],
+        [KEYS[3]],
+    )
+    assert (found.running[0].cell, found.running[0].pid, found.running[0].last_words) == (
+        cell(KEYS[1]),
+        os.getpid(),
+        "[     2.0 s] fit",
+    )
     assert found.running[0].for_s == pytest.approx(5000, abs=10)
-    assert (found.failed[0].sentence, found.failed[0].log) == ("ValueError: it broke", store.failure(KEYS[2]))
+    assert (found.failed[0].sentence, found.failed[0].log) == (
+        "ValueError: it broke",
+        store.failure(KEYS[2]),
+    )
     said = text(store)
     assert "1 of 6 cells done, 1 running, 1 failed, 1 lost, 2 waiting" in said
     assert f"1 h 23 min, process {os.getpid()} on {HERE}\n    fit" in said
@@ -142,7 +174,9 @@ def test_a_claim_lives_with_its_process_here_and_with_its_lease_elsewhere(
     plan(store, KEYS[0])
     claimed(store, KEYS[0], host, pid, silent_s=silent_s)
     found = look(store)
-    assert (keys(found.running), keys(found.lost)) == (([KEYS[0]], []) if alive else ([], [KEYS[0]]))
+    assert (keys(found.running), keys(found.lost)) == (
+        ([KEYS[0]], []) if alive else ([], [KEYS[0]])
+    )
 
 
 def test_an_announcement_without_a_lease_is_nobodys(store: Store) -> None:
@@ -181,7 +215,10 @@ def test_an_older_failure_is_forgotten_once_the_cell_is_tried_anew(store: Store)
 
 def test_a_failure_of_the_older_form_is_told_by_its_last_line(store: Store) -> None:
     plan(store, KEYS[0])
-    store.fail(KEYS[0], f"{cell(KEYS[0])}\n\nTraceback (most recent call last):\n  File ...\nValueError: it broke\n")
+    store.fail(
+        KEYS[0],
+        f"{cell(KEYS[0])}\n\nTraceback (most recent call last):\n  File ...\nValueError: it broke\n",
+    )
     assert look(store).failed[0].sentence == "ValueError: it broke"
 
 
@@ -192,7 +229,9 @@ def test_time_left_is_what_waits_and_what_is_begun_shared_by_those_at_work(store
     plan(store, *KEYS[:4], expected_s=100)
     claimed(store, KEYS[0], HERE, os.getpid(), for_s=40, expected_s=100)
     assert look(store).left_s == pytest.approx(60 + 3 * 100, abs=10)
-    claimed(store, KEYS[1], ELSEWHERE, 7, for_s=500, expected_s=100)  # longer than it was thought to take
+    claimed(
+        store, KEYS[1], ELSEWHERE, 7, for_s=500, expected_s=100
+    )  # longer than it was thought to take
     assert look(store).left_s == pytest.approx((60 + 0 + 2 * 100) / 2, abs=10)
     assert " left with 2 workers" in text(store)
 
@@ -242,7 +281,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("folder", ["plans", "running"])
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_what_no_run_wrote_is_passed_over_with_a_remark(store: Store, folder: str, content: bytes) -> None:
+def test_what_no_run_wrote_is_passed_over_with_a_remark(
+    store: Store, folder: str, content: bytes
+) -> None:
     plan(store, KEYS[1])
     path = store.root / folder / f"{KEYS[0]}.json"
     path.write_bytes(content)
@@ -275,7 +316,9 @@ def test_pipes_folders_and_dangling_links_hold_nobody_up(store: Store) -> None:
 
 
 def test_nothing_that_others_wrote_reaches_the_terminal_as_a_command(store: Store) -> None:
-    announce_plan(store, {KEYS[0]: ("coop \x1b[2J\x1b]0;title\x07[red]x[/red]", 1.0), KEYS[1]: ("a\nb", 1.0)})
+    announce_plan(
+        store, {KEYS[0]: ("coop \x1b[2J\x1b]0;title\x07[red]x[/red]", 1.0), KEYS[1]: ("a\nb", 1.0)}
+    )
     store.fail(KEYS[0], "it \x1b[31mbroke\x9b1m\n")
     claimed(store, KEYS[1], HERE, os.getpid())
     store.log(KEYS[1]).write_bytes(b"50%\r 60%\r\x1b[A\xff 70%\n")
@@ -289,7 +332,9 @@ def test_nothing_that_others_wrote_reaches_the_terminal_as_a_command(store: Stor
 # The command
 
 
-def test_a_folder_without_results_is_refused_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_results_is_refused_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         assert execute(["status", "--results", str(folder)]) == 2
         assert capsys.readouterr().err.startswith(f"error: there are no results in {folder}")
@@ -304,7 +349,9 @@ def test_without_a_plan_records_and_failures_are_counted(store: Store) -> None:
     assert "3 records, 1 failure; no grid" in text(store)
 
 
-def test_json_is_one_object_with_every_cell_that_is_of_interest(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_one_object_with_every_cell_that_is_of_interest(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     plan(store, *KEYS, expected_s=1)
     for key in KEYS[1:]:
         store.fail(key, "it broke\n")
@@ -336,7 +383,11 @@ def test_ten_thousand_records_are_counted_by_name(store: Store) -> None:
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
-    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path): (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_looking_changes_nothing(store: Store) -> None:
@@ -352,7 +403,9 @@ def test_looking_imports_no_torch(store: Store) -> None:
     done(store, KEYS[0])
     command = ["status", "--results", str(store.root)]
     script = f"import sys; from benchmark.cli import execute; execute({command}); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout.endswith("False\n")
+    assert subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.endswith("False\n")
 
 
 # Watching
@@ -360,7 +413,14 @@ def test_looking_imports_no_torch(store: Store) -> None:
 
 def terminal() -> tuple[Console, io.StringIO]:
     stream = io.StringIO()
-    return Console(file=stream, force_terminal=True, width=80, height=30, color_system=None, _environ={"TERM": "xterm"}), stream
+    return Console(
+        file=stream,
+        force_terminal=True,
+        width=80,
+        height=30,
+        color_system=None,
+        _environ={"TERM": "xterm"},
+    ), stream
 
 
 def after(looks: int, then: Callable[[], object]) -> Callable[[float], None]:
@@ -446,13 +506,35 @@ def running(tmp_path: Path, *around: str, seeds: str = "1,3,2") -> Iterator[subp
     """A run that makes one record, fails once, and falls asleep over a third cell."""
     (tmp_path / "lab").mkdir(exist_ok=True)
     (tmp_path / "lab" / "sleepy.py").write_text(SLEEPY)
-    grid = ["--method", "lab.sleepy", "--dataset", "tiny_digits", "--shots", "1", "--seed", seeds, "--results", str(tmp_path / "results")]
+    grid = [
+        "--method",
+        "lab.sleepy",
+        "--dataset",
+        "tiny_digits",
+        "--shots",
+        "1",
+        "--seed",
+        seeds,
+        "--results",
+        str(tmp_path / "results"),
+    ]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
     command = [*around, sys.executable, "-m", "benchmark", "run", *grid]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     try:
         deadline = time.monotonic() + 120
-        while not _asleep(tmp_path / "results") and process.poll() is None and time.monotonic() < deadline:
+        while (
+            not _asleep(tmp_path / "results")
+            and process.poll() is None
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.2)
         yield process
     finally:
@@ -519,5 +601,7 @@ def test_a_folder_that_may_only_be_read_is_enough(store: Store) -> None:
     root = shlex.quote(str(store.root))
     look_at = f"{shlex.quote(sys.executable)} -m benchmark status --results {root}"
     script = f"mount --bind {root} {root} && mount -o remount,ro,bind {root} && ! touch {root}/x && {look_at}"
-    said = subprocess.run([*namespace, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        [*namespace, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert (said.returncode, "1 running, 1 waiting" in said.stdout) == (0, True), said.stderr

@@ -1,4 +1,6 @@
-"""Records are whole or absent, found again by their identity, and never trusted when they are not what their name says."""
+"""Records are whole or absent, found again by their identity, and never trusted when they are not
+what their name says.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ import pytest
 
 from benchmark.errors import UserError
 from benchmark.paths import remove_parts, write_atomic
-from benchmark.record import Costs, Counts, Identity, Record, key
-from benchmark.store import Store
+from benchmark.records.record import Costs, Counts, Identity, Record, key
+from benchmark.records.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,7 +33,12 @@ def make_record(seed: int = 1, correct: tuple[int, ...] = (3, 4)) -> Record:
     )  # fmt: skip
     costs = Costs(encode_s=0, pretrain_s=0, fit_s=1, predict_s=0, peak_mb=1, trainable_params=2)
     return Record(
-        key=key(identity), identity=identity, counts=Counts(correct=list(correct), total=[5, 5]), costs=costs, notes={}, provenance={}
+        key=key(identity),
+        identity=identity,
+        counts=Counts(correct=list(correct), total=[5, 5]),
+        costs=costs,
+        notes={},
+        provenance={},
     )
 
 
@@ -46,7 +53,9 @@ def test_what_is_put_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncate", "foreign", "edited", "empty", "binary"])
-def test_a_damaged_record_is_named_skipped_and_counts_as_absent(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_record_is_named_skipped_and_counts_as_absent(
+    tmp_path: Path, damage: str
+) -> None:
     store, record = Store(tmp_path), make_record()
     store.put(record, np.array([0]))
     path = store.path(record.key)
@@ -54,9 +63,13 @@ def test_a_damaged_record_is_named_skipped_and_counts_as_absent(tmp_path: Path, 
     changed = whole.replace('"seed": 1', '"seed": 2')
     assert changed != whole
     path.write_bytes(
-        {"truncate": whole[:80].encode(), "foreign": b'{"accuracy": 1}', "edited": changed.encode(), "empty": b"", "binary": b"\xff\x00"}[
-            damage
-        ]
+        {
+            "truncate": whole[:80].encode(),
+            "foreign": b'{"accuracy": 1}',
+            "edited": changed.encode(),
+            "empty": b"",
+            "binary": b"\xff\x00",
+        }[damage]
     )
     problems: list[str] = []
     assert list(store.records(problems)) == []
@@ -95,7 +108,9 @@ def test_a_results_folder_that_is_a_file_is_refused_in_one_sentence(tmp_path: Pa
         Store(tmp_path / "results").make_ready()
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "record.json"
     write_atomic(target, b"old")
 
@@ -141,7 +156,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from benchmark.store import Store
+from benchmark.records.store import Store
 with Store(Path(sys.argv[1]), lease_s=4.0).claim("abc") as mine:
     print(mine, flush=True)
     time.sleep(600)
@@ -150,7 +165,9 @@ with Store(Path(sys.argv[1]), lease_s=4.0).claim("abc") as mine:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the claim under the name of another machine, as one that shares the folder would."""
+    """A process that holds the claim under the name of another machine, as one that shares the
+    folder would.
+    """
     command = [
         "unshare",
         "--uts",
@@ -174,7 +191,9 @@ def elsewhere(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_the_claim_of_another_machine_is_free_once_it_has_been_silent(tmp_path: Path, elsewhere: subprocess.Popen[str]) -> None:
+def test_the_claim_of_another_machine_is_free_once_it_has_been_silent(
+    tmp_path: Path, elsewhere: subprocess.Popen[str]
+) -> None:
     store = Store(tmp_path, lease_s=4.0)
 
     def mine() -> bool:
@@ -194,7 +213,9 @@ def test_the_claim_of_another_machine_is_free_once_it_has_been_silent(tmp_path: 
     assert time.monotonic() - killed > 2  # not at once: nobody here can know that it is dead
 
 
-def test_an_empty_lock_of_a_process_that_died_as_it_made_it_is_free_after_a_while(tmp_path: Path) -> None:
+def test_an_empty_lock_of_a_process_that_died_as_it_made_it_is_free_after_a_while(
+    tmp_path: Path,
+) -> None:
     store, marker = Store(tmp_path), tmp_path / "locks" / "abc.lock"
     marker.parent.mkdir()
     marker.touch()

@@ -33,7 +33,9 @@ def clip():
 @pytest.fixture(scope="module")
 def drawn() -> dict[tuple[str, str], np.ndarray]:
     """Every picture of the suite at its own size, uint8 pixels_NCHW, by dataset and split."""
-    return {(d, s): exam.split_pixels(d, s, canvas.SIZE_PX)[0] for d in exam.DATASETS for s in SPLITS}
+    return {
+        (d, s): exam.split_pixels(d, s, canvas.SIZE_PX)[0] for d in exam.DATASETS for s in SPLITS
+    }
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +127,9 @@ def test_held_out_classes_are_neither_drawn_nor_named_in_training():
     assert not new_words & set(captions.SUBJECTS)
     rng = np.random.default_rng(0)
     for manner, subject in pairs * 20:
-        seen = captions.Meaning(captions.SUBJECTS.index(subject), captions.MANNERS.index(manner), int(rng.integers(11)))
+        seen = captions.Meaning(
+            captions.SUBJECTS.index(subject), captions.MANNERS.index(manner), int(rng.integers(11))
+        )
         text, _ = captions.caption(rng, seen, room=int(rng.integers(40)))
         bare = " ".join(word for word in text.rstrip(".").split() if word not in captions.INKS)
         assert not any(name in bare for name in held_out), text
@@ -145,7 +149,13 @@ def test_training_pairs_come_without_scikit_learn_and_without_torch():
         "[captions.picture(1, index) for index in range(40)];"
         "print({'sklearn', 'torch', 'benchmark.tiny.digits'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
     assert done.stdout.strip() == "set()"
 
 
@@ -176,7 +186,10 @@ def test_captions_reach_the_positions_that_long_prompts_need():
 
 
 def test_the_small_word_table_is_clips_tokenizer():
-    words, texts = train.Words(), ["a photo of the number 7.", "here you see a striped red star seen from above again."]
+    words, texts = (
+        train.Words(),
+        ["a photo of the number 7.", "here you see a striped red star seen from above again."],
+    )
     assert torch.equal(words.ids_U[words.matrix(texts, 77)][1], words.tokenizer(texts)[1, :14])
 
 
@@ -195,11 +208,15 @@ def test_tokens_outside_training_share_the_mean_row(clip):
     ids_U = train.Words().ids_U
     rest = torch.ones(49408, dtype=torch.bool).index_fill(0, ids_U, False)
     assert clip.token_embedding.weight[rest].unique(dim=0).shape[0] == 1
-    torch.testing.assert_close(clip.token_embedding.weight[rest][0], clip.token_embedding.weight[ids_U].mean(0))
+    torch.testing.assert_close(
+        clip.token_embedding.weight[rest][0], clip.token_embedding.weight[ids_U].mean(0)
+    )
 
 
 def test_cutting_tokens_behind_the_longest_caption_changes_nothing(clip):
-    tokens_NL = train.Words().tokenizer(["a photo of a solid star.", "untitled, one striped heart up close again."])
+    tokens_NL = train.Words().tokenizer(
+        ["a photo of a solid star.", "untitled, one striped heart up close again."]
+    )
     with torch.no_grad():
         whole = clip.encode_text(tokens_NL, normalize=True)
         cut = train.encode_text(clip, tokens_NL[:, : int(tokens_NL.argmax(1).max()) + 1])
@@ -227,22 +244,45 @@ def test_zero_shot_is_useful_and_leaves_room(dataset, zero_shot):
 def probe(features, dataset: str, shots: int) -> float:
     """Test accuracy of logistic regression on the first `shots` training pictures of each class."""
     image_ND, labels_N = features[dataset, "train"]
-    rows = np.concatenate([np.flatnonzero(labels_N == label)[:shots] for label in np.unique(labels_N)])
+    rows = np.concatenate(
+        [np.flatnonzero(labels_N == label)[:shots] for label in np.unique(labels_N)]
+    )
     fitted = LogisticRegression(C=100, max_iter=2000).fit(image_ND[rows], labels_N[rows])
     return float(fitted.score(*features[dataset, "test"]))
 
 
 def test_sixteen_shots_teach_a_linear_probe_more_than_the_names_did(features, zero_shot):
-    probed = {shots: np.mean([probe(features, dataset, shots) for dataset in exam.DATASETS]) for shots in (1, 16)}
+    probed = {
+        shots: np.mean([probe(features, dataset, shots) for dataset in exam.DATASETS])
+        for shots in (1, 16)
+    }
     assert probed[16] - np.mean(list(zero_shot.values())) >= 12 * POINT
     assert probed[16] - probed[1] >= 12 * POINT
 
 
 def test_the_training_script_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
-    flags = ["--seed", "3", "--steps", "2", "--batch", "8", "--pictures", "16", "--workers", "0", "--out"]
+    flags = [
+        "--seed",
+        "3",
+        "--steps",
+        "2",
+        "--batch",
+        "8",
+        "--pictures",
+        "16",
+        "--workers",
+        "0",
+        "--out",
+    ]
     monkeypatch.setattr(sys, "argv", ["train", *flags, str(tmp_path)])
     train.main()
     record = json.loads((tmp_path / "provenance.json").read_text())
-    assert hashlib.sha256((tmp_path / "weights.safetensors").read_bytes()).hexdigest() == record["weights_sha256"]
+    assert (
+        hashlib.sha256((tmp_path / "weights.safetensors").read_bytes()).hexdigest()
+        == record["weights_sha256"]
+    )
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == record["zero_shot"]
-    assert model.build(tmp_path / "weights.safetensors").state_dict().keys() == model.untrained().state_dict().keys()
+    assert (
+        model.build(tmp_path / "weights.safetensors").state_dict().keys()
+        == model.untrained().state_dict().keys()
+    )

@@ -1,8 +1,10 @@
-"""A genuine CLIP small enough for every test: two layers, 16-pixel images, weights from a seed, nothing downloaded.
+"""A genuine CLIP small enough for every test: two layers, 16-pixel images, weights from a seed,
+nothing downloaded.
 
-Weights are random, so the towers agree on nothing; what ties them together is the toy problem. Its classes are colourful
-patterns found by ascent, such that their features lie near the text features of a *hidden* prompt. A method that learns the
-prompt can win, a method that compares images can win, and zero-shot is somewhere below.
+Weights are random, so the towers agree on nothing; what ties them together is the toy problem. Its
+classes are colourful patterns found by ascent, such that their features lie near the text features
+of a *hidden* prompt. A method that learns the prompt can win, a method that compares images can
+win, and zero-shot is somewhere below.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from benchmark.api import Crop, Episode, ImageSet, Labelled, State, unit
-from benchmark.clip import OpenClip, from_model
+from benchmark.backbones.clip import OpenClip, from_model
 
 IMAGE_PX = 16
 NAMES = ("cat", "dog", "old car", "tree", "house_plant", "boat")
@@ -31,15 +33,29 @@ def backbone() -> OpenClip:
         torch.manual_seed(7)
         model = open_clip.CLIP(
             embed_dim=16,
-            vision_cfg={"image_size": IMAGE_PX, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
-            text_cfg={"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+            vision_cfg={
+                "image_size": IMAGE_PX,
+                "layers": 2,
+                "width": 32,
+                "patch_size": 8,
+                "head_width": 16,
+            },
+            text_cfg={
+                "context_length": 32,
+                "vocab_size": 49408,
+                "width": 32,
+                "heads": 2,
+                "layers": 2,
+            },
         )
         _wake(model)
     return from_model(model, "toy")
 
 
 def _wake(model: Any) -> None:
-    """Fresh weights are so small that a name hardly moves its text; larger ones, and biases, make a model worth testing on."""
+    """Fresh weights are so small that a name hardly moves its text; larger ones, and biases, make a
+    model worth testing on.
+    """
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.endswith("bias"):
@@ -81,7 +97,9 @@ def image_set(pixels_NCHW: Tensor) -> ImageSet:
             return backbone().encode_pixels(pixels_NCHW)
         count, seed, crop = views
         rngs = [torch.Generator().manual_seed(1000 * seed + view) for view in range(count)]
-        return torch.stack([backbone().encode_pixels(_jitter(pixels_NCHW, crop, rng)) for rng in rngs])
+        return torch.stack(
+            [backbone().encode_pixels(_jitter(pixels_NCHW, crop, rng)) for rng in rngs]
+        )
 
     return ImageSet(len(pixels_NCHW), encode, decode)
 
@@ -92,7 +110,9 @@ def join(*sets: ImageSet) -> ImageSet:
 
 
 def _jitter(pixels_NCHW: Tensor, crop: Crop, rng: Generator) -> Tensor:
-    """What stands in for cropping: noise that grows with what the crop may lose, each image its own."""
+    """What stands in for cropping: noise that grows with what the crop may lose, each image its
+    own.
+    """
     return pixels_NCHW + 0.2 * (1 - crop.min_scale) * torch.randn(pixels_NCHW.shape, generator=rng)
 
 
@@ -100,7 +120,9 @@ def labelled(per_class: int, classes: int, seed: int, noise: float = 0.3) -> Lab
     """Noisy patterns, class by class."""
     rng = torch.Generator().manual_seed(seed)
     labels_N = torch.arange(classes).repeat_interleave(per_class)
-    pixels_NCHW = patterns(classes)[labels_N] + noise * torch.randn(len(labels_N), 3, IMAGE_PX, IMAGE_PX, generator=rng)
+    pixels_NCHW = patterns(classes)[labels_N] + noise * torch.randn(
+        len(labels_N), 3, IMAGE_PX, IMAGE_PX, generator=rng
+    )
     return Labelled(image_set(pixels_NCHW), labels_N)
 
 
@@ -110,7 +132,13 @@ def exam(classes: int = 3, per_class: int = 10) -> Labelled:
 
 
 def episode(
-    shots: int = 4, classes: int = 3, *, val: bool = True, seed: int = 1, prior: State | None = None, names: Sequence[str] = NAMES
+    shots: int = 4,
+    classes: int = 3,
+    *,
+    val: bool = True,
+    seed: int = 1,
+    prior: State | None = None,
+    names: Sequence[str] = NAMES,
 ) -> Episode:
     """A few-shot problem of the toy CLIP, with pixels."""
     return Episode(
@@ -126,19 +154,32 @@ def episode(
 
 
 def feature_episode(
-    shots: int = 4, classes: int = 3, dim: int = 16, *, val: bool = True, seed: int = 1, spread: float = 0.1, astray: float = 0.5
+    shots: int = 4,
+    classes: int = 3,
+    dim: int = 16,
+    *,
+    val: bool = True,
+    seed: int = 1,
+    spread: float = 0.1,
+    astray: float = 0.5,
 ) -> Episode:
-    """An episode from plain features: clusters `spread` wide, and a text classifier that is `astray` of their centres."""
+    """An episode from plain features: clusters `spread` wide, and a text classifier that is
+    `astray` of their centres.
+    """
     centre_KD = _centres(classes, dim)
     rng = torch.Generator().manual_seed(seed)
 
     def cluster(count: int) -> tuple[Tensor, Tensor]:
         labels_N = torch.arange(classes).repeat_interleave(count)
-        return centre_KD[labels_N] + spread * torch.randn(len(labels_N), dim, generator=rng), labels_N
+        return centre_KD[labels_N] + spread * torch.randn(
+            len(labels_N), dim, generator=rng
+        ), labels_N
 
     (support_ND, support_labels_N), (val_ND, val_labels_N) = cluster(shots), cluster(min(shots, 4))
     return Episode.from_features(
-        class_names=NAMES[:classes] if classes <= len(NAMES) else [f"class {k}" for k in range(classes)],
+        class_names=NAMES[:classes]
+        if classes <= len(NAMES)
+        else [f"class {k}" for k in range(classes)],
         text_KD=centre_KD + astray * torch.randn(classes, dim, generator=rng),
         support_ND=support_ND,
         support_labels_N=support_labels_N,

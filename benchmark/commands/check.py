@@ -1,146 +1,148 @@
-"""The regression check: cells of a golden table are run again and their counts compared.
-
-A golden table is a CSV of counts. Other processors round differently, and training carries a last bit a long way, so each
-row states a tolerance in test images. `check` in another repository does the same for a plug-in and a table of its own.
-"""
+"""`check` from flags to exit code: which golden rows, run where, compared how."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import methods
-from benchmark.errors import UserError
+from rich.console import Console
+
+from benchmark import data, methods
+from benchmark.backbones import weights
+from benchmark.commands import golden, live
+from benchmark.commands.cell_selection import TINY, Flags, select
+from benchmark.compute import runner
+from benchmark.compute.runner import Outcome
 from benchmark.grid import Cell
-from benchmark.paths import write_atomic
-from benchmark.runner import Outcome
+from benchmark.records.store import Store
 
-GOLDEN = Path(__file__).resolve().parents[2] / "results" / "golden" / "tiny.csv"
-SHOTS, SEEDS = ("1", "4"), ("1",)  # what `check --update` runs unless told otherwise: CI can afford it
-OTHER_KEY = "weights, data, image pipeline or parameters are not those of the golden row: if that is meant, `check --update`"
-TRAINED_TOLERANCE = 0.02  # of the test images, for methods that are fitted
+OK, FAILED, REGRESSION = 0, 1, 3
 
 
 @dataclass(frozen=True)
-class Expected:
-    """One row of a golden table."""
+class Asked:
+    """Which rows; empty means all of the golden table."""
 
-    method: str
-    adapter_version: int
-    dataset: str
-    shots: int
-    seed: int
-    backbone: str
-    correct: int
-    total: int
-    tolerance: int  # test images
-    key: str  # of the record it was taken from: another key with other counts means that something was changed on purpose
-
-    @property
-    def place(self) -> tuple[str, str, int, int, str]:
-        return self.method, self.dataset, self.shots, self.seed, self.backbone
+    method: Sequence[str] = ()
+    dataset: Sequence[str] = ()
+    shots: Sequence[str] = ()
+    seed: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A golden row beside what was counted now."""
-
-    expected: Expected
-    correct: int | None
-    problem: str  # '' where all is well
-
-    def __str__(self) -> str:
-        at = self.expected
-        return f"{at.method} {at.dataset} {at.shots}-shot seed {at.seed} {at.backbone}: {self.problem or 'as expected'}"
-
-
-def read(path: Path) -> list[Expected]:
-    """The rows of a golden table; UserError where it is not there or not one."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_row(row) for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        raise UserError(f"there is no golden table {path}; `check --update --golden {path}` writes one") from None
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a golden table ({error}); its columns are {', '.join(_names())}") from None
-
-
-def write(path: Path, rows: Iterable[Expected]) -> None:
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(_names())
-    out.writerows([getattr(row, name) for name in _names()] for row in sorted(rows, key=lambda row: row.place))
-    write_atomic(path, text.getvalue().encode())
+def conduct(
+    asked: Asked,
+    table: Path | None,
+    update: bool,
+    results: Path | None,
+    device: str,
+    as_json: bool,
+    out: Console,
+    err: Console,
+    plain: bool = False,
+    tolerance: int | None = None,
+) -> int:
+    """Run the cells, then compare or rewrite; the exit code."""
+    path = table or golden.GOLDEN
+    rows = golden.read(path) if path.exists() or not update else []
+    wanted = [] if update else golden.chosen(rows, **vars(asked))
+    methods.require_trusted((row.method for row in (rows if update else wanted)), asked.method)
+    cells = _new_cells(asked, rows) if update else [cell for row in wanted for cell in _cell(row)]
+    with _store(results) as store:
+        outcomes = list(_shown(cells, store, device, plain or as_json, err))
+    if update:
+        golden.write(path, golden.updated(rows, outcomes, tolerance))
+        err.print(
+            f"{path}: {len(outcomes)} rows written", markup=False, highlight=False, soft_wrap=True
+        )
+        return OK
+    return _verdicts(list(golden.compare(wanted, outcomes)), as_json, out)
 
 
-def _names() -> list[str]:
-    return [field.name for field in fields(Expected)]
+def _new_cells(asked: Asked, rows: Sequence[golden.Expected]) -> list[Cell]:
+    """What `--update` runs: the flags, or the methods the table knows, or all of ours."""
+    known = sorted({row.method for row in rows})
+    flags = Flags(
+        methods=asked.method or known or methods.names(),
+        datasets=asked.dataset or data.suites()[TINY],
+        shots=asked.shots or golden.SHOTS,
+        seeds=asked.seed or golden.SEEDS,
+        backbones=[weights.TINY],
+    )
+    return select(flags).cells
 
 
-def _row(row: dict[str, str]) -> Expected:
-    texts = {name: row[name] for name in ("method", "dataset", "backbone", "key")}
-    numbers = {name: int(row[name]) for name in _names() if name not in texts}
-    if None in texts.values() or not all(0 <= number < 1 << 63 for number in numbers.values()):
-        raise ValueError("a row is too short, or a number is out of range")
-    return Expected(**texts, **numbers)  # type: ignore[arg-type]
+def _cell(row: golden.Expected) -> list[Cell]:
+    """The cell of a golden row, made by the same rules as a user's."""
+    shots = [str(row.shots)] if row.shots else ["1"]
+    return select(
+        Flags([row.method], [row.dataset], (), shots, [str(row.seed or 1)], [row.backbone])
+    ).cells
 
 
-def chosen(rows: Sequence[Expected], **wanted: Sequence[str]) -> list[Expected]:
-    """The rows whose method, dataset, shots and seed are among those asked for; all where nothing is asked."""
-    kept = [row for row in rows if all(not values or str(getattr(row, name)) in values for name, values in wanted.items())]
-    if not kept:
-        asked = " ".join(f"--{name} {','.join(values)}" for name, values in wanted.items() if values)
-        raise UserError(f"the golden table has no row for {asked or 'anything'}; `check --update` with the same flags adds them")
-    return kept
+@contextmanager
+def _store(results: Path | None) -> Iterator[Store]:
+    """A store of its own: records from before would hide a regression."""
+    if results:
+        yield Store(results)
+        return
+    with tempfile.TemporaryDirectory(prefix="fsbench-check-") as folder:
+        yield Store(Path(folder))
 
 
-def compare(rows: Sequence[Expected], outcomes: Iterable[Outcome]) -> Iterator[Verdict]:
-    """A verdict per golden row that was run, as outcomes come."""
-    by_place = {row.place: row for row in rows}
-    for outcome in outcomes:
-        row = by_place.get(_place(outcome.cell))
-        if row:
-            yield _verdict(row, outcome)
+def _shown(
+    cells: Sequence[Cell], store: Store, device: str, plain: bool, err: Console
+) -> Iterator[Outcome]:
+    view = (
+        live.lines(err, len(cells)) if live.wants_plain(err, plain) else live.bar(err, len(cells))
+    )
+    with view as show:
+        for outcome in runner.run(cells, store, device=device, force=True, watch=show.stage):
+            show.outcome(outcome)
+            yield outcome
 
 
-def _verdict(row: Expected, outcome: Outcome) -> Verdict:
-    if not outcome.record:
-        return Verdict(row, None, f"failed: {outcome.error}")
-    record = outcome.record
-    correct, total = sum(record.counts.correct), sum(record.counts.total)
-    if total != row.total:
-        return Verdict(row, correct, f"{total} test images instead of {row.total}")
-    if record.identity.adapter_version != row.adapter_version:
-        return Verdict(row, correct, f"version {record.identity.adapter_version}, but the golden row is of version {row.adapter_version}")
-    if abs(correct - row.correct) > row.tolerance:
-        moved = f"{correct} of {total} right instead of {row.correct} (tolerance {row.tolerance})"
-        return Verdict(row, correct, moved + ("" if outcome.key == row.key else "; " + OTHER_KEY))
-    return Verdict(row, correct, "")
+def _verdicts(verdicts: Sequence[golden.Verdict], as_json: bool, out: Console) -> int:
+    """Print what differs and what failed; a difference weighs more than a failure."""
+    bad = [verdict for verdict in verdicts if verdict.problem]
+    if as_json:
+        print(
+            json.dumps(
+                [
+                    {**vars(verdict.expected), "now": verdict.correct, "problem": verdict.problem}
+                    for verdict in verdicts
+                ],
+                indent=1,
+            )
+        )
+    else:
+        for verdict in bad:
+            out.print(f"differs: {verdict}", markup=False, highlight=False, soft_wrap=True)
+        summary = (
+            f"{len(verdicts) - len(bad)} of {len(verdicts)} cells are as the golden table says"
+        )
+        out.print(summary, markup=False, highlight=False, soft_wrap=True)
+    if any(verdict.correct is not None for verdict in bad):
+        return REGRESSION
+    return FAILED if bad else OK
 
 
-def updated(rows: Sequence[Expected], outcomes: Iterable[Outcome], tolerance: int | None = None) -> list[Expected]:
-    """The table with the outcomes' counts in place of, or added to, its own; a row keeps its tolerance unless one is given."""
-    table = {row.place: row for row in rows}
-    for outcome in outcomes:
-        if not outcome.record:
-            raise UserError(f"{outcome.cell} failed ({outcome.error}), so the golden table is left as it was")
-        fresh = _expected(outcome)
-        old = table.get(fresh.place, fresh)
-        table[fresh.place] = replace(fresh, tolerance=old.tolerance if tolerance is None else tolerance)
-    return list(table.values())
+def published(
+    results: Path,
+    methods: Sequence[str],
+    datasets: Sequence[str],
+    shots: Sequence[str],
+    as_json: bool,
+) -> int:
+    """Records beside published numbers; exit code 3 where one differs that could be compared."""
+    from benchmark.report import lines, selection
+    from benchmark.report import published as facts
 
-
-def _expected(outcome: Outcome) -> Expected:
-    assert outcome.record, "only cells with a record become golden rows"
-    named, counts = outcome.record.identity, outcome.record.counts
-    total = sum(counts.total)
-    tolerance = max(2, round(TRAINED_TOLERANCE * total)) if methods.card(named.method).few_shot else 2
-    place = (named.dataset, named.shots, named.seed, named.backbone)
-    return Expected(named.method, named.adapter_version, *place, sum(counts.correct), total, tolerance, outcome.key)
-
-
-def _place(cell: Cell) -> tuple[str, str, int, int, str]:
-    return cell.method, cell.dataset, cell.shots, cell.seed, cell.backbone
+    records = selection.records(Store(results), [], methods, datasets)
+    wanted = [record for record in records if not shots or str(record.identity.shots) in shots]
+    found = list(facts.verdicts(lines.group(wanted), facts.read()))
+    print(json.dumps(facts.as_dicts(found), indent=1) if as_json else facts.text(found))
+    return REGRESSION if any(one.verdict == "differs" for one in found) else OK

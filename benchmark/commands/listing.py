@@ -1,4 +1,6 @@
-"""What there is to choose from: methods, datasets, suites, backbones, as plain rows. Imports no torch."""
+"""What there is to choose from: methods, datasets, suites, backbones, as plain rows. Imports no
+torch.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmark import backbones, data, methods
+from benchmark import data, methods
+from benchmark.backbones import weights
 from benchmark.errors import UserError, nearest
 
 Rows = list[dict[str, Any]]
@@ -17,8 +20,12 @@ def rows(what: str, root: Path | None) -> Rows:
     makers: dict[str, Callable[[Path | None], Rows]] = {
         "methods": lambda root: [_method(name) for name in methods.names()],
         "datasets": lambda root: [_dataset(name, root) for name in data.names()],
-        "suites": lambda root: [_suite(name, members, root) for name, members in data.suites().items()],
-        "backbones": lambda root: [{"name": name, "what": what} for name, what in backbones.NAMED.items()],
+        "suites": lambda root: [
+            _suite(name, members, root) for name, members in data.suites().items()
+        ],
+        "backbones": lambda root: [
+            {"name": name, "what": what} for name, what in weights.NAMED.items()
+        ],
     }
     if what not in makers:
         raise UserError(f"there is no list of '{what}'; {nearest(what, list(makers))}")
@@ -29,8 +36,20 @@ def _method(name: str) -> dict[str, Any]:
     try:
         card = methods.card(name)
     except UserError as error:  # a broken plug-in must not hide the others
-        return {"name": name, "title": "cannot be loaded", "paper": "", "summary": str(error), "params": {}}
-    return {"name": name, "title": card.title, "paper": card.paper, "summary": card.summary, "params": card.defaults}
+        return {
+            "name": name,
+            "title": "cannot be loaded",
+            "paper": "",
+            "summary": str(error),
+            "params": {},
+        }
+    return {
+        "name": name,
+        "title": card.title,
+        "paper": card.paper,
+        "summary": card.summary,
+        "params": card.defaults,
+    }
 
 
 def _dataset(name: str, root: Path | None) -> dict[str, Any]:
@@ -47,7 +66,11 @@ def _dataset(name: str, root: Path | None) -> dict[str, Any]:
 
 def _suite(name: str, members: tuple[str, ...], root: Path | None) -> dict[str, Any]:
     known = [member for member in members if member in data.names()]
-    return {"name": name, "datasets": list(members), "prepared": sum(data.prepared(member, root) for member in known)}
+    return {
+        "name": name,
+        "datasets": list(members),
+        "prepared": sum(data.prepared(member, root) for member in known),
+    }
 
 
 def text(found: Rows) -> str:
@@ -55,7 +78,10 @@ def text(found: Rows) -> str:
     shown = [[_word(value) for value in row.values()] for row in found]
     heads = list(found[0]) if found else []
     widths = [max(len(row[index]) for row in [heads, *shown]) for index in range(len(heads))]
-    return "\n".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in [heads, *shown])
+    return "\n".join(
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        for row in [heads, *shown]
+    )
 
 
 def _word(value: object) -> str:

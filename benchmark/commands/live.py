@@ -1,4 +1,6 @@
-"""What a person sees while a grid runs: a bar on a terminal, a line per cell elsewhere. Everything goes to stderr."""
+"""What a person sees while a grid runs: a bar on a terminal, a line per cell elsewhere. Everything
+goes to stderr.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from benchmark.compute.runner import Outcome
 from benchmark.grid import Cell
-from benchmark.runner import Outcome
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class View:
 
 
 def wants_plain(console: Console, asked: bool) -> bool:
-    """Lines instead of a moving picture: on request, without a terminal, and under continuous integration."""
+    """Lines instead of a moving picture: on request, without a terminal, and under continuous
+    integration.
+    """
     return asked or not console.is_terminal or os.environ.get("CI", "") not in ("", "0", "false")
 
 
@@ -39,7 +43,10 @@ def lines(console: Console, total: int) -> Iterator[View]:
         if news.cached:
             counts["cached"] += 1
             return
-        _say(console, f"[{str(counts['ended']).rjust(len(str(total)))}/{total}] {news.cell}: {_result(news)}")
+        _say(
+            console,
+            f"[{str(counts['ended']).rjust(len(str(total)))}/{total}] {news.cell}: {_result(news)}",
+        )
 
     yield View(lambda cell, stage: None, outcome)
     if counts["cached"]:
@@ -48,7 +55,9 @@ def lines(console: Console, total: int) -> Iterator[View]:
 
 @contextmanager
 def bar(console: Console, total: int) -> Iterator[View]:
-    """One bar for the grid with the time left, the running cell and its stage; failures scroll by above it."""
+    """One bar for the grid with the time left, the running cell and its stage; failures scroll by
+    above it.
+    """
     progress = Progress(
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
@@ -70,7 +79,9 @@ def bar(console: Console, total: int) -> Iterator[View]:
         counts["computed"] += not news.cached
         counts["failed"] += news.error is not None
         if news.error:
-            progress.console.print(f"[red]failed[/red] {escape(f'{news.cell}: {news.error}')}", highlight=False)
+            progress.console.print(
+                f"[red]failed[/red] {escape(f'{news.cell}: {news.error}')}", highlight=False
+            )
         left = _left(time.monotonic() - start, counts["computed"], total - counts["ended"])
         failures = f"{counts['failed']} failed" if counts["failed"] else ""
         progress.update(task, advance=1, left=left, failures=failures)
@@ -80,7 +91,9 @@ def bar(console: Console, total: int) -> Iterator[View]:
 
 
 def _left(elapsed_s: float, computed: int, missing: int) -> str:
-    """Time left as far as the cells computed so far tell; nothing before the first. What is on record has been counted by then."""
+    """Time left as far as the cells computed so far tell; nothing before the first. What is on
+    record has been counted by then.
+    """
     return f"{duration(elapsed_s / computed * missing)} left" if computed else ""
 
 

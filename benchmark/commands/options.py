@@ -24,75 +24,199 @@ def numbers(flag: str, values: List) -> list[int]:
     """A list of whole numbers, as --shots and --seed take it."""
     for value in values:
         if not value.isdecimal():
-            raise UserError(f"--{flag} takes whole numbers separated by commas, not '{value}'; for example --{flag} 1,2,4")
+            raise UserError(
+                f"--{flag} takes whole numbers separated by commas, not '{value}'; for example --{flag} 1,2,4"
+            )
     return [int(value) for value in values]
 
 
 Method = Annotated[
     List,
     typer.Option(
-        "--method", "-m", callback=words, metavar="NAME,...", help="Methods: names of `list methods`, dotted modules, or plug-ins."
+        "--method",
+        "-m",
+        callback=words,
+        metavar="NAME,...",
+        help="Methods: names of `list methods`, dotted modules, or plug-ins.",
     ),
 ]
 Trusted = Annotated[
-    List, typer.Option("--method", "-m", callback=words, metavar="NAME,...", help="A plug-in that may run.", show_default=False)
+    List,
+    typer.Option(
+        "--method",
+        "-m",
+        callback=words,
+        metavar="NAME,...",
+        help="A plug-in that may run.",
+        show_default=False,
+    ),
 ]
 Dataset = Annotated[
-    List, typer.Option("--dataset", "-d", callback=words, metavar="NAME,...", help="Datasets: names of `list datasets`, or TOML files.")
+    List,
+    typer.Option(
+        "--dataset",
+        "-d",
+        callback=words,
+        metavar="NAME,...",
+        help="Datasets: names of `list datasets`, or TOML files.",
+    ),
 ]
-Suite = Annotated[List, typer.Option("--suite", callback=words, metavar="NAME,...", help="Suites: what of them is prepared.")]
+Suite = Annotated[
+    List,
+    typer.Option(
+        "--suite", callback=words, metavar="NAME,...", help="Suites: what of them is prepared."
+    ),
+]
 Shots = Annotated[
-    List, typer.Option("--shots", callback=words, metavar="K,...", help="Images per class. [default: 1,2,4,8,16]", show_default=False)
+    List,
+    typer.Option(
+        "--shots",
+        callback=words,
+        metavar="K,...",
+        help="Images per class. [default: 1,2,4,8,16]",
+        show_default=False,
+    ),
 ]
-Seed = Annotated[List, typer.Option("--seed", callback=words, metavar="N,...", help="Seeds. [default: 1,2,3]", show_default=False)]
+Seed = Annotated[
+    List,
+    typer.Option(
+        "--seed",
+        callback=words,
+        metavar="N,...",
+        help="Seeds. [default: 1,2,3]",
+        show_default=False,
+    ),
+]
 Backbone = Annotated[
     List,
     typer.Option(
-        "--backbone", "-b", callback=words, metavar="NAME,...", help="tiny, ViT-B/16, or ARCH/TAG. [default: by suite]", show_default=False
+        "--backbone",
+        "-b",
+        callback=words,
+        metavar="NAME,...",
+        help="tiny, ViT-B/16, or ARCH/TAG. [default: by suite]",
+        show_default=False,
     ),
 ]
-Val = Annotated[str, typer.Option("--val", metavar="min4|none", help="Validation images: min(shots, 4) per class, or none.")]
-Sources = Annotated[
-    str, typer.Option("--sources", metavar="POLICY", help="What priors see: default, others, all, none, or datasets by name.")
+Val = Annotated[
+    str,
+    typer.Option(
+        "--val", metavar="min4|none", help="Validation images: min(shots, 4) per class, or none."
+    ),
 ]
-Classes = Annotated[str, typer.Option("--classes", metavar="all|base|new", help="All classes, or the base or new half.")]
-Sampler = Annotated[str, typer.Option("--sampler", metavar="coop|nested", help="How the support set is drawn.")]
+Sources = Annotated[
+    str,
+    typer.Option(
+        "--sources",
+        metavar="POLICY",
+        help="What priors see: default, others, all, none, or datasets by name.",
+    ),
+]
+Classes = Annotated[
+    str,
+    typer.Option("--classes", metavar="all|base|new", help="All classes, or the base or new half."),
+]
+Sampler = Annotated[
+    str, typer.Option("--sampler", metavar="coop|nested", help="How the support set is drawn.")
+]
 Set = Annotated[
     List,
-    typer.Option("--set", metavar="[METHOD.]KEY=VALUE", help="A hyper-parameter, of every chosen method or of one. Repeat for more."),
+    typer.Option(
+        "--set",
+        metavar="[METHOD.]KEY=VALUE",
+        help="A hyper-parameter, of every chosen method or of one. Repeat for more.",
+    ),
 ]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of records.")]
 DataRoot = Annotated[
-    Path | None, typer.Option("--data-root", metavar="DIR", help="Folder of datasets. [default: FSBENCH_DATA]", show_default=False)
+    Path | None,
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="Folder of datasets. [default: FSBENCH_DATA]",
+        show_default=False,
+    ),
 ]
 AcceptChangedData = Annotated[
-    bool, typer.Option("--accept-changed-data", help="Go on with data that are not what their spec promises; every record is marked.")
+    bool,
+    typer.Option(
+        "--accept-changed-data",
+        help="Go on with data that are not what their spec promises; every record is marked.",
+    ),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1; auto takes a GPU where there is one.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never ask a network; what is missing is an error at once.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1; auto takes a GPU where there is one."
+    ),
+]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", help="Never ask a network; what is missing is an error at once."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Compute again what is on record.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop: the same as `plan`.")]
-Json = Annotated[bool, typer.Option("--json", help="Machine output on stdout; everything else goes to stderr.")]
-Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live view (by itself without a terminal, or with CI=1).")]
-Executor = Annotated[str, typer.Option("--executor", metavar="serial|ray", help="Where cells run: in this process, or in Ray's workers.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would run, and stop: the same as `plan`.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Machine output on stdout; everything else goes to stderr.")
+]
+Plain = Annotated[
+    bool,
+    typer.Option(
+        "--plain", help="Lines instead of a live view (by itself without a terminal, or with CI=1)."
+    ),
+]
+Executor = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        metavar="serial|ray",
+        help="Where cells run: in this process, or in Ray's workers.",
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(
-        "--address", metavar="HOST:PORT|auto", help="A Ray cluster to join. [default: workers on this machine]", show_default=False
+        "--address",
+        metavar="HOST:PORT|auto",
+        help="A Ray cluster to join. [default: workers on this machine]",
+        show_default=False,
     ),
 ]
 GpusPerCell = Annotated[
     float | None,
     typer.Option(
-        "--gpus-per-cell", metavar="SHARE", min=0, help="With ray: 0.25, 1, ... [default: from earlier records]", show_default=False
+        "--gpus-per-cell",
+        metavar="SHARE",
+        min=0,
+        help="With ray: 0.25, 1, ... [default: from earlier records]",
+        show_default=False,
     ),
 ]
 Shard = Annotated[
-    str | None, typer.Option("--shard", metavar="I/N", help="Only part I of N of the grid, as in a job array.", show_default=False)
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only part I of N of the grid, as in a job array.",
+        show_default=False,
+    ),
 ]
 TimeLimit = Annotated[
-    float | None, typer.Option("--time-limit", metavar="SECONDS", min=0, help="For one cell; then it has failed.", show_default=False)
+    float | None,
+    typer.Option(
+        "--time-limit",
+        metavar="SECONDS",
+        min=0,
+        help="For one cell; then it has failed.",
+        show_default=False,
+    ),
 ]
 Together = Annotated[
-    bool, typer.Option("--together", help="Train seeds at once wherever a method can: faster, equal but for the order of sums.")
+    bool,
+    typer.Option(
+        "--together",
+        help="Train seeds at once wherever a method can: faster, equal but for the order of sums.",
+    ),
 ]

@@ -1,4 +1,6 @@
-"""Commands that read records: tables, the leaderboard, comparisons, replays, merges. Part of the command line in cli.py."""
+"""Commands that read records: tables, the leaderboard, comparisons, replays, merges. Part of the
+command line in cli.py.
+"""
 
 from __future__ import annotations
 
@@ -19,33 +21,61 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def report(
     results: opt.Results = opt.DEFAULT,
-    table: Annotated[str, typer.Option("--table", metavar="KIND", help="dataset-shots, method-shots or method-dataset.")] = "dataset-shots",
-    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="text, markdown, csv or latex.")] = "text",
+    table: Annotated[
+        str,
+        typer.Option(
+            "--table", metavar="KIND", help="dataset-shots, method-shots or method-dataset."
+        ),
+    ] = "dataset-shots",
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="text, markdown, csv or latex.")
+    ] = "text",
     method: opt.Method = opt.NOTHING,
     dataset: opt.Dataset = opt.NOTHING,
     backbone: opt.Backbone = opt.NOTHING,
-    superseded: Annotated[bool, typer.Option("--superseded", help="Show records of older adapter versions too.")] = False,
-    cost: Annotated[bool, typer.Option("--cost", help="Show what accuracy is bought with: parameters, computation, seconds.")] = False,
-    html: Annotated[Path | None, typer.Option("--html", metavar="DIR", help="Write a page that opens from disk instead.")] = None,
-    figures: Annotated[Path | None, typer.Option("--figures", metavar="DIR", help="Draw figures as PDF and PNG instead.")] = None,
-    baseline: Annotated[
-        str | None, typer.Option("--baseline", metavar="METHOD", help="With --figures. [default: zero-shot]", show_default=False)
+    superseded: Annotated[
+        bool, typer.Option("--superseded", help="Show records of older adapter versions too.")
+    ] = False,
+    cost: Annotated[
+        bool,
+        typer.Option(
+            "--cost", help="Show what accuracy is bought with: parameters, computation, seconds."
+        ),
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="DIR", help="Write a page that opens from disk instead."),
     ] = None,
-    images: Annotated[bool, typer.Option("--images/--no-images", help="With --html: show disputed test images.")] = True,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", metavar="DIR", help="Draw figures as PDF and PNG instead."),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="METHOD",
+            help="With --figures. [default: zero-shot]",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[
+        bool, typer.Option("--images/--no-images", help="With --html: show disputed test images.")
+    ] = True,
     data_root: opt.DataRoot = None,
 ) -> None:
     """Print tables from the records in a folder, write them as a page, or draw figures."""
     from rich.console import Console
 
-    from benchmark.report import costs, lines, reading, render, tables
-    from benchmark.store import Store
+    from benchmark.records.store import Store
+    from benchmark.report import cost_tables, lines, render, selection, tables
 
     among("table", table, tables.KINDS)
     among("format", form, render.FORMATS)
     if cost and form == "csv":
         raise UserError("--cost has no CSV of its own; `export` writes every cost of every row")
     notes: list[str] = []
-    records = reading.records(Store(results), notes, method, dataset, backbone)
+    records = selection.records(Store(results), notes, method, dataset, backbone)
     groups = lines.group(records, notes, superseded)
     if html:
         from benchmark.report import page
@@ -57,7 +87,9 @@ def report(
 
         print("\n".join(map(str, drawing.write(figures, groups, baseline))))
     else:
-        found = costs.cost_tables(groups) if cost else tables.tables(groups, table, ranked=True)
+        found = (
+            cost_tables.cost_tables(groups) if cost else tables.tables(groups, table, ranked=True)
+        )
         if form == "text":
             out = Console()
             for one in found:
@@ -70,17 +102,22 @@ def report(
 @app.command()
 def export(
     results: opt.Results = opt.DEFAULT,
-    to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write; stdout if not given.")] = None,
-    superseded: Annotated[bool, typer.Option("--superseded", help="Records of older adapter versions too.")] = False,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where to write; stdout if not given."),
+    ] = None,
+    superseded: Annotated[
+        bool, typer.Option("--superseded", help="Records of older adapter versions too.")
+    ] = False,
 ) -> None:
     """Write the leaderboard as CSV, one row per method x dataset x shots x backbone x protocol."""
     from benchmark.paths import write_atomic
-    from benchmark.report import lines, reading
+    from benchmark.records.store import Store
+    from benchmark.report import lines, selection
     from benchmark.report.export import leaderboard
-    from benchmark.store import Store
 
     notes: list[str] = []
-    text = leaderboard(lines.group(reading.records(Store(results), notes), notes, superseded))
+    text = leaderboard(lines.group(selection.records(Store(results), notes), notes, superseded))
     if to:
         write_atomic(to, text.encode())
     else:
@@ -90,7 +127,9 @@ def export(
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A method, or a whole row heading of `report`.")],
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="A method, or a whole row heading of `report`.")
+    ],
     second: Annotated[str, typer.Argument(metavar="B")],
     shots: opt.Shots = opt.NOTHING,
     results: opt.Results = opt.DEFAULT,
@@ -98,13 +137,13 @@ def compare(
     as_json: opt.Json = False,
 ) -> None:
     """Compare two methods on the same seeds and test images, and over the datasets of a suite."""
-    from benchmark.report import compare as comparison
-    from benchmark.report import lines, reading
-    from benchmark.store import Store
+    from benchmark.records.store import Store
+    from benchmark.report import comparison as comparison
+    from benchmark.report import lines, selection
 
     notes: list[str] = []
     store = Store(results)
-    groups = lines.group(reading.records(store, notes), notes)
+    groups = lines.group(selection.records(store, notes), notes)
     found = comparison.compare(groups, first, second, store, data_root, opt.numbers("shots", shots))
     if as_json:
         print(json.dumps([comparison.as_dict(one) for one in found], indent=1))
@@ -116,15 +155,22 @@ def compare(
 @app.command()
 def status(
     results: opt.Results = opt.DEFAULT,
-    watch: Annotated[bool, typer.Option("--watch", help="Look every 2 s until all is done, nothing ran for 10 s, or Ctrl-C.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Look every 2 s until all is done, nothing ran for 10 s, or Ctrl-C."
+        ),
+    ] = False,
     as_json: opt.Json = False,
     plain: opt.Plain = False,
 ) -> None:
-    """Say how a grid is getting on that runs in another terminal or on another machine: done, running, failed, time left."""
+    """Say how a grid is getting on that runs in another terminal or on another machine: done,
+    running, failed, time left.
+    """
     from rich.console import Console
 
     from benchmark.commands import status as progress
-    from benchmark.store import Store
+    from benchmark.records.store import Store
 
     notes: list[str] = []
     progress.conduct(Store(results), Console(file=sys.stdout), notes, watch, as_json, plain)
@@ -133,18 +179,22 @@ def status(
 
 @app.command()
 def replay(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The key of a record, or its first digits.")],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="The key of a record, or its first digits.")
+    ],
     results: opt.Results = opt.DEFAULT,
     data_root: opt.DataRoot = None,
     device: opt.Device = "auto",
     method: opt.Trusted = opt.NOTHING,
 ) -> None:
-    """Run a record's cell again and say whether the counts are identical; exit code 3 where they are not."""
-    from benchmark.commands import replaying
-    from benchmark.store import Store
+    """Run a record's cell again and say whether the counts are identical; exit code 3 where they
+    are not.
+    """
+    from benchmark.commands import replay
+    from benchmark.records.store import Store
 
-    found = replaying.replay(replaying.find(Store(results), key), data_root, device, method)
-    print(replaying.text(found))
+    found = replay.replay(replay.find(Store(results), key), data_root, device, method)
+    print(replay.text(found))
     raise typer.Exit(0 if found.identical else 3)
 
 
@@ -153,19 +203,25 @@ def merge(
     sources: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of records.")],
     results: opt.Results = opt.DEFAULT,
 ) -> None:
-    """Copy the records of several folders into one (--results); exit code 1 where the same key has other counts."""
-    from benchmark.commands import merging
-    from benchmark.store import Store
+    """Copy the records of several folders into one (--results); exit code 1 where the same key has
+    other counts.
+    """
+    from benchmark.records import merge
+    from benchmark.records.store import Store
 
-    done = merging.merge([Store(source) for source in sources], Store(results))
-    print(f"{done.added} records added to {results}, {done.known} were there already, {len(done.conflicts)} conflicts")
+    done = merge.merge([Store(source) for source in sources], Store(results))
+    print(
+        f"{done.added} records added to {results}, {done.known} were there already, {len(done.conflicts)} conflicts"
+    )
     warn([*done.passed_over, *(f"conflict: {conflict}" for conflict in done.conflicts)])
     raise typer.Exit(1 if done.conflicts else 0)
 
 
 def among(flag: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise UserError(f"--{flag} takes {', '.join(allowed)}, not '{value}'; {nearest(value, list(allowed))}")
+        raise UserError(
+            f"--{flag} takes {', '.join(allowed)}, not '{value}'; {nearest(value, list(allowed))}"
+        )
 
 
 def warn(notes: Sequence[str]) -> None:

@@ -56,7 +56,9 @@ def find(name: str) -> Traversable:
             raise UserError(f"unknown dataset '{name}'; {nearest(name, names())}")
         return _folder() / f"{name}.toml"
     if not _is_file(name):
-        raise UserError(f"dataset file {name} is not there; give the path of an existing TOML or one of `list datasets`")
+        raise UserError(
+            f"dataset file {name} is not there; give the path of an existing TOML or one of `list datasets`"
+        )
     return Path(name)
 
 
@@ -64,7 +66,10 @@ def parse(file: Traversable) -> dict[str, Any]:
     """The contents of a TOML file; UserError where it is no TOML."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of a number or a nesting beyond all measure
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # of TOML, of UTF-8, of a number or a nesting beyond all measure
         raise UserError(f"{file} is not valid TOML ({error}); correct the line named") from error
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror})") from error

@@ -1,4 +1,6 @@
-"""The layout of CoOp: a folder of images, and one JSON split file or one text list per split that names them."""
+"""The layout of CoOp: a folder of images, and one JSON split file or one text list per split that
+names them.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +11,43 @@ from typing import Any
 
 from benchmark.data import digests
 from benchmark.data.listings import SPLITS, Listing, Row, Rows, absent, without
+from benchmark.data.locations import Place
 from benchmark.data.pictures import Files
-from benchmark.data.places import Place
 from benchmark.data.sources import Folder, SplitFile, SplitLists, stays_below
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
 
 
 def needs(source: Folder) -> tuple[str, ...]:
-    """What must lie in the dataset's folder: the list of images, and the images unless they lie in the folder itself."""
-    listed = [source.split.file] if source.split else [getattr(source.lists, split) for split in SPLITS]
+    """What must lie in the dataset's folder: the list of images, and the images unless they lie in
+    the folder itself.
+    """
+    listed = (
+        [source.split.file] if source.split else [getattr(source.lists, split) for split in SPLITS]
+    )
     return (*listed, source.images) if source.images != "." else tuple(listed)
 
 
 def read(promise: Spec, source: Folder, place: Place) -> Listing:
-    """Rows in the list's own order, which the few-shot sampler depends on; missing images are complained of and left out."""
+    """Rows in the list's own order, which the few-shot sampler depends on; missing images are
+    complained of and left out.
+    """
     if source.split:
         rows, complaints = _from_json(promise, source.split, place.find(source.split.file))
     else:
         assert source.lists, "a folder has a split file or lists"
         rows, complaints = _from_lists(promise, source.lists, place), ()
-    rows = {split: [(_below(source.images, path), label) for path, label in rows[split]] for split in SPLITS}
+    rows = {
+        split: [(_below(source.images, path), label) for path, label in rows[split]]
+        for split in SPLITS
+    }
     keys = [key for split in SPLITS for key, _ in rows[split]]
     folder = place.holding(source.images if source.images != "." or not keys else keys[0])
     missing = absent(folder, keys)
     if missing:
-        complaints += (f"{len(missing)} of {len(keys)} images are missing in {folder}, the first is {missing[0]}",)
+        complaints += (
+            f"{len(missing)} of {len(keys)} images are missing in {folder}, the first is {missing[0]}",
+        )
     pinned = source.split is not None and source.split.sha256 is not None
     return Listing(without(rows, missing), Files(folder), pinned, complaints)
 
@@ -43,12 +56,16 @@ def _below(images: str, path: str) -> str:
     return path if images == "." else f"{images}/{path}"
 
 
-def _from_json(promise: Spec, split: SplitFile, file: Path) -> tuple[Mapping[str, Rows], tuple[str, ...]]:
+def _from_json(
+    promise: Spec, split: SplitFile, file: Path
+) -> tuple[Mapping[str, Rows], tuple[str, ...]]:
     complaints: tuple[str, ...] = ()
     try:
         found = digests.hashed(file)
         if split.sha256 and found != split.sha256:
-            complaints = (f"{file} is another split file: sha256 {found[:12]} found, {split.sha256[:12]} expected",)
+            complaints = (
+                f"{file} is another split file: sha256 {found[:12]} found, {split.sha256[:12]} expected",
+            )
         lists: dict[str, Any] = json.loads(file.read_bytes())
         return {name: [_row(row, promise) for row in lists[name]] for name in SPLITS}, complaints
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -66,7 +83,9 @@ def _row(row: Any, promise: Spec) -> Row:
     if not 0 <= label < len(promise.class_names):
         raise ValueError(f"label {label} of {len(promise.class_names)} classes")
     if _plain(name) != _plain(promise.class_names[label]):
-        raise ValueError(f"class {label} is called '{name}' instead of '{promise.class_names[label]}'")
+        raise ValueError(
+            f"class {label} is called '{name}' instead of '{promise.class_names[label]}'"
+        )
     return path, label
 
 
@@ -82,14 +101,18 @@ def _check_path(path: str) -> None:
 
 def _from_lists(promise: Spec, lists: SplitLists, place: Place) -> Mapping[str, Rows]:
     labels = {name: label for label, name in enumerate(promise.class_names)}
-    return {split: _lines(place.find(getattr(lists, split)), labels, lists.suffix) for split in SPLITS}
+    return {
+        split: _lines(place.find(getattr(lists, split)), labels, lists.suffix) for split in SPLITS
+    }
 
 
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as text ({error}); restore the official list", exit_code=MISSING) from error
+        raise UserError(
+            f"{file} cannot be read as text ({error}); restore the official list", exit_code=MISSING
+        ) from error
 
 
 def _lines(file: Path, labels: Mapping[str, int], suffix: str) -> Rows:
@@ -97,6 +120,9 @@ def _lines(file: Path, labels: Mapping[str, int], suffix: str) -> Rows:
     for number, line in enumerate(_text(file).splitlines(), start=1):
         image, _, name = line.strip().partition(" ")
         if name not in labels or "/" in image or not stays_below(image + suffix):
-            raise UserError(f"{file} line {number} names an unknown class: '{line.strip()}'; restore the official list", exit_code=MISSING)
+            raise UserError(
+                f"{file} line {number} names an unknown class: '{line.strip()}'; restore the official list",
+                exit_code=MISSING,
+            )
         rows.append((image + suffix, labels[name]))
     return rows

@@ -15,7 +15,9 @@ Memo = dict[str, tuple[str, str]]  # file name -> (stamp, sha256)
 
 
 def of_file(path: Path) -> str:
-    """sha256 of the bytes of a file. Read once per content: a file whose size or time changed is read again."""
+    """sha256 of the bytes of a file. Read once per content: a file whose size or time changed is
+    read again.
+    """
     stat = _regular(path)
     stamp = f"{stat.st_size}-{stat.st_mtime_ns}"
     memory = _memory(str(path.parent), cache_dir())
@@ -61,7 +63,9 @@ def _remembered(memory: Path) -> Memo:
 
 
 def _append(memory: Path, line: str) -> None:
-    """One short write to the end, so that processes side by side never mix lines; a full disk only costs the memory."""
+    """One short write to the end, so that processes side by side never mix lines; a full disk only
+    costs the memory.
+    """
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(memory, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

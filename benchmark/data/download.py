@@ -1,6 +1,8 @@
-"""One file over HTTP: resumed where it stopped, tried again, and not trusted before its checksum is.
+"""One file over HTTP: resumed where it stopped, tried again, and not trusted before its checksum
+is.
 
-Written here because no library at hand does it: pooch starts a file anew each time, huggingface_hub serves its own hub only.
+Written here because no library at hand does it: pooch starts a file anew each time, huggingface_hub
+serves its own hub only.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ Progress = tuple[int, int | None]  # bytes so far, bytes in all where the server
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to go on with a server: attempts in a row that gain nothing, and the wait after the first, doubled each time."""
+    """How long to go on with a server: attempts in a row that gain nothing, and the wait after the
+    first, doubled each time.
+    """
 
     attempts: int = 5
     wait_s: float = 1.0
@@ -40,9 +44,11 @@ STANDARD = Patience()
 
 
 def fetch(url: str, target: Path, patience: Patience = STANDARD) -> Iterator[Progress]:
-    """Bring `url` to `target`, which appears only when it is complete; what an interruption left is gone on from.
+    """Bring `url` to `target`, which appears only when it is complete; what an interruption left is
+    gone on from.
 
-    Raises UserError where the server refuses, sends a web page, or stays silent, and where the disk is full.
+    Raises UserError where the server refuses, sends a web page, or stays silent, and where the disk
+    is full.
     """
     part = target.with_name(target.name + ".part")
     _make(part.parent)
@@ -52,23 +58,35 @@ def fetch(url: str, target: Path, patience: Patience = STANDARD) -> Iterator[Pro
         try:
             yield from _attempt(url, part, patience.timeout_s)
             break
-        except (OSError, HTTPException, ValueError) as error:  # all of them from the network: writing raises UserErrors
+        except (
+            OSError,
+            HTTPException,
+            ValueError,
+        ) as error:  # all of them from the network: writing raises UserErrors
             failures = 1 if _size(part) > before else failures + 1
             if failures >= patience.attempts:
                 kept = f", {_size(part)} bytes are kept for the next attempt" if _size(part) else ""
-                raise UserError(f"{url} could not be fetched ({_reason(error)}); try again later{kept}", exit_code=MISSING) from error
+                raise UserError(
+                    f"{url} could not be fetched ({_reason(error)}); try again later{kept}",
+                    exit_code=MISSING,
+                ) from error
             time.sleep(patience.wait_s * 2 ** (failures - 1))
     part.replace(target)
     _note(part).unlink(missing_ok=True)
 
 
 def check(file: Path, *, md5: str | None = None, sha256: str | None = None) -> None:
-    """Hold a file against its published checksums; where one differs, delete the file and raise a UserError."""
+    """Hold a file against its published checksums; where one differs, delete the file and raise a
+    UserError.
+    """
     for algorithm, expected in (("sha256", sha256), ("md5", md5)):
         found = digests.hashed(file, algorithm) if expected else None
         if found != expected:
             file.unlink()
-            raise UserError(f"{file.name} has {algorithm} {found} instead of {expected}; it was deleted", exit_code=MISSING)
+            raise UserError(
+                f"{file.name} has {algorithm} {found} instead of {expected}; it was deleted",
+                exit_code=MISSING,
+            )
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:
@@ -85,8 +103,14 @@ def require_space(folder: Path, needed_bytes: int) -> None:
 def full_disk(error: OSError, folder: Path) -> UserError:
     """What to say when writing failed."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return UserError(f"the disk under {folder} is full; make room and run the same command again", exit_code=MISSING)
-    return UserError(f"cannot write to {folder} ({error.strerror or error}); choose another --data-root", exit_code=MISSING)
+        return UserError(
+            f"the disk under {folder} is full; make room and run the same command again",
+            exit_code=MISSING,
+        )
+    return UserError(
+        f"cannot write to {folder} ({error.strerror or error}); choose another --data-root",
+        exit_code=MISSING,
+    )
 
 
 def _attempt(url: str, part: Path, timeout_s: float) -> Iterator[Progress]:
@@ -98,7 +122,10 @@ def _attempt(url: str, part: Path, timeout_s: float) -> Iterator[Progress]:
                 part.unlink(missing_ok=True)
             if error.code in PASSING or error.code == 416:
                 raise URLError(f"{error.code} {error.reason}") from error
-            raise UserError(f"{url} answers {error.code} {error.reason}; use another --source", exit_code=MISSING) from error
+            raise UserError(
+                f"{url} answers {error.code} {error.reason}; use another --source",
+                exit_code=MISSING,
+            ) from error
     with response:
         start = _size(part) if response.status == 206 else 0
         _require_the_rest(response, part, start)
@@ -111,13 +138,21 @@ def _attempt(url: str, part: Path, timeout_s: float) -> Iterator[Progress]:
 
 
 def _require_the_rest(response: HTTPResponse, part: Path, start: int) -> None:
-    """Raises URLError for another piece than what was asked for: put behind what is kept, pieces would never come to an end."""
-    if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+    """Raises URLError for another piece than what was asked for: put behind what is kept, pieces
+    would never come to an end.
+    """
+    if response.status == 206 and not response.headers.get("Content-Range", "").startswith(
+        f"bytes {start}-"
+    ):
         part.unlink(missing_ok=True)
-        raise URLError(f"the server sends {response.headers.get('Content-Range', '')!r}, not what follows byte {start}")
+        raise URLError(
+            f"the server sends {response.headers.get('Content-Range', '')!r}, not what follows byte {start}"
+        )
 
 
-def _receive(response: HTTPResponse, part: Path, start: int, total: int | None, url: str) -> Iterator[Progress]:
+def _receive(
+    response: HTTPResponse, part: Path, start: int, total: int | None, url: str
+) -> Iterator[Progress]:
     done = start
     with part.open("r+b" if start else "wb") as stream:
         stream.seek(start)
@@ -142,7 +177,9 @@ def write(stream: IO[bytes], chunk: bytes, folder: Path) -> None:
 
 
 def _request(url: str, part: Path) -> Request:
-    """Asks for the rest where something is kept, and only if the file is still the same one (If-Range)."""
+    """Asks for the rest where something is kept, and only if the file is still the same one
+    (If-Range).
+    """
     request = Request(url, headers={"User-Agent": "fsbench", "Accept-Encoding": "identity"})
     note = _read_note(part)
     if _size(part) and note.get("url") == url and note.get("validator"):
@@ -153,7 +190,9 @@ def _request(url: str, part: Path) -> Request:
 
 def _total(response: HTTPResponse, start: int) -> int | None:
     length = response.headers.get("Content-Length", "")
-    return start + int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
+    return (
+        start + int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
+    )
 
 
 def _is_web_page(chunk: bytes) -> bool:
@@ -167,17 +206,23 @@ def _note(part: Path) -> Path:
 
 def _write_note(part: Path, url: str, response: HTTPResponse) -> None:
     etag = response.headers.get("ETag", "")
-    validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
+    validator = (
+        etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
+    )
     write_atomic(_note(part), json.dumps({"url": url, "validator": validator}).encode())
 
 
 def _read_note(part: Path) -> dict[str, str]:
-    """What is known of the kept bytes; nothing, so that they are fetched anew, where that is not what was written down."""
+    """What is known of the kept bytes; nothing, so that they are fetched anew, where that is not
+    what was written down.
+    """
     try:
         note = json.loads(_note(part).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(note, dict) or not all(isinstance(value, str) and _fits_a_header(value) for value in note.values()):
+    if not isinstance(note, dict) or not all(
+        isinstance(value, str) and _fits_a_header(value) for value in note.values()
+    ):
         return {}
     return note
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmark.data.listings import SPLITS, Listing, Rows
+from benchmark.data.locations import Place
 from benchmark.data.pictures import Files
-from benchmark.data.places import Place
 from benchmark.data.sources import NO_TEXT, Cut, ImageFolder
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
@@ -24,8 +24,16 @@ def read(promise: Spec, source: ImageFolder, place: Place) -> Listing:
     for split in SPLITS:
         if below := getattr(source, split):
             rows[split], empty = _images(folder, below, promise.folders)
-            complaints += [f"{folder / below} has no images of {len(empty)} classes, the first is '{empty[0]}'"] if empty else []
-    return Listing(held_out(promise.name, rows, source.cut), Files(folder), complaints=tuple(complaints))
+            complaints += (
+                [
+                    f"{folder / below} has no images of {len(empty)} classes, the first is '{empty[0]}'"
+                ]
+                if empty
+                else []
+            )
+    return Listing(
+        held_out(promise.name, rows, source.cut), Files(folder), complaints=tuple(complaints)
+    )
 
 
 def held_out(name: str, rows: Mapping[str, Rows], cut: Cut) -> Mapping[str, Rows]:
@@ -50,10 +58,14 @@ def _files(folder: Path) -> list[str]:
         found = os.listdir(folder)
     except OSError:
         return []
-    images = sorted(name for name in found if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+    images = sorted(
+        name for name in found if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    )
     odd = next((name for name in images if NO_TEXT.search(name)), None)
     if odd is not None:
-        raise UserError(f"{folder} holds an image whose name is no text, {odd!a}; rename it", exit_code=MISSING)
+        raise UserError(
+            f"{folder} holds an image whose name is no text, {odd!a}; rename it", exit_code=MISSING
+        )
     return images
 
 
@@ -62,11 +74,17 @@ def _divided(name: str, rows: Rows, per_class: int) -> tuple[Rows, Rows]:
     members: dict[int, list[int]] = {}
     for position, (_, label) in enumerate(rows):
         members.setdefault(label, []).append(position)
-    short = next((label for label, positions in members.items() if len(positions) <= per_class), None)
+    short = next(
+        (label for label, positions in members.items() if len(positions) <= per_class), None
+    )
     if per_class and short is not None:
         raise UserError(
             f"class {short} of {name} has {len(members[short])} images, too few to hold out {per_class}; lower source.cut",
             exit_code=MISSING,
         )
-    taken = {positions[i * len(positions) // per_class] for positions in members.values() for i in range(per_class)}
+    taken = {
+        positions[i * len(positions) // per_class]
+        for positions in members.values()
+        for i in range(per_class)
+    }
     return [row for i, row in enumerate(rows) if i not in taken], [rows[i] for i in sorted(taken)]

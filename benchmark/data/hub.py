@@ -1,4 +1,6 @@
-"""Files of Hugging Face repositories, fetched by huggingface_hub, which resumes and retries by itself."""
+"""Files of Hugging Face repositories, fetched by huggingface_hub, which resumes and retries by
+itself.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +12,42 @@ from benchmark.errors import MISSING, UserError
 
 
 def fetch(offer: Offer, folder: Path, endpoint: str | None = None) -> Path:
-    """Bring a file, or every file a pattern with '*' names, below `folder`; what is returned is the file or the folder.
+    """Bring a file, or every file a pattern with '*' names, below `folder`; what is returned is the
+    file or the folder.
 
-    Raises UserError where the repository is unknown or gated, the file is not in it, or the hub cannot be reached.
+    Raises UserError where the repository is unknown or gated, the file is not in it, or the hub
+    cannot be reached.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     repo, file = offer.repo or "", offer.file or ""
     disable_progress_bars()  # the one who called shows progress
-    place: dict[str, Any] = {"repo_type": offer.repo_type, "revision": offer.revision, "local_dir": folder, "endpoint": endpoint}
+    place: dict[str, Any] = {
+        "repo_type": offer.repo_type,
+        "revision": offer.revision,
+        "local_dir": folder,
+        "endpoint": endpoint,
+    }
     try:
         if "*" in file:
             return Path(str(snapshot_download(repo, allow_patterns=[file], **place)))
         return Path(str(hf_hub_download(repo, file, **place)))
     except GatedRepoError as error:
-        raise _failed(offer, "asks for an account: accept its terms on its page and run `hf auth login`") from error
+        raise _failed(
+            offer, "asks for an account: accept its terms on its page and run `hf auth login`"
+        ) from error
     except LocalEntryNotFoundError as error:
-        raise _failed(offer, "could not be fetched: the hub did not answer as it should, or HF_HUB_OFFLINE is set") from error
+        raise _failed(
+            offer,
+            "could not be fetched: the hub did not answer as it should, or HF_HUB_OFFLINE is set",
+        ) from error
     except (EntryNotFoundError, RepositoryNotFoundError) as error:
         raise _failed(offer, "is not on the hub, or not for you") from error
     except Exception as error:  # the library that carries the hub's requests has changed more than once, and its errors with it

@@ -1,4 +1,6 @@
-"""What every reader hands over: which images with which labels are in each split, and what is not as promised."""
+"""What every reader hands over: which images with which labels are in each split, and what is not
+as promised.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.data.tables import Pictures, Table
+from benchmark.data.image_table import Pictures, Table
 
 Row = tuple[str, int]  # key, label
 Rows = list[Row]
@@ -18,7 +20,9 @@ SAMPLED = 32  # images looked at whenever a dataset is read
 
 @dataclass(frozen=True)
 class Listing:
-    """Rows per split and where their pictures come from; `pinned` where the spec's own digest already names these rows."""
+    """Rows per split and where their pictures come from; `pinned` where the spec's own digest
+    already names these rows.
+    """
 
     rows: Mapping[str, Rows]
     pictures: Pictures
@@ -27,10 +31,14 @@ class Listing:
 
     def table(self, split: str) -> Table:
         rows = self.rows[split]
-        return Table(tuple(key for key, _ in rows), tuple(label for _, label in rows), self.pictures)
+        return Table(
+            tuple(key for key, _ in rows), tuple(label for _, label in rows), self.pictures
+        )
 
     def keys(self) -> list[str]:
-        """Every key once, in order of appearance: where a table's val is its test, images count once."""
+        """Every key once, in order of appearance: where a table's val is its test, images count
+        once.
+        """
         return list(dict.fromkeys(key for split in SPLITS for key, _ in self.rows[split]))
 
     def digest(self) -> str:
@@ -52,7 +60,9 @@ def content(pictures: Pictures, keys: Iterable[str]) -> str:
 
 
 def absent(folder: Path, keys: Sequence[str]) -> list[str]:
-    """The keys without a file. Folders are listed once each, which is far cheaper than asking file by file."""
+    """The keys without a file. Folders are listed once each, which is far cheaper than asking file
+    by file.
+    """
     there = {name: _names(folder / name) for name in {os.path.dirname(key) for key in keys}}
     return [key for key in keys if os.path.basename(key) not in there[os.path.dirname(key)]]
 
@@ -60,7 +70,9 @@ def absent(folder: Path, keys: Sequence[str]) -> list[str]:
 def without(rows: Mapping[str, Rows], keys: Iterable[str]) -> dict[str, Rows]:
     """The rows less those of the given keys."""
     gone = frozenset(keys)
-    return {split: [row for row in members if row[0] not in gone] for split, members in rows.items()}
+    return {
+        split: [row for row in members if row[0] not in gone] for split, members in rows.items()
+    }
 
 
 def _names(folder: Path) -> frozenset[str]:

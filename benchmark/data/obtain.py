@@ -1,4 +1,6 @@
-"""Parts of a dataset fetched from the first of their sources that works, unpacked beside the dataset and moved into it."""
+"""Parts of a dataset fetched from the first of their sources that works, unpacked beside the
+dataset and moved into it.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +12,32 @@ from urllib.parse import urlsplit
 
 from benchmark.data import download, hub, reading, unpack
 from benchmark.data.download import Progress
-from benchmark.data.jobs import Event, Job, Step
-from benchmark.data.places import NOTES, place, read_receipt, write_receipt
+from benchmark.data.events import Event, Job, Step
+from benchmark.data.locations import NOTES, place, read_receipt, write_receipt
 from benchmark.data.sources import Offer, Part
 from benchmark.errors import MISSING, UserError
 
 
 def obtain(job: Job) -> Iterator[Event]:
-    """Fetch what a dataset lacks. Raises UserError where its licence was not accepted and where no source gives a part."""
+    """Fetch what a dataset lacks. Raises UserError where its licence was not accepted and where no
+    source gives a part.
+    """
     where = place(job.promise, job.root)
-    missing = [part for part in job.promise.parts if not all(where.find(path).exists() for path in part.gives)]
+    missing = [
+        part
+        for part in job.promise.parts
+        if not all(where.find(path).exists() for path in part.gives)
+    ]
     if not missing:
-        raise UserError(f"{job.name}: {where.own} lacks {reading.lacking(job.promise, where)[0]}; put it there", exit_code=MISSING)
+        raise UserError(
+            f"{job.name}: {where.own} lacks {reading.lacking(job.promise, where)[0]}; put it there",
+            exit_code=MISSING,
+        )
     if job.offline:
-        raise UserError(f"{job.name} lacks {', '.join(missing[0].gives)} and --offline forbids to fetch it", exit_code=MISSING)
+        raise UserError(
+            f"{job.name} lacks {', '.join(missing[0].gives)} and --offline forbids to fetch it",
+            exit_code=MISSING,
+        )
     with _alone(job):
         for part in missing:
             yield from _part(job, part, where.own)
@@ -34,7 +48,10 @@ def _part(job: Job, part: Part, folder: Path) -> Iterator[Event]:
     offers = _chosen(job, part)
     by_hand = f"by hand: {part.by_hand} (into {folder})" if part.by_hand else ""
     if not offers:
-        raise UserError(f"{job.name} cannot be fetched without your help; {by_hand or 'see its page'}", exit_code=MISSING)
+        raise UserError(
+            f"{job.name} cannot be fetched without your help; {by_hand or 'see its page'}",
+            exit_code=MISSING,
+        )
     _require_licence(job)
     reasons = []
     for offer in offers:
@@ -45,14 +62,18 @@ def _part(job: Job, part: Part, folder: Path) -> Iterator[Event]:
             reasons.append(f"{offer.label}: {error}")
             yield Event(job.name, "note", reasons[-1])
     tried = f"{job.name}: no source gave {', '.join(part.gives)} ({'; '.join(reasons)})"
-    raise UserError("; ".join(filter(None, (tried, by_hand or _other_labels(part, offers)))), exit_code=MISSING)
+    raise UserError(
+        "; ".join(filter(None, (tried, by_hand or _other_labels(part, offers)))), exit_code=MISSING
+    )
 
 
 def _chosen(job: Job, part: Part) -> tuple[Offer, ...]:
     """The offers of the label asked for; where a part has none of it, those that need no asking."""
     labels = {offer.label for each in job.promise.parts for offer in each.offers}
     if job.source and job.source not in labels:
-        raise UserError(f"{job.name} has no source '{job.source}'; it has {', '.join(sorted(labels)) or 'none'}")
+        raise UserError(
+            f"{job.name} has no source '{job.source}'; it has {', '.join(sorted(labels)) or 'none'}"
+        )
     named = tuple(offer for offer in part.offers if offer.label == job.source)
     return named or tuple(offer for offer in part.offers if not offer.opt_in)
 
@@ -75,8 +96,13 @@ def _require_licence(job: Job) -> None:
 
 
 def _from_offer(job: Job, part: Part, offer: Offer, folder: Path) -> Iterator[Event]:
-    """Download, check, unpack beside the dataset's folder, and move into it: a part is whole or absent."""
-    downloads, staging = folder / ".fetching", folder / ".unpacking"  # on the disk the images will be on
+    """Download, check, unpack beside the dataset's folder, and move into it: a part is whole or
+    absent.
+    """
+    downloads, staging = (
+        folder / ".fetching",
+        folder / ".unpacking",
+    )  # on the disk the images will be on
     file = downloads / _file_name(offer.url or "")
     if offer.url and not file.exists():
         yield from _steps(job, "download", offer.url, download.fetch(offer.url, file, job.patience))
@@ -106,7 +132,9 @@ def _file_name(url: str) -> str:
 
 
 def _unpacked(job: Job, part: Part, offer: Offer, file: Path, staging: Path) -> Iterator[Event]:
-    """Bring what a part gives below `staging`, out of a file, an archive, an archive within it, or a folder of files."""
+    """Bring what a part gives below `staging`, out of a file, an archive, an archive within it, or
+    a folder of files.
+    """
     if file.is_dir():
         for path in part.gives:
             _move(file / path, staging / path)
@@ -114,10 +142,14 @@ def _unpacked(job: Job, part: Part, offer: Offer, file: Path, staging: Path) -> 
         _move(file, staging / part.gives[0])
     else:
         if offer.inner:
-            yield from _steps(job, "unpack", file.name, unpack.unpack(file, staging, {offer.inner: "inner"}))
+            yield from _steps(
+                job, "unpack", file.name, unpack.unpack(file, staging, {offer.inner: "inner"})
+            )
             file = staging / "inner"
         wanted = dict(zip(offer.holds or part.gives, part.gives, strict=True))
-        yield from _steps(job, "unpack", offer.inner or file.name, unpack.unpack(file, staging, wanted))
+        yield from _steps(
+            job, "unpack", offer.inner or file.name, unpack.unpack(file, staging, wanted)
+        )
 
 
 def _move(source: Path, target: Path) -> None:
@@ -141,6 +173,8 @@ def _alone(job: Job) -> Iterator[None]:
         with FileLock(notes / f"{job.promise.key}.lock", timeout=0):
             yield
     except Timeout as error:
-        raise UserError(f"another process is preparing {job.name}; wait for it", exit_code=MISSING) from error
+        raise UserError(
+            f"another process is preparing {job.name}; wait for it", exit_code=MISSING
+        ) from error
     except OSError as error:
         raise download.full_disk(error, notes) from error

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.data.folders import held_out
 from benchmark.data.listings import SPLITS, Listing, Rows
+from benchmark.data.locations import Place
 from benchmark.data.pictures import decode
-from benchmark.data.places import Place
 from benchmark.data.sources import HubTable
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
@@ -43,7 +43,10 @@ class Cells:
         cell = _cell(self.folder / file, self.column, int(row))
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(data, bytes):
-            raise UserError(f"image {self.folder / key} holds no bytes; use a table whose pictures are embedded", exit_code=MISSING)
+            raise UserError(
+                f"image {self.folder / key} holds no bytes; use a table whose pictures are embedded",
+                exit_code=MISSING,
+            )
         return data
 
 
@@ -74,17 +77,24 @@ def _opened(file: Path, column: str) -> Iterator[Any]:
 
     try:
         with pyarrow.parquet.ParquetFile(file) as opened:
-            if opened.metadata.num_rows > file.stat().st_size:  # labels alone can be packed without end, pictures cannot
+            if (
+                opened.metadata.num_rows > file.stat().st_size
+            ):  # labels alone can be packed without end, pictures cannot
                 raise ValueError("more rows than bytes")
             yield opened
     except (OSError, KeyError, ValueError, OverflowError, pyarrow.ArrowException) as error:
-        raise UserError(f"{file} is no Parquet file with a column '{column}' ({error}); fetch it again", exit_code=MISSING) from error
+        raise UserError(
+            f"{file} is no Parquet file with a column '{column}' ({error}); fetch it again",
+            exit_code=MISSING,
+        ) from error
 
 
 def _label(value: Any, labels: dict[str, int], file: Path) -> int:
     label = labels.get(value) if isinstance(value, str) else value
     if not isinstance(label, int) or not 0 <= label < len(labels):
-        raise UserError(f"{file} has the label {value!r}, which is none of the {len(labels)} class names; correct class_names")
+        raise UserError(
+            f"{file} has the label {value!r}, which is none of the {len(labels)} class names; correct class_names"
+        )
     return label
 
 
@@ -93,14 +103,22 @@ def _cell(file: Path, column: str, row: int) -> Any:
     group = bisect_right(ends, row)
     try:
         return _group(file, column, group)[row - (ends[group - 1] if group else 0)].as_py()
-    except (LookupError, ValueError, OverflowError) as error:  # fewer cells than the file promises, or text that is none
-        raise UserError(f"row {row} of {file} cannot be read ({error}); fetch it again", exit_code=MISSING) from error
+    except (
+        LookupError,
+        ValueError,
+        OverflowError,
+    ) as error:  # fewer cells than the file promises, or text that is none
+        raise UserError(
+            f"row {row} of {file} cannot be read ({error}); fetch it again", exit_code=MISSING
+        ) from error
 
 
 @lru_cache(maxsize=256)
 def _group_ends(file: Path, column: str) -> list[int]:
     with _opened(file, column) as opened:
-        return list(accumulate(opened.metadata.row_group(i).num_rows for i in range(opened.num_row_groups)))
+        return list(
+            accumulate(opened.metadata.row_group(i).num_rows for i in range(opened.num_row_groups))
+        )
 
 
 @lru_cache(maxsize=2)  # pictures are mostly read in order; more groups would only hold memory

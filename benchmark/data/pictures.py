@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")  # those of folders.SUFFIXES: Pillow would run PostScript, too
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "BMP",
+    "GIF",
+    "PPM",
+    "TIFF",
+)  # those of folders.SUFFIXES: Pillow would run PostScript, too
 NARROWEST = 1000  # long side over short: a strip of one pixel's width would grow a hundredfold when its short side is resized
 
 
@@ -28,14 +36,19 @@ class Files:
     def open(self, key: str) -> Image:
         path = self.folder / key
         if path.exists() and not path.is_file():
-            raise UserError(f"image {path} is no regular file; restore it from the source", exit_code=MISSING)
+            raise UserError(
+                f"image {path} is no regular file; restore it from the source", exit_code=MISSING
+            )
         return decode(path, str(path))
 
     def digest(self, key: str) -> str:
         try:
             return digests.of_file(self.folder / key)
         except OSError as error:
-            raise UserError(f"image {self.folder / key} cannot be read ({error.strerror}); restore it", exit_code=MISSING) from error
+            raise UserError(
+                f"image {self.folder / key} cannot be read ({error.strerror}); restore it",
+                exit_code=MISSING,
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -48,28 +61,44 @@ class Drawn:
         try:
             image: Image = specs.generator(self.source).image(*_parts(key), self.source.seed)
         except (ValueError, LookupError) as error:
-            raise UserError(f"the generator '{self.source.generator}' knows no {key} ({error}); correct class_names") from error
+            raise UserError(
+                f"the generator '{self.source.generator}' knows no {key} ({error}); correct class_names"
+            ) from error
         return image
 
     def digest(self, key: str) -> str:
         version = specs.generator(self.source).VERSION
-        return hashlib.sha256(f"{self.source.generator}:{version}:{self.source.seed}:{key}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{self.source.generator}:{version}:{self.source.seed}:{key}".encode()
+        ).hexdigest()
 
 
 def decode(stream: Any, label: str) -> Image:
-    """A picture in RGB from a path or a binary stream; UserError naming `label` where it is none or is cut short."""
+    """A picture in RGB from a path or a binary stream; UserError naming `label` where it is none or
+    is cut short.
+    """
     from PIL import Image as pil
 
     try:
         with pil.open(stream, formats=FORMATS) as image:
             if max(image.size) > NARROWEST * min(image.size):
                 raise ValueError(f"{image.width} x {image.height} pixels are no picture")
-            # Palettes with transparency warn when converted in one step; the colours are the same either way.
-            return image.convert("RGBA").convert("RGB") if "transparency" in image.info else image.convert("RGB")
+            # Palettes with transparency warn when converted in one step; the colours are the same
+            # either way.
+            return (
+                image.convert("RGBA").convert("RGB")
+                if "transparency" in image.info
+                else image.convert("RGB")
+            )
     except FileNotFoundError as error:
-        raise UserError(f"image {label} is missing; restore it or prepare the dataset again", exit_code=MISSING) from error
+        raise UserError(
+            f"image {label} is missing; restore it or prepare the dataset again", exit_code=MISSING
+        ) from error
     except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
-        raise UserError(f"image {label} cannot be decoded ({error}); restore it from the source", exit_code=MISSING) from error
+        raise UserError(
+            f"image {label} cannot be decoded ({error}); restore it from the source",
+            exit_code=MISSING,
+        ) from error
 
 
 def _parts(key: str) -> tuple[str, str, int]:

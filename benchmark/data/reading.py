@@ -7,23 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.data import coop, folders
+from benchmark.data.image_table import Dataset
 from benchmark.data.listings import SPLITS, Listing
+from benchmark.data.locations import Place, place, there
 from benchmark.data.pictures import Drawn
-from benchmark.data.places import Place, place, there
 from benchmark.data.sources import Folder, Generated, HubTable, ImageFolder
 from benchmark.data.specs import Spec, spec
-from benchmark.data.tables import Dataset
 from benchmark.errors import MISSING, UserError
 
 
-def load(name: str, root: Path | None = None, classes: str = "all", *, accept_changed_data: bool = False) -> Dataset:
-    """A dataset by name, or by the path of a TOML; `root` is the data root, paths.data_dir() where it is None.
+def load(
+    name: str, root: Path | None = None, classes: str = "all", *, accept_changed_data: bool = False
+) -> Dataset:
+    """A dataset by name, or by the path of a TOML; `root` is the data root, paths.data_dir() where
+    it is None.
 
-    `classes` "base" or "new" keeps CoOp's first or second half of the classes. Few-shot sets are drawn before the classes
-    are halved: draw from the whole dataset, then call `Table.only`. Data that is not what the spec promises (another split
-    file, missing or renamed images, other contents, other counts) is refused, or read and marked where
-    `accept_changed_data`. Raises UserError for that, for an unknown name, for mistakes in a spec and for data that is
-    missing (exit code 4).
+    `classes` "base" or "new" keeps CoOp's first or second half of the classes. Few-shot sets are
+    drawn before the classes are halved: draw from the whole dataset, then call `Table.only`. Data
+    that is not what the spec promises (another split file, missing or renamed images, other
+    contents, other counts) is refused, or read and marked where `accept_changed_data`. Raises
+    UserError for that, for an unknown name, for mistakes in a spec and for data that is missing
+    (exit code 4).
     """
     promise = spec(name)
     listing = listed(promise, place(promise, root))
@@ -34,14 +38,23 @@ def load(name: str, root: Path | None = None, classes: str = "all", *, accept_ch
             exit_code=MISSING,
         )
     if not listing.rows["test"]:
-        raise UserError(f"{promise.name} has no test images, so nothing could be measured on it; add some", exit_code=MISSING)
+        raise UserError(
+            f"{promise.name} has no test images, so nothing could be measured on it; add some",
+            exit_code=MISSING,
+        )
     return _dataset(promise, listing, root).half(classes)
 
 
 def digest(name: str, root: Path | None = None, *, accept_changed_data: bool = False) -> str:
-    """`load(...).digest` without reading the data where the spec alone decides it: drawn pictures, or a pinned split file."""
+    """`load(...).digest` without reading the data where the spec alone decides it: drawn pictures,
+    or a pinned split file.
+    """
     promise = spec(name)
-    pinned = isinstance(promise.source, Folder) and promise.source.split is not None and promise.source.split.sha256 is not None
+    pinned = (
+        isinstance(promise.source, Folder)
+        and promise.source.split is not None
+        and promise.source.split.sha256 is not None
+    )
     if isinstance(promise.source, Generated) or (pinned and not accept_changed_data):
         return promise.digest
     return load(name, root, accept_changed_data=accept_changed_data).digest
@@ -55,7 +68,9 @@ def prepared(name: str, root: Path | None = None) -> bool:
 
 def lacking(promise: Spec, where: Place) -> list[str]:
     """What a glance misses in a dataset's folders."""
-    return [path for path in needs(promise) if not any(there(folder, path) for folder in where.folders)]
+    return [
+        path for path in needs(promise) if not any(there(folder, path) for folder in where.folders)
+    ]
 
 
 def needs(promise: Spec) -> tuple[str, ...]:
@@ -65,14 +80,20 @@ def needs(promise: Spec) -> tuple[str, ...]:
         case Folder() as source:
             return tuple(dict.fromkeys([*coop.needs(source), *parts]))
         case ImageFolder() | HubTable() as source:
-            return tuple(dict.fromkeys([*(path for split in SPLITS if (path := getattr(source, split))), *parts]))
+            return tuple(
+                dict.fromkeys(
+                    [*(path for split in SPLITS if (path := getattr(source, split))), *parts]
+                )
+            )
     return ()
 
 
 def listed(promise: Spec, where: Place, contents: bool = True) -> Listing:
-    """The rows of a dataset with everything that is not as promised. Raises UserError where it cannot be read at all.
+    """The rows of a dataset with everything that is not as promised. Raises UserError where it
+    cannot be read at all.
 
-    `contents` False leaves out what concerns the images' bytes, for one who is about to read them all.
+    `contents` False leaves out what concerns the images' bytes, for one who is about to read them
+    all.
     """
     missing = lacking(promise, where)
     if missing:
@@ -83,7 +104,9 @@ def listed(promise: Spec, where: Place, contents: bool = True) -> Listing:
         )
     listing = _read(promise, where)
     complaints = (
-        listing.complaints or _wrong_rows(promise, listing, where) or (_wrong_contents(promise, listing, where) if contents else ())
+        listing.complaints
+        or _wrong_rows(promise, listing, where)
+        or (_wrong_contents(promise, listing, where) if contents else ())
     )
     return replace(listing, complaints=complaints)
 
@@ -104,7 +127,11 @@ def _read(promise: Spec, where: Place) -> Listing:
 
 def _drawn(class_names: tuple[str, ...], source: Generated) -> Listing:
     rows = {
-        split: [(f"{split}/{name}/{i}", label) for label, name in enumerate(class_names) for i in range(getattr(source.per_class, split))]
+        split: [
+            (f"{split}/{name}/{i}", label)
+            for label, name in enumerate(class_names)
+            for i in range(getattr(source.per_class, split))
+        ]
         for split in SPLITS
     }
     return Listing(rows, Drawn(source), pinned=True)
@@ -140,4 +167,14 @@ def _dataset(promise: Spec, listing: Listing, root: Path | None) -> Dataset:
         facts = f"{promise.digest} {listing.digest()} {listing.sample() if changed else ''}"
         named = hashlib.sha256(facts.encode()).hexdigest()
     train, val, test = (listing.table(split) for split in SPLITS)
-    return Dataset(promise.name, promise.class_names, promise.templates, named, train, val, test, changed, promise.parent_labels)
+    return Dataset(
+        promise.name,
+        promise.class_names,
+        promise.templates,
+        named,
+        train,
+        val,
+        test,
+        changed,
+        promise.parent_labels,
+    )

@@ -1,4 +1,6 @@
-"""The kinds of source a dataset can be read from, and the parts it can be fetched in: the checked tables of a TOML."""
+"""The kinds of source a dataset can be read from, and the parts it can be fetched in: the checked
+tables of a TOML.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
-NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, and halves of characters: what no name needs
+NO_TEXT = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
+)  # controls, and halves of characters: what no name needs
 PATH_BYTES, PART_BYTES = 1000, 255
 MOST_IMAGES = 100_000_000  # of a split: seventy times ImageNet
 
@@ -17,16 +21,25 @@ MOST_IMAGES = 100_000_000  # of a split: seventy times ImageNet
 def possible(path: str) -> bool:
     """Whether a file system can have such a path at all; asking it would raise an error otherwise."""
     sizes = [len(part.encode(errors="replace")) for part in (path, *path.split("/"))]
-    return bool(path) and not NO_TEXT.search(path) and sizes[0] <= PATH_BYTES and max(sizes[1:]) <= PART_BYTES
+    return (
+        bool(path)
+        and not NO_TEXT.search(path)
+        and sizes[0] <= PATH_BYTES
+        and max(sizes[1:]) <= PART_BYTES
+    )
 
 
 def stays_below(path: str) -> bool:
-    """Whether a stranger's path is a possible one and leads to something below the folder it is meant for."""
+    """Whether a stranger's path is a possible one and leads to something below the folder it is
+    meant for.
+    """
     return possible(path) and not path.startswith("/") and ".." not in path.split("/")
 
 
 def _below(path: str) -> str:
-    if not stays_below(path) or any("**" in part and part != "**" for part in path.split("/")):  # pathlib takes "**" alone
+    if not stays_below(path) or any(
+        "**" in part and part != "**" for part in path.split("/")
+    ):  # pathlib takes "**" alone
         raise ValueError(f"'{path[:60]}' is not below the dataset's folder")
     return path
 
@@ -40,7 +53,9 @@ def _reachable(url: str) -> str:
 Texts = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 Below = Annotated[str, AfterValidator(_below)]
 Belows = Annotated[tuple[Below, ...], Field(min_length=1, strict=False)]
-Url = Annotated[str, Field(pattern=r"^https?://[!-~]+$", max_length=2000), AfterValidator(_reachable)]
+Url = Annotated[
+    str, Field(pattern=r"^https?://[!-~]+$", max_length=2000), AfterValidator(_reachable)
+]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
@@ -65,7 +80,9 @@ class Generated(BaseModel):
 
 
 class SplitFile(BaseModel):
-    """CoOp's JSON list of images: its name below the dataset's folder, and its sha256 where one is known."""
+    """CoOp's JSON list of images: its name below the dataset's folder, and its sha256 where one is
+    known.
+    """
 
     model_config = STRICT
     file: Below
@@ -73,7 +90,9 @@ class SplitFile(BaseModel):
 
 
 class SplitLists(BaseModel):
-    """One text file per split with lines 'image-id class name', as FGVC Aircraft has them; `suffix` completes an id."""
+    """One text file per split with lines 'image-id class name', as FGVC Aircraft has them; `suffix`
+    completes an id.
+    """
 
     model_config = STRICT
     train: Below
@@ -83,7 +102,9 @@ class SplitLists(BaseModel):
 
 
 class Folder(BaseModel):
-    """A folder in CoOp's layout: `images` below `folder`, listed by one split file or by one list per split."""
+    """A folder in CoOp's layout: `images` below `folder`, listed by one split file or by one list
+    per split.
+    """
 
     model_config = STRICT
     kind: Literal["folder"]
@@ -102,7 +123,9 @@ class Folder(BaseModel):
 
 
 class Cut(BaseModel):
-    """Images of every class taken out of the training folder, evenly spaced over the sorted file names."""
+    """Images of every class taken out of the training folder, evenly spaced over the sorted file
+    names.
+    """
 
     model_config = STRICT
     val: int = Field(default=0, ge=0)
@@ -110,10 +133,12 @@ class Cut(BaseModel):
 
 
 class ImageFolder(BaseModel):
-    """One folder per class; `train`, `val`, `test` are folders of such folders below `folder`, file names sorted.
+    """One folder per class; `train`, `val`, `test` are folders of such folders below `folder`, file
+    names sorted.
 
-    `class_folders` gives the folder of every class in label order: "names" where it is called like the class, "index" where
-    it is the label's number, "parent" where it is as in the parent dataset, or the list itself.
+    `class_folders` gives the folder of every class in label order: "names" where it is called like
+    the class, "index" where it is the label's number, "parent" where it is as in the parent
+    dataset, or the list itself.
     """
 
     model_config = STRICT
@@ -128,14 +153,24 @@ class ImageFolder(BaseModel):
     @model_validator(mode="after")
     def _something_to_test_on(self) -> ImageFolder:
         if not self.test and not self.cut.test:
-            raise ValueError("needs 'test', a folder, or cut.test, a number of images per class taken from 'train'")
-        if (self.val and self.cut.val) or (self.test and self.cut.test) or ((self.cut.val or self.cut.test) and not self.train):
-            raise ValueError("'cut' takes images from 'train' and stands instead of a folder of its own")
+            raise ValueError(
+                "needs 'test', a folder, or cut.test, a number of images per class taken from 'train'"
+            )
+        if (
+            (self.val and self.cut.val)
+            or (self.test and self.cut.test)
+            or ((self.cut.val or self.cut.test) and not self.train)
+        ):
+            raise ValueError(
+                "'cut' takes images from 'train' and stands instead of a folder of its own"
+            )
         return self
 
 
 class HubTable(BaseModel):
-    """Parquet files as the Hugging Face hub holds them, one glob per split; pictures are bytes in a column."""
+    """Parquet files as the Hugging Face hub holds them, one glob per split; pictures are bytes in a
+    column.
+    """
 
     model_config = STRICT
     kind: Literal["table"]
@@ -152,7 +187,9 @@ Source = Annotated[Generated | Folder | ImageFolder | HubTable, Field(discrimina
 
 
 class Offer(BaseModel):
-    """One place a part can be had from: a url, or a file of a Hugging Face repository at a revision."""
+    """One place a part can be had from: a url, or a file of a Hugging Face repository at a
+    revision.
+    """
 
     model_config = STRICT
     label: str = "official"
@@ -164,19 +201,25 @@ class Offer(BaseModel):
     md5: Md5 | None = None
     sha256: Sha256 | None = None
     inner: str | None = None  # an archive within the archive
-    holds: Annotated[tuple[str, ...], Field(strict=False)] = ()  # what the part's `gives` are called there, where it differs
+    holds: Annotated[
+        tuple[str, ...], Field(strict=False)
+    ] = ()  # what the part's `gives` are called there, where it differs
     opt_in: bool = False  # used only where asked for by label
     doubt: str = ""  # what one should know before trusting it
 
     @model_validator(mode="after")
     def _one_place(self) -> Offer:
-        if (self.url is None) == (self.repo is None) or (self.repo is not None and self.file is None):
+        if (self.url is None) == (self.repo is None) or (
+            self.repo is not None and self.file is None
+        ):
             raise ValueError("needs either 'url', or 'repo' and 'file'")
         return self
 
 
 class Part(BaseModel):
-    """Something a dataset is made of. It is there when everything in `gives` is, below the dataset's folder."""
+    """Something a dataset is made of. It is there when everything in `gives` is, below the
+    dataset's folder.
+    """
 
     model_config = STRICT
     gives: Belows

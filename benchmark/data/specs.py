@@ -12,12 +12,22 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from benchmark.data import catalog
-from benchmark.data.sources import STRICT, Counts, Generated, ImageFolder, Part, Source, Texts, possible, stays_below
+from benchmark.data.sources import (
+    STRICT,
+    Counts,
+    Generated,
+    ImageFolder,
+    Part,
+    Source,
+    Texts,
+    possible,
+    stays_below,
+)
 from benchmark.errors import UserError, nearest
-from benchmark.record import Name
+from benchmark.records.record import Name
 
-# Keys that change no picture, label or prompt. Where the files lie and how they are fetched is among them: what is read
-# is checked against the promises that remain.
+# Keys that change no picture, label or prompt. Where the files lie and how they are fetched is
+# among them: what is read is checked against the promises that remain.
 COSMETIC: dict[str, Any] = {
     "title": True,
     "domain": True,
@@ -34,7 +44,9 @@ MOST_DRAWN = 1_000_000  # pictures of a generator, whose list is held in memory
 
 
 class Spec(BaseModel):
-    """One dataset: names and prompts, the counts it promises, how it is read and where it can be had."""
+    """One dataset: names and prompts, the counts it promises, how it is read and where it can be
+    had.
+    """
 
     model_config = STRICT
     name: Name
@@ -66,27 +78,49 @@ class Spec(BaseModel):
         classes = len(self.class_names)
         if isinstance(self.source, Generated):
             promised = {split: per_class * classes for split, per_class in self.source.per_class}
-            if self.counts is None or promised != dict(self.counts) or sum(promised.values()) > MOST_DRAWN:
-                raise ValueError(f"counts are not source.per_class times {classes} classes, at most {MOST_DRAWN} in all")
+            if (
+                self.counts is None
+                or promised != dict(self.counts)
+                or sum(promised.values()) > MOST_DRAWN
+            ):
+                raise ValueError(
+                    f"counts are not source.per_class times {classes} classes, at most {MOST_DRAWN} in all"
+                )
         if isinstance(self.source, ImageFolder) and len(self.folders) != classes:
-            raise ValueError(f"source.class_folders has {len(self.folders)} entries for {classes} class names")
+            raise ValueError(
+                f"source.class_folders has {len(self.folders)} entries for {classes} class names"
+            )
         return self
 
     @model_validator(mode="after")
     def _places_are_its_own(self) -> Spec:
-        """What is fetched must not be written wherever a stranger's TOML likes; what is only read may lie anywhere."""
+        """What is fetched must not be written wherever a stranger's TOML likes; what is only read
+        may lie anywhere.
+        """
         folder: str = getattr(self.source, "folder", ".")
         if not possible(folder) or (self.parts and not stays_below(folder)):
-            raise ValueError(f"source.folder '{folder[:60]}' is not below the TOML, where alone 'parts' may be fetched to")
-        outside = [name for name in self.folders if isinstance(self.source, ImageFolder) and not stays_below(name)]
+            raise ValueError(
+                f"source.folder '{folder[:60]}' is not below the TOML, where alone 'parts' may be fetched to"
+            )
+        outside = [
+            name
+            for name in self.folders
+            if isinstance(self.source, ImageFolder) and not stays_below(name)
+        ]
         if outside:
-            raise ValueError(f"class '{outside[0][:60]}' cannot be the name of a folder; give source.class_folders")
+            raise ValueError(
+                f"class '{outside[0][:60]}' cannot be the name of a folder; give source.class_folders"
+            )
         return self
 
     @property
     def key(self) -> str:
         """Names this dataset among files of ours: two people's "pets.toml" are not the same."""
-        return f"{self.name}-{hashlib.sha256(str(self.file).encode()).hexdigest()[:8]}" if self.file else self.name
+        return (
+            f"{self.name}-{hashlib.sha256(str(self.file).encode()).hexdigest()[:8]}"
+            if self.file
+            else self.name
+        )
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -94,12 +128,20 @@ class Spec(BaseModel):
         named: tuple[str, ...] | str = getattr(self.source, "class_folders", "names")
         if isinstance(named, tuple):
             return named
-        return tuple(str(label) for label in range(len(self.class_names))) if named == "index" else self.class_names
+        return (
+            tuple(str(label) for label in range(len(self.class_names)))
+            if named == "index"
+            else self.class_names
+        )
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over everything here that can change a number; a default written out changes nothing."""
-        facts: dict[str, Any] = self.model_dump(mode="json", exclude=COSMETIC, exclude_defaults=True)
+        """sha256 over everything here that can change a number; a default written out changes
+        nothing.
+        """
+        facts: dict[str, Any] = self.model_dump(
+            mode="json", exclude=COSMETIC, exclude_defaults=True
+        )
         if isinstance(self.source, Generated):
             facts["generator_version"] = generator(self.source).VERSION
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -109,7 +151,8 @@ class Spec(BaseModel):
 def spec(name: str) -> Spec:
     """The spec of a shipped dataset, or of any TOML on disk where `name` is a path ending in .toml.
 
-    Raises UserError naming the file and the key for an unknown key or a wrong type, and the nearest name for an unknown name.
+    Raises UserError naming the file and the key for an unknown key or a wrong type, and the nearest
+    name for an unknown name.
     """
     if not name.endswith(".toml"):
         return _shipped(name)
@@ -119,19 +162,25 @@ def spec(name: str) -> Spec:
 
 
 def generator(source: Generated) -> Any:
-    """The module that draws a generated dataset: `VERSION` and `image(class_name, split, index, seed)`."""
+    """The module that draws a generated dataset: `VERSION` and `image(class_name, split, index,
+    seed)`.
+    """
     try:
         module = import_module(f"benchmark.tiny.{source.generator}")
     except ModuleNotFoundError:
         module = None
     if not hasattr(module, "image"):
-        raise UserError(f"there is no generator '{source.generator}' in benchmark.tiny; correct source.generator")
+        raise UserError(
+            f"there is no generator '{source.generator}' in benchmark.tiny; correct source.generator"
+        )
     return module
 
 
 @cache
 def _shipped(name: str) -> Spec:
-    return _checked(f"datasets_cfg/{name}.toml", {"name": name, **catalog.parse(catalog.find(name))})
+    return _checked(
+        f"datasets_cfg/{name}.toml", {"name": name, **catalog.parse(catalog.find(name))}
+    )
 
 
 def _checked(file: str, values: dict[str, Any]) -> Spec:
@@ -142,24 +191,34 @@ def _checked(file: str, values: dict[str, Any]) -> Spec:
 
 
 def _with_parent(file: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Class names and label map taken from the parent dataset, where the TOML names one and leaves them out.
+    """Class names and label map taken from the parent dataset, where the TOML names one and leaves
+    them out.
 
-    A list of class folders is looked up among the parent's: for ImageNet and its offspring these are WordNet ids, so a
-    200-class subset needs no table of label numbers that nobody can check by eye.
+    A list of class folders is looked up among the parent's: for ImageNet and its offspring these
+    are WordNet ids, so a 200-class subset needs no table of label numbers that nobody can check by
+    eye.
     """
     name, source = values.get("parent"), values.get("source", {})
     if not isinstance(name, str) or "class_names" in values or not isinstance(source, dict):
         return values
     parent, source = _shipped(name), dict(source)  # not just any file, which could name itself
     asked = source.get("class_folders", "parent")
-    if not isinstance(asked, str) and not (isinstance(asked, list) and all(isinstance(each, str) for each in asked)):
+    if not isinstance(asked, str) and not (
+        isinstance(asked, list) and all(isinstance(each, str) for each in asked)
+    ):
         return values
     if asked == "parent":
         source["class_folders"] = list(parent.folders)
     unknown = [] if isinstance(asked, str) else sorted(set(asked) - set(parent.folders))
     if unknown:
-        raise UserError(f"{file}: key 'source.class_folders' names {unknown[0]}, which {parent.name} does not have")
-    labels = range(len(parent.folders)) if isinstance(asked, str) else [parent.folders.index(folder) for folder in asked]
+        raise UserError(
+            f"{file}: key 'source.class_folders' names {unknown[0]}, which {parent.name} does not have"
+        )
+    labels = (
+        range(len(parent.folders))
+        if isinstance(asked, str)
+        else [parent.folders.index(folder) for folder in asked]
+    )
     names = [parent.class_names[label] for label in labels]
     return values | {"source": source, "class_names": names, "parent_labels": list(labels)}
 
@@ -169,7 +228,14 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     tags = {"generated", "folder", "image_folder", "table"}
     path = [str(part) for part in first["loc"]]
-    key = ".".join(part for i, part in enumerate(path) if not (part in tags and i and path[i - 1] == "source")) or "the file"
+    key = (
+        ".".join(
+            part
+            for i, part in enumerate(path)
+            if not (part in tags and i and path[i - 1] == "source")
+        )
+        or "the file"
+    )
     match first["type"]:
         case "extra_forbidden":
             return f"unknown key '{key}'; {nearest(key, tuple(Spec.model_fields))}"
@@ -179,12 +245,18 @@ def _sentence(error: ValidationError) -> str:
             return f"source.kind is {first['input'].get('kind')!r}, but the kinds are {first['ctx']['expected_tags']}"
         case "union_tag_not_found":
             return "key 'source.kind' is missing"
-        case "value_error" if not isinstance(first["input"], str):  # about several keys, which the message names
+        case "value_error" if not isinstance(
+            first["input"], str
+        ):  # about several keys, which the message names
             return str(first["ctx"]["error"])
-    return f"key '{key}': {first['msg'].removeprefix('Value error, ')}, found {_short(first['input'])}"
+    return (
+        f"key '{key}': {first['msg'].removeprefix('Value error, ')}, found {_short(first['input'])}"
+    )
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, int) and value.bit_length() > 1000:  # Python refuses to write such a number out
+    if (
+        isinstance(value, int) and value.bit_length() > 1000
+    ):  # Python refuses to write such a number out
         return f"a number of {value.bit_length()} bits"
     return f"{str(value)[:60]!r}"

@@ -1,4 +1,6 @@
-"""Archives from strangers: only what is wanted comes out, and nothing can land outside the folder it is meant for."""
+"""Archives from strangers: only what is wanted comes out, and nothing can land outside the folder
+it is meant for.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may grow to: images are compressed already, so more than this is no image archive."""
+    """What an archive may grow to: images are compressed already, so more than this is no image
+    archive.
+    """
 
     factor: int = 20  # of the archive's own size
     spare_bytes: int = 1 << 30
@@ -51,7 +55,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Tar:
-    """A tar as tarfile reads it, without letting it take much at once or unpack without end, be it wanted or passed over."""
+    """A tar as tarfile reads it, without letting it take much at once or unpack without end, be it
+    wanted or passed over.
+    """
 
     stream: IO[bytes]
     limit: int
@@ -77,12 +83,14 @@ class Tar:
 STANDARD = Limits()
 
 
-def unpack(archive: Path, into: Path, wanted: Mapping[str, str], limits: Limits = STANDARD) -> Iterator[Progress]:
+def unpack(
+    archive: Path, into: Path, wanted: Mapping[str, str], limits: Limits = STANDARD
+) -> Iterator[Progress]:
     """Bring the wanted files and folders of an archive below `into`.
 
-    `wanted` maps a path in the archive, wherever it stands there, to the path it gets. An archive that is damaged or cut
-    short, that holds a path or link leading out, that grows beyond the limits, or that lacks something is deleted, and a
-    UserError says why.
+    `wanted` maps a path in the archive, wherever it stands there, to the path it gets. An archive
+    that is damaged or cut short, that holds a path or link leading out, that grows beyond the
+    limits, or that lacks something is deleted, and a UserError says why.
     """
     limit = archive.stat().st_size * limits.factor + limits.spare_bytes
     chooser = _chooser(wanted)
@@ -104,9 +112,14 @@ def unpack(archive: Path, into: Path, wanted: Mapping[str, str], limits: Limits 
     except OverflowError as error:
         raise _refused(archive, f"grows beyond {limit} bytes or {limits.files} files") from error
     except OSError as error:
-        if error.errno in {None, errno.EINVAL}:  # a decompressor's own, or a place in the file that cannot be
+        if error.errno in {
+            None,
+            errno.EINVAL,
+        }:  # a decompressor's own, or a place in the file that cannot be
             raise _refused(archive, "is damaged or cut short") from error
-        raise UserError(f"{archive} cannot be read ({error.strerror}); try again", exit_code=MISSING) from error
+        raise UserError(
+            f"{archive} cannot be read ({error.strerror}); try again", exit_code=MISSING
+        ) from error
     except BROKEN as error:
         raise _refused(archive, "is damaged or cut short") from error
     lacking = [name for name, target in wanted.items() if not (into / target).exists()]
@@ -126,7 +139,10 @@ def _opened(archive: Path, limit: int) -> Iterator[tuple[Iterator[Member], int |
         with zipfile.ZipFile(archive) as opened:
             yield _zip_members(opened), sum(info.file_size for info in opened.infolist())
     else:
-        with _unpacked(archive) as stream, tarfile.open(fileobj=Tar(stream, limit), mode="r:") as tar:  # type: ignore[call-overload]
+        with (
+            _unpacked(archive) as stream,
+            tarfile.open(fileobj=Tar(stream, limit), mode="r:") as tar,  # type: ignore[call-overload]
+        ):
             yield _tar_members(tar), None
 
 
@@ -141,7 +157,11 @@ def _unpacked(archive: Path) -> IO[bytes]:
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
     for info in archive.infolist():
-        plain = (info.external_attr >> 16) & 0o170000 in {0, 0o100000, 0o040000}  # else a link or a device, by its Unix mode
+        plain = (info.external_attr >> 16) & 0o170000 in {
+            0,
+            0o100000,
+            0o040000,
+        }  # else a link or a device, by its Unix mode
 
         def opened(info: zipfile.ZipInfo = info) -> IO[bytes]:
             return archive.open(info)
@@ -158,7 +178,9 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
             assert stream, "a regular file can be opened"
             return stream
 
-        yield Member(info.name, info.size, info.isdir(), opened if info.isreg() or info.isdir() else None)
+        yield Member(
+            info.name, info.size, info.isdir(), opened if info.isreg() or info.isdir() else None
+        )
 
 
 def _safe_parts(archive: Path, member: Member) -> tuple[str, ...]:
@@ -169,16 +191,23 @@ def _safe_parts(archive: Path, member: Member) -> tuple[str, ...]:
 
 
 def _chooser(wanted: Mapping[str, str]) -> Callable[[tuple[str, ...]], str | None]:
-    """Where a member goes, if anywhere. What stands before a wanted path is dropped; its first place in the archive counts."""
+    """Where a member goes, if anywhere. What stands before a wanted path is dropped; its first
+    place in the archive counts.
+    """
     paths = {PurePosixPath(name).parts: target for name, target in wanted.items()}
     before: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def target(parts: tuple[str, ...]) -> str | None:
-        if "__MACOSX" in parts or not parts or parts[-1].startswith("._"):  # what one system's archiver adds
+        if (
+            "__MACOSX" in parts or not parts or parts[-1].startswith("._")
+        ):  # what one system's archiver adds
             return None
         for path, name in paths.items():
             for i in range(len(parts) - len(path) + 1):
-                if parts[i : i + len(path)] == path and before.setdefault(path, parts[:i]) == parts[:i]:
+                if (
+                    parts[i : i + len(path)] == path
+                    and before.setdefault(path, parts[:i]) == parts[:i]
+                ):
                     return str(PurePosixPath(name, *parts[i + len(path) :]))
         return None
 

@@ -1,4 +1,6 @@
-"""Every image read again and held against what was known of it: the first reading, or a published fingerprint."""
+"""Every image read again and held against what was known of it: the first reading, or a published
+fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from pathlib import Path
 
 from benchmark.data import digests
 from benchmark.data.listings import Listing
+from benchmark.data.locations import NOTES
 from benchmark.data.pictures import Files
-from benchmark.data.places import NOTES
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
 
@@ -45,4 +47,7 @@ def _fresh(listing: Listing, key: str) -> str:
     try:
         return digests.hashed(listing.pictures.folder / key)
     except OSError as error:
-        raise UserError(f"image {listing.pictures.folder / key} cannot be read ({error.strerror})", exit_code=MISSING) from error
+        raise UserError(
+            f"image {listing.pictures.folder / key} cannot be read ({error.strerror})",
+            exit_code=MISSING,
+        ) from error

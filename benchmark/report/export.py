@@ -1,4 +1,6 @@
-"""The leaderboard: one CSV row per method x dataset x shots x backbone x protocol. Columns: results/LEADERBOARD.md."""
+"""The leaderboard: one CSV row per method x dataset x shots x backbone x protocol. Columns:
+results/LEADERBOARD.md.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,37 @@ import json
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from benchmark.record import Record
+from benchmark.records.record import Record
 from benchmark.report.lines import Group, Line, Setting, title
 from benchmark.report.scores import score
 from benchmark.report.stats import half_width
 
 SCHEMA = 1
 COLUMNS = (
-    *("schema", "suite", "dataset", "shots", "method", "title", "adapter_version", "params", "backbone", "weights_digest"),
+    *(
+        "schema",
+        "suite",
+        "dataset",
+        "shots",
+        "method",
+        "title",
+        "adapter_version",
+        "params",
+        "backbone",
+        "weights_digest",
+    ),
     *("classes", "sampler", "val", "sources", "source_shots", "target_in_sources", "ranked"),
     *("mean", "std", "interval95", "seeds", "n_seeds", "n_test"),
-    *("encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params", "added_macs", "images_per_s"),
+    *(
+        "encode_s",
+        "pretrain_s",
+        "fit_s",
+        "predict_s",
+        "peak_mb",
+        "trainable_params",
+        "added_macs",
+        "images_per_s",
+    ),
     *("dataset_digest", "transform", "protocol", "suite_version", "keys"),
 )
 
@@ -38,10 +60,17 @@ def rows(groups: Group) -> Iterator[dict[str, object]]:
         for line, datasets in lines.items():
             for dataset, records in sorted(datasets.items()):
                 for shots in sorted({record.identity.shots for record in records}):
-                    yield _row(setting, line, dataset, [record for record in records if record.identity.shots == shots])
+                    yield _row(
+                        setting,
+                        line,
+                        dataset,
+                        [record for record in records if record.identity.shots == shots],
+                    )
 
 
-def _row(setting: Setting, line: Line, dataset: str, records: Sequence[Record]) -> dict[str, object]:
+def _row(
+    setting: Setting, line: Line, dataset: str, records: Sequence[Record]
+) -> dict[str, object]:
     named = records[0].identity
     result = score({record.identity.seed: record.accuracy for record in records})
     return {
@@ -64,7 +93,9 @@ def _row(setting: Setting, line: Line, dataset: str, records: Sequence[Record]) 
         "ranked": _yes(line.exposure.ranked),
         "mean": f"{result.mean:.6f}",
         "std": "" if result.std is None else f"{result.std:.6f}",
-        "interval95": f"{half_width(result.std, result.count):.6f}" if result.std is not None else "",
+        "interval95": f"{half_width(result.std, result.count):.6f}"
+        if result.std is not None
+        else "",
         "seeds": " ".join(map(str, result.seeds)),
         "n_seeds": result.count,
         "n_test": sum(records[0].counts.total),
@@ -72,14 +103,18 @@ def _row(setting: Setting, line: Line, dataset: str, records: Sequence[Record]) 
         "dataset_digest": named.dataset_digest,
         "transform": setting.transform,
         "protocol": setting.protocol,
-        "suite_version": " ".join(sorted({str(record.provenance.get("suite") or "") for record in records})),
+        "suite_version": " ".join(
+            sorted({str(record.provenance.get("suite") or "") for record in records})
+        ),
         "keys": " ".join(record.key for record in records),
     }
 
 
 def _costs(records: Sequence[Record]) -> dict[str, object]:
     seconds = ("encode_s", "pretrain_s", "fit_s", "predict_s")
-    means: dict[str, object] = {name: f"{fmean(getattr(record.costs, name) for record in records):.3f}" for name in seconds}
+    means: dict[str, object] = {
+        name: f"{fmean(getattr(record.costs, name) for record in records):.3f}" for name in seconds
+    }
     return means | {
         "peak_mb": f"{max(record.costs.peak_mb for record in records):.1f}",
         "trainable_params": max(record.costs.trainable_params for record in records),

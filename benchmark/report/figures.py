@@ -1,4 +1,6 @@
-"""The figures of a paper: accuracy against shots, against cost, and differences to a baseline. PDF and PNG, safe for colour-blind eyes."""
+"""The figures of a paper: accuracy against shots, against cost, and differences to a baseline. PDF
+and PNG, safe for colour-blind eyes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError, nearest
-from benchmark.record import Record
+from benchmark.records.record import Record
 from benchmark.report import stats
 from benchmark.report.lines import Group, Line, Setting, members, namer
 from benchmark.report.scores import Score, Value, mean_over, per_shots, score
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours without their yellow, which is too pale on paper; markers and dashes tell the rest apart.
+# Okabe and Ito's colours without their yellow, which is too pale on paper; markers and dashes tell
+# the rest apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#808080")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":")
@@ -30,12 +33,23 @@ Numbers = dict[str, dict[int, dict[int, float]]]  # dataset -> shots -> seed -> 
 
 
 def write(folder: Path, groups: Group, baseline: str | None = None) -> list[Path]:
-    """Draw all figures of all settings into `folder`; returns the files. Raises UserError for an unknown baseline."""
+    """Draw all figures of all settings into `folder`; returns the files. Raises UserError for an
+    unknown baseline.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams |= {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42}
-    made = [path for setting, lines in groups.items() for path in _write(folder, setting, lines, baseline)]
+    matplotlib.rcParams |= {
+        "font.size": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "pdf.fonttype": 42,
+    }
+    made = [
+        path
+        for setting, lines in groups.items()
+        for path in _write(folder, setting, lines, baseline)
+    ]
     if not made:
         raise UserError("there is nothing to draw: no few-shot results among these records")
     return made
@@ -43,17 +57,33 @@ def write(folder: Path, groups: Group, baseline: str | None = None) -> list[Path
 
 def _write(folder: Path, setting: Setting, lines: Lines, baseline: str | None) -> Iterator[Path]:
     name = namer(lines)
-    numbers = {name(line): _numbers(setting, found) for line, found in lines.items() if line.exposure.ranked}
-    shots = sorted({shot for one in numbers.values() for by_shots in one.values() for shot in by_shots if shot})
+    numbers = {
+        name(line): _numbers(setting, found)
+        for line, found in lines.items()
+        if line.exposure.ranked
+    }
+    shots = sorted(
+        {shot for one in numbers.values() for by_shots in one.values() for shot in by_shots if shot}
+    )
     if not shots:
         return
-    stem = re.sub(r"[^A-Za-z0-9.]+", "-", f"{setting.suite}-{setting.backbone}-{setting.weights_digest[:8]}-{setting.classes}")
+    stem = re.sub(
+        r"[^A-Za-z0-9.]+",
+        "-",
+        f"{setting.suite}-{setting.backbone}-{setting.weights_digest[:8]}-{setting.classes}",
+    )
     yield from _save(curves(setting, numbers, shots), folder / f"curves-{stem}")
-    costs = {name(line): _cost_s(found, shots[-1]) for line, found in lines.items() if line.exposure.ranked}
+    costs = {
+        name(line): _cost_s(found, shots[-1])
+        for line, found in lines.items()
+        if line.exposure.ranked
+    }
     yield from _save(cost(setting, numbers, costs, shots[-1]), folder / f"cost-{stem}")
     against = _baseline(numbers, {name(line): line for line in lines}, baseline)
     if against and len(numbers) > 1:
-        yield from _save(differences(setting, numbers, against, shots[-1]), folder / f"differences-{stem}")
+        yield from _save(
+            differences(setting, numbers, against, shots[-1]), folder / f"differences-{stem}"
+        )
 
 
 def _save(figure: Figure, path: Path) -> list[Path]:
@@ -65,7 +95,9 @@ def _save(figure: Figure, path: Path) -> list[Path]:
         figure.savefig(files[0], bbox_inches="tight", metadata={"CreationDate": None})
         figure.savefig(files[1], bbox_inches="tight", dpi=200)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}); choose another folder or free it") from error
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); choose another folder or free it"
+        ) from error
     finally:
         pyplot.close(figure)
     return files
@@ -97,17 +129,34 @@ def _style(index: int) -> dict[str, Any]:
 
 
 def curves(setting: Setting, numbers: Mapping[str, Numbers], shots: Sequence[int]) -> Figure:
-    """One panel for the mean, one per dataset; bars are 95 % t-intervals over seeds. Methods without shots are level lines."""
+    """One panel for the mean, one per dataset; bars are 95 % t-intervals over seeds. Methods
+    without shots are level lines.
+    """
     from matplotlib import pyplot
 
-    present = [dataset for dataset in members(setting.suite) if any(one[dataset] for one in numbers.values())]
-    panels: list[str | None] = [None, *present] if len(members(setting.suite)) > 1 else list(present)
+    present = [
+        dataset
+        for dataset in members(setting.suite)
+        if any(one[dataset] for one in numbers.values())
+    ]
+    panels: list[str | None] = (
+        [None, *present] if len(members(setting.suite)) > 1 else list(present)
+    )
     across = min(ACROSS, len(panels))
     down = -(-len(panels) // across)
-    figure, grid = pyplot.subplots(down, across, figsize=(PANEL_IN[0] * across, PANEL_IN[1] * down), squeeze=False, layout="constrained")
+    figure, grid = pyplot.subplots(
+        down,
+        across,
+        figsize=(PANEL_IN[0] * across, PANEL_IN[1] * down),
+        squeeze=False,
+        layout="constrained",
+    )
     for axes, dataset in zip(grid.flat, panels, strict=False):
         _panel(axes, numbers, dataset, shots)
-        axes.set_title(dataset or f"mean of {len(members(setting.suite))} datasets", fontweight="normal" if dataset else "bold")
+        axes.set_title(
+            dataset or f"mean of {len(members(setting.suite))} datasets",
+            fontweight="normal" if dataset else "bold",
+        )
     _finish(list(grid.flat), len(panels), across, "images per class")
     figure.supylabel("accuracy in %")
     _legend(figure, list(grid.flat))
@@ -125,11 +174,19 @@ def _finish(panels: Sequence[Axes], used: int, across: int, label: str) -> None:
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """Every method once, though it may be missing from some panels."""
-    handles = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    handles = {
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False
+    )
 
 
-def _panel(axes: Axes, numbers: Mapping[str, Numbers], dataset: str | None, shots: Sequence[int]) -> None:
+def _panel(
+    axes: Axes, numbers: Mapping[str, Numbers], dataset: str | None, shots: Sequence[int]
+) -> None:
     places = {shot: place for place, shot in enumerate(shots)}
     for index, (name, one) in enumerate(numbers.items()):
         values = _values(one, dataset)
@@ -152,16 +209,33 @@ def _panel(axes: Axes, numbers: Mapping[str, Numbers], dataset: str | None, shot
 
 def _half(value: Score) -> float:
     """Half the interval over seeds; no bar for one seed."""
-    return stats.half_width(value.std, value.count) if value.std is not None and value.count > 1 else 0.0
+    return (
+        stats.half_width(value.std, value.count)
+        if value.std is not None and value.count > 1
+        else 0.0
+    )
 
 
 def _cost_s(found: Mapping[str, Sequence[Record]], shots: int) -> float:
-    """Mean seconds of training (pretraining included) per cell at these shots, or of whatever there is without shots."""
-    records = [record for records in found.values() for record in records if record.identity.shots in (shots, 0)]
-    return sum(one.costs.pretrain_s + one.costs.fit_s for one in records) / len(records) if records else 0.0
+    """Mean seconds of training (pretraining included) per cell at these shots, or of whatever there
+    is without shots.
+    """
+    records = [
+        record
+        for records in found.values()
+        for record in records
+        if record.identity.shots in (shots, 0)
+    ]
+    return (
+        sum(one.costs.pretrain_s + one.costs.fit_s for one in records) / len(records)
+        if records
+        else 0.0
+    )
 
 
-def cost(setting: Setting, numbers: Mapping[str, Numbers], costs: Mapping[str, float], shots: int) -> Figure:
+def cost(
+    setting: Setting, numbers: Mapping[str, Numbers], costs: Mapping[str, float], shots: int
+) -> Figure:
     """Accuracy against seconds of training, one point per method at the most shots there are."""
     from matplotlib import pyplot
 
@@ -171,8 +245,19 @@ def cost(setting: Setting, numbers: Mapping[str, Numbers], costs: Mapping[str, f
         values = _values(one, whole)
         value = values.get(shots) or values.get(0)
         if value:
-            style = _style(index) | {"linestyle": "none", "markersize": 6} | ({} if shots in values else {"color": GREY})
-            axes.errorbar(max(costs[name], 1e-3), 100 * value.mean, yerr=100 * _half(value), elinewidth=0.8, label=name, **style)
+            style = (
+                _style(index)
+                | {"linestyle": "none", "markersize": 6}
+                | ({} if shots in values else {"color": GREY})
+            )
+            axes.errorbar(
+                max(costs[name], 1e-3),
+                100 * value.mean,
+                yerr=100 * _half(value),
+                elinewidth=0.8,
+                label=name,
+                **style,
+            )
     axes.set_xscale("log")
     axes.set_xlabel("seconds of training per run; without any at the left edge")
     axes.set_ylabel("accuracy in %" + ("" if whole else f", mean of {len(members(setting.suite))}"))
@@ -182,43 +267,70 @@ def cost(setting: Setting, numbers: Mapping[str, Numbers], costs: Mapping[str, f
     return figure
 
 
-def _baseline(numbers: Mapping[str, Numbers], lines: Mapping[str, Line], wanted: str | None) -> str | None:
-    """The heading of the baseline: the one asked for by method or heading, else the first method that needs no shots."""
+def _baseline(
+    numbers: Mapping[str, Numbers], lines: Mapping[str, Line], wanted: str | None
+) -> str | None:
+    """The heading of the baseline: the one asked for by method or heading, else the first method
+    that needs no shots.
+    """
     if wanted is None:
         return next((name for name in numbers if lines[name].sampler == "none"), None)
     found = [name for name in numbers if wanted in (name, lines[name].method)]
     if not found:
-        raise UserError(f"no row has the method '{wanted}' to be a baseline; {nearest(wanted, list(numbers))}")
+        raise UserError(
+            f"no row has the method '{wanted}' to be a baseline; {nearest(wanted, list(numbers))}"
+        )
     return found[0]
 
 
-def differences(setting: Setting, numbers: Mapping[str, Numbers], baseline: str, shots: int) -> Figure:
-    """Points gained over a baseline per dataset, a panel per method; bars are 95 % t-intervals of paired differences."""
+def differences(
+    setting: Setting, numbers: Mapping[str, Numbers], baseline: str, shots: int
+) -> Figure:
+    """Points gained over a baseline per dataset, a panel per method; bars are 95 % t-intervals of
+    paired differences.
+    """
     from matplotlib import pyplot
 
-    others = [name for name in numbers if name != baseline and any(by_shots.get(shots) for by_shots in numbers[name].values())]
+    others = [
+        name
+        for name in numbers
+        if name != baseline and any(by_shots.get(shots) for by_shots in numbers[name].values())
+    ]
     across = min(ACROSS, max(1, len(others)))
     down = max(1, -(-len(others) // across))
     present = list(members(setting.suite))
     size = (PANEL_IN[0] * across, (0.6 + 0.2 * len(present)) * down + 0.6)
-    figure, grid = pyplot.subplots(down, across, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained")
+    figure, grid = pyplot.subplots(
+        down, across, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
+    )
     for axes, name in zip(grid.flat, others, strict=False):
         _bars(axes, present, numbers[name], numbers[baseline], shots)
         axes.set_title(name)
     _finish(list(grid.flat), len(others), across, "points")
-    figure.suptitle(f"Points over {baseline}, {shots}-shot, suite {setting.suite}, backbone {setting.backbone}")
+    figure.suptitle(
+        f"Points over {baseline}, {shots}-shot, suite {setting.suite}, backbone {setting.backbone}"
+    )
     return figure
 
 
 def _bars(axes: Axes, datasets: Sequence[str], one: Numbers, other: Numbers, shots: int) -> None:
     for place, dataset in enumerate(reversed(datasets)):
-        first, second = (numbers[dataset].get(shots) or numbers[dataset].get(0) for numbers in (one, other))
+        first, second = (
+            numbers[dataset].get(shots) or numbers[dataset].get(0) for numbers in (one, other)
+        )
         if first and second:
             gaps = list(stats.seed_gaps(first, second).values())
             found = stats.paired_t(gaps)
             half = 100 * (found.high - found.mean) if found else 0.0
             mean = 100 * sum(gaps) / len(gaps) if gaps else 0.0
-            axes.barh(place, mean, xerr=half, color=COLOURS[0] if mean > 0 else COLOURS[1], alpha=0.75, error_kw={"elinewidth": 0.8})
+            axes.barh(
+                place,
+                mean,
+                xerr=half,
+                color=COLOURS[0] if mean > 0 else COLOURS[1],
+                alpha=0.75,
+                error_kw={"elinewidth": 0.8},
+            )
     axes.axvline(0, color="0.3", linewidth=0.8)
     axes.set_yticks(range(len(datasets)), list(reversed(datasets)))
     axes.grid(axis="x", color="0.9", linewidth=0.6)

@@ -1,8 +1,9 @@
 """Which records may be averaged with which: the only place that decides it.
 
-A *setting* is what all numbers of one table share: suite, backbone and weights, class split, image pipeline, protocol.
-A *line* is one row of it: a method with its hyper-parameters, validation policy, sampler and what its prior has seen.
-Records of one setting, line and dataset differ in shots and seed alone.
+A *setting* is what all numbers of one table share: suite, backbone and weights, class split, image
+pipeline, protocol. A *line* is one row of it: a method with its hyper-parameters, validation
+policy, sampler and what its prior has seen. Records of one setting, line and dataset differ in
+shots and seed alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import cache
 from benchmark import data
 from benchmark.errors import UserError
 from benchmark.methods import Card, card, own
-from benchmark.record import Identity, Record, Scalar
+from benchmark.records.record import Identity, Record, Scalar
 
 FULL = "full training sets"
 
@@ -38,7 +39,9 @@ class Setting:
 
 @dataclass(frozen=True, order=True)
 class Exposure:
-    """What a prior was shown: which datasets, whether the target was among them, how many shots of each."""
+    """What a prior was shown: which datasets, whether the target was among them, how many shots of
+    each.
+    """
 
     pool: str = ""
     target: bool = False
@@ -46,13 +49,17 @@ class Exposure:
 
     @property
     def ranked(self) -> bool:
-        """A prior that read full training sets is a diagnostic: few-shot numbers do not stand beside it."""
+        """A prior that read full training sets is a diagnostic: few-shot numbers do not stand
+        beside it.
+        """
         return self.shots != FULL
 
     @property
     def bar(self) -> str:
         """Why it is not ranked; nothing where it is."""
-        whose = "full target training data" if self.target else "full training sets of other datasets"
+        whose = (
+            "full target training data" if self.target else "full training sets of other datasets"
+        )
         return "" if self.ranked else f"uses {whose}, not ranked"
 
     def __str__(self) -> str:
@@ -75,7 +82,9 @@ class Line:
 
     @property
     def protocol(self) -> tuple[str, str, Exposure | bool]:
-        """Lines are ranked together where this is equal; whether an unexposed method has a prior makes no difference."""
+        """Lines are ranked together where this is equal; whether an unexposed method has a prior
+        makes no difference.
+        """
         exposure = self.exposure if self.exposure.target or not self.exposure.ranked else False
         return self.val, self.sampler, exposure
 
@@ -83,7 +92,9 @@ class Line:
 Group = dict[Setting, dict[Line, dict[str, list[Record]]]]  # the innermost key is the dataset
 
 
-def group(records: Iterable[Record], notes: list[str] | None = None, superseded: bool = False) -> Group:
+def group(
+    records: Iterable[Record], notes: list[str] | None = None, superseded: bool = False
+) -> Group:
     """Records by setting, line and dataset; what was left out, and why, is added to `notes`."""
     kept = list(records)
     notes = [] if notes is None else notes
@@ -99,7 +110,14 @@ def group(records: Iterable[Record], notes: list[str] | None = None, superseded:
 
 
 def _setting(named: Identity, dataset: str) -> Setting:
-    return Setting(suite_of(dataset) or dataset, named.backbone, named.weights_digest, named.classes, named.transform, named.protocol)
+    return Setting(
+        suite_of(dataset) or dataset,
+        named.backbone,
+        named.weights_digest,
+        named.classes,
+        named.transform,
+        named.protocol,
+    )
 
 
 def _line(named: Identity) -> Line:
@@ -110,14 +128,25 @@ def _line(named: Identity) -> Line:
 
 
 def exposure(named: Identity) -> Exposure:
-    """Leave-one-out over a suite is one protocol for all its datasets, though the list of sources differs by target."""
+    """Leave-one-out over a suite is one protocol for all its datasets, though the list of sources
+    differs by target.
+    """
     sources = set(named.sources)
     if not sources:
         return Exposure()
     target = named.dataset in sources
-    suite = next((name for name, members in data.suites().items() if set(members) == sources | {named.dataset}), "")
+    suite = next(
+        (
+            name
+            for name, members in data.suites().items()
+            if set(members) == sources | {named.dataset}
+        ),
+        "",
+    )
     pool = f"{'all' if target else 'others'} of {suite}" if suite else ", ".join(sorted(sources))
-    shots = {-1: FULL, named.shots: "k shots each"}.get(named.source_shots, f"{named.source_shots} shots each")
+    shots = {-1: FULL, named.shots: "k shots each"}.get(
+        named.source_shots, f"{named.source_shots} shots each"
+    )
     return Exposure(pool, target, shots)
 
 
@@ -138,24 +167,40 @@ def _current(records: list[Record], notes: list[str]) -> list[Record]:
     for record in records:
         named = record.identity
         known = own_card(named.method)
-        newest[named.method] = max(newest.get(named.method, 0), named.adapter_version, known.version if known else 0)
-    kept = [record for record in records if record.identity.adapter_version == newest[record.identity.method]]
+        newest[named.method] = max(
+            newest.get(named.method, 0), named.adapter_version, known.version if known else 0
+        )
+    kept = [
+        record
+        for record in records
+        if record.identity.adapter_version == newest[record.identity.method]
+    ]
     if len(kept) < len(records):
-        old = sorted({record.identity.method for record in records} - {record.identity.method for record in kept})
+        old = sorted(
+            {record.identity.method for record in records}
+            - {record.identity.method for record in kept}
+        )
         which = f"; nothing newer exists of {', '.join(old)}" if old else ""
-        notes.append(f"{len(records) - len(kept)} records of superseded adapter versions are left out (--superseded shows them){which}")
+        notes.append(
+            f"{len(records) - len(kept)} records of superseded adapter versions are left out (--superseded shows them){which}"
+        )
     return kept
 
 
 def _dataset_labels(records: list[Record]) -> dict[tuple[str, str], str]:
-    """A dataset whose spec has changed is another dataset: all but one digest get it written behind the name."""
+    """A dataset whose spec has changed is another dataset: all but one digest get it written behind
+    the name.
+    """
     digests: dict[str, set[str]] = defaultdict(set)
     for record in records:
         digests[record.identity.dataset].add(record.identity.dataset_digest)
     labels: dict[tuple[str, str], str] = {}
     for name, several in digests.items():
         plain = _current_digest(name) if len(several) > 1 else next(iter(several))
-        labels |= {(name, digest): name if digest == plain else f"{name}@{digest[:6]}" for digest in several}
+        labels |= {
+            (name, digest): name if digest == plain else f"{name}@{digest[:6]}"
+            for digest in several
+        }
     return labels
 
 
@@ -166,8 +211,12 @@ def _current_digest(name: str) -> str:
         return ""
 
 
-def _without_doubles(lines: dict[Line, dict[str, list[Record]]], notes: list[str]) -> dict[Line, dict[str, list[Record]]]:
-    """One record per shots and seed: two can differ only in the spec of a source dataset, then the current spec counts."""
+def _without_doubles(
+    lines: dict[Line, dict[str, list[Record]]], notes: list[str]
+) -> dict[Line, dict[str, list[Record]]]:
+    """One record per shots and seed: two can differ only in the spec of a source dataset, then the
+    current spec counts.
+    """
     result = {}
     for line, datasets in sorted(lines.items(), key=lambda item: _order(item[0])):
         result[line] = {name: _one_each(records, name, notes) for name, records in datasets.items()}
@@ -177,9 +226,13 @@ def _without_doubles(lines: dict[Line, dict[str, list[Record]]], notes: list[str
 def _one_each(records: list[Record], dataset: str, notes: list[str]) -> list[Record]:
     unique = {(record.identity.shots, record.identity.seed): record for record in records}
     if len(unique) < len(records):
-        ordered = sorted(records, key=lambda record: (_current_sources(record.identity), record.key))
+        ordered = sorted(
+            records, key=lambda record: (_current_sources(record.identity), record.key)
+        )
         unique = {(record.identity.shots, record.identity.seed): record for record in ordered}
-        notes.append(f"{len(records) - len(unique)} records of {dataset} saw another spec of a source dataset and are left out")
+        notes.append(
+            f"{len(records) - len(unique)} records of {dataset} saw another spec of a source dataset and are left out"
+        )
     return [unique[at] for at in sorted(unique)]
 
 
@@ -189,7 +242,12 @@ def _current_sources(named: Identity) -> int:
 
 def _order(line: Line) -> tuple[bool, bool, str, Line]:
     """Methods that never look at the support set first, diagnostics last, the rest by title."""
-    return not line.exposure.ranked, line.sampler != "none", title(line.method).lower(), replace(line, params=_texts(line.params))
+    return (
+        not line.exposure.ranked,
+        line.sampler != "none",
+        title(line.method).lower(),
+        replace(line, params=_texts(line.params)),
+    )
 
 
 def _texts(params: tuple[tuple[str, Scalar], ...]) -> tuple[tuple[str, Scalar], ...]:
@@ -198,7 +256,9 @@ def _texts(params: tuple[tuple[str, Scalar], ...]) -> tuple[tuple[str, Scalar], 
 
 @cache
 def own_card(method: str) -> Card | None:
-    """The card of one of our own methods; a plug-in would have to be imported for it, which a report never does."""
+    """The card of one of our own methods; a plug-in would have to be imported for it, which a
+    report never does.
+    """
     if method not in own():
         return None
     try:
@@ -213,24 +273,38 @@ def title(method: str) -> str:
 
 
 def namer(lines: Iterable[Line]) -> Callable[[Line], str]:
-    """A function that names a line by its method and by whatever tells it from the method's defaults or from its sisters."""
+    """A function that names a line by its method and by whatever tells it from the method's
+    defaults or from its sisters.
+    """
     sisters: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
         sisters[line.method].append(line)
 
     def name(line: Line) -> str:
-        return ", ".join(filter(None, [title(line.method), *_differences(line, sisters[line.method])]))
+        return ", ".join(
+            filter(None, [title(line.method), *_differences(line, sisters[line.method])])
+        )
 
     return name
 
 
 def _differences(line: Line, sisters: list[Line]) -> list[str]:
     known = own_card(line.method)
-    common = known.defaults if known else dict(set.intersection(*({*sister.params} for sister in sisters)))
-    words = [f"{key}={value}" for key, value in line.params if key not in common or common[key] != value]
+    common = (
+        known.defaults
+        if known
+        else dict(set.intersection(*({*sister.params} for sister in sisters)))
+    )
+    words = [
+        f"{key}={value}" for key, value in line.params if key not in common or common[key] != value
+    ]
     words += [f"version {line.version}"] if len({sister.version for sister in sisters}) > 1 else []
     words += ["no validation set"] if line.val == "none" and line.sampler != "none" else []
     words += [f"{line.sampler} sampling"] if line.sampler not in ("coop", "none") else []
     several = len({sister.exposure for sister in sisters}) > 1
-    words += [str(line.exposure) or "no prior"] if several or line.exposure.target or not line.exposure.ranked else []
+    words += (
+        [str(line.exposure) or "no prior"]
+        if several or line.exposure.target or not line.exposure.ranked
+        else []
+    )
     return words

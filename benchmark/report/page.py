@@ -1,4 +1,6 @@
-"""The page: one folder that opens from disk, without a server and without anything fetched from elsewhere."""
+"""The page: one folder that opens from disk, without a server and without anything fetched from
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +8,35 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.errors import UserError
+from benchmark.records.store import Store
 from benchmark.report import page_data, page_images
 from benchmark.report.lines import Group
-from benchmark.store import Store
 
 HERE = Path(__file__).parent
 MARK = '<meta name="generator" content="fsbench report">'
 
 
-def write(folder: Path, groups: Group, store: Store, root: Path | None = None, images: bool = True) -> int:
-    """Write the page into `folder`; returns its bytes without images. Refuses a folder that holds something else."""
+def write(
+    folder: Path, groups: Group, store: Store, root: Path | None = None, images: bool = True
+) -> int:
+    """Write the page into `folder`; returns its bytes without images. Refuses a folder that holds
+    something else.
+    """
     _check(folder)
     index = page_data.index(groups)
     shown = page_images.write(folder / "images", groups, store, root) if images else {}
-    files = {f"records/{one.name}.js": page_data.script("detail", one.name, one.content) for one in page_data.details(groups, store, root)}
-    files |= {f"images/{dataset}.js": page_data.script("pictures", dataset, content) for dataset, content in shown.items()}
-    files |= {"data.js": page_data.script("results", asdict(index) | {"pictured": sorted(shown)}), "index.html": _html(groups)}
+    files = {
+        f"records/{one.name}.js": page_data.script("detail", one.name, one.content)
+        for one in page_data.details(groups, store, root)
+    }
+    files |= {
+        f"images/{dataset}.js": page_data.script("pictures", dataset, content)
+        for dataset, content in shown.items()
+    }
+    files |= {
+        "data.js": page_data.script("results", asdict(index) | {"pictured": sorted(shown)}),
+        "index.html": _html(groups),
+    }
     for name, text in files.items():
         _save(folder / name, text)
     return sum(len(text.encode()) for text in files.values())
@@ -34,8 +49,14 @@ def _check(folder: Path) -> None:
     page = folder / "index.html"
     ours = page.is_file() and MARK in page.read_text(encoding="utf-8", errors="replace")
     if not folder.is_dir() or (any(folder.iterdir()) and not ours):
-        raise UserError(f"{folder} holds something that is not a report; give --html a new or empty folder")
-    for stale in [*folder.glob("records/*.js"), *folder.glob("images/*.js"), *folder.glob("images/*/*.png")]:
+        raise UserError(
+            f"{folder} holds something that is not a report; give --html a new or empty folder"
+        )
+    for stale in [
+        *folder.glob("records/*.js"),
+        *folder.glob("images/*.js"),
+        *folder.glob("images/*/*.png"),
+    ]:
         stale.unlink()
 
 
@@ -44,13 +65,24 @@ def _save(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}); choose another folder or free it") from error
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); choose another folder or free it"
+        ) from error
 
 
 def _html(groups: Group) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
-    records = sum(len(records) for lines in groups.values() for found in lines.values() for records in found.values())
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined
+    )
+    records = sum(
+        len(records)
+        for lines in groups.values()
+        for found in lines.values()
+        for records in found.values()
+    )
     style, code = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return environment.get_template("page.html.j2").render(mark=MARK, style=style, code=code, records=records)
+    return environment.get_template("page.html.j2").render(
+        mark=MARK, style=style, code=code, records=records
+    )

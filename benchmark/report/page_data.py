@@ -1,4 +1,6 @@
-"""What the page knows, as plain JSON: an index of all numbers, and one file of details per method and dataset."""
+"""What the page knows, as plain JSON: an index of all numbers, and one file of details per method
+and dataset.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,13 @@ from typing import Any
 
 from benchmark import data
 from benchmark.errors import UserError
-from benchmark.record import Record
-from benchmark.report import commands, stats
-from benchmark.report.compare import correct
+from benchmark.records.record import Record
+from benchmark.records.store import Store
+from benchmark.report import shell_commands, stats
+from benchmark.report.comparison import correct
 from benchmark.report.lines import Group, Line, Setting, members, namer
 from benchmark.report.ranking import leading
 from benchmark.report.scores import Partial, Score, Value, mean_over, per_shots, score
-from benchmark.store import Store
 
 MEAN = ""  # stands for the mean over a suite where a dataset's name would stand
 WORST_CONFUSIONS = 12
@@ -27,7 +29,9 @@ LARGEST_CHARACTER = 50_000  # beyond 55,260 come characters that cannot stand al
 
 @dataclass(frozen=True)
 class Index:
-    """What the page loads at once. `rows` are [line, dataset, shots, value, costs, leads]; see `_row`."""
+    """What the page loads at once. `rows` are [line, dataset, shots, value, costs, leads]; see
+    `_row`.
+    """
 
     classes: dict[str, list[str]] = field(default_factory=dict)  # of every dataset, in label order
     settings: list[dict[str, Any]] = field(default_factory=list)
@@ -52,7 +56,11 @@ def index(groups: Group) -> Index:
         first = len(made.lines)
         made.lines.extend(_line(len(made.settings) - 1, line, heading(line)) for line in lines)
         made.rows.extend(_rows(setting, lines, first))
-        made.classes.update((name, class_names(records[0])) for found in lines.values() for name, records in found.items())
+        made.classes.update(
+            (name, class_names(records[0]))
+            for found in lines.values()
+            for name, records in found.items()
+        )
     return made
 
 
@@ -61,9 +69,13 @@ def _setting(setting: Setting) -> dict[str, Any]:
 
 
 def _line(setting: int, line: Line, heading: str) -> dict[str, Any]:
-    policy = {"none": "no validation images", "min4": "min(shots, 4) validation images"}.get(line.val, line.val)
+    policy = {"none": "no validation images", "min4": "min(shots, 4) validation images"}.get(
+        line.val, line.val
+    )
     drawn = [] if line.sampler == "coop" else [f"{line.sampler} sampling"]
-    protocol = [policy, *drawn, str(line.exposure)] if line.sampler != "none" else ["no support set"]
+    protocol = (
+        [policy, *drawn, str(line.exposure)] if line.sampler != "none" else ["no support set"]
+    )
     protocol = [part for part in protocol if part]
     return {
         "setting": setting,
@@ -76,10 +88,23 @@ def _line(setting: int, line: Line, heading: str) -> dict[str, Any]:
     }
 
 
-def _rows(setting: Setting, lines: Mapping[Line, Mapping[str, Sequence[Record]]], first: int) -> Iterator[list[Any]]:
+def _rows(
+    setting: Setting, lines: Mapping[Line, Mapping[str, Sequence[Record]]], first: int
+) -> Iterator[list[Any]]:
     whole = members(setting.suite)
-    shots_seen = sorted({one.identity.shots for found in lines.values() for records in found.values() for one in records})
-    ahead = {(shots, dataset): leading(lines, shots, [dataset]) for shots in shots_seen for dataset in whole}
+    shots_seen = sorted(
+        {
+            one.identity.shots
+            for found in lines.values()
+            for records in found.values()
+            for one in records
+        }
+    )
+    ahead = {
+        (shots, dataset): leading(lines, shots, [dataset])
+        for shots in shots_seen
+        for dataset in whole
+    }
     ahead |= {(shots, MEAN): leading(lines, shots, whole) for shots in shots_seen}
     for number, (line, found) in enumerate(lines.items(), first):
         numbers = {dataset: per_shots(found.get(dataset, ())) for dataset in whole}
@@ -87,25 +112,58 @@ def _rows(setting: Setting, lines: Mapping[Line, Mapping[str, Sequence[Record]]]
             for dataset in whole:
                 if by_seed := numbers[dataset].get(shots):
                     records = [one for one in found[dataset] if one.identity.shots == shots]
-                    yield _row(number, dataset, shots, score(by_seed), records, line in ahead[shots, dataset])
+                    yield _row(
+                        number,
+                        dataset,
+                        shots,
+                        score(by_seed),
+                        records,
+                        line in ahead[shots, dataset],
+                    )
             if len(whole) > 1:
                 value = mean_over([numbers[dataset].get(shots) for dataset in whole])
-                records = [one for dataset in found for one in found[dataset] if one.identity.shots == shots]
+                records = [
+                    one
+                    for dataset in found
+                    for one in found[dataset]
+                    if one.identity.shots == shots
+                ]
                 yield _row(number, MEAN, shots, value, records, line in ahead[shots, MEAN])
 
 
-def _row(line: int, dataset: str, shots: int, value: Value, records: Sequence[Record], leads: bool) -> list[Any]:
-    """[line, dataset, shots, [mean, std, half interval, seeds] or [have, want], [encode_s, ..., peak_mb, trainable], leads]."""
-    seconds = [sum(getattr(one.costs, name) for one in records) / len(records) for name in ("encode_s", "pretrain_s", "fit_s", "predict_s")]
-    peak, trainable = max(one.costs.peak_mb for one in records), max(one.costs.trainable_params for one in records)
-    return [line, dataset, shots, _value(value), [*(round(second, 3) for second in seconds), round(peak), trainable], int(leads)]
+def _row(
+    line: int, dataset: str, shots: int, value: Value, records: Sequence[Record], leads: bool
+) -> list[Any]:
+    """[line, dataset, shots, [mean, std, half interval, seeds] or [have, want], [encode_s, ...,
+    peak_mb, trainable], leads].
+    """
+    seconds = [
+        sum(getattr(one.costs, name) for one in records) / len(records)
+        for name in ("encode_s", "pretrain_s", "fit_s", "predict_s")
+    ]
+    peak, trainable = (
+        max(one.costs.peak_mb for one in records),
+        max(one.costs.trainable_params for one in records),
+    )
+    return [
+        line,
+        dataset,
+        shots,
+        _value(value),
+        [*(round(second, 3) for second in seconds), round(peak), trainable],
+        int(leads),
+    ]
 
 
 def _value(value: Value) -> list[Any]:
     if isinstance(value, Partial):
         return [value.have, value.want]
     assert isinstance(value, Score), "rows are made of records"
-    width = stats.half_width(value.std, value.count) if value.std is not None and value.count > 1 else None
+    width = (
+        stats.half_width(value.std, value.count)
+        if value.std is not None and value.count > 1
+        else None
+    )
     return [round(value.mean, 5), _rounded(value.std), _rounded(width), list(value.seeds)]
 
 
@@ -126,7 +184,7 @@ def details(groups: Group, store: Store, root: Path | None) -> Iterator[Detail]:
 def _detail(records: Sequence[Record], store: Store, root: Path | None) -> dict[str, Any]:
     """The command is that of the first record: those of the others differ in shots and seed alone."""
     return {
-        "run": commands.run(records[0].identity),
+        "run": shell_commands.run(records[0].identity),
         "totals": _packed(records[0].counts.total),
         "costs": list(records[0].costs.model_dump()),
         "records": [_record(record, store, root) for record in records],
@@ -144,7 +202,10 @@ def _record(record: Record, store: Store, root: Path | None) -> dict[str, Any]:
         "shots": record.identity.shots,
         "seed": record.identity.seed,
         "correct": _packed(record.counts.correct),
-        "costs": [value if value is None else round(value, 3) for value in record.costs.model_dump().values()],
+        "costs": [
+            value if value is None else round(value, 3)
+            for value in record.costs.model_dump().values()
+        ],
     } | {name: value for name, value in optional.items() if value}
 
 
@@ -156,18 +217,28 @@ def _packed(counts: Sequence[int]) -> str | list[int]:
 
 
 def class_names(record: Record) -> list[str]:
-    """The names of a record's classes, or numbers where the dataset is unknown here or has changed since."""
+    """The names of a record's classes, or numbers where the dataset is unknown here or has changed
+    since.
+    """
     try:
         spec = data.spec(record.identity.dataset)
     except UserError:
         spec = None
     count = len(record.counts.total)
-    same = spec is not None and len(spec.class_names) == count and spec.digest == record.identity.dataset_digest
-    return list(spec.class_names) if spec and same else [f"class {number}" for number in range(count)]
+    same = (
+        spec is not None
+        and len(spec.class_names) == count
+        and spec.digest == record.identity.dataset_digest
+    )
+    return (
+        list(spec.class_names) if spec and same else [f"class {number}" for number in range(count)]
+    )
 
 
 def _confusions(record: Record, store: Store, root: Path | None) -> list[list[int]] | None:
-    """[true class, predicted class, images], the commonest first; None where predictions or labels are not at hand."""
+    """[true class, predicted class, images], the commonest first; None where predictions or labels
+    are not at hand.
+    """
     if not store.path(record.key).with_suffix(".npz").is_file():
         return None
     right_Q = correct(record, store, root)
@@ -177,12 +248,19 @@ def _confusions(record: Record, store: Store, root: Path | None) -> list[list[in
 
     predicted_Q = store.predictions(record.key)
     labels_Q = np.asarray(data.load(record.identity.dataset, root).test.labels)
-    pairs, counts = np.unique(np.stack([labels_Q, predicted_Q])[:, ~right_Q], axis=1, return_counts=True)
+    pairs, counts = np.unique(
+        np.stack([labels_Q, predicted_Q])[:, ~right_Q], axis=1, return_counts=True
+    )
     order = np.argsort(-counts, kind="stable")[:WORST_CONFUSIONS]
     return [[int(pairs[0, at]), int(pairs[1, at]), int(counts[at])] for at in order]
 
 
 def script(function: str, *values: Any) -> str:
-    """A JavaScript file that hands data to the page; unlike JSON it can be loaded from disk. No '</' can end the script early."""
-    words = ",".join(json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/") for value in values)
+    """A JavaScript file that hands data to the page; unlike JSON it can be loaded from disk. No
+    '</' can end the script early.
+    """
+    words = ",".join(
+        json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+        for value in values
+    )
     return f"{function}({words});\n"

@@ -1,4 +1,6 @@
-"""Test images on which methods disagree: thumbnails, true labels, and what every record said of them."""
+"""Test images on which methods disagree: thumbnails, true labels, and what every record said of
+them.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import data
 from benchmark.errors import UserError
-from benchmark.record import Record
-from benchmark.report.compare import correct
+from benchmark.records.record import Record
+from benchmark.records.store import Store
+from benchmark.report.comparison import correct
 from benchmark.report.lines import Group
-from benchmark.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,9 +23,11 @@ PER_DATASET = 48
 
 
 def write(folder: Path, groups: Group, store: Store, root: Path | None) -> dict[str, Any]:
-    """Thumbnails below `folder`, one folder per dataset; returns dataset -> what the page shows of its images.
+    """Thumbnails below `folder`, one folder per dataset; returns dataset -> what the page shows of
+    its images.
 
-    Only of datasets that are here, with predictions beside at least two records, and unchanged since.
+    Only of datasets that are here, with predictions beside at least two records, and unchanged
+    since.
     """
     found: dict[str, Any] = {}
     for dataset, records in _by_dataset(groups).items():
@@ -46,20 +50,36 @@ def _by_dataset(groups: Group) -> dict[str, list[tuple[int, Record]]]:
 
 
 def _disagreements(
-    folder: Path, dataset: str, records: Sequence[tuple[int, Record]], store: Store, root: Path | None
+    folder: Path,
+    dataset: str,
+    records: Sequence[tuple[int, Record]],
+    store: Store,
+    root: Path | None,
 ) -> dict[str, Any] | None:
-    hits = {record.key: correct(record, store, root) for _, record in records if store.path(record.key).with_suffix(".npz").is_file()}
+    hits = {
+        record.key: correct(record, store, root)
+        for _, record in records
+        if store.path(record.key).with_suffix(".npz").is_file()
+    }
     judged = [(line, record) for line, record in records if hits.get(record.key) is not None]
     if len(judged) < 2:
         return None
     chosen = _most_divided({key: hit for key, hit in hits.items() if hit is not None})
     table = data.load(dataset, root).test
     (folder / dataset).mkdir(parents=True, exist_ok=True)
-    shown = [index for index in chosen if _thumbnail(table, index, folder / dataset / f"{index}.png")]
+    shown = [
+        index for index in chosen if _thumbnail(table, index, folder / dataset / f"{index}.png")
+    ]
     return {
         "images": [[index, int(table.labels[index])] for index in shown],
         "said": [
-            [line, one.identity.shots, one.identity.seed, [int(store.predictions(one.key)[at]) for at in shown]] for line, one in judged
+            [
+                line,
+                one.identity.shots,
+                one.identity.seed,
+                [int(store.predictions(one.key)[at]) for at in shown],
+            ]
+            for line, one in judged
         ],
     }
 

@@ -1,4 +1,6 @@
-"""Our records beside published numbers: reproduced, different, or not comparable and why. The numbers: results/published/."""
+"""Our records beside published numbers: reproduced, different, or not comparable and why. The
+numbers: results/published/.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import UserError
-from benchmark.record import Record, Scalar
+from benchmark.records.record import Record, Scalar
 from benchmark.report.lines import Group, Line, Setting, members, own_card
 from benchmark.report.scores import Partial, Score, Value, mean_over, per_shots, score
 
 TABLE = Path(__file__).resolve().parent.parent.parent / "results" / "published" / "few_shot.csv"
 COLUMNS = (
-    *("method", "params", "variant", "dataset", "classes", "shots", "backbone", "seeds", "accuracy", "std"),
+    *(
+        "method",
+        "params",
+        "variant",
+        "dataset",
+        "classes",
+        "shots",
+        "backbone",
+        "seeds",
+        "accuracy",
+        "std",
+    ),
     *("kind", "selection", "obstacle", "caveat", "source"),
 )
 ALLOWANCE = 0.005  # other libraries, precisions and image decoders move a mean by half a point
 DIGITISED = 0.002  # a value read off a figure
-ONE_SEED_STD = {1: 0.03, 2: 0.02, 4: 0.015, 8: 0.01, 16: 0.0075}  # of one run, where our own spread is not known
+ONE_SEED_STD = {
+    1: 0.03,
+    2: 0.02,
+    4: 0.015,
+    8: 0.01,
+    16: 0.0075,
+}  # of one run, where our own spread is not known
 
 
 @dataclass(frozen=True)
@@ -63,9 +82,13 @@ def read(path: Path = TABLE) -> list[Published]:
         with path.open(newline="", encoding="utf-8") as file:
             return [_published(row) for row in csv.DictReader(file)]
     except OSError:
-        raise UserError(f"the published numbers are not at {path}; run from a checkout of the repository") from None
+        raise UserError(
+            f"the published numbers are not at {path}; run from a checkout of the repository"
+        ) from None
     except (KeyError, ValueError, TypeError, RecursionError, csv.Error) as error:
-        raise UserError(f"{path} is no table of published numbers ({error}); its columns are {', '.join(COLUMNS)}") from None
+        raise UserError(
+            f"{path} is no table of published numbers ({error}); its columns are {', '.join(COLUMNS)}"
+        ) from None
 
 
 def _published(row: Mapping[str, str]) -> Published:
@@ -90,7 +113,9 @@ def _published(row: Mapping[str, str]) -> Published:
 
 def _params(text: str) -> dict[str, Scalar]:
     params = json.loads(text)
-    if not isinstance(params, dict) or any(isinstance(value, (dict, list)) for value in params.values()):
+    if not isinstance(params, dict) or any(
+        isinstance(value, (dict, list)) for value in params.values()
+    ):
         raise ValueError(f"{text[:60]!r} is no object of hyper-parameters")
     return params
 
@@ -111,7 +136,11 @@ def _fraction(text: str) -> float:
 
 def verdicts(groups: Group, table: Sequence[Published]) -> Iterator[Verdict]:
     """One verdict for every published number that we have a counterpart of, in the table's order."""
-    counterparts = {(setting, line): _numbers(setting, datasets) for setting, lines in groups.items() for line, datasets in lines.items()}
+    counterparts = {
+        (setting, line): _numbers(setting, datasets)
+        for setting, lines in groups.items()
+        for line, datasets in lines.items()
+    }
     for row in table:
         for (setting, line), numbers in counterparts.items():
             ours = numbers.get((row.dataset, row.shots))
@@ -119,28 +148,47 @@ def verdicts(groups: Group, table: Sequence[Published]) -> Iterator[Verdict]:
                 yield _verdict(row, line, ours)
 
 
-def _numbers(setting: Setting, datasets: Mapping[str, Sequence[Record]]) -> dict[tuple[str, int], Value]:
+def _numbers(
+    setting: Setting, datasets: Mapping[str, Sequence[Record]]
+) -> dict[tuple[str, int], Value]:
     """(dataset or suite, shots) -> our score."""
     by_dataset = {name: per_shots(records) for name, records in datasets.items()}
     found: dict[tuple[str, int], Value] = {
-        (name, shots): score(by_seed) for name, by_shots in by_dataset.items() for shots, by_seed in by_shots.items()
+        (name, shots): score(by_seed)
+        for name, by_shots in by_dataset.items()
+        for shots, by_seed in by_shots.items()
     }
     shots_seen = {shots for by_shots in by_dataset.values() for shots in by_shots}
     for shots in shots_seen if len(members(setting.suite)) > 1 else ():
-        found[setting.suite, shots] = mean_over([by_dataset.get(name, {}).get(shots) for name in members(setting.suite)])
+        found[setting.suite, shots] = mean_over(
+            [by_dataset.get(name, {}).get(shots) for name in members(setting.suite)]
+        )
     return found
 
 
 def _same_experiment(row: Published, setting: Setting, line: Line) -> bool:
-    """Method, hyper-parameters and backbone as published; everything else is a matter for the verdict."""
+    """Method, hyper-parameters and backbone as published; everything else is a matter for the
+    verdict.
+    """
     card = own_card(line.method)
     wanted = (card.defaults if card else dict(line.params)) | dict(row.params)
-    return row.method == line.method and row.backbone == setting.backbone and row.classes == setting.classes and dict(line.params) == wanted
+    return (
+        row.method == line.method
+        and row.backbone == setting.backbone
+        and row.classes == setting.classes
+        and dict(line.params) == wanted
+    )
 
 
 def _verdict(row: Published, line: Line, ours: Value) -> Verdict:
     if isinstance(ours, Partial):
-        return Verdict(row, Score(math.nan, None, ()), math.nan, "not comparable", f"our mean lacks datasets ({ours.have}/{ours.want})")
+        return Verdict(
+            row,
+            Score(math.nan, None, ()),
+            math.nan,
+            "not comparable",
+            f"our mean lacks datasets ({ours.have}/{ours.want})",
+        )
     assert isinstance(ours, Score), "only numbers that exist are compared"
     allowed = tolerance(row, ours)
     why = row.obstacle or _our_obstacle(line)
@@ -159,10 +207,12 @@ def _our_obstacle(line: Line) -> str:
 
 
 def tolerance(row: Published, ours: Score) -> float:
-    """How far apart two means may lie: their seeds' 95 % interval, and an allowance for other software and for figures.
+    """How far apart two means may lie: their seeds' 95 % interval, and an allowance for other
+    software and for figures.
 
-    The spread is our own over seeds (Student's t with our n - 1), a typical one where we have one seed; a published number
-    whose seeds are not told counts as one run. Zero-shot results have no seeds, so the allowance is all they get.
+    The spread is our own over seeds (Student's t with our n - 1), a typical one where we have one
+    seed; a published number whose seeds are not told counts as one run. Zero-shot results have no
+    seeds, so the allowance is all they get.
     """
     extra = ALLOWANCE + (DIGITISED if row.kind == "digitised" else 0)
     if not row.shots:
@@ -175,7 +225,9 @@ def tolerance(row: Published, ours: Score) -> float:
     else:
         quantile = float(special.stdtrit(ours.count - 1, 0.975))
     theirs = row.std if row.std is not None else spread
-    return extra + quantile * math.sqrt(spread**2 / max(1, ours.count) + theirs**2 / max(1, row.seeds))
+    return extra + quantile * math.sqrt(
+        spread**2 / max(1, ours.count) + theirs**2 / max(1, row.seeds)
+    )
 
 
 def text(found: Sequence[Verdict]) -> str:
@@ -187,13 +239,26 @@ def text(found: Sequence[Verdict]) -> str:
         numbers = f"published {100 * at.accuracy:.2f}, ours {100 * one.ours.mean:.2f} ({100 * one.difference:+.2f})"
         reason = f": {one.why}" if one.why else f", tolerance {100 * one.tolerance:.2f}"
         lines.append(f"{one.verdict.ljust(14)}  {place}: {numbers}{reason} [{at.source}]")
-    counts = {word: sum(one.verdict == word for one in found) for word in ("reproduced", "differs", "not comparable")}
+    counts = {
+        word: sum(one.verdict == word for one in found)
+        for word in ("reproduced", "differs", "not comparable")
+    }
     return "\n".join([*lines, ", ".join(f"{count} {word}" for word, count in counts.items())])
 
 
 def as_dicts(found: Sequence[Verdict]) -> list[dict[str, object]]:
     return [
-        {**vars(one.published), "params": dict(one.published.params), "ours": one.ours.mean, "our_seeds": one.ours.count}
-        | {"difference": one.difference, "tolerance": one.tolerance, "verdict": one.verdict, "why": one.why}
+        {
+            **vars(one.published),
+            "params": dict(one.published.params),
+            "ours": one.ours.mean,
+            "our_seeds": one.ours.count,
+        }
+        | {
+            "difference": one.difference,
+            "tolerance": one.tolerance,
+            "verdict": one.verdict,
+            "why": one.why,
+        }
         for one in found
     ]

@@ -21,12 +21,19 @@ LEADS = "*"
 
 def render(tables: Sequence[Table], form: str) -> str:
     """All tables in one of FORMATS."""
-    make = {"text": lambda table: terminal(table).plain, "markdown": markdown, "csv": comma_separated, "latex": latex}[form]
+    make = {
+        "text": lambda table: terminal(table).plain,
+        "markdown": markdown,
+        "csv": comma_separated,
+        "latex": latex,
+    }[form]
     return "\n".join(make(table) for table in tables)
 
 
 def shown(value: Value | str, most: int = 0, pm: str = "±") -> str:
-    """71.3±0.8; a dagger says that fewer than `most` seeds, those of the rest of its row, stand behind the number."""
+    """71.3±0.8; a dagger says that fewer than `most` seeds, those of the rest of its row, stand
+    behind the number.
+    """
     match value:
         case None:
             return DASH
@@ -61,7 +68,9 @@ def terminal(table: Table) -> Text:
         if row.group != group:
             group = row.group
             text.append(f"{group}\n", style="bold")
-        text.append(_line(indent + row.label, cells, widths, first), style="bold" if row.mean else "")
+        text.append(
+            _line(indent + row.label, cells, widths, first), style="bold" if row.mean else ""
+        )
     for note in _notes(table):
         text.append(f"{note}\n", style="dim")
     return text
@@ -80,9 +89,15 @@ def _plain_rows(table: Table, pm: str, mark: str) -> list[list[str]]:
 def _notes(table: Table, mark: str = LEADS) -> list[str]:
     daggers = any(FEWER in cell for row in table.rows for cell in _cells(row))
     notes = (
-        [f"{mark} cannot be told from the best of its column (paired tests, Holm, 95 %)"] if any(row.leads for row in table.rows) else []
+        [f"{mark} cannot be told from the best of its column (paired tests, Holm, 95 %)"]
+        if any(row.leads for row in table.rows)
+        else []
     )
-    return [*notes, *table.notes, *([f"{FEWER} fewer seeds than the rest of the row"] if daggers else [])]
+    return [
+        *notes,
+        *table.notes,
+        *([f"{FEWER} fewer seeds than the rest of the row"] if daggers else []),
+    ]
 
 
 def _heads(table: Table) -> list[str]:
@@ -92,19 +107,25 @@ def _heads(table: Table) -> list[str]:
 def markdown(table: Table) -> str:
     rows = [_heads(table), ["---"] * len(_heads(table)), *_plain_rows(table, " ± ", "**{}**")]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([f"**{table.title}**", "", *lines, *(f"\n{note}" for note in _notes(table, "Bold:")), ""])
+    return "\n".join(
+        [f"**{table.title}**", "", *lines, *(f"\n{note}" for note in _notes(table, "Bold:")), ""]
+    )
 
 
 def comma_separated(table: Table) -> str:
     """Fractions, not percent: one column each for mean, sample deviation and number of seeds."""
     scored = [index for index, name in enumerate(table.columns) if name != "seeds"]
-    heads = [f"{table.columns[index]} {part}" for index in scored for part in ("mean", "std", "seeds")]
+    heads = [
+        f"{table.columns[index]} {part}" for index in scored for part in ("mean", "std", "seeds")
+    ]
     text = io.StringIO()
     write = csv.writer(text, lineterminator="\n")
     write.writerow(["table", *filter(None, table.heads), *heads])
     for row in table.rows:
         lead = [row.group, row.label] if table.heads[0] else [row.label]
-        write.writerow([table.title, *lead, *(part for index in scored for part in _parts(row.values[index]))])
+        write.writerow(
+            [table.title, *lead, *(part for index in scored for part in _parts(row.values[index]))]
+        )
     return text.getvalue()
 
 
@@ -117,9 +138,19 @@ def _parts(value: Value | str) -> list[str]:
 def latex(table: Table) -> str:
     """A booktabs tabular; the paper needs \\usepackage{booktabs}."""
     lead = len([head for head in table.heads if head])
-    rows = [" & ".join(map(_escaped, cells)) + r" \\" for cells in _plain_rows(table, "PM", "BF[{}]")]
-    breaks = {index for index in range(1, len(table.rows)) if table.rows[index].group != table.rows[index - 1].group}
-    body = [line for index, row in enumerate(rows) for line in ([r"\midrule", row] if index in breaks else [row])]
+    rows = [
+        " & ".join(map(_escaped, cells)) + r" \\" for cells in _plain_rows(table, "PM", "BF[{}]")
+    ]
+    breaks = {
+        index
+        for index in range(1, len(table.rows))
+        if table.rows[index].group != table.rows[index - 1].group
+    }
+    body = [
+        line
+        for index, row in enumerate(rows)
+        for line in ([r"\midrule", row] if index in breaks else [row])
+    ]
     return "\n".join(
         [
             *(f"% {line}" for line in (table.title, *_notes(table, "Bold:"))),
@@ -139,4 +170,6 @@ def _escaped(text: str) -> str:
     for character in "&%$#_{}":
         text = text.replace(character, f"\\{character}")
     text = f"\\textbf{{{text[3:-1]}}}" if text.startswith("BF[") else text
-    return ("--" if text == DASH else text).replace("PM", r"\,$\pm$\,").replace(FEWER, r"$^\dagger$")
+    return (
+        ("--" if text == DASH else text).replace("PM", r"\,$\pm$\,").replace(FEWER, r"$^\dagger$")
+    )

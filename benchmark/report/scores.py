@@ -7,12 +7,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmark.record import Record
+from benchmark.records.record import Record
 
 
 @dataclass(frozen=True)
 class Score:
-    """Mean accuracy in [0, 1] and sample deviation (ddof 1; nothing where there is one seed) over seeds."""
+    """Mean accuracy in [0, 1] and sample deviation (ddof 1; nothing where there is one seed) over
+    seeds.
+    """
 
     mean: float
     std: float | None
@@ -53,15 +55,22 @@ def per_shots(records: Sequence[Record]) -> dict[int, dict[int, float]]:
 
 
 def mean_over(datasets: Sequence[Mapping[int, float] | None]) -> Value:
-    """The mean over datasets, each given as seed -> accuracy: first within a seed, then over the seeds all of them have.
+    """The mean over datasets, each given as seed -> accuracy: first within a seed, then over the
+    seeds all of them have.
 
-    With a dataset missing there is no mean but a `Partial`: ten of eleven is another quantity. Seeds that some dataset lacks
-    are left out where all datasets share others; where they share none, the datasets' own means are averaged, without spread.
+    With a dataset missing there is no mean but a `Partial`: ten of eleven is another quantity.
+    Seeds that some dataset lacks are left out where all datasets share others; where they share
+    none, the datasets' own means are averaged, without spread.
     """
     present = [by_seed for by_seed in datasets if by_seed]
     if len(present) < len(datasets):
         return Partial(len(present), len(datasets)) if present else None
     shared = sorted(set.intersection(*(set(by_seed) for by_seed in present)))
     if shared:
-        return score({seed: math.fsum(by_seed[seed] for by_seed in present) / len(present) for seed in shared})
+        return score(
+            {
+                seed: math.fsum(by_seed[seed] for by_seed in present) / len(present)
+                for seed in shared
+            }
+        )
     return Score(math.fsum(score(by_seed).mean for by_seed in present) / len(present), None, ())

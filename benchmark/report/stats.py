@@ -1,7 +1,8 @@
-"""How sure a difference is. Intervals over seeds, paired tests on the same images and over datasets, groups that tie.
+"""How sure a difference is. Intervals over seeds, paired tests on the same images and over
+datasets, groups that tie.
 
-What is random differs: over seeds it is the draw of the support set, over images the test set, over datasets the choice of
-problems. Every function says which of them it is about. Tests are two-sided.
+What is random differs: over seeds it is the draw of the support set, over images the test set, over
+datasets the choice of problems. Every function says which of them it is about. Tests are two-sided.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference with its interval and the probability of one at least as large if there were none."""
+    """A mean difference with its interval and the probability of one at least as large if there
+    were none.
+    """
 
     mean: float
     low: float
@@ -32,7 +35,9 @@ class Difference:
 
 
 def half_width(std: float, count: int, level: float = LEVEL) -> float:
-    """Half the t-interval of a mean over `count` seeds with sample deviation `std`; infinite for one seed."""
+    """Half the t-interval of a mean over `count` seeds with sample deviation `std`; infinite for
+    one seed.
+    """
     if count < 2:
         return math.inf
     return float(special.stdtrit(count - 1, 0.5 + level / 2)) * std / math.sqrt(count)
@@ -51,35 +56,53 @@ def paired_t(differences: Sequence[float], level: float = LEVEL) -> Difference |
         return Difference(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0)
     t = mean / (std / math.sqrt(len(values)))
     width = half_width(std, len(values), level)
-    return Difference(mean, mean - width, mean + width, float(2 * special.stdtr(len(values) - 1, -abs(t))))
+    return Difference(
+        mean, mean - width, mean + width, float(2 * special.stdtr(len(values) - 1, -abs(t)))
+    )
 
 
 def mcnemar(first: Array, second: Array) -> float:
-    """Over images, one run against another: McNemar's exact test on the images that only one of them gets right."""
+    """Over images, one run against another: McNemar's exact test on the images that only one of
+    them gets right.
+    """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     total = only_first + only_second
-    return min(1.0, 2 * float(special.bdtr(min(only_first, only_second), total, 0.5))) if total else 1.0
+    return (
+        min(1.0, 2 * float(special.bdtr(min(only_first, only_second), total, 0.5)))
+        if total
+        else 1.0
+    )
 
 
-def paired_bootstrap(first: Array, second: Array, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> Difference:
-    """Over images, several runs against several: image by image the share of runs that are right, images drawn anew.
+def paired_bootstrap(
+    first: Array, second: Array, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
+) -> Difference:
+    """Over images, several runs against several: image by image the share of runs that are right,
+    images drawn anew.
 
-    `first` and `second` are runs x images, true where right. Few distinct differences exist, so that drawing how often each
-    occurs (multinomial) is the same as drawing images, and takes no time.
+    `first` and `second` are runs x images, true where right. Few distinct differences exist, so
+    that drawing how often each occurs (multinomial) is the same as drawing images, and takes no
+    time.
     """
     gaps = first.mean(axis=0) - second.mean(axis=0)
     values, counts = np.unique(np.round(gaps, 9), return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=resamples)
+    drawn = np.random.default_rng(seed).multinomial(
+        counts.sum(), counts / counts.sum(), size=resamples
+    )
     means = drawn @ values / counts.sum()
     tail = min((means <= 0).sum(), (means >= 0).sum())
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return Difference(float(gaps.mean()), float(low), float(high), min(1.0, 2 * float(tail + 1) / (resamples + 1)))
+    return Difference(
+        float(gaps.mean()), float(low), float(high), min(1.0, 2 * float(tail + 1) / (resamples + 1))
+    )
 
 
 def wilcoxon(differences: Sequence[float]) -> float | None:
-    """Over datasets: Wilcoxon's signed-rank test on one difference per dataset; None with fewer than six datasets.
+    """Over datasets: Wilcoxon's signed-rank test on one difference per dataset; None with fewer
+    than six datasets.
 
-    Exact, ties included: the distribution of the rank sum is counted over all signs. Differences of zero are dropped.
+    Exact, ties included: the distribution of the rank sum is counted over all signs. Differences of
+    zero are dropped.
     """
     if len(differences) < FEWEST_DATASETS:
         return None
@@ -113,10 +136,12 @@ Numbers = Mapping[str, Mapping[int, float]]  # dataset -> seed -> accuracy
 
 
 def told_apart(first: Numbers, second: Numbers) -> float | None:
-    """One probability for two methods over a suite: over datasets where there are enough of them, else over seeds.
+    """One probability for two methods over a suite: over datasets where there are enough of them,
+    else over seeds.
 
-    A method without seeds (seed 0 alone, zero-shot) is compared with every seed of the other. None where nothing can be said:
-    fewer than six datasets and fewer than two seeds in common, or other datasets.
+    A method without seeds (seed 0 alone, zero-shot) is compared with every seed of the other. None
+    where nothing can be said: fewer than six datasets and fewer than two seeds in common, or other
+    datasets.
     """
     if set(first) != set(second) or not first:
         return None
@@ -126,7 +151,9 @@ def told_apart(first: Numbers, second: Numbers) -> float | None:
     if len(gaps) >= FEWEST_DATASETS:
         return wilcoxon([float(np.mean(list(by_seed.values()))) for by_seed in gaps.values()])
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in gaps.values())))
-    found = paired_t([float(np.mean([by_seed[seed] for by_seed in gaps.values()])) for seed in seeds])
+    found = paired_t(
+        [float(np.mean([by_seed[seed] for by_seed in gaps.values()])) for seed in seeds]
+    )
     return found.p if found else None
 
 
@@ -140,16 +167,24 @@ def seed_gaps(first: Mapping[int, float], second: Mapping[int, float]) -> dict[i
 
 
 def leaders(methods: Mapping[str, Numbers], threshold: float = 1 - LEVEL) -> set[str]:
-    """The methods that cannot be told from the best one (Holm over all comparisons with it); the best is among them.
+    """The methods that cannot be told from the best one (Holm over all comparisons with it); the
+    best is among them.
 
-    Nobody leads where no comparison can be tested, with one seed and few datasets. Only methods with all datasets that any of
-    them has take part: a mean over fewer is another quantity.
+    Nobody leads where no comparison can be tested, with one seed and few datasets. Only methods
+    with all datasets that any of them has take part: a mean over fewer is another quantity.
     """
     whole = set().union(*methods.values()) if methods else set()
-    able = {name: numbers for name, numbers in methods.items() if set(numbers) == whole and all(numbers.values())}
+    able = {
+        name: numbers
+        for name, numbers in methods.items()
+        if set(numbers) == whole and all(numbers.values())
+    }
     if not able:
         return set()
-    means = {name: float(np.mean([np.mean(list(by_seed.values())) for by_seed in numbers.values()])) for name, numbers in able.items()}
+    means = {
+        name: float(np.mean([np.mean(list(by_seed.values())) for by_seed in numbers.values()]))
+        for name, numbers in able.items()
+    }
     best = max(means, key=means.__getitem__)
     others = [name for name in able if name != best]
     doubts = [told_apart(able[best], able[name]) for name in others]

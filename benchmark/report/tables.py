@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from benchmark.record import Record
+from benchmark.records.record import Record
 from benchmark.report.lines import Group, Line, Setting, members, namer
 from benchmark.report.scores import Score, Value, mean_over, per_shots, score
 
@@ -21,7 +21,9 @@ class Row:
     values: tuple[Value | str, ...]
     group: str = ""
     mean: bool = False
-    leads: frozenset[int] = frozenset()  # positions of values that cannot be told from the best of their column
+    leads: frozenset[int] = (
+        frozenset()
+    )  # positions of values that cannot be told from the best of their column
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,18 @@ class Table:
 
 
 def tables(groups: Group, kind: str = KINDS[0], ranked: bool = False) -> list[Table]:
-    """The tables of a kind, one or more per setting: suites, backbones and protocols are never averaged.
+    """The tables of a kind, one or more per setting: suites, backbones and protocols are never
+    averaged.
 
-    With `ranked`, methods side by side are tested and the leading ones marked, which takes a moment.
+    With `ranked`, methods side by side are tested and the leading ones marked, which takes a
+    moment.
     """
     if kind == "method-dataset":
-        return [table for setting, lines in groups.items() for table in method_dataset(setting, lines, ranked)]
+        return [
+            table
+            for setting, lines in groups.items()
+            for table in method_dataset(setting, lines, ranked)
+        ]
     if kind == "method-shots":
         return [method_shots(setting, lines, ranked) for setting, lines in groups.items()]
     return [dataset_shots(setting, lines) for setting, lines in groups.items()]
@@ -56,13 +64,21 @@ def dataset_shots(setting: Setting, lines: Lines) -> Table:
     shots = _shots(lines)
     rows = []
     for line, by_dataset in lines.items():
-        numbers = {dataset: per_shots(by_dataset.get(dataset, ())) for dataset in members(setting.suite)}
+        numbers = {
+            dataset: per_shots(by_dataset.get(dataset, ())) for dataset in members(setting.suite)
+        }
         for dataset in present:
             values = [_score(numbers[dataset].get(shot)) for shot in shots]
             rows.append(Row(dataset, (*values, _seeds(values)), names(line)))
         if len(numbers) > 1:
             rows.append(_mean_row(f"mean of {len(numbers)}", numbers.values(), shots, names(line)))
-    return Table(f"Accuracy in %: {setting}", ("method", "dataset"), (*_shot_heads(shots), "seeds"), tuple(rows), _notes(setting, lines))
+    return Table(
+        f"Accuracy in %: {setting}",
+        ("method", "dataset"),
+        (*_shot_heads(shots), "seeds"),
+        tuple(rows),
+        _notes(setting, lines),
+    )
 
 
 def method_shots(setting: Setting, lines: Lines, ranked: bool = False) -> Table:
@@ -70,42 +86,79 @@ def method_shots(setting: Setting, lines: Lines, ranked: bool = False) -> Table:
     names, shots = namer(lines), _shots(lines)
     whole = members(setting.suite)
     rows = [
-        _mean_row(names(line), [per_shots(by_dataset.get(dataset, ())) for dataset in whole], shots) for line, by_dataset in lines.items()
+        _mean_row(names(line), [per_shots(by_dataset.get(dataset, ())) for dataset in whole], shots)
+        for line, by_dataset in lines.items()
     ]
     rows = _marked(rows, lines, [(shot, whole) for shot in shots]) if ranked else rows
     over = f", mean of {len(whole)} datasets" if len(whole) > 1 else ""
-    return Table(f"Accuracy in %{over}: {setting}", ("", "method"), (*_shot_heads(shots), "seeds"), tuple(rows), _notes(setting, lines))
+    return Table(
+        f"Accuracy in %{over}: {setting}",
+        ("", "method"),
+        (*_shot_heads(shots), "seeds"),
+        tuple(rows),
+        _notes(setting, lines),
+    )
 
 
 def method_dataset(setting: Setting, lines: Lines, ranked: bool = False) -> list[Table]:
-    """For each number of shots, methods against datasets; methods without shots stand in each of them."""
+    """For each number of shots, methods against datasets; methods without shots stand in each of
+    them.
+    """
     present, names = _present(setting, lines), namer(lines)
     wanted = [shot for shot in _shots(lines) if shot] or [0]
     made = []
     for shot in wanted:
-        across = {line: _across(names(line), found, setting, present, shot) for line, found in lines.items()}
+        across = {
+            line: _across(names(line), found, setting, present, shot)
+            for line, found in lines.items()
+        }
         shown = {line: lines[line] for line, row in across.items() if row}
         rows = [row for row in across.values() if row]
         columns = [(shot, (name,)) for name in present] + [(shot, members(setting.suite))]
         rows = _marked(rows, shown, columns) if ranked else rows
         title = f"Accuracy in %, {shot}-shot: {setting}"
-        made.append(Table(title, ("", "method"), (*present, "mean", "seeds"), tuple(rows), _notes(setting, lines)))
+        made.append(
+            Table(
+                title,
+                ("", "method"),
+                (*present, "mean", "seeds"),
+                tuple(rows),
+                _notes(setting, lines),
+            )
+        )
     return made
 
 
-def _marked(rows: Sequence[Row], lines: Lines, columns: Sequence[tuple[int, Sequence[str]]]) -> list[Row]:
+def _marked(
+    rows: Sequence[Row], lines: Lines, columns: Sequence[tuple[int, Sequence[str]]]
+) -> list[Row]:
     """The rows of `lines`, with the leading values of every column (shots, datasets) marked."""
     from benchmark.report.ranking import leading
 
     ahead = [leading(lines, shot, datasets) for shot, datasets in columns]
     return [
-        replace(row, leads=frozenset(at for at, leaders in enumerate(ahead) if line in leaders and isinstance(row.values[at], Score)))
+        replace(
+            row,
+            leads=frozenset(
+                at
+                for at, leaders in enumerate(ahead)
+                if line in leaders and isinstance(row.values[at], Score)
+            ),
+        )
         for row, line in zip(rows, lines, strict=True)
     ]
 
 
-def _across(name: str, found: Mapping[str, Sequence[Record]], setting: Setting, present: Sequence[str], shot: int) -> Row | None:
-    """A method's row at one number of shots, or at none where it never uses any; nothing where it was not run there."""
+def _across(
+    name: str,
+    found: Mapping[str, Sequence[Record]],
+    setting: Setting,
+    present: Sequence[str],
+    shot: int,
+) -> Row | None:
+    """A method's row at one number of shots, or at none where it never uses any; nothing where it
+    was not run there.
+    """
     numbers = {dataset: per_shots(found.get(dataset, ())) for dataset in members(setting.suite)}
     at = {dataset: by_shots.get(shot) or by_shots.get(0) for dataset, by_shots in numbers.items()}
     if not any(at.values()):
@@ -139,7 +192,14 @@ def _present(setting: Setting, lines: Lines) -> list[str]:
 
 
 def _shots(lines: Lines) -> list[int]:
-    return sorted({record.identity.shots for found in lines.values() for records in found.values() for record in records})
+    return sorted(
+        {
+            record.identity.shots
+            for found in lines.values()
+            for records in found.values()
+            for record in records
+        }
+    )
 
 
 def _shot_heads(shots: Sequence[int]) -> list[str]:
@@ -150,8 +210,14 @@ def _notes(setting: Setting, lines: Lines) -> tuple[str, ...]:
     """What applies to the numbers of a whole table, and which rows may not be ranked."""
     names = namer(lines)
     used = {(line.val, line.sampler) for line in lines if line.sampler != "none"}
-    shared = [f"validation images: {_policy(val)}; sampling: {sampler}" for val, sampler in sorted(used)] if len(used) == 1 else []
-    priors = sorted({f"{line.exposure}" for line in lines if line.exposure.pool and line.exposure.ranked})
+    shared = (
+        [f"validation images: {_policy(val)}; sampling: {sampler}" for val, sampler in sorted(used)]
+        if len(used) == 1
+        else []
+    )
+    priors = sorted(
+        {f"{line.exposure}" for line in lines if line.exposure.pool and line.exposure.ranked}
+    )
     barred = [f"{names(line)}: {line.exposure.bar}" for line in lines if not line.exposure.ranked]
     versions = f"image pipeline {setting.transform}, protocol {setting.protocol}"
     return ("; ".join([*shared, versions]), *priors, *barred)

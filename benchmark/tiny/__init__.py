@@ -1,4 +1,5 @@
-"""The embedded suite: three small datasets the project draws itself (or finds inside scikit-learn) and a tiny CLIP.
+"""The embedded suite: three small datasets the project draws itself (or finds inside scikit-learn)
+and a tiny CLIP.
 
 canvas.py    colours, seeds, noise: what the drawers share
 shapes.py    tiny_shapes: sixteen kinds of figure on a cluttered ground

@@ -1,7 +1,9 @@
-"""What the drawers share: seeded randomness, named colours, backgrounds, clutter, and the look of a poor camera.
+"""What the drawers share: seeded randomness, named colours, backgrounds, clutter, and the look of a
+poor camera.
 
-A canvas is a float64 array rgb_HW3 with values in [0, 1]; coordinates x, y run from -1 to 1 across the picture.
-All arithmetic is float64, so that a last-digit difference between processors does not reach the 8-bit pixels.
+A canvas is a float64 array rgb_HW3 with values in [0, 1]; coordinates x, y run from -1 to 1 across
+the picture. All arithmetic is float64, so that a last-digit difference between processors does not
+reach the 8-bit pixels.
 """
 
 import hashlib
@@ -16,7 +18,9 @@ Choice = TypeVar("Choice")
 SIZE_PX = 48
 SPLITS = ("train", "val", "test")
 DATASET_DOMAIN = "dataset"  # first word of every dataset picture's seed
-PRETRAINING_DOMAIN = "pretraining"  # first word of every training picture's seed: the two never meet
+PRETRAINING_DOMAIN = (
+    "pretraining"  # first word of every training picture's seed: the two never meet
+)
 
 COLOURS = {
     "red": (0.85, 0.15, 0.15),
@@ -44,12 +48,16 @@ def stream(*parts: object) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
 
 
-def dataset_stream(generator: str, class_name: str, split: str, index: int, seed: int) -> np.random.Generator:
+def dataset_stream(
+    generator: str, class_name: str, split: str, index: int, seed: int
+) -> np.random.Generator:
     """The random numbers of one dataset picture; refuses a split or an index that does not exist."""
     if split not in SPLITS:
         raise ValueError(f"there is no split {split!r}; choose from {', '.join(SPLITS)}")
     if index < 0:
-        raise IndexError(f"picture {index} of {class_name!r} does not exist: pictures are counted from 0")
+        raise IndexError(
+            f"picture {index} of {class_name!r} does not exist: pictures are counted from 0"
+        )
     return stream(DATASET_DOMAIN, generator, class_name, split, index, seed)
 
 
@@ -92,8 +100,12 @@ def paint(rgb_HW3: np.ndarray, alpha_HW: np.ndarray, rgb_3: np.ndarray) -> np.nd
     return rgb_HW3 + alpha_HW[..., None] * (rgb_3 - rgb_HW3)
 
 
-def placed(rng: np.random.Generator, scale: float, turn: float, shift: float) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of a figure of radius `scale`, turned by up to +-`turn` radians, off centre by up to `shift`."""
+def placed(
+    rng: np.random.Generator, scale: float, turn: float, shift: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of a figure of radius `scale`, turned by up to +-`turn` radians, off centre by up
+    to `shift`.
+    """
     angle = between(rng, -turn, turn)
     x_HW = (X_HW - between(rng, -shift, shift)) / scale
     y_HW = (Y_HW - between(rng, -shift, shift)) / scale
@@ -109,7 +121,9 @@ def ground(rng: np.random.Generator, paper: str) -> np.ndarray:
 
 
 def clutter(rgb_HW3: np.ndarray, rng: np.random.Generator, count: int, size: float) -> np.ndarray:
-    """The canvas with `count` small bars and specks of any colour strewn over it; `size` is the longest half length."""
+    """The canvas with `count` small bars and specks of any colour strewn over it; `size` is the
+    longest half length.
+    """
     for _ in range(count):
         x_HW, y_HW = placed(rng, 1, 3.14, 1)
         half = between(rng, size / 4, size)
@@ -119,7 +133,9 @@ def clutter(rgb_HW3: np.ndarray, rng: np.random.Generator, count: int, size: flo
 
 
 def photograph(rgb_HW3: np.ndarray, rng: np.random.Generator, grain: float) -> Image.Image:
-    """The picture a poor camera takes: uneven light, sometimes out of focus, noise of up to `grain` (of full white)."""
+    """The picture a poor camera takes: uneven light, sometimes out of focus, noise of up to `grain`
+    (of full white).
+    """
     angle, fall = between(rng, 0, 6.283), between(rng, 0, 0.3)
     light_HW = between(rng, 0.8, 1.1) + fall * (np.cos(angle) * X_HW + np.sin(angle) * Y_HW)
     rgb_HW3 = rgb_HW3 * light_HW[..., None]
@@ -149,7 +165,10 @@ def enlarged(counts_88: np.ndarray) -> np.ndarray:
     left = np.minimum(twelfths // (2 * scale), 6)
     right_share = twelfths - left * 2 * scale
     counts_88 = np.asarray(counts_88, dtype=np.int64)
-    rows = counts_88[left] * (2 * scale - right_share)[:, None] + counts_88[left + 1] * right_share[:, None]
+    rows = (
+        counts_88[left] * (2 * scale - right_share)[:, None]
+        + counts_88[left + 1] * right_share[:, None]
+    )
     both = rows[:, left] * (2 * scale - right_share) + rows[:, left + 1] * right_share
     full = 16 * (2 * scale) ** 2
     return ((both * 255 + full // 2) // full).astype(np.uint8)

@@ -1,12 +1,13 @@
 """Training pairs for the tiny CLIP: a picture drawn from a seed, and sentences that are true of it.
 
-What can be said of a picture is three words: its subject ("star", "bricks", "seven"), its manner ("striped",
-"cracked"; digits have none) and its ink ("red"). A caption may leave the ink out, so one caption is true of many
-pictures; `true_of` says which, and the training loss counts each of them as a match. Captions run from two words to
-about sixty, because soft prompts will later push class names to positions that short captions never reach.
+What can be said of a picture is three words: its subject ("star", "bricks", "seven"), its manner
+("striped", "cracked"; digits have none) and its ink ("red"). A caption may leave the ink out, so
+one caption is true of many pictures; `true_of` says which, and the training loss counts each of
+them as a match. Captions run from two words to about sixty, because soft prompts will later push
+class names to positions that short captions never reach.
 
-Classes that the datasets hold out are never drawn and never named here, and the handwriting of tiny_digits is not
-imported: digits come from type.
+Classes that the datasets hold out are never drawn and never named here, and the handwriting of
+tiny_digits is not imported: digits come from type.
 """
 
 from typing import NamedTuple
@@ -17,15 +18,36 @@ from PIL import Image
 from benchmark.tiny import canvas, fonts, shapes, textures
 
 UNSAID = -1
-SHAPE_PAIRS = tuple((f, s) for f in shapes.FINISHES for s in shapes.KNOWN_FIGURES if f"{f} {s}" not in shapes.HELD_OUT)
-TEXTURE_PAIRS = tuple((c, p) for c in textures.CONDITIONS for p in textures.KNOWN_PATTERNS if f"{c} {p}" not in textures.HELD_OUT)
-SUBJECTS = (*fonts.NAMES, *shapes.KNOWN_FIGURES, *textures.KNOWN_PATTERNS)  # their order is the numbering of Meaning.subject
+SHAPE_PAIRS = tuple(
+    (f, s)
+    for f in shapes.FINISHES
+    for s in shapes.KNOWN_FIGURES
+    if f"{f} {s}" not in shapes.HELD_OUT
+)
+TEXTURE_PAIRS = tuple(
+    (c, p)
+    for c in textures.CONDITIONS
+    for p in textures.KNOWN_PATTERNS
+    if f"{c} {p}" not in textures.HELD_OUT
+)
+SUBJECTS = (
+    *fonts.NAMES,
+    *shapes.KNOWN_FIGURES,
+    *textures.KNOWN_PATTERNS,
+)  # their order is the numbering of Meaning.subject
 MANNERS = ("", *shapes.FINISHES, *textures.CONDITIONS)
 INKS = tuple(canvas.COLOURS)
 SHARES = {"digits": 0.25, "shapes": 0.42, "textures": 0.33}  # of all training pictures
 
 OPENERS = {
-    "digits": ("a photo of the number", "the digit", "the number", "a picture of the digit", "a handwritten", ""),
+    "digits": (
+        "a photo of the number",
+        "the digit",
+        "the number",
+        "a picture of the digit",
+        "a handwritten",
+        "",
+    ),
     "shapes": ("a photo of a", "a", "a picture of a", "a drawing of a", "one", "the", ""),
     "textures": ("a photo of", "a picture of", "a texture of", "a surface of", "a close-up of", ""),
 }
@@ -59,11 +81,19 @@ class Meaning(NamedTuple):
 def kind(meaning: Meaning) -> str:
     """Which of "digits", "shapes" and "textures" the subject belongs to."""
     subject = SUBJECTS[meaning.subject]
-    return "digits" if subject in fonts.NAMES else "shapes" if subject in shapes.FIGURES else "textures"
+    return (
+        "digits"
+        if subject in fonts.NAMES
+        else "shapes"
+        if subject in shapes.FIGURES
+        else "textures"
+    )
 
 
 def picture(seed: int, index: int) -> tuple[Image.Image, Meaning]:
-    """Training picture number `index`, 48 x 48 RGB, and what it shows; depends on the two numbers alone."""
+    """Training picture number `index`, 48 x 48 RGB, and what it shows; depends on the two numbers
+    alone.
+    """
     rng = canvas.stream(canvas.PRETRAINING_DOMAIN, seed, index)
     ink, paper = canvas.ink_and_paper(rng)
     dice = rng.random()
@@ -80,7 +110,9 @@ def picture(seed: int, index: int) -> tuple[Image.Image, Meaning]:
 
 
 def caption(rng: np.random.Generator, seen: Meaning, room: int) -> tuple[str, Meaning]:
-    """A sentence true of a picture, and what it says; `room` is about how many words it may spend on chatter."""
+    """A sentence true of a picture, and what it says; `room` is about how many words it may spend
+    on chatter.
+    """
     name, said = _name(rng, seen)
     sentence = f"{canvas.choose(rng, OPENERS[kind(seen)])} {name}".strip()
     if rng.random() < PLAIN_SHARE and room < 20:

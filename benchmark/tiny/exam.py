@@ -25,7 +25,9 @@ def spec(dataset: str) -> dict[str, Any]:
 
 
 def pixels(pictures: list[Image.Image], image_px: int) -> np.ndarray:
-    """Square pictures at the model's size, uint8 pixels_NCHW (bicubic, as CLIP's own preprocessing)."""
+    """Square pictures at the model's size, uint8 pixels_NCHW (bicubic, as CLIP's own
+    preprocessing).
+    """
     sized = [picture.resize((image_px, image_px), Image.Resampling.BICUBIC) for picture in pictures]
     return np.stack([np.asarray(picture) for picture in sized]).transpose(0, 3, 1, 2)
 
@@ -35,7 +37,10 @@ def normalised(pixels_NCHW: torch.Tensor) -> torch.Tensor:
     import torch
     from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-    mean, std = (torch.tensor(v, device=pixels_NCHW.device).view(3, 1, 1) for v in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
+    mean, std = (
+        torch.tensor(v, device=pixels_NCHW.device).view(3, 1, 1)
+        for v in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    )
     return (pixels_NCHW.float() / 255 - mean) / std
 
 
@@ -45,7 +50,9 @@ def split_pixels(dataset: str, split: str, image_px: int) -> tuple[np.ndarray, n
     source, names = told["source"], told["class_names"]
     draw = importlib.import_module(f"benchmark.tiny.{source['generator']}").image
     count = source["per_class"][split]
-    pictures = [draw(name, split, index, source["seed"]) for name in names for index in range(count)]
+    pictures = [
+        draw(name, split, index, source["seed"]) for name in names for index in range(count)
+    ]
     return pixels(pictures, image_px), np.repeat(np.arange(len(names)), count)
 
 
@@ -55,7 +62,9 @@ def image_features(model: open_clip.CLIP, pixels_NCHW: np.ndarray) -> torch.Tens
 
     device = model.logit_scale.device
     with torch.no_grad():
-        batches = (normalised(batch.to(device)) for batch in torch.from_numpy(pixels_NCHW).split(BATCH))
+        batches = (
+            normalised(batch.to(device)) for batch in torch.from_numpy(pixels_NCHW).split(BATCH)
+        )
         return torch.cat([model.encode_image(batch, normalize=True) for batch in batches]).cpu()
 
 
@@ -65,9 +74,16 @@ def text_features(model: open_clip.CLIP, dataset: str) -> torch.Tensor:
     from open_clip import SimpleTokenizer
 
     told, tokenize, device = spec(dataset), SimpleTokenizer(), model.logit_scale.device
-    prompts_TK = [[template.format(name) for name in told["class_names"]] for template in told["templates"]]
+    prompts_TK = [
+        [template.format(name) for name in told["class_names"]] for template in told["templates"]
+    ]
     with torch.no_grad():
-        text_TKD = torch.stack([model.encode_text(tokenize(prompts).to(device), normalize=True) for prompts in prompts_TK])
+        text_TKD = torch.stack(
+            [
+                model.encode_text(tokenize(prompts).to(device), normalize=True)
+                for prompts in prompts_TK
+            ]
+        )
     return torch.nn.functional.normalize(text_TKD.mean(0), dim=-1).cpu()
 
 

@@ -1,7 +1,8 @@
 """Digits set in type, bent towards handwriting: the only digits the tiny CLIP is trained on.
 
-The typefaces are those that matplotlib carries (DejaVu, STIX, Computer Modern). A glyph is kept as a map of signed
-distances to its outline, so that a stroke can be made thicker or thinner by moving the level at which it is cut.
+The typefaces are those that matplotlib carries (DejaVu, STIX, Computer Modern). A glyph is kept as
+a map of signed distances to its outline, so that a stroke can be made thicker or thinner by moving
+the level at which it is cut.
 """
 
 import functools
@@ -26,7 +27,9 @@ MARGIN_PX = 24
 def _face(name: str) -> ImageFont.FreeTypeFont:
     import matplotlib
 
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf")), 90)
+    return ImageFont.truetype(
+        str(Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf")), 90
+    )
 
 
 @functools.cache
@@ -45,10 +48,16 @@ def _glyph(face: str, digit: int) -> np.ndarray:
 
 
 def draw(rng: np.random.Generator, digit: str, ink: str, paper: str) -> Image.Image:
-    """One 48 x 48 RGB picture of a digit ("seven"): half are coarse white-on-black scans, half colour photographs."""
+    """One 48 x 48 RGB picture of a digit ("seven"): half are coarse white-on-black scans, half
+    colour photographs.
+    """
     glyph_HW = _glyph(canvas.choose(rng, FACES), NAMES.index(digit))
     coarse = rng.random() < 0.5
-    alpha_HW = _written(rng, glyph_HW, radius=canvas.between(rng, 0.85, 1.0) if coarse else canvas.between(rng, 0.5, 1))
+    alpha_HW = _written(
+        rng,
+        glyph_HW,
+        radius=canvas.between(rng, 0.85, 1.0) if coarse else canvas.between(rng, 0.5, 1),
+    )
     if coarse:
         return _scan(alpha_HW)
     rgb_HW3 = canvas.clutter(canvas.ground(rng, paper), rng, count=int(rng.random() * 4), size=0.25)
@@ -57,7 +66,9 @@ def draw(rng: np.random.Generator, digit: str, ink: str, paper: str) -> Image.Im
 
 
 def _written(rng: np.random.Generator, glyph_HW: np.ndarray, radius: float) -> np.ndarray:
-    """Opacity of a glyph of half height `radius`, slanted, squeezed, bent, its strokes thinned or thickened."""
+    """Opacity of a glyph of half height `radius`, slanted, squeezed, bent, its strokes thinned or
+    thickened.
+    """
     x_HW, y_HW = canvas.placed(rng, radius, turn=0.2, shift=1.02 - radius)
     x_HW, y_HW = _bent(rng, x_HW, y_HW)
     x_HW = (x_HW + canvas.between(rng, -0.25, 0.35) * y_HW) * canvas.between(rng, 0.8, 1.4)
@@ -65,25 +76,37 @@ def _written(rng: np.random.Generator, glyph_HW: np.ndarray, radius: float) -> n
     return canvas.coverage(distance_HW - canvas.between(rng, -0.02, 0.08), 0.04)
 
 
-def _bent(rng: np.random.Generator, x_HW: np.ndarray, y_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _bent(
+    rng: np.random.Generator, x_HW: np.ndarray, y_HW: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates displaced by slow waves, as an unsteady hand does."""
     phases, paces = rng.random(4) * 6.283, 1.5 + 2 * rng.random(4)
     swing = canvas.between(rng, 0, 0.16)
     return (
-        x_HW + swing * (np.sin(paces[0] * y_HW + phases[0]) + 0.5 * np.sin(paces[1] * x_HW + phases[1])),
-        y_HW + swing * (np.sin(paces[2] * x_HW + phases[2]) + 0.5 * np.sin(paces[3] * y_HW + phases[3])),
+        x_HW
+        + swing * (np.sin(paces[0] * y_HW + phases[0]) + 0.5 * np.sin(paces[1] * x_HW + phases[1])),
+        y_HW
+        + swing * (np.sin(paces[2] * x_HW + phases[2]) + 0.5 * np.sin(paces[3] * y_HW + phases[3])),
     )
 
 
 def _sampled(map_HW: np.ndarray, x_HW: np.ndarray, y_HW: np.ndarray) -> np.ndarray:
-    """Bilinear values of a distance map whose ink spans y from -1 to 1; beyond its border the border's."""
+    """Bilinear values of a distance map whose ink spans y from -1 to 1; beyond its border the
+    border's.
+    """
     tall, wide = map_HW.shape
     column_HW = np.clip(x_HW * GLYPH_PX / 2 + (wide - 1) / 2, 0, wide - 1.001)
     row_HW = np.clip(y_HW * GLYPH_PX / 2 + (tall - 1) / 2, 0, tall - 1.001)
     left_HW, top_HW = column_HW.astype(int), row_HW.astype(int)
     right_share_HW, low_share_HW = column_HW - left_HW, row_HW - top_HW
-    above_HW = map_HW[top_HW, left_HW] * (1 - right_share_HW) + map_HW[top_HW, left_HW + 1] * right_share_HW
-    below_HW = map_HW[top_HW + 1, left_HW] * (1 - right_share_HW) + map_HW[top_HW + 1, left_HW + 1] * right_share_HW
+    above_HW = (
+        map_HW[top_HW, left_HW] * (1 - right_share_HW)
+        + map_HW[top_HW, left_HW + 1] * right_share_HW
+    )
+    below_HW = (
+        map_HW[top_HW + 1, left_HW] * (1 - right_share_HW)
+        + map_HW[top_HW + 1, left_HW + 1] * right_share_HW
+    )
     return above_HW * (1 - low_share_HW) + below_HW * low_share_HW
 
 

@@ -1,7 +1,8 @@
-"""The tiny CLIP as a genuine open_clip model: 36-pixel images, 6-pixel patches, CLIP's own tokenizer.
+"""The tiny CLIP as a genuine open_clip model: 36-pixel images, 6-pixel patches, CLIP's own
+tokenizer.
 
-The weights file holds float16 numbers, and of the 49,408 rows of the token table only those that training captions
-use; every other token gets the mean of these rows.
+The weights file holds float16 numbers, and of the 49,408 rows of the token table only those that
+training captions use; every other token gets the mean of these rows.
 """
 
 from __future__ import annotations
@@ -52,5 +53,7 @@ def compact(state: dict[str, torch.Tensor], token_ids: torch.Tensor) -> dict[str
     """What to store of a state dict whose token table has one row for each of `token_ids`."""
     import torch
 
-    stored = {name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in state.items()}
+    stored = {
+        name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in state.items()
+    }
     return stored | {TOKEN_IDS: token_ids.to(torch.int32)}

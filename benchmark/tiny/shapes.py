@@ -1,8 +1,8 @@
 """tiny_shapes: one large figure among clutter. A class is a finish and a figure, "striped star".
 
-The dataset has sixteen classes. The ten in HELD_OUT are never drawn in the tiny CLIP's pretraining: four are new
-combinations of words it knows, six have a figure it has never seen, by a word it has never read. Colour, size, place,
-rotation, light, blur and noise vary within every class.
+The dataset has sixteen classes. The ten in HELD_OUT are never drawn in the tiny CLIP's pretraining:
+four are new combinations of words it knows, six have a figure it has never seen, by a word it has
+never read. Colour, size, place, rotation, light, blur and noise vary within every class.
 """
 
 import numpy as np
@@ -43,7 +43,9 @@ def _hexagon(x_HW: np.ndarray, y_HW: np.ndarray) -> np.ndarray:
 
 
 def _star(x_HW: np.ndarray, y_HW: np.ndarray) -> np.ndarray:
-    """Five points: within each tenth of the turn the edge is one straight line from a tip to a notch."""
+    """Five points: within each tenth of the turn the edge is one straight line from a tip to a
+    notch.
+    """
     angle_HW = np.abs(np.mod(np.arctan2(x_HW, -y_HW) + np.pi / 5, 2 * np.pi / 5) - np.pi / 5)
     radius_HW = np.hypot(x_HW, y_HW)
     slope = 0.93  # direction of the edge's normal, radians from the tip
@@ -51,7 +53,10 @@ def _star(x_HW: np.ndarray, y_HW: np.ndarray) -> np.ndarray:
 
 
 def _cross(x_HW: np.ndarray, y_HW: np.ndarray) -> np.ndarray:
-    across_HW, along_HW = np.minimum(np.abs(x_HW), np.abs(y_HW)), np.maximum(np.abs(x_HW), np.abs(y_HW))
+    across_HW, along_HW = (
+        np.minimum(np.abs(x_HW), np.abs(y_HW)),
+        np.maximum(np.abs(x_HW), np.abs(y_HW)),
+    )
     return np.maximum(across_HW - 0.3, along_HW - 0.95)
 
 
@@ -105,7 +110,12 @@ KNOWN_FIGURES = {
     "crescent": _crescent,
     "arrow": _arrow,
 }
-NEW_FIGURES = {"gear": _gear, "leaf": _leaf, "teardrop": _teardrop, "flower": _flower}  # never in pretraining
+NEW_FIGURES = {
+    "gear": _gear,
+    "leaf": _leaf,
+    "teardrop": _teardrop,
+    "flower": _flower,
+}  # never in pretraining
 FIGURES = KNOWN_FIGURES | NEW_FIGURES
 
 
@@ -113,12 +123,16 @@ def words(class_name: str) -> tuple[str, str]:
     """Finish and figure of a class name."""
     finish, _, figure = class_name.partition(" ")
     if finish not in FINISHES or figure not in FIGURES:
-        raise ValueError(f"cannot draw {class_name!r}: say one of {FINISHES} and one of {tuple(FIGURES)}")
+        raise ValueError(
+            f"cannot draw {class_name!r}: say one of {FINISHES} and one of {tuple(FIGURES)}"
+        )
     return finish, figure
 
 
 def image(class_name: str, split: str, index: int, seed: int) -> Image.Image:
-    """Picture `index` of a class in a split, 48 x 48 RGB; equal arguments give equal pixels everywhere."""
+    """Picture `index` of a class in a split, 48 x 48 RGB; equal arguments give equal pixels
+    everywhere.
+    """
     finish, figure = words(class_name)
     rng = canvas.dataset_stream("shapes", class_name, split, index, seed)
     ink, paper = canvas.ink_and_paper(rng)
@@ -127,19 +141,30 @@ def image(class_name: str, split: str, index: int, seed: int) -> Image.Image:
 
 def draw(rng: np.random.Generator, finish: str, figure: str, ink: str, paper: str) -> Image.Image:
     """One picture of a figure in a finish, drawn in `ink` on `paper` (colour names)."""
-    rgb_HW3 = canvas.clutter(canvas.ground(rng, paper), rng, count=3 + int(rng.random() * 5), size=0.3)
+    rgb_HW3 = canvas.clutter(
+        canvas.ground(rng, paper), rng, count=3 + int(rng.random() * 5), size=0.3
+    )
     radius = canvas.between(rng, 0.5, 0.9)
     x_HW, y_HW = canvas.placed(rng, radius, turn=0.6, shift=0.95 - radius)
-    alpha_HW = _finished(rng, finish, FIGURES[figure](x_HW, y_HW), x_HW, y_HW, canvas.PIXEL / radius)
+    alpha_HW = _finished(
+        rng, finish, FIGURES[figure](x_HW, y_HW), x_HW, y_HW, canvas.PIXEL / radius
+    )
     rgb_HW3 = canvas.paint(rgb_HW3, alpha_HW, canvas.shade(rng, ink))
     rgb_HW3 = canvas.clutter(rgb_HW3, rng, count=int(rng.random() * 4), size=0.25)
     return canvas.photograph(rgb_HW3, rng, grain=0.12)
 
 
 def _finished(
-    rng: np.random.Generator, finish: str, distance_HW: np.ndarray, x_HW: np.ndarray, y_HW: np.ndarray, pixel: float
+    rng: np.random.Generator,
+    finish: str,
+    distance_HW: np.ndarray,
+    x_HW: np.ndarray,
+    y_HW: np.ndarray,
+    pixel: float,
 ) -> np.ndarray:
-    """Opacity of the figure: filled, or its outline with nothing, stripes or dots inside; `pixel` in figure units."""
+    """Opacity of the figure: filled, or its outline with nothing, stripes or dots inside; `pixel`
+    in figure units.
+    """
     if finish == "solid":
         return canvas.coverage(distance_HW, pixel)
     outline_HW = canvas.coverage(np.abs(distance_HW + 1.2 * pixel) - 1.3 * pixel, pixel)
@@ -151,13 +176,17 @@ def _finished(
     return np.maximum(outline_HW * 0.8, inside_HW * pattern_HW)
 
 
-def _stripes(rng: np.random.Generator, x_HW: np.ndarray, y_HW: np.ndarray, pitch: float, pixel: float) -> np.ndarray:
+def _stripes(
+    rng: np.random.Generator, x_HW: np.ndarray, y_HW: np.ndarray, pitch: float, pixel: float
+) -> np.ndarray:
     angle, phase = canvas.between(rng, 0, np.pi), rng.random()
     along_HW = (np.cos(angle) * x_HW + np.sin(angle) * y_HW) / pitch + phase
     return canvas.coverage((np.abs(along_HW - np.round(along_HW)) - 0.25) * pitch, pixel)
 
 
-def _dots(rng: np.random.Generator, x_HW: np.ndarray, y_HW: np.ndarray, pitch: float, pixel: float) -> np.ndarray:
+def _dots(
+    rng: np.random.Generator, x_HW: np.ndarray, y_HW: np.ndarray, pitch: float, pixel: float
+) -> np.ndarray:
     row_HW = np.round(y_HW / pitch)
     column_HW = x_HW / pitch + 0.5 * np.mod(row_HW, 2)
     radius_HW = np.hypot(column_HW - np.round(column_HW), y_HW / pitch - row_HW)

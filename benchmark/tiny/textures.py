@@ -1,8 +1,10 @@
-"""tiny_textures: surfaces that fill the picture. A class is a condition and a pattern, "cracked bricks".
+"""tiny_textures: surfaces that fill the picture. A class is a condition and a pattern, "cracked
+bricks".
 
-The dataset has sixteen classes. The eight in HELD_OUT are never drawn in the tiny CLIP's pretraining: four are new
-combinations of words it knows, four have a pattern it has never seen, by a word it has never read. Both colours, scale,
-rotation, light, blur and noise vary within every class.
+The dataset has sixteen classes. The eight in HELD_OUT are never drawn in the tiny CLIP's
+pretraining: four are new combinations of words it knows, four have a pattern it has never seen, by
+a word it has never read. Both colours, scale, rotation, light, blur and noise vary within every
+class.
 """
 
 import numpy as np
@@ -38,7 +40,9 @@ def _dots(u_HW: np.ndarray, v_HW: np.ndarray) -> np.ndarray:
 
 
 def _bricks(u_HW: np.ndarray, v_HW: np.ndarray) -> np.ndarray:
-    """Courses half as high as the bricks are long, each moved by half a brick; negative in the mortar."""
+    """Courses half as high as the bricks are long, each moved by half a brick; negative in the
+    mortar.
+    """
     course_HW = np.floor(v_HW * 1.6)
     joint_HW = _off(u_HW * 0.8 + 0.5 * np.mod(course_HW, 2)) / 0.8
     bed_HW = _off(v_HW * 1.6) / 1.6
@@ -58,19 +62,27 @@ def _rings(u_HW: np.ndarray, v_HW: np.ndarray) -> np.ndarray:
 
 
 def _honeycomb(u_HW: np.ndarray, v_HW: np.ndarray) -> np.ndarray:
-    """Walls between hexagonal cells; cell centres form two rectangular lattices, one between the other's points."""
-    cells = [_hexagonal(_off(u_HW / 3**0.5 + half) * 3**0.5, _off(v_HW + half)) for half in (0, 0.5)]
+    """Walls between hexagonal cells; cell centres form two rectangular lattices, one between the
+    other's points.
+    """
+    cells = [
+        _hexagonal(_off(u_HW / 3**0.5 + half) * 3**0.5, _off(v_HW + half)) for half in (0, 0.5)
+    ]
     return 0.41 - np.minimum(*cells)
 
 
 def _hexagonal(u_HW: np.ndarray, v_HW: np.ndarray) -> np.ndarray:
-    """Distance from a cell's centre that is 0.5 all along the cell's border; u and v are not negative."""
+    """Distance from a cell's centre that is 0.5 all along the cell's border; u and v are not
+    negative.
+    """
     return np.maximum(v_HW, (3**0.5 * u_HW + v_HW) / 2)
 
 
 def _triangles(u_HW: np.ndarray, v_HW: np.ndarray) -> np.ndarray:
     """Triangles of alternating colour between three families of lines."""
-    lines_3HW = [u_HW * np.cos(turn) + v_HW * np.sin(turn) for turn in (0, 2 * np.pi / 3, 4 * np.pi / 3)]
+    lines_3HW = [
+        u_HW * np.cos(turn) + v_HW * np.sin(turn) for turn in (0, 2 * np.pi / 3, 4 * np.pi / 3)
+    ]
     points_up_HW = np.mod(sum(np.floor(line_HW) for line_HW in lines_3HW), 2) * 2 - 1
     return points_up_HW * np.minimum.reduce([_off(line_HW) for line_HW in lines_3HW])
 
@@ -102,7 +114,12 @@ KNOWN_PATTERNS = {
     "rings": _rings,
     "honeycomb": _honeycomb,
 }
-NEW_PATTERNS = {"triangles": _triangles, "spirals": _spirals, "scales": _scales, "weave": _weave}  # never in pretraining
+NEW_PATTERNS = {
+    "triangles": _triangles,
+    "spirals": _spirals,
+    "scales": _scales,
+    "weave": _weave,
+}  # never in pretraining
 PATTERNS = KNOWN_PATTERNS | NEW_PATTERNS
 
 
@@ -110,19 +127,25 @@ def words(class_name: str) -> tuple[str, str]:
     """Condition and pattern of a class name."""
     condition, _, pattern = class_name.partition(" ")
     if condition not in CONDITIONS or pattern not in PATTERNS:
-        raise ValueError(f"cannot draw {class_name!r}: say one of {CONDITIONS} and one of {tuple(PATTERNS)}")
+        raise ValueError(
+            f"cannot draw {class_name!r}: say one of {CONDITIONS} and one of {tuple(PATTERNS)}"
+        )
     return condition, pattern
 
 
 def image(class_name: str, split: str, index: int, seed: int) -> Image.Image:
-    """Picture `index` of a class in a split, 48 x 48 RGB; equal arguments give equal pixels everywhere."""
+    """Picture `index` of a class in a split, 48 x 48 RGB; equal arguments give equal pixels
+    everywhere.
+    """
     condition, pattern = words(class_name)
     rng = canvas.dataset_stream("textures", class_name, split, index, seed)
     ink, paper = canvas.ink_and_paper(rng)
     return draw(rng, condition, pattern, ink, paper)
 
 
-def draw(rng: np.random.Generator, condition: str, pattern: str, ink: str, paper: str) -> Image.Image:
+def draw(
+    rng: np.random.Generator, condition: str, pattern: str, ink: str, paper: str
+) -> Image.Image:
     """One picture of a pattern in a condition, `ink` on `paper` (colour names)."""
     period = canvas.between(rng, 0.26, 0.52)
     u_HW, v_HW = canvas.placed(rng, period, turn=np.pi, shift=0.5)
@@ -130,20 +153,30 @@ def draw(rng: np.random.Generator, condition: str, pattern: str, ink: str, paper
         u_HW, v_HW = _waved(rng, u_HW, v_HW, period)
     distance_HW = PATTERNS[pattern](u_HW, v_HW) * period
     ink_3, paper_3 = canvas.shade(rng, ink), canvas.shade(rng, paper)
-    rgb_HW3 = canvas.paint(canvas.ground(rng, paper), canvas.coverage(distance_HW, 1.5 * canvas.PIXEL), ink_3)
+    rgb_HW3 = canvas.paint(
+        canvas.ground(rng, paper), canvas.coverage(distance_HW, 1.5 * canvas.PIXEL), ink_3
+    )
     rgb_HW3 = _worn(rng, condition, rgb_HW3, ink_3, paper_3)
     rgb_HW3 = canvas.clutter(rgb_HW3, rng, count=int(rng.random() * 4), size=0.3)
     return canvas.photograph(rgb_HW3, rng, grain=0.12)
 
 
-def _waved(rng: np.random.Generator, u_HW: np.ndarray, v_HW: np.ndarray, period: float) -> tuple[np.ndarray, np.ndarray]:
+def _waved(
+    rng: np.random.Generator, u_HW: np.ndarray, v_HW: np.ndarray, period: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates that swing to and fro by about a quarter of a period."""
     swing, pace = canvas.between(rng, 0.22, 0.4), canvas.between(rng, 3.5, 6.5) * period
     first, second = canvas.between(rng, 0, 6.283), canvas.between(rng, 0, 6.283)
     return u_HW + swing * np.sin(pace * v_HW + first), v_HW + swing * np.sin(pace * u_HW + second)
 
 
-def _worn(rng: np.random.Generator, condition: str, rgb_HW3: np.ndarray, ink_3: np.ndarray, paper_3: np.ndarray) -> np.ndarray:
+def _worn(
+    rng: np.random.Generator,
+    condition: str,
+    rgb_HW3: np.ndarray,
+    ink_3: np.ndarray,
+    paper_3: np.ndarray,
+) -> np.ndarray:
     """The surface with its cracks, specks or bald patches."""
     if condition == "cracked":
         return canvas.paint(rgb_HW3, _cracks(rng), np.full(3, canvas.between(rng, 0, 0.15)))
@@ -170,6 +203,10 @@ def _patches(rng: np.random.Generator) -> np.ndarray:
     alpha_HW = np.zeros_like(canvas.X_HW)
     for _ in range(4):
         x_HW, y_HW = canvas.placed(rng, canvas.between(rng, 0.2, 0.42), np.pi, 0.9)
-        spot_HW = np.hypot(x_HW * canvas.between(rng, 0.7, 1.3), y_HW) - 1 + 0.2 * np.sin(5 * np.arctan2(y_HW, x_HW))
+        spot_HW = (
+            np.hypot(x_HW * canvas.between(rng, 0.7, 1.3), y_HW)
+            - 1
+            + 0.2 * np.sin(5 * np.arctan2(y_HW, x_HW))
+        )
         alpha_HW = np.maximum(alpha_HW, canvas.coverage(spot_HW, 0.3))
     return alpha_HW

@@ -1,8 +1,10 @@
-"""Train the tiny CLIP on drawn pictures and written captions: python -m benchmark.tiny.train --seed 1 --out DIR
+"""Train the tiny CLIP on drawn pictures and written captions: python -m benchmark.tiny.train --seed
+1 --out DIR
 
-Writes DIR/weights.safetensors and DIR/provenance.json. The loss is CLIP's symmetric cross-entropy with one change:
-a caption that leaves something unsaid is true of several pictures of a batch, and the target is spread evenly over all
-of them. Pictures are drawn once, before the first step; captions are written anew at every step.
+Writes DIR/weights.safetensors and DIR/provenance.json. The loss is CLIP's symmetric cross-entropy
+with one change: a caption that leaves something unsaid is true of several pictures of a batch, and
+the target is spread evenly over all of them. Pictures are drawn once, before the first step;
+captions are written anew at every step.
 """
 
 import argparse
@@ -64,8 +66,12 @@ def _drawn(seed: int, image_px: int, indices: range) -> tuple[np.ndarray, np.nda
 
 
 def draw_pool(plan: Plan, image_px: int, workers: int) -> Pool:
-    """Draw the training pictures in `workers` processes (0: in this one); the number of them changes nothing."""
-    chunks = [range(start, min(start + CHUNK, plan.pictures)) for start in range(0, plan.pictures, CHUNK)]
+    """Draw the training pictures in `workers` processes (0: in this one); the number of them
+    changes nothing.
+    """
+    chunks = [
+        range(start, min(start + CHUNK, plan.pictures)) for start in range(0, plan.pictures, CHUNK)
+    ]
     draw = functools.partial(_drawn, plan.seed, image_px)
     if workers:
         with ProcessPoolExecutor(workers) as crew:
@@ -77,20 +83,31 @@ def draw_pool(plan: Plan, image_px: int, workers: int) -> Pool:
 
 
 class Words:
-    """CLIP's tokenizer cut down to the tokens that captions use; keeps their order, so EOT stays the highest."""
+    """CLIP's tokenizer cut down to the tokens that captions use; keeps their order, so EOT stays
+    the highest.
+    """
 
     def __init__(self) -> None:
         self.tokenizer = SimpleTokenizer()
         used = {token for text in captions.every_text() for token in self.tokenizer.encode(text)}
-        self.ids_U = torch.tensor(sorted({*used, self.tokenizer.sot_token_id, self.tokenizer.eot_token_id}))
+        self.ids_U = torch.tensor(
+            sorted({*used, self.tokenizer.sot_token_id, self.tokenizer.eot_token_id})
+        )
         self.encode = functools.cache(self._encode)
 
     def _encode(self, word: str) -> list[int]:
-        return torch.searchsorted(self.ids_U, torch.tensor(self.tokenizer.encode(word), dtype=torch.long)).tolist()
+        return torch.searchsorted(
+            self.ids_U, torch.tensor(self.tokenizer.encode(word), dtype=torch.long)
+        ).tolist()
 
     def matrix(self, texts: list[str], context_length: int) -> Tensor:
-        """Rows of the small table, tokens_NL, as wide as the longest text: what follows EOT is never read."""
-        rows = [[token for word in text.split() for token in self.encode(word)][: context_length - 2] for text in texts]
+        """Rows of the small table, tokens_NL, as wide as the longest text: what follows EOT is
+        never read.
+        """
+        rows = [
+            [token for word in text.split() for token in self.encode(word)][: context_length - 2]
+            for text in texts
+        ]
         sot, eot = len(self.ids_U) - 2, len(self.ids_U) - 1
         tokens_NL = torch.zeros(len(rows), max(map(len, rows)) + 2, dtype=torch.long)
         for tokens_L, row in zip(tokens_NL, rows, strict=True):
@@ -99,7 +116,9 @@ class Words:
 
 
 def encode_text(clip: open_clip.CLIP, tokens_NL: Tensor) -> Tensor:
-    """CLIP's text tower on tokens_NL of any width, unit-length text_ND; exact, because the tower is causal."""
+    """CLIP's text tower on tokens_NL of any width, unit-length text_ND; exact, because the tower is
+    causal.
+    """
     length = tokens_NL.shape[1]
     x_NLE = clip.token_embedding(tokens_NL) + clip.positional_embedding[:length]
     x_NLE = clip.transformer(x_NLE, attn_mask=clip.attn_mask[:length, :length])
@@ -108,39 +127,62 @@ def encode_text(clip: open_clip.CLIP, tokens_NL: Tensor) -> Tensor:
 
 
 def varied(pixels_NCHW: Tensor, zoom: float, rng: torch.Generator) -> Tensor:
-    """Crops of normalised pictures, mirrored half the time, digits too: methods will show the model such views of everything."""
+    """Crops of normalised pictures, mirrored half the time, digits too: methods will show the model
+    such views of everything.
+    """
     count, device = len(pixels_NCHW), pixels_NCHW.device
     side_N = 1 - (1 - zoom) * torch.rand(count, generator=rng)
     mirror_N = 1 - 2.0 * (torch.rand(count, generator=rng) < 0.5)
     shift_N2 = (2 * torch.rand(count, 2, generator=rng) - 1) * (1 - side_N)[:, None]
     affine_N23 = torch.zeros(count, 2, 3)
-    affine_N23[:, 0, 0], affine_N23[:, 1, 1], affine_N23[:, :, 2] = side_N * mirror_N, side_N, shift_N2
+    affine_N23[:, 0, 0], affine_N23[:, 1, 1], affine_N23[:, :, 2] = (
+        side_N * mirror_N,
+        side_N,
+        shift_N2,
+    )
     grid = F.affine_grid(affine_N23.to(device), list(pixels_NCHW.shape), align_corners=False)
     return F.grid_sample(pixels_NCHW, grid, padding_mode="border", align_corners=False)
 
 
-def batches(pool: Pool, plan: Plan, words: Words, context_length: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """`steps` times: pixels_NCHW, tokens_NL and target_NN, whose row i spreads 1 over the captions true of picture i."""
+def batches(
+    pool: Pool, plan: Plan, words: Words, context_length: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """`steps` times: pixels_NCHW, tokens_NL and target_NN, whose row i spreads 1 over the captions
+    true of picture i.
+    """
     chance, rng = np.random.default_rng(plan.seed), torch.Generator().manual_seed(plan.seed)
     for _ in range(plan.steps):
-        rows_N = chance.choice(len(pool.seen_N3), plan.batch, replace=len(pool.seen_N3) < plan.batch)
+        rows_N = chance.choice(
+            len(pool.seen_N3), plan.batch, replace=len(pool.seen_N3) < plan.batch
+        )
         seen_N3 = pool.seen_N3[rows_N]
         room = plan.long_room if chance.random() < plan.long_share else plan.short_room
-        told = [captions.caption(chance, captions.Meaning(*row), int(chance.random() * (room + 1))) for row in seen_N3]
+        told = [
+            captions.caption(chance, captions.Meaning(*row), int(chance.random() * (room + 1)))
+            for row in seen_N3
+        ]
         texts, said = zip(*told, strict=True)
         pixels_NCHW = varied(exam.normalised(pool.pixels_NCHW[rows_N]), plan.zoom, rng)
-        yield pixels_NCHW, words.matrix(list(texts), context_length), torch.from_numpy(captions.true_of(np.array(said), seen_N3))
+        yield (
+            pixels_NCHW,
+            words.matrix(list(texts), context_length),
+            torch.from_numpy(captions.true_of(np.array(said), seen_N3)),
+        )
 
 
 def contrast(logits_NN: Tensor, true_NN: Tensor) -> Tensor:
-    """Cross-entropy from pictures to captions and back, averaged; true pairs share the target evenly."""
+    """Cross-entropy from pictures to captions and back, averaged; true pairs share the target
+    evenly.
+    """
     true_NN = true_NN.float()
     to_text = -(F.log_softmax(logits_NN, 1) * F.normalize(true_NN, p=1, dim=1)).sum(1).mean()
     to_image = -(F.log_softmax(logits_NN, 0) * F.normalize(true_NN, p=1, dim=0)).sum(0).mean()
     return (to_text + to_image) / 2
 
 
-def optimiser(clip: open_clip.CLIP, plan: Plan) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+def optimiser(
+    clip: open_clip.CLIP, plan: Plan
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """AdamW that decays matrices only, its rate rising over the warm-up and falling along a cosine."""
     parameters = list(clip.parameters())
     groups = [
@@ -165,7 +207,9 @@ def fit(plan: Plan, device: str, workers: int) -> tuple[open_clip.CLIP, Words]:
     clip.to(device).train()
     pool = draw_pool(plan, clip.visual.image_size[0], workers)
     adamw, schedule = optimiser(clip, plan)
-    for step, (pixels_NCHW, tokens_NL, true_NN) in enumerate(batches(pool, plan, words, clip.context_length)):
+    for step, (pixels_NCHW, tokens_NL, true_NN) in enumerate(
+        batches(pool, plan, words, clip.context_length)
+    ):
         image_ND = clip.encode_image(pixels_NCHW.to(device), normalize=True)
         logits_NN = clip.logit_scale.exp() * image_ND @ encode_text(clip, tokens_NL.to(device)).T
         loss = contrast(logits_NN, true_NN.to(device))
@@ -176,7 +220,10 @@ def fit(plan: Plan, device: str, workers: int) -> tuple[open_clip.CLIP, Words]:
         schedule.step()
         clip.logit_scale.data.clamp_(max=MAX_LOG_SCALE)
         if step % 100 == 0 or step == plan.steps - 1:
-            print(f"step {step:5d}  loss {loss.item():.3f}  scale {clip.logit_scale.exp().item():.1f}", flush=True)
+            print(
+                f"step {step:5d}  loss {loss.item():.3f}  scale {clip.logit_scale.exp().item():.1f}",
+                flush=True,
+            )
     return clip, words
 
 
@@ -189,7 +236,9 @@ def save(clip: open_clip.CLIP, words: Words, folder: Path) -> Path:
 
 
 def provenance(plan: Plan, device: str, weights: Path, wall_s: float) -> dict[str, object]:
-    """How a weights file came about and what it scores; accuracies are fractions, of the file as it will be loaded."""
+    """How a weights file came about and what it scores; accuracies are fractions, of the file as it
+    will be loaded.
+    """
     found = exam.accuracies(model.build(weights))
     flags = " ".join(f"--{name} {getattr(plan, name)}" for name in FLAGS)
     return {
@@ -211,11 +260,15 @@ def provenance(plan: Plan, device: str, weights: Path, wall_s: float) -> dict[st
 
 def main() -> None:
     """Read the flags, train, save, report."""
-    flags = argparse.ArgumentParser(description="Train the tiny CLIP on generated image-caption pairs.")
+    flags = argparse.ArgumentParser(
+        description="Train the tiny CLIP on generated image-caption pairs."
+    )
     for name in FLAGS:
         flags.add_argument(f"--{name}", type=int, default=getattr(Plan(), name))
     flags.add_argument("--device", default="cpu")
-    flags.add_argument("--workers", type=int, default=2, help="processes that draw pictures; 0 for none")
+    flags.add_argument(
+        "--workers", type=int, default=2, help="processes that draw pictures; 0 for none"
+    )
     flags.add_argument("--out", type=Path, required=True)
     told = flags.parse_args()
     plan = Plan(**{name: getattr(told, name) for name in FLAGS})

@@ -1,0 +1,253 @@
+"""open_clip models as backbones: frozen, with both towers open between their blocks.
+
+Everything that touches open_clip's model objects is in this file; the rest of the suite sees
+`api.Backbone`.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import UserError, unit
+from benchmark.backbones import image_only, weights
+from benchmark.backbones.image_only import ImageOnly
+from benchmark.backbones.prompting import ClassPrompts
+from benchmark.backbones.prompting.plans import default_budget_mb
+from benchmark.backbones.towers import TextTower, Tokenizer, VisionTower, through
+
+TOKENIZER_OPTIONS = {
+    "clean",
+    "strip_sep_token",
+    "language",
+    "context_length",
+}  # those of open_clip that run nothing
+MOST_LAYERS, LARGEST = (
+    500,
+    2_000_000,
+)  # of a tower; of any other number in a configuration, sizes of vocabularies among them
+TEXT_CHUNK = 256  # texts encoded at once without gradient: bounds memory, changes no number
+
+
+@dataclass(frozen=True, eq=False)
+class OpenClip:
+    """A frozen open_clip model as the suite's Backbone."""
+
+    name: str
+    model: Any  # open_clip's CLIP or CustomTextCLIP
+    tokenizer: Tokenizer
+    memory_share: float = 1.0  # of what prompts may usually take; less after memory ran out. Changes time, and the order of sums
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.logit_scale.device
+
+    @property
+    def logit_scale(self) -> float:
+        return float(self.model.logit_scale.detach().exp())
+
+    @property
+    def dim(self) -> int:
+        return self.encode_texts(["a"]).shape[-1]
+
+    @property
+    def image_px(self) -> int:
+        size = self.model.visual.image_size
+        return int(size if isinstance(size, int) else size[0])
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Channel mean and std of the pixels the model was trained on."""
+        import open_clip
+
+        config = getattr(self.model.visual, "preprocess_cfg", {})
+        return tuple(config.get("mean", open_clip.OPENAI_DATASET_MEAN)), tuple(
+            config.get("std", open_clip.OPENAI_DATASET_STD)
+        )
+
+    @property
+    def vision(self) -> VisionTower:
+        visual = self.model.visual
+        if not hasattr(visual, "_embeds") or not hasattr(visual, "transformer"):
+            raise UserError(
+                f"the image tower of {self.name} has no transformer blocks to open; take a ViT backbone or a text-side method"
+            )
+        return VisionTower(visual)
+
+    @property
+    def text(self) -> TextTower:
+        module = getattr(self.model, "text", self.model)
+        if not hasattr(getattr(module, "transformer", None), "resblocks"):
+            raise UserError(
+                f"the text tower of {self.name} is not an open_clip transformer, so prompts cannot be learned in it; take another backbone"
+            )
+        pool = getattr(self.model, "text_pool_type", None) or module.pool_type
+        return TextTower(
+            module,
+            self.tokenizer,
+            pool,
+            int(getattr(self.model, "text_eos_id", None) or module.eos_id),
+        )
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        ids_NL = self.text.tokenize(texts)
+        return unit(
+            torch.cat([self._encode_ids(chunk_NL) for chunk_NL in ids_NL.split(TEXT_CHUNK)]).float()
+        )
+
+    def _encode_ids(self, ids_NL: Tensor) -> Tensor:
+        tower = self.text
+        if not tower.read_at_eot:
+            return self.model.encode_text(ids_NL)
+        ids_NL = ids_NL[:, : int(tower.eot(ids_NL).max()) + 1]
+        return tower.finish(through(tower.blocks, tower.start(ids_NL), tower.mask), ids_NL)
+
+    def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
+        return unit(self.model.encode_image(pixels_NCHW).float())
+
+    def class_prompts(
+        self,
+        class_names: Sequence[str],
+        n_ctx: int,
+        position: str = "end",
+        *,
+        class_specific: bool = False,
+        precision: str = "float32",
+    ) -> ClassPrompts:
+        return ClassPrompts.build(
+            self.text,
+            class_names,
+            n_ctx,
+            position,
+            class_specific=class_specific,
+            precision=precision,
+            budget_mb=self._budget_mb(),
+        )
+
+    def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
+        return ClassPrompts.from_texts(self.text, texts, budget_mb=self._budget_mb())
+
+    def _budget_mb(self) -> float:
+        return self.memory_share * default_budget_mb(self.device)
+
+    def copy(self) -> OpenClip:
+        return replace(self, model=copy.deepcopy(self.model))
+
+
+Loaded = OpenClip | ImageOnly  # what `load` gives
+
+
+def from_model(model: nn.Module, name: str, tokenizer: Tokenizer | None = None) -> OpenClip:
+    """Any open_clip model object as a Backbone; it is frozen and put in eval mode. The default
+    tokenizer is CLIP's own BPE.
+    """
+    import open_clip
+
+    return OpenClip(
+        name, model.eval().requires_grad_(False), tokenizer or open_clip.SimpleTokenizer()
+    )
+
+
+def load(name: str, device: str = "cpu") -> Loaded:
+    """The backbone `name` from weights on this machine (backbones.locate); nothing is downloaded,
+    no code is unpickled.
+    """
+    source = weights.locate(name)
+    weights.check_unpacked(source.file)
+    if source.arch.startswith(weights.TIMM):
+        return image_only.load(name, source, device)
+    if name == weights.TINY:
+        from benchmark.tiny.model import build
+
+        return from_model(build().to(device), name)
+    import open_clip
+
+    arch, options = _recipe(source)
+    try:
+        model = open_clip.create_model(
+            arch, device=device, weights_only=True, require_pretrained=True, **options
+        )
+        tokenizer = open_clip.get_tokenizer(arch)
+    except (
+        Exception
+    ) as error:  # of the weights, of the architecture, of a tokenizer that is not on this machine
+        words = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"the weights of {name} in {source.file} cannot be loaded as {arch} ({words}); check both"
+        ) from error
+    _require_quick_gelu(model, source)
+    return from_model(model, name, tokenizer)
+
+
+def _recipe(source: weights.Source) -> tuple[str, dict[str, Any]]:
+    """Name and options for open_clip; weights given as a file would lose the channel statistics
+    that their tag knows.
+    """
+    import open_clip
+
+    if source.arch.startswith(weights.HUB):
+        _check_config(source.file.parent / "open_clip_config.json")
+        return f"local-dir:{source.file.parent}", {}
+    known = open_clip.get_pretrained_cfg(source.arch, source.tag) or {}
+    statistics = {what: known[what] for what in ("mean", "std") if what in known}
+    return source.arch, {"pretrained": str(source.file), "force_preprocess_cfg": statistics}
+
+
+def _check_config(config: Path) -> None:
+    """A stranger's repository may ask for a tokenizer that is Python code of its own, or for layers
+    without end.
+    """
+    try:
+        described = json.loads(config.read_bytes())["model_cfg"]
+        odd = [
+            name
+            for name, number in _numbers(described)
+            if number > (MOST_LAYERS if name == "layers" else LARGEST)
+        ]
+        odd += sorted(set(described["text_cfg"].get("tokenizer_kwargs") or {}) - TOKENIZER_OPTIONS)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return  # open_clip says what is wrong with it
+    if odd:
+        raise UserError(
+            f"{config} asks for '{odd[0]}' beyond what is safe: foreign code, or memory without end; take another model"
+        )
+
+
+def _numbers(part: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a configuration with the key it stands under."""
+    if isinstance(part, (int, float)):
+        yield name, part
+    for key, value in (
+        part.items()
+        if isinstance(part, dict)
+        else enumerate(part)
+        if isinstance(part, list)
+        else ()
+    ):
+        yield from _numbers(value, key if isinstance(key, str) else name)
+
+
+def _require_quick_gelu(model: nn.Module, source: weights.Source) -> None:
+    kinds = {type(module).__name__ for module in model.modules()}
+    if source.tag == "openai" and "QuickGELU" not in kinds:
+        raise UserError(
+            f"OpenAI weights need QuickGELU but {source.arch} was built without it; take the '-quickgelu' architecture"
+        )
+
+
+def state_digest(model: nn.Module) -> str:
+    """sha256 over all weights: what identifies a model that did not come from a file."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

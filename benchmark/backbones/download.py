@@ -1,0 +1,60 @@
+"""Backbone weights fetched on request: the one place of the project that downloads any."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from benchmark.backbones import weights
+from benchmark.errors import MISSING, UserError, nearest
+
+
+def prepare_backbone(name: str, offline: bool = False) -> Path:
+    """Bring the weights of a backbone to this machine, where `backbones.locate` finds them; returns
+    their file.
+
+    Weights that are embedded, given as a file, or here already are only looked up. Raises UserError
+    for an unknown name and for weights that cannot be had. To be called before anything else has
+    touched the hub library in this process, which `locate` puts offline for good.
+    """
+    name = weights.canonical(name)
+    arch, _, tag = name.partition("/")
+    if (
+        name.startswith((weights.HUB, weights.TIMM))
+        and Path(tag).suffix not in weights.FILES
+        and not offline
+    ):
+        return weights.from_hub(name, fetch=True)
+    if offline or not tag or Path(tag).suffix:
+        return weights.locate(name).file
+    import open_clip
+
+    if tag not in open_clip.list_pretrained_tags_by_model(arch):
+        known = [f"{each}/{its_tag}" for each, its_tag in open_clip.list_pretrained()]
+        raise UserError(f"unknown backbone '{name}': {nearest(name, known)}")
+    return _fetched(name, open_clip.get_pretrained_cfg(arch, tag))
+
+
+def _fetched(name: str, place: dict[str, object]) -> Path:
+    import open_clip
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()  # the one who called shows progress
+    try:
+        return Path(open_clip.download_pretrained(place, prefer_hf_hub=True))
+    except (
+        Exception
+    ) as error:  # whatever the libraries below raise; all of it means that the weights are not here
+        reason = (
+            "HF_HUB_OFFLINE is set"
+            if os.environ.get("HF_HUB_OFFLINE", "0") not in {"", "0"}
+            else _first_line(error)
+        )
+        raise UserError(
+            f"the weights of {name} could not be fetched ({reason}); try again with a network",
+            exit_code=MISSING,
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

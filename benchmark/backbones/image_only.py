@@ -1,0 +1,105 @@
+"""Image encoders without a text side (timm) as backbones, for methods that look at images alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import ClassPrompts, TextTower, UserError, VisionTower, unit
+from benchmark.backbones import weights
+
+SCALE = 100.0  # of logits: that of the released CLIP weights, since a classifier's backbone has none of its own
+
+
+@dataclass(frozen=True, eq=False)
+class ImageOnly:
+    """A frozen timm model without its classifier: pooled features of unit length."""
+
+    name: str
+    model: Any  # `model.visual` is the timm model, as in open_clip's objects
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def logit_scale(self) -> float:
+        return SCALE
+
+    @property
+    def dim(self) -> int:
+        return int(self.model.visual.head_hidden_size)
+
+    @property
+    def image_px(self) -> int:
+        return int(self.model.visual.pretrained_cfg["input_size"][-1])
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        config = self.model.visual.pretrained_cfg
+        return tuple(config["mean"]), tuple(config["std"])
+
+    def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
+        return unit(self.model.visual(pixels_NCHW).float())
+
+    @property
+    def vision(self) -> VisionTower:
+        raise UserError(
+            f"the image tower of {self.name} cannot be opened between its blocks; take a CLIP with a ViT, as ViT-B/16"
+        )
+
+    @property
+    def text(self) -> TextTower:
+        return self._no_text()
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        return self._no_text()
+
+    def class_prompts(
+        self,
+        class_names: Sequence[str],
+        n_ctx: int,
+        position: str = "end",
+        *,
+        class_specific: bool = False,
+        precision: str = "float32",
+    ) -> ClassPrompts:
+        return self._no_text()
+
+    def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
+        return self._no_text()
+
+    def copy(self) -> ImageOnly:
+        return ImageOnly(self.name, copy.deepcopy(self.model))
+
+    def _no_text(self) -> Any:
+        raise UserError(
+            f"{self.name} has no text side; take a method that learns from images alone, as linear_probe, or a CLIP backbone"
+        )
+
+
+def from_model(model: nn.Module, name: str) -> ImageOnly:
+    """A timm model built with num_classes=0 as a Backbone; it is frozen and put in eval mode."""
+    return ImageOnly(name, nn.ModuleDict({"visual": model}).eval().requires_grad_(False))
+
+
+def load(name: str, source: weights.Source, device: str = "cpu") -> ImageOnly:
+    """The timm backbone `name` from its weights file; raises UserError where the two do not fit."""
+    import timm
+
+    arch = source.arch.removeprefix(weights.TIMM)
+    try:
+        model = timm.create_model(
+            arch, pretrained=True, pretrained_cfg_overlay={"file": str(source.file)}, num_classes=0
+        )
+    except Exception as error:  # timm raises what torch, safetensors and its own registry raise
+        words = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"the weights of {name} in {source.file} cannot be loaded as {arch} ({words}); check both"
+        ) from error
+    return from_model(model.to(device), name)

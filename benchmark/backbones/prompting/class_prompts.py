@@ -1,0 +1,245 @@
+"""Class prompts 'context + class name + .' with learnable context vectors, encoded exactly and
+cheaply.
+
+The prompt is assembled as CoOp does (KaiyangZhou/CoOp @ ff61507, METHODS 2.2): "X X X name." with
+`n_ctx` dummy words is tokenised as a whole, the dummies' places are taken by the context vectors,
+and for 'middle' and 'front' the name is cut off at the number of tokens it has on its own. A causal
+tower read at EOT is run over shared tokens (benchmark/backbones/prompting/plans.py), any other at
+full length (benchmark/backbones/prompting/whole_prompt.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark.api import Side, UserError, unit
+from benchmark.backbones.prompting.plans import SharedPrompts, default_budget_mb, shareable
+from benchmark.backbones.prompting.tree import Prompt
+from benchmark.backbones.prompting.whole_prompt import WholePrompts
+from benchmark.backbones.towers import TextTower
+
+POSITIONS = ("end", "middle", "front")
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # None: as the tower's weights are
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPrompts:
+    """K prompts around learnable context vectors; made by `build` or `from_texts`. The tower's
+    weights must not change meanwhile.
+    """
+
+    tower: TextTower
+    ctx_shape: tuple[
+        int, ...
+    ]  # (P, E), or (K, P, E) where class-specific: what initial values must look like
+    encoder: Callable[
+        [Tensor, Side | None], Tensor
+    ]  # ctx_RPE of all classes in a row -> text_RKD, not normalised
+
+    @property
+    def n_ctx(self) -> int:
+        return self.ctx_shape[-2]
+
+    @property
+    def width(self) -> int:
+        """E."""
+        return self.ctx_shape[-1]
+
+    @staticmethod
+    def build(
+        tower: TextTower,
+        class_names: Sequence[str],
+        n_ctx: int,
+        position: str = "end",
+        *,
+        class_specific: bool = False,
+        budget_mb: float | None = None,
+        precision: str = "float32",
+    ) -> ClassPrompts:
+        """Prompts for K class names (they may repeat; underscores are read as spaces) with `n_ctx`
+        context vectors.
+
+        `position` is where the name stands: after the context ('end', CoOp's default), in its
+        'middle', or at the 'front'. `budget_mb` (MiB) bounds the tensors that a training step holds
+        for the text side; beyond it classes are worked off in chunks that are computed again in the
+        backward pass, which changes time, not results. None: 4096, or half a GPU's memory. (A
+        process grows by more than its tensors, in one measurement by a third, because its allocator
+        leaves gaps.)
+        `precision="bfloat16"` computes in bfloat16 under float32 parameters; gradients then differ
+        by 1-5 % (random weights). Raises UserError for an empty list, an empty or too long name, a
+        context or budget that cannot fit.
+        """
+        names = [name.replace("_", " ").strip() for name in class_names]
+        _check(names, position, precision)
+        prompts, ids_KL = _assemble(tower, names, n_ctx, position, class_specific)
+        shape = (len(names), n_ctx, tower.width) if class_specific else (n_ctx, tower.width)
+        return ClassPrompts(tower, shape, _encoder(tower, prompts, ids_KL, budget_mb, precision))
+
+    @staticmethod
+    def from_texts(
+        tower: TextTower,
+        texts: Sequence[str],
+        *,
+        budget_mb: float | None = None,
+        precision: str = "float32",
+    ) -> ClassPrompts:
+        """Whole texts without context vectors, for methods that learn inside the blocks:
+        `encode(side=...)`.
+        """
+        _check([text.strip() for text in texts], "end", precision)
+        ids_KL = tower.tokenize(texts)
+        return ClassPrompts(
+            tower, (0, tower.width), _encoder(tower, ids_KL.tolist(), ids_KL, budget_mb, precision)
+        )
+
+    def encode(self, ctx_PE: Tensor | None = None, side: Side | None = None) -> Tensor:
+        """text_KD, unit length, float32, differentiable in `ctx_PE` (ctx_KPE where class-specific)
+        and in what `side` closes over.
+
+        With a leading run dimension, ctx_RPE -> text_RKD: R runs in lockstep, each as if alone.
+        `side(layer, x_RTE, attn_RTE)` may change every layer's attention output token by token: x
+        is what the attention read, the result stands in for `attn`. Rows are tokens in no promised
+        order and a token may stand for many classes, so it must treat all rows alike. Raises
+        UserError where the context's shape does not belong to these prompts.
+        """
+        ctx = self._context(ctx_PE)
+        batched = ctx.ndim > len(self.ctx_shape)
+        flat_RPE = ctx.reshape(len(ctx) if batched else 1, -1, self.width).to(
+            self.tower.position_LE.dtype
+        )
+        text_RKD = self.encoder(flat_RPE, side)
+        text_RKD = unit(text_RKD.to(torch.promote_types(text_RKD.dtype, torch.float32)))
+        return text_RKD if batched else text_RKD[0]
+
+    def words(self, text: str) -> Tensor:
+        """ctx_PE: the token embeddings of `text`, for initial values. It must have exactly `n_ctx`
+        tokens, else UserError.
+        """
+        ids = _content(self.tower, [text.replace("_", " ")])[1][0]
+        if len(ids) != self.n_ctx:
+            raise UserError(
+                f"the words '{text}' are {len(ids)} tokens but the prompts have {self.n_ctx}; set n_ctx to {len(ids)}"
+            )
+        return (
+            self.tower.embed(torch.tensor(ids, device=self.tower.position_LE.device))
+            .detach()
+            .clone()
+        )
+
+    def _context(self, ctx: Tensor | None) -> Tensor:
+        if ctx is None and not self.n_ctx:
+            return self.tower.position_LE.new_zeros(self.ctx_shape)
+        if (
+            ctx is None
+            or tuple(ctx.shape[-len(self.ctx_shape) :]) != self.ctx_shape
+            or ctx.ndim > len(self.ctx_shape) + 1
+        ):
+            got = None if ctx is None else tuple(ctx.shape)
+            raise UserError(
+                f"the context has shape {got} but these prompts need {self.ctx_shape}, with or without a leading run dimension; "
+                "take a context made for the same backbone, length and kind"
+            )
+        return ctx
+
+
+def _check(names: Sequence[str], position: str, precision: str) -> None:
+    if not names:
+        raise UserError("there are no class names to make prompts of; give at least one")
+    if "" in names:
+        raise UserError(
+            f"class name {names.index('')} is empty, so its prompt would say nothing; name the class"
+        )
+    if position not in POSITIONS:
+        raise UserError(f"unknown class position '{position}'; take one of {', '.join(POSITIONS)}")
+    if precision not in PRECISIONS:
+        raise UserError(f"unknown precision '{precision}'; take one of {', '.join(PRECISIONS)}")
+
+
+def _content(tower: TextTower, texts: Sequence[str]) -> tuple[int, list[list[int]]]:
+    """How many tokens the tokenizer puts before a text, and each text's own tokens.
+
+    Found by comparing with the empty text, so it holds for CLIP's start and end tokens as for
+    tokenizers that only pad.
+    """
+    *rows, empty = tower.tokenize([*texts, ""]).tolist()
+    start = min(
+        next((i for i, (a, b) in enumerate(zip(row, empty, strict=True)) if a != b), len(row))
+        for row in rows
+    )
+    lengths = [
+        next(n for n in range(len(row) + 1) if row[start + n :] == empty[start : len(row) - n])
+        for row in rows
+    ]
+    return start, [row[start : start + length] for row, length in zip(rows, lengths, strict=True)]
+
+
+def _assemble(
+    tower: TextTower, names: list[str], n_ctx: int, position: str, class_specific: bool
+) -> tuple[list[Prompt], Tensor]:
+    """Symbols of every prompt with all its padding, and the ids (dummy words in them) that tell
+    where it is read.
+    """
+    start, own = _content(tower, names)
+    _check_room(names, [len(tokens) for tokens in own], n_ctx, tower.context_length - start - 2)
+    texts = [" ".join(["X"] * n_ctx + [name]) + "." for name in names]
+    if len({token for tokens in _content(tower, texts)[1] for token in tokens[:n_ctx]}) > 1:
+        raise UserError(
+            "this backbone's tokenizer does not keep dummy words apart, so a context has no place; take a CLIP backbone"
+        )
+    ids_KL = tower.tokenize(texts)
+    first = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+    prompts: list[Prompt] = []
+    for k, (ids, tokens) in enumerate(zip(ids_KL.tolist(), own, strict=True)):
+        ctx = [-1 - j - (k * n_ctx if class_specific else 0) for j in range(n_ctx)]
+        cut = (
+            start + n_ctx + len(tokens)
+        )  # where the name would end were it alone, although it may share a token with the "."
+        prompts.append(
+            (*ids[:start], *ctx[:first], *ids[start + n_ctx : cut], *ctx[first:], *ids[cut:])
+        )
+    return prompts, ids_KL
+
+
+def _check_room(names: Sequence[str], lengths: Sequence[int], n_ctx: int, room: int) -> None:
+    """`room`: the tokens left when the start, the "." and the end have theirs."""
+    if not 1 <= n_ctx < room:
+        raise UserError(
+            f"n_ctx={n_ctx} does not fit this text tower; take at least 1 and at most {room - 1}, usually 4 or 16"
+        )
+    for name, length in zip(names, lengths, strict=True):
+        if not length:
+            raise UserError(
+                f"class name '{name}' has no token this tokenizer knows; name the class in letters"
+            )
+        if length + n_ctx > room:
+            raise UserError(
+                f"class name '{name}' has {length} tokens but {n_ctx} context vectors leave room for {room - n_ctx}; shorten either"
+            )
+
+
+def _encoder(
+    tower: TextTower,
+    prompts: Sequence[Sequence[int]],
+    ids_KL: Tensor,
+    budget_mb: float | None,
+    precision: str,
+) -> Callable[[Tensor, Side | None], Tensor]:
+    dtype, device = PRECISIONS[precision], tower.position_LE.device
+    budget_mb = default_budget_mb(device) if budget_mb is None else budget_mb
+    if shareable(tower):
+        ends = tower.eot(ids_KL).tolist()
+        return SharedPrompts.build(
+            tower,
+            [tuple(p[: end + 1]) for p, end in zip(prompts, ends, strict=True)],
+            budget_mb,
+            dtype,
+        )
+    if dtype is not None:
+        raise UserError(
+            f"precision '{precision}' needs a frozen causal text tower read at EOT, which this one is not; use float32"
+        )
+    return WholePrompts.build(tower, prompts, ids_KL, budget_mb)

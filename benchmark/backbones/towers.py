@@ -1,0 +1,131 @@
+"""The two transformers of an open_clip model, each open between its blocks (api.Tower)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.api import UserError
+
+Tokenizer = Callable[..., Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class VisionTower:
+    """An open_clip VisionTransformer, open between its blocks."""
+
+    module: Any  # nn.Module would hide its attributes from the type checker
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.module.transformer.resblocks)
+
+    @property
+    def mask(self) -> None:
+        return None
+
+    @property
+    def reads_first(self) -> bool:
+        return bool(self.module.attn_pool is None and self.module.pool_type == "tok")
+
+    def start(self, pixels_NCHW: Tensor) -> Tensor:
+        return self.module._embeds(pixels_NCHW)
+
+    def finish(self, x_NLE: Tensor, ids_NL: Tensor | None = None) -> Tensor:
+        pooled_NE, _ = self.module._pool(x_NLE)
+        return pooled_NE if self.module.proj is None else pooled_NE @ self.module.proj
+
+
+@dataclass(frozen=True, eq=False)
+class TextTower:
+    """An open_clip text transformer, whether its parts lie in the CLIP object itself or in `.text`."""
+
+    module: Any
+    tokenizer: Tokenizer
+    pool: str  # how open_clip reads a text out: 'argmax' is CLIP's "at the EOT token"
+    eos_id: int
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.module.transformer.resblocks)
+
+    @property
+    def mask(self) -> Tensor | None:
+        return self.module.attn_mask
+
+    @property
+    def width(self) -> int:
+        return int(self.module.token_embedding.weight.shape[1])
+
+    @property
+    def context_length(self) -> int:
+        return int(self.position_LE.shape[0])
+
+    @property
+    def position_LE(self) -> Tensor:
+        return self.module.positional_embedding
+
+    @property
+    def read_at_eot(self) -> bool:
+        """True where states never see later tokens and the text is read at EOT, so whatever follows
+        EOT is void.
+        """
+        return self.is_whole and self.mask is not None and self.pool in {"argmax", "eos"}
+
+    @property
+    def is_whole(self) -> bool:
+        """True where start, blocks, mask and finish are all there is: no class token appended, no
+        mask that depends on the text.
+        """
+        return getattr(self.module, "cls_emb", None) is None and not getattr(
+            self.module, "use_pad_mask", False
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        length = self.context_length
+        ids_NL = self.tokenizer(list(texts), context_length=length)
+        wider_NL = self.tokenizer(list(texts), context_length=length + 1)
+        cut_N = (wider_NL[:, :length] != ids_NL).any(1)
+        if cut_N.any():
+            text = list(texts)[int(cut_N.int().argmax())]
+            raise UserError(
+                f"the text '{text}' needs more than the {length} tokens this backbone reads; shorten the class name or template"
+            )
+        return ids_NL.to(self.position_LE.device)
+
+    def embed(self, ids_NL: Tensor) -> Tensor:
+        return self.module.token_embedding(ids_NL)
+
+    def eot(self, ids_NL: Tensor) -> Tensor:
+        """Position of the token a text is read at, per text."""
+        return (
+            ids_NL.argmax(1) if self.pool == "argmax" else (ids_NL == self.eos_id).int().argmax(1)
+        )
+
+    def start(self, ids_NL: Tensor) -> Tensor:
+        return self.embed(ids_NL) + self.position_LE[: ids_NL.shape[1]]
+
+    def project(self, x_NE: Tensor) -> Tensor:
+        x_NE = self.module.ln_final(x_NE)
+        projection = self.module.text_projection
+        if projection is None:
+            return x_NE
+        return projection(x_NE) if isinstance(projection, nn.Linear) else x_NE @ projection
+
+    def finish(self, x_NLE: Tensor, ids_NL: Tensor | None = None) -> Tensor:
+        if self.pool in {"first", "last"}:
+            return self.project(x_NLE[:, 0 if self.pool == "first" else -1])
+        assert ids_NL is not None, "a text read at EOT needs its token ids"
+        return self.project(x_NLE[torch.arange(len(x_NLE)), self.eot(ids_NL)])
+
+
+def through(blocks: Sequence[nn.Module], x_NLE: Tensor, mask_LL: Tensor | None) -> Tensor:
+    """x_NLE after all blocks, the mask cut to its length."""
+    length = x_NLE.shape[1]
+    for block in blocks:
+        x_NLE = block(x_NLE, attn_mask=None if mask_LL is None else mask_LL[:length, :length])
+    return x_NLE

@@ -1,0 +1,282 @@
+"""Cells, computed: episode, prior, fit, predict, score, and what it cost. The harness's only reader
+of test labels.
+
+Usually one cell at a time. Cells that differ in their seed only may be trained together by methods
+that can (api.Lockstep); the numbers are the same, the time is shared out evenly, and the record
+says with how many it was shared.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from benchmark import methods
+from benchmark.api import Adapter, Episode, ImageSet, Lockstep, Predictor, UserError
+from benchmark.backbones.clip import Loaded
+from benchmark.compute import power
+from benchmark.compute.episode import Problem, Workshop, problem
+from benchmark.compute.macs import added_macs
+from benchmark.compute.metrics import score
+from benchmark.compute.priors import prior_of
+from benchmark.compute.provenance import provenance
+from benchmark.grid import Cell
+from benchmark.records.record import Costs, Identity, Record, Scalar, key
+from benchmark.records.store import Store
+
+Watch = Callable[[Cell, str], None]
+
+
+LIBRARIES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)  # what they read when they are loaded
+SMALL_BACKBONE = 10_000_000  # parameters below which threads cost more in hand-overs than they bring (20x on a busy machine)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cell with all that its method is given."""
+
+    cell: Cell
+    identity: Identity
+    problem: Problem
+    pretrain_s: float
+
+
+def compute_records(
+    shop: Workshop,
+    store: Store,
+    watch: Watch,
+    cells: Sequence[tuple[Cell, Identity]],
+    *,
+    memory_share: float = 1.0,
+) -> list[Record]:
+    """Compute cells of one method, backbone and dataset and put their records in the store, all or
+    none.
+
+    Raises what the method raises; nothing is kept of a failure. `memory_share` below 1 has the text
+    side work in smaller chunks.
+    """
+    with _threads_for(shop.backbone(cells[0][0].backbone)):
+        return _compute(shop, store, watch, cells, memory_share)
+
+
+@contextmanager
+def _threads_for(backbone: Loaded) -> Iterator[None]:
+    """One thread for a small model, torch's usual number for others; the linear algebra libraries
+    likewise, also those that are loaded only when a method imports them, so that no number depends
+    on which cell came first.
+    """
+    usual = torch.get_num_threads()
+    small = sum(weight.numel() for weight in backbone.model.visual.parameters()) < SMALL_BACKBONE
+    threads = 1 if small else usual
+    before = {name: os.environ.get(name) for name in LIBRARIES}
+    torch.set_num_threads(threads)
+    os.environ.update(dict.fromkeys(LIBRARIES, str(threads)))
+    try:
+        with threadpool_limits(threads):
+            yield
+    finally:
+        torch.set_num_threads(usual)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _compute(
+    shop: Workshop,
+    store: Store,
+    watch: Watch,
+    cells: Sequence[tuple[Cell, Identity]],
+    memory_share: float,
+) -> list[Record]:
+    first = cells[0][0]
+    adapter = methods.load(first.method, dict(first.params))
+    watch(first, "load")
+    _reset_peak(shop.device)
+    runs = [
+        _run(shop, store, watch, cell, identity, adapter, memory_share) for cell, identity in cells
+    ]
+    with power.metered(shop.device) as drawn:
+        predictors, fit_s = _fitted(adapter, runs, watch)
+        finished = [
+            _finished(shop, run, predict, fit_s, len(runs), watch)
+            for run, predict in zip(runs, predictors, strict=True)
+        ]
+    records = [_with_power(record, drawn().share(len(runs))) for record, _ in finished]
+    for record, (_, predicted_Q) in zip(records, finished, strict=True):
+        store.put(record, predicted_Q.numpy())
+    return records
+
+
+def _with_power(record: Record, drawn: power.Drawn) -> Record:
+    costs = record.costs.model_copy(update={"energy_j": drawn.energy_j, "gpu_use": drawn.gpu_use})
+    return record.model_copy(update={"costs": costs})
+
+
+def _run(
+    shop: Workshop,
+    store: Store,
+    watch: Watch,
+    cell: Cell,
+    identity: Identity,
+    adapter: Adapter,
+    memory_share: float,
+) -> Run:
+    prior, pretrain_s = prior_of(shop, store, watch, cell, identity, adapter)
+    return Run(cell, identity, problem(shop, cell, prior, memory_share), pretrain_s)
+
+
+def _fitted(adapter: Adapter, runs: Sequence[Run], watch: Watch) -> tuple[list[Predictor], float]:
+    """A predictor per run and the seconds that each took; those spent on encoding images are
+    counted elsewhere.
+    """
+    episodes = [run.problem.episode for run in runs]
+    torch.manual_seed(runs[0].cell.seed)  # for plug-ins that forget episode.rng()
+    watch(runs[0].cell, "fit" if len(runs) == 1 else f"fit {len(runs)} seeds together")
+    if len(runs) > 1:
+        assert isinstance(adapter, Lockstep), (
+            "only methods with fit_together are given several runs"
+        )
+        predictors, fit_s = _timed(
+            partial(adapter.fit_together, episodes), [run.problem for run in runs]
+        )
+        return predictors, fit_s / len(runs)
+    predict, fit_s = _timed(partial(adapter.fit, episodes[0]), [runs[0].problem])
+    return [predict], fit_s
+
+
+def _finished(
+    shop: Workshop, run: Run, predict: Predictor, fit_s: float, together: int, watch: Watch
+) -> tuple[Record, Tensor]:
+    """The record of a fitted run, and predicted_Q."""
+    made = run.problem
+    logits_QK, costs = _predicted(predict, run, watch)
+    counts, predicted_Q = score(logits_QK, made.answers.labels)
+    notes = made.episode.notes
+    circumstances = {
+        "support_digest": made.support_digest,
+        "changed_data": made.changed_data,
+    } | _memory(shop.device, made)
+    record = Record(
+        key=key(run.identity),
+        identity=run.identity,
+        counts=counts,
+        costs=Costs(
+            **costs,
+            fit_s=fit_s,
+            together=together,
+            pretrain_s=run.pretrain_s,
+            trainable_params=int(notes.get("trainable_params", 0)),
+        ),
+        notes=_plain(notes),
+        provenance=provenance(run.cell, shop.device) | circumstances,
+    )
+    return record, predicted_Q
+
+
+def _memory(device: str, made: Problem) -> dict[str, Any]:
+    """How much memory the device has, and the share that the text side had to do with after it ran
+    out.
+    """
+    share = getattr(made.episode.backbone, "memory_share", 1.0)
+    room = (
+        {"gpu_mb": torch.cuda.get_device_properties(device).total_memory // 2**20}
+        if device.startswith("cuda")
+        else {}
+    )
+    return room | (
+        {"after_out_of_memory": f"text side in chunks of {share:g} of the usual memory"}
+        if share < 1
+        else {}
+    )
+
+
+def _predicted(predict: Predictor, run: Run, watch: Watch) -> tuple[Tensor, dict[str, Any]]:
+    """logits_QK and what they cost."""
+    made, device = run.problem, run.problem.episode.backbone.device.type
+    watch(run.cell, "predict")
+    fitted_s = made.watch.worth_s
+    logits_QK, predict_s = _timed(lambda: _logits(predict, made.query, made.episode), [made])
+    encode_s, peak_mb = (
+        made.watch.worth_s,
+        _peak_mb(device),
+    )  # before the count below asks for features again
+    return logits_QK, {
+        "encode_s": encode_s,
+        "predict_s": predict_s,
+        "peak_mb": peak_mb,
+        "images_per_s": len(made.query) / max(predict_s + encode_s - fitted_s, 1e-9),
+        "added_macs": added_macs(predict, made.query, made.episode.backbone),
+    }
+
+
+def _timed(work: Callable[[], Any], made: Sequence[Problem]) -> tuple[Any, float]:
+    encoding_s, start = sum(each.watch.spent_s for each in made), time.perf_counter()
+    result = work()
+    if made[0].episode.backbone.device.type == "cuda":
+        torch.cuda.synchronize()
+    return result, time.perf_counter() - start - (
+        sum(each.watch.spent_s for each in made) - encoding_s
+    )
+
+
+def _logits(predict: Predictor, query: ImageSet, episode: Episode) -> Tensor:
+    with torch.no_grad():
+        logits_QK = predict(query)
+    expected = (len(query), len(episode.class_names))
+    if tuple(logits_QK.shape) != expected:
+        raise UserError(
+            f"the predictor returned logits of shape {tuple(logits_QK.shape)} instead of {expected}; mend the method"
+        )
+    if not bool(torch.isfinite(logits_QK).all()):
+        raise UserError(
+            "the predictor returned logits that are not finite, which is no result; lower the learning rate or mend the method"
+        )
+    return logits_QK.float().cpu()
+
+
+def _plain(notes: dict[str, Any]) -> dict[str, Scalar]:
+    """Notes as JSON scalars; a number that is not finite becomes text, since JSON has none."""
+    plain = {
+        name: value.item() if isinstance(value, Tensor) else value for name, value in notes.items()
+    }
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in plain.items()
+    }
+
+
+def _reset_peak(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        with suppress(OSError, IndexError):  # a container may deny a look at /proc
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
+
+
+def _peak_mb(device: str) -> float:
+    """Peak memory in MiB since the last reset: of the device on a GPU, of the whole process
+    elsewhere.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**20
+    with suppress(OSError, IndexError):  # a container may deny a look at /proc
+        status = Path("/proc/self/status").read_text()
+        return round(int(status.split("VmHWM:")[1].split()[0]) / 2**10, 1)
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)

@@ -1,0 +1,168 @@
+"""How a job is worked off, wherever that happens: claim, look again, compute, and write down what
+went wrong.
+
+A worker keeps its claims while it computes, writes records itself and hands back words only. What
+it cannot do it reports and goes on; only what would hit every other cell as well (a full disk, an
+interruption) ends it.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+from benchmark.compute.executors import cell_logs, limits
+from benchmark.compute.executors.scheduling import Batch, Job, Report, Task, Work
+from benchmark.errors import UserError
+from benchmark.grid import Cell
+from benchmark.records.announcements import announced
+from benchmark.records.store import Store
+
+if TYPE_CHECKING:
+    from benchmark.compute.episode import Workshop
+
+Watch = Callable[[Cell, str], None]
+AFTER_OUT_OF_MEMORY = 0.25  # of the memory that the text side takes at first
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a worker works: the store, and a workshop that is set up when first needed."""
+
+    store: Store
+    work: Work
+    shop: Callable[[], Workshop]
+    watch: Watch
+    own_process: bool  # nothing else prints here, so that whatever is printed belongs to the cell
+
+
+def bench(work: Work, watch: Watch, *, own_process: bool) -> Bench:
+    """A new one; keep it as long as cells of the same run are to be computed, since it keeps what
+    they have in common.
+    """
+
+    @cache
+    def shop() -> Workshop:
+        from benchmark.compute.episode import Workshop
+
+        return Workshop(
+            root=work.root, device=work.device, accept_changed_data=work.accept_changed_data
+        )
+
+    return Bench(Store(work.results, work.lease_s), work, shop, watch, own_process)
+
+
+def perform(job: Job, bench: Bench) -> Iterator[Report]:
+    """Every task of the job, reported as it ends."""
+    for batch in job.batches:
+        yield from _batch(batch, bench)
+
+
+def _batch(batch: Batch, bench: Bench) -> Iterator[Report]:
+    """Claim what nobody else has, and compute what is not there yet."""
+    with ExitStack() as claims:
+        mine = [task for task in batch if claims.enter_context(bench.store.claim(task.key))]
+        found = (
+            [] if bench.work.force else [task for task in mine if bench.store.has(task.key)]
+        )  # finished by others since the plan
+        todo = [task for task in mine if task not in found]
+        yield from (Report(task.key, "busy") for task in batch if task not in mine)
+        yield from (Report(task.key, "found") for task in found)
+        if todo:
+            yield from (Report(task.key, "started") for task in todo)
+            for task in todo:
+                claims.enter_context(
+                    announced(bench.store, task.key, str(task.cell), task.expected_s)
+                )
+            yield from _computed(todo, bench)
+
+
+def _computed(tasks: Sequence[Task], bench: Bench) -> Iterator[Report]:
+    """Together where there are several; whatever goes wrong then, each alone, so that only the
+    guilty one fails.
+    """
+    error = _attempt(tasks, bench)
+    if error is None:
+        yield from (Report(task.key, "computed") for task in tasks)
+    elif len(tasks) > 1:
+        for task in tasks:
+            yield from _computed([task], bench)
+    else:
+        yield Report(tasks[0].key, "failed", error)
+
+
+def _attempt(tasks: Sequence[Task], bench: Bench) -> str | None:
+    """None when the records are in the store, else what went wrong in one line; the log then lies
+    under the cell's failure.
+    """
+    keys = [task.key for task in tasks]
+    title = str(tasks[0].cell) + (f" and {len(tasks) - 1} other seeds" if len(tasks) > 1 else "")
+    with cell_logs.logged(bench.store, keys, title, own_process=bench.own_process) as log:
+        try:
+            with limits.time_limit(bench.work.limit_s, partial(_gave_up, bench, keys, log)):
+                _compute(tasks, bench, log)
+        except Exception as error:
+            if isinstance(error, UserError) and error.stops:
+                raise
+            log.say("failed\n" + traceback.format_exc())
+            sentence = _sentence(error)
+            if len(tasks) == 1:  # several are tried again one by one
+                _failed(bench.store, keys, sentence)
+            return sentence
+        log.say("done")
+    return None
+
+
+def _compute(tasks: Sequence[Task], bench: Bench, log: cell_logs.Log) -> None:
+    """Once more in smaller chunks where memory ran out; for several tasks, being alone is that
+    second try.
+    """
+    from benchmark.compute.cell import compute_records
+
+    def watch(cell: Cell, stage: str) -> None:
+        log.say(stage)
+        bench.watch(cell, stage)
+
+    compute = partial(
+        compute_records,
+        bench.shop(),
+        bench.store,
+        watch,
+        [(task.cell, task.identity) for task in tasks],
+    )
+    try:
+        compute()
+        return
+    except Exception as error:
+        if len(tasks) > 1 or not limits.out_of_memory(error):
+            raise
+        log.say(
+            f"out of memory ({_sentence(error)}); once more in smaller chunks\n"
+            + traceback.format_exc()
+        )
+    limits.free_memory()
+    compute(memory_share=AFTER_OUT_OF_MEMORY)
+
+
+def _gave_up(bench: Bench, keys: Sequence[str], log: cell_logs.Log) -> None:
+    """The last words of a process whose native code does not return."""
+    import faulthandler
+
+    log.say("hangs in native code, far beyond the time limit; where every thread is:")
+    faulthandler.dump_traceback(log.file)
+    _failed(bench.store, keys, "hung in native code beyond the time limit; its process was ended")
+
+
+def _failed(store: Store, keys: Sequence[str], sentence: str) -> None:
+    for key in keys:
+        store.fail(key, f"{sentence}\n\n{cell_logs.tail(store, keys[0])}")
+
+
+def _sentence(error: Exception) -> str:
+    """One line; a surprise also says what kind it is."""
+    text = str(error).strip().split("\n")[0]
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

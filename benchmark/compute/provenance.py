@@ -1,0 +1,76 @@
+"""What a result was made with: versions, device, source state. Recorded beside a number, never part
+of what names it.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark import methods
+from benchmark.grid import Cell
+
+
+def provenance(cell: Cell, device: str) -> dict[str, Any]:
+    """Facts for the record of a cell."""
+    return environment(device) | {
+        "threads": torch.get_num_threads(),
+        "precision": dict(cell.params).get("precision", "float32"),
+        "adapter_source": methods.card(cell.method).source_digest,
+    }
+
+
+@cache
+def environment(device: str) -> dict[str, Any]:
+    packages = (
+        "torch",
+        "torchvision",
+        "open_clip_torch",
+        "timm",
+        "pillow",
+        "numpy",
+        "scikit-learn",
+    )
+    return {
+        "suite": _version("fsbench"),
+        **_commit(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in packages},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name()
+        if device.startswith("cuda")
+        else torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> dict[str, Any]:
+    """Commit of the source tree and whether it was changed; empty where the suite is not run from
+    one.
+    """
+    here = Path(__file__).resolve().parents[2]
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return {}

@@ -1,0 +1,184 @@
+"""Cells -> records. A generator that neither prints nor logs: the command line draws its progress
+from it, tests list it.
+
+A record that exists is never computed again. One process claims a cell at a time; what another is
+busy with is asked for again at the end. Where cells are computed is an executor's affair
+(benchmark/executors); without one it is this process, and torch is imported when the first cell has
+to be computed, so that a finished grid answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import chain
+from pathlib import Path
+from time import sleep
+
+from benchmark import data, grid, methods
+from benchmark.backbones import weights
+from benchmark.compute.executors.scheduling import Executor, Report, Task, Work, jobs
+from benchmark.compute.executors.serial import Serial
+from benchmark.compute.history import History
+from benchmark.grid import Cell
+from benchmark.records.announcements import announce_plan, failed_at
+from benchmark.records.progress import forget_finished_plans
+from benchmark.records.record import Identity, Record, key
+from benchmark.records.store import Store
+
+Watch = Callable[[Cell, str], None]
+BUSY_WAIT_S = 0.5  # between looks at cells that another process has claimed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell: a record, new or found, or one sentence of what went wrong."""
+
+    cell: Cell
+    key: str
+    record: Record | None
+    error: str | None
+    cached: bool
+
+
+def plan(
+    cells: Iterable[Cell], *, root: Path | None = None, accept_changed_data: bool = False
+) -> list[tuple[Cell, Identity]]:
+    """The identity of every cell. Raises UserError for what cannot run: unknown names, wrong
+    parameters, missing weights or data.
+    """
+
+    @cache
+    def dataset_of(name: str) -> tuple[str, str]:
+        return data.spec(name).name, data.digest(
+            name, root, accept_changed_data=accept_changed_data
+        )
+
+    return [
+        (cell, grid.identity(cell, methods.card(cell.method), dataset_of, weights.weights_digest))
+        for cell in cells
+    ]
+
+
+def run(
+    cells: Iterable[Cell],
+    store: Store,
+    *,
+    root: Path | None = None,
+    device: str = "cpu",
+    force: bool = False,
+    accept_changed_data: bool = False,
+    watch: Watch | None = None,
+    executor: Executor | None = None,
+    limit_s: float | None = None,
+    together: bool = False,
+) -> Iterator[Outcome]:
+    """Outcomes as they come: first what is on record, then what is computed, failures without
+    stopping the rest.
+
+    `root` holds the datasets, `force` computes anew what is on record, `accept_changed_data` goes
+    on with data that are not what their spec promises and marks every record, `watch(cell, stage)`
+    hears of each stage of the default executor as it begins, `limit_s` bounds the seconds of one
+    cell, `together` trains seeds at once also where that changes the order of sums. Raises
+    UserError where going on makes no sense: a full disk.
+    """
+    planned = {
+        key(identity): (cell, identity)
+        for cell, identity in plan(cells, root=root, accept_changed_data=accept_changed_data)
+    }
+    known = {} if force else {name: record for name in planned if (record := store.get(name))}
+    missing = {name: made for name, made in planned.items() if name not in known}
+    _check_methods(cell for cell, _ in missing.values())
+    yield from (
+        Outcome(planned[name][0], name, record, None, cached=True) for name, record in known.items()
+    )
+    if missing:
+        history = History.of(chain(known.values(), store.records(besides=known)))
+        todo = [
+            _task(cell, identity, name, store, history)
+            for name, (cell, identity) in missing.items()
+        ]
+        work = Work(
+            store.root.resolve(),
+            root,
+            resolved(device),
+            accept_changed_data,
+            force,
+            limit_s,
+            store.lease_s,
+        )
+        yield from _computed(
+            todo, store, executor or Serial(watch or (lambda cell, stage: None)), work, together
+        )
+
+
+def resolved(device: str) -> str:
+    """'auto' becomes a GPU where there is one."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _task(cell: Cell, identity: Identity, name: str, store: Store, history: History) -> Task:
+    return Task(
+        cell,
+        identity,
+        name,
+        history.expected_s(cell),
+        history.expected_gpu_share(cell),
+        failed_at(store, name),
+    )
+
+
+def _computed(
+    tasks: Sequence[Task], store: Store, executor: Executor, work: Work, together: bool
+) -> Iterator[Outcome]:
+    """Outcomes as the executor reports them; what others are busy with is asked for again until
+    somebody has an answer.
+    """
+    by_key = {task.key: task for task in tasks}
+    at_once = partial(seeds_at_once, work, together)
+    announce_plan(store, {task.key: (str(task.cell), task.expected_s) for task in tasks})
+    todo = list(tasks)
+    while todo:
+        busy = []
+        for report in executor.run(jobs(todo, at_once, executor.slots), work):
+            if report.state == "busy":
+                busy.append(by_key[report.key])
+            elif report.state != "started":
+                yield _outcome(by_key[report.key].cell, report, store)
+        todo = busy
+        sleep(BUSY_WAIT_S if busy else 0)
+    forget_finished_plans(store)
+
+
+def _outcome(cell: Cell, report: Report, store: Store) -> Outcome:
+    record = None if report.state == "failed" else store.get(report.key)
+    error = (
+        None
+        if record
+        else report.error or "its record was removed while the grid ran; give the command again"
+    )
+    return Outcome(cell, report.key, record, error, cached=report.state == "found")
+
+
+def seeds_at_once(work: Work, wanted: bool, cell: Cell) -> bool:
+    """Whether the seeds of a cell are trained at once where its method can.
+
+    On one thread of a CPU, as small models run, that gives the same bits as one by one; several
+    threads and GPUs add in another order then, which is for the user to want. A cell with a time
+    limit of its own is trained on its own.
+    """
+    exact = work.device == "cpu" and cell.backbone == weights.TINY
+    return (wanted or exact) and work.limit_s is None and methods.card(cell.method).lockstep
+
+
+def _check_methods(cells: Iterable[Cell]) -> None:
+    """Build every adapter that will run: parameters out of range raise their UserError before any
+    work is done.
+    """
+    for method, params in dict.fromkeys((cell.method, cell.params) for cell in cells):
+        methods.load(method, dict(params))

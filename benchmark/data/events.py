@@ -1,0 +1,47 @@
+"""What preparing is told to do and what it tells: plain data between `prepare`, `obtain` and
+whoever shows progress.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmark.data.download import STANDARD, Patience
+from benchmark.data.specs import Spec
+from benchmark.errors import UserError
+
+Step = Literal["download", "unpack", "verify", "adopted", "note", "ready", "failed"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What just happened to a dataset; `done` of `total` counts bytes while downloading or
+    unpacking, images while verifying.
+    """
+
+    dataset: str
+    step: Step
+    text: str = ""
+    done: int = 0
+    total: int | None = None
+    error: UserError | None = None  # with step "failed"; the other datasets go on
+
+
+@dataclass(frozen=True)
+class Job:
+    """One dataset to prepare and how."""
+
+    promise: Spec
+    root: Path
+    accepted: bool  # its licence
+    source: str | None = None
+    adopt_from: Path | None = None
+    verify: bool = False
+    offline: bool = False
+    patience: Patience = STANDARD
+
+    @property
+    def name(self) -> str:
+        return self.promise.name

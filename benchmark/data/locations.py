@@ -1,0 +1,103 @@
+"""Where a dataset lies: below the data root, beside its own TOML, or in a folder its owner already
+had.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmark.data.sources import possible
+from benchmark.data.specs import Spec
+from benchmark.errors import MISSING, UserError
+from benchmark.paths import data_dir, write_atomic
+
+NOTES = ".fsbench"  # folder below the data root: receipts, locks, unfinished downloads
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What `prepare` found and wrote down: later readings are held against it."""
+
+    adopted: str | None = None  # the folder of a dataset that was adopted where it lay
+    listing: str | None = None  # digest of keys and labels
+    sample: str | None = None  # digest of 32 images
+    broken: str | None = None  # what the last verification found wrong
+
+    def text(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    licence: str | None = None  # as it was accepted
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folders a dataset may lie in, an adopted one before our own, and the receipt of its
+    preparation.
+    """
+
+    own: Path  # below the data root, or where the TOML says: the only one ever written to
+    receipt: Receipt
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return (Path(self.receipt.adopted), self.own) if self.receipt.adopted else (self.own,)
+
+    def holding(self, relative: str) -> Path:
+        """The folder that has `relative`, else the one that ought to."""
+        return next((folder for folder in self.folders if (folder / relative).exists()), self.own)
+
+    def find(self, relative: str) -> Path:
+        """The path itself in the folder that has it, else where it ought to be."""
+        return self.holding(relative) / relative
+
+
+def there(folder: Path, path: str) -> bool:
+    """Whether a path, or something that fits a pattern with '*', is below a folder."""
+    return any(folder.glob(path)) if "*" in path else (folder / path).exists()
+
+
+def place(promise: Spec, root: Path | None = None) -> Place:
+    """Where a dataset lies or would lie. A TOML that is not shipped counts its folder from where it
+    lies itself.
+    """
+    below: str = getattr(promise.source, "folder", ".")
+    return Place(
+        (promise.file.parent if promise.file else root or data_dir()) / below,
+        read_receipt(promise, root),
+    )
+
+
+def read_receipt(promise: Spec, root: Path | None = None) -> Receipt:
+    """The receipt of a dataset; an empty one where it was never prepared."""
+    file = receipt_file(promise, root)
+    if not file.is_file():
+        return Receipt()
+    try:
+        receipt = Receipt(**json.loads(file.read_bytes()))
+        _check_texts(receipt)
+        return receipt
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{file} cannot be read ({error}); delete it and prepare {promise.name} again",
+            exit_code=MISSING,
+        ) from error
+
+
+def _check_texts(receipt: Receipt) -> None:
+    for name, value in asdict(receipt).items():
+        if not (value is None or isinstance(value, str)) or (
+            name == "adopted" and value is not None and not possible(value)
+        ):
+            raise ValueError(f"'{name}' is not what was written down")
+
+
+def write_receipt(promise: Spec, receipt: Receipt, root: Path | None = None) -> None:
+    """Keep a receipt. Raises UserError where the data root cannot be written."""
+    write_atomic(receipt_file(promise, root), receipt.text().encode())
+
+
+def receipt_file(promise: Spec, root: Path | None = None) -> Path:
+    """Where a receipt is kept."""
+    return (root or data_dir()) / NOTES / f"{promise.key}.json"

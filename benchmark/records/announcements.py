@@ -1,0 +1,59 @@
+"""What runs tell whoever looks at their results folder, from another terminal or another machine.
+Nothing here makes a number. progress.py reads it.
+
+DIR/plans/<hash>.json     cells of a grid that were not on record when it began: {key: [cell,
+expected seconds]}; gone when all are done DIR/running/<key>.json    a cell that is being computed,
+since the file was written: {cell, host, pid, expected_s}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from benchmark.paths import write_atomic
+from benchmark.records.store import Store
+
+Planned = Mapping[str, tuple[str, float | None]]  # key -> the cell in words, expected seconds
+
+
+def announce_plan(store: Store, planned: Planned) -> None:
+    """Say what a run means to compute; the same command says it in the same place."""
+    name = hashlib.sha256("\n".join(sorted(planned)).encode()).hexdigest()[:12]
+    write_atomic(store.root / "plans" / f"{name}.json", json.dumps(planned).encode(), durable=False)
+
+
+@contextmanager
+def announced(store: Store, key: str, cell: str, expected_s: float | None) -> Iterator[None]:
+    """Say that this process computes `key`, as long as it does."""
+    path = store.root / "running" / f"{key}.json"
+    facts = {
+        "cell": cell,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "expected_s": expected_s,
+    }
+    write_atomic(path, json.dumps(facts).encode(), durable=False)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def failed_at(store: Store, key: str) -> float:
+    """When the last attempt at a cell failed, or began if it never came back to say what became of
+    it; 0 where there is none.
+    """
+    running = store.root / "running" / f"{key}.json"
+    with suppress(FileNotFoundError):
+        began = running.stat().st_mtime
+        with store.claim(key) as nobody_at_it:
+            if nobody_at_it:
+                return began
+    with suppress(FileNotFoundError):
+        return store.failure(key).stat().st_mtime
+    return 0.0

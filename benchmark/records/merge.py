@@ -1,0 +1,84 @@
+"""Folders of records from several machines become one; what contradicts is named and kept out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import UserError
+from benchmark.paths import write_atomic
+from benchmark.records.store import Store
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did: how many records came, how many were there, and what stands against what."""
+
+    added: int
+    known: int
+    conflicts: list[str]
+    passed_over: list[str]
+
+
+def merge(sources: Sequence[Store], target: Store) -> Merged:
+    """Copy what `target` lacks. The same key with other counts is a conflict: the record that was
+    there first stays.
+    """
+    for source in sources:
+        if not (source.root / "records").is_dir():
+            raise UserError(f"{source.root} is no folder of records: it has no folder 'records'")
+    target.make_ready()
+    added, known = 0, 0
+    conflicts: list[str] = []
+    passed_over: list[str] = []
+    for source in sources:
+        for record in source.records(passed_over):
+            here = target.get(record.key)
+            if here is None:
+                _copy(source, target, record.key, passed_over)
+                added += 1
+            elif here.counts == record.counts:
+                known += 1
+            else:
+                conflicts.append(
+                    _conflict(
+                        source,
+                        target,
+                        record.key,
+                        sum(record.counts.correct),
+                        sum(here.counts.correct),
+                    )
+                )
+    return Merged(added, known, conflicts, passed_over)
+
+
+def _copy(source: Store, target: Store, key: str, passed_over: list[str]) -> None:
+    """Predictions first, as in Store.put: the JSON says that a record is whole."""
+    beside = source.path(key).with_suffix(".npz")
+    if beside.is_file() and _are_predictions(source, key, passed_over):
+        _copy_file(beside, target.path(key).with_suffix(".npz"))
+    _copy_file(source.path(key), target.path(key))
+
+
+def _are_predictions(source: Store, key: str, passed_over: list[str]) -> bool:
+    """Whether that is what lies beside a record: a link to another file of this machine must not be
+    carried along.
+    """
+    try:
+        source.predictions(key)
+    except UserError as error:
+        passed_over.append(f"{error}; the record is taken without them")
+        return False
+    return True
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    write_atomic(target, source.read_bytes())
+    times = source.stat()
+    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _conflict(source: Store, target: Store, key: str, theirs: int, ours: int) -> str:
+    return f"{key}: {theirs} right in {source.path(key)}, but {ours} in {target.path(key)}, which stays"

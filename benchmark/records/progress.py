@@ -1,0 +1,295 @@
+"""What becomes of a grid that runs somewhere else, read from its results folder by file names and
+small files; no record is opened.
+
+Whoever looks writes nothing and disturbs nobody: a claim is judged by its process and its last sign
+of life, and never asked for. What runs leave to be read is described in watching.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import stat
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, TypeVar
+
+from pydantic import Field, TypeAdapter
+
+from benchmark.paths import clock_of
+from benchmark.records.announcements import Planned
+from benchmark.records.store import Store
+
+T = TypeVar("T")
+Seconds = Annotated[float, Field(ge=0, le=1e9)] | None
+KEY = re.compile("[0-9a-f]{12}")
+LARGEST_BYTES = 50_000_000  # of a file worth reading: a plan of several hundred thousand cells
+READ_BYTES = 50_000  # of a failure or a log: more than the runner keeps of one
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What a running file says."""
+
+    cell: str
+    host: str
+    pid: Annotated[int, Field(ge=1, lt=1 << 31)]
+    expected_s: Seconds = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A cell that is being computed, or was when its process ended without a word."""
+
+    key: str
+    cell: str
+    host: str
+    pid: int
+    since: float  # seconds of the file system's clock
+    for_s: float
+    expected_s: float | None
+    last_words: str  # of its log
+
+    @property
+    def worker(self) -> tuple[str, int]:
+        return self.host, self.pid
+
+
+@dataclass(frozen=True)
+class Failed:
+    key: str
+    cell: str
+    sentence: str
+    log: Path
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What stands in a results folder, and what becomes of the cells of its unfinished plans."""
+
+    records: int  # in all, of whatever plan
+    failures: int
+    plans: int  # that are unfinished and not part of a larger one
+    cells: int  # of unfinished plans, and running ones of none; each is in one of the following
+    done: int
+    running: tuple[Running, ...]
+    failed: tuple[Failed, ...]
+    lost: tuple[Running, ...]  # their process was killed or cut off; the next run tries them again
+    waiting: int
+    left_s: float | None  # None where nothing is known, or nobody is at work
+
+    @property
+    def workers(self) -> int:
+        return len({one.worker for one in self.running})
+
+
+@dataclass(frozen=True)
+class _Plan:
+    cells: Planned
+    since: float  # by the file system's clock
+
+
+PLAN = TypeAdapter(dict[Annotated[str, Field(pattern="^[0-9a-f]{12}$")], tuple[str, Seconds]])
+ANNOUNCED = TypeAdapter(Announced)
+
+
+def look(store: Store, remarks: list[str] | None = None) -> Progress:
+    """How things stand. What is no plan and no announcement is passed over and added to `remarks`."""
+    remarks = [] if remarks is None else remarks
+    running, dead = _announcements(
+        store, remarks
+    )  # before the records: a cell that ends meanwhile is then not missed
+    records, busy = store.keys(), {one.key for one in running}
+    plans = [plan for plan in _plans(store, remarks) if not plan.cells.keys() <= records]
+    planned = {key: item for plan in plans for key, item in plan.cells.items()}
+    waiting = planned.keys() - records - busy
+    failed = _failures(store, planned, waiting, _tried_anew(plans if busy else [], dead))
+    lost = tuple(one for one in dead if one.key in waiting - {other.key for other in failed})
+    waiting -= {one.key for one in failed} | {one.key for one in lost}
+    return Progress(
+        records=len(records),
+        failures=sum(1 for _ in (store.root / "failures").glob("*.txt")),
+        plans=sum(
+            not any(plan.cells.keys() < other.cells.keys() for other in plans) for plan in plans
+        ),
+        cells=len(planned.keys() | busy),
+        done=len((planned.keys() & records) - busy),
+        running=running,
+        failed=failed,
+        lost=lost,
+        waiting=len(waiting),
+        left_s=_left_s(
+            {key: expected_s for key, (_, expected_s) in planned.items()}, waiting, running
+        ),
+    )
+
+
+def _plans(store: Store, remarks: list[str]) -> list[_Plan]:
+    """All plans, the oldest first."""
+    found = []
+    for path in (store.root / "plans").glob("*.json"):
+        if (cells := _read(path, PLAN, remarks)) and (at := _mtime(path)) is not None:
+            found.append(_Plan(cells, at))
+    return sorted(found, key=lambda plan: plan.since)
+
+
+def forget_finished_plans(store: Store) -> None:
+    """Remove plans of which nothing is left to do, whoever finished them."""
+    done = store.keys()
+    for path in (store.root / "plans").glob("*.json"):
+        if (cells := _read(path, PLAN, [])) and cells.keys() <= done:
+            path.unlink(missing_ok=True)
+
+
+def _announcements(
+    store: Store, remarks: list[str]
+) -> tuple[tuple[Running, ...], tuple[Running, ...]]:
+    """Cells whose process is at work, and those whose process is gone and has not taken its
+    announcement back.
+    """
+    alive, dead = [], []
+    paths = sorted((store.root / "running").glob("*.json"))
+    now = clock_of(store.root / "running") if paths else 0.0
+    for path in paths:
+        if (said := _read(path, ANNOUNCED, remarks)) and (since := _mtime(path)) is not None:
+            log = _last_words(store.log(path.stem))
+            one = Running(
+                path.stem,
+                said.cell,
+                said.host,
+                said.pid,
+                since,
+                max(0.0, now - since),
+                said.expected_s,
+                log,
+            )
+            if _alive(store, one, now):
+                alive.append(one)
+            elif path.exists():  # else it ended while we looked
+                dead.append(one)
+    return tuple(alive), tuple(dead)
+
+
+def _alive(store: Store, one: Running, now: float) -> bool:
+    """Whether its claim holds: heard of within the lease, and on this machine its process must live
+    as well.
+
+    The age counts on this machine too, since a number of a process that is gone may be another's
+    after a restart.
+    """
+    heard = _mtime(store.root / "locks" / f"{one.key}.lock")
+    if heard is None or now - heard > store.lease_s:
+        return False
+    return one.host != socket.gethostname() or _lives(one.pid)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # sends nothing, only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
+
+
+def _tried_anew(plans: Sequence[_Plan], dead: Sequence[Running]) -> dict[str, float]:
+    """When a cell was last meant or begun to be tried: an older failure is no longer what is to be
+    said of it.
+    """
+    return {key: plan.since for plan in plans for key in plan.cells} | {
+        one.key: one.since for one in dead
+    }
+
+
+def _failures(
+    store: Store, planned: Planned, among: Iterable[str], anew: Mapping[str, float]
+) -> tuple[Failed, ...]:
+    found = []
+    for key in sorted(among):
+        path = store.failure(key)
+        if (at := _mtime(path)) is not None and at >= anew.get(key, 0.0):
+            found.append(Failed(key, planned[key][0], _sentence(path, planned[key][0]), path))
+    return tuple(found)
+
+
+def _left_s(
+    planned: Mapping[str, float | None], waiting: Iterable[str], running: Sequence[Running]
+) -> float | None:
+    """Seconds until all is done, shared out evenly; a cell of which nothing is known is taken at
+    the mean of the others.
+
+    Cells of one worker are trained together, so what has passed counts once for all of them.
+    """
+    expected = {**planned, **{one.key: one.expected_s for one in running}}
+    known = [seconds for seconds in expected.values() if seconds is not None]
+    if not known or not running:
+        return None
+    mean = fmean(known)
+    taken = {key: mean if seconds is None else seconds for key, seconds in expected.items()}
+    by_worker: dict[tuple[str, int], list[Running]] = defaultdict(list)
+    for one in running:
+        by_worker[one.worker].append(one)
+    begun_s = [
+        sum(taken[one.key] for one in cells) - max(one.for_s for one in cells)
+        for cells in by_worker.values()
+    ]
+    return (sum(taken[key] for key in waiting) + sum(max(0.0, left) for left in begun_s)) / len(
+        by_worker
+    )
+
+
+def _read(path: Path, what: TypeAdapter[T], remarks: list[str]) -> T | None:
+    """None for a file that has just been taken back, and, with a remark, for what no run writes."""
+    try:
+        about = path.stat()
+        if (
+            stat.S_ISREG(about.st_mode)
+            and about.st_size <= LARGEST_BYTES
+            and KEY.fullmatch(path.stem)
+        ):
+            return what.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        pass
+    remarks.append(f"{path} is not what a run writes there; it is passed over")
+    return None
+
+
+def _mtime(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _lines(path: Path, *, end: bool = False) -> list[str]:
+    """Lines that are not blank, of the beginning or the end of a file; none where it cannot be
+    read.
+    """
+    try:
+        if not path.is_file():
+            return []
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - READ_BYTES) if end else 0)
+            text = file.read(READ_BYTES).decode(errors="replace")
+    except OSError:
+        return []
+    return [
+        line for line in re.split(r"[\r\n]+", text) if line.strip()
+    ]  # a bar draws over itself after \r
+
+
+def _last_words(path: Path) -> str:
+    return next(iter(_lines(path, end=True)[-1:]), "")
+
+
+def _sentence(path: Path, cell: str) -> str:
+    """What went wrong. Failures of older versions begin with the cell and end with the error."""
+    first = next(iter(_lines(path)), "")
+    return _last_words(path) if first == cell else first

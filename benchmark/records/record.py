@@ -1,0 +1,131 @@
+"""What a result is: the identity of a cell, counts, costs, notes, provenance. One small JSON each,
+named by its identity's hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from operator import gt
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Scalar = str | int | float | bool | None
+
+
+def _nameable(name: str) -> str:
+    """Names of datasets become names of files, also those that stand in other people's records."""
+    if (
+        not name.isprintable()
+        or name.startswith(".")
+        or "/" in name
+        or "\\" in name
+        or not 0 < len(name.encode()) <= 150
+    ):
+        raise ValueError(
+            "a name is printable, short, without '/' and '\\', and does not begin with '.'"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_nameable)]
+Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
+Images = Annotated[int, Field(ge=0, le=10**9)]
+
+
+class Identity(BaseModel):
+    """Everything that may change the number, and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    method: str
+    adapter_version: Whole
+    params: dict[str, Scalar]  # every hyper-parameter, defaults written out
+    dataset: Name
+    dataset_digest: (
+        Name  # its first digits stand behind the dataset's name where there are two of that name
+    )
+    classes: str  # "all", "base" or "new"
+    shots: Whole  # images per class; 0 for a method that never looks at the support set
+    seed: Whole
+    sampler: str  # which rule draws the support set: "coop" or "nested"
+    val: str  # "min4": min(shots, 4) validation images per class; "none"
+    sources: dict[str, str]  # dataset name -> digest of every dataset a prior has seen
+    source_shots: Annotated[
+        int, Field(ge=-1, lt=1 << 63)
+    ]  # shots per class shown to the prior; -1 for full training sets
+    backbone: str
+    weights_digest: str
+    transform: str  # version of the image pipeline, Pillow's resize order included
+    protocol: Whole  # raised when the harness's own rules change numbers
+
+
+class Counts(BaseModel):
+    """Test images, per class in label order; accuracy is computed at report time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    correct: list[Images]
+    total: list[Images]
+
+    @model_validator(mode="after")
+    def _no_more_than_there_are(self) -> Counts:
+        if any(map(gt, self.correct, self.total)):
+            raise ValueError("more images are right than there are")
+        return self
+
+
+class Costs(BaseModel):
+    """Seconds of each stage, apart. `encode_s` is what encoding the features used takes, whether or
+    not they were stored already.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    encode_s: float
+    pretrain_s: float
+    fit_s: float
+    predict_s: float
+    peak_mb: float
+    trainable_params: Whole
+    added_macs: Annotated[int, Field(gt=-(1 << 63), lt=1 << 63)] | None = (
+        None  # per image at prediction, beyond the frozen image encoder (benchmark/compute/macs.py)
+    )
+    images_per_s: float | None = None  # at prediction, encoding included
+    together: int = 1  # runs trained at once; `fit_s` is each one's share, `peak_mb` that of all
+    energy_j: float | None = (
+        None  # of the whole GPU while fitting and predicting, features encoded on the way included (power.py)
+    )
+    gpu_use: float | None = None  # mean share of that time in which the GPU had work, in [0, 1]
+
+
+class Record(BaseModel):
+    """One finished cell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_version: Literal[1] = 1
+    key: str
+    identity: Identity
+    counts: Counts
+    costs: Costs
+    notes: dict[str, Scalar]
+    provenance: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 accuracy over the whole test list, in [0, 1]."""
+        return sum(self.counts.correct) / max(1, sum(self.counts.total))
+
+
+def hash_of(identity: dict[str, Any]) -> str:
+    """The first 12 hex digits of the sha256 of the canonical JSON."""
+    canonical = json.dumps(
+        identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def key(identity: Identity) -> str:
+    return hash_of(identity.model_dump())

@@ -1,0 +1,215 @@
+"""A folder of records: has, put, iterate. A record is whole or absent; per-image predictions lie
+beside it.
+
+DIR/records/<key>.json    the record DIR/records/<key>.npz     predicted label of every test image,
+in test order DIR/priors/<key>.*        what pretraining stages left behind, and where it came from
+DIR/failures/<key>.txt    what went wrong, in a sentence, then the log with the traceback; gone once
+the cell succeeds DIR/logs/<key>.txt        what a cell's last attempt printed, stage by stage
+DIR/locks/<key>.lock      claims of running processes; DIR/running/ and DIR/plans/ tell `status`
+what they do (watching.py)
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import SoftFileLease
+from pydantic import ValidationError
+
+from benchmark.errors import UserError
+from benchmark.paths import remove_parts, write_atomic
+from benchmark.records.leases import LEASE_S, held, lease
+from benchmark.records.record import Record, key
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DEFAULT = Path("results")
+MOST_BYTES = 64 << 20  # of a record or its predictions; ImageNet's are 0.2 MB
+NPY_HEAD = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '<i4', 'fortran_order': False, 'shape': \((\d{1,9}),\), \} *\n",
+    re.DOTALL,
+)
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+)  # of an archive
+
+
+@dataclass(frozen=True)
+class Store:
+    """Records under one folder, safe for several processes at once, on one machine or on several
+    that share it.
+    """
+
+    root: Path = DEFAULT
+    lease_s: float = LEASE_S  # the same for all who share the folder
+    watched: dict[str, SoftFileLease] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # claims that others hold
+
+    def path(self, key: str) -> Path:
+        return self.root / "records" / f"{key}.json"
+
+    def get(self, key: str) -> Record | None:
+        """The record, or None where there is none that can be trusted."""
+        try:
+            return read(self.path(key))
+        except (OSError, UserError):
+            return None
+
+    def has(self, key: str) -> bool:
+        return self.get(key) is not None
+
+    def keys(self) -> set[str]:
+        """Names of all records, trustworthy or not, without reading them."""
+        return {path.stem for path in (self.root / "records").glob("*.json")}
+
+    def put(self, record: Record, predicted_Q: np.ndarray[Any, Any]) -> None:
+        """Predictions first: the JSON is what says that a cell is done."""
+        import numpy as np
+
+        packed = io.BytesIO()
+        np.savez_compressed(packed, predicted=predicted_Q.astype(np.int32))
+        write_atomic(self.path(record.key).with_suffix(".npz"), packed.getvalue())
+        write_atomic(self.path(record.key), (record.model_dump_json(indent=1) + "\n").encode())
+        self.failure(record.key).unlink(missing_ok=True)
+
+    def predictions(self, key: str) -> np.ndarray[Any, Any]:
+        """predicted_Q of a record, int32, in test order."""
+        import numpy as np
+
+        try:
+            return np.frombuffer(_labels(self.path(key).with_suffix(".npz")), np.int32).copy()
+        except (*DAMAGED, OSError, ValueError, LookupError) as error:
+            raise UserError(
+                f"the predictions of record {key} cannot be read ({error}); run its cell again with --force"
+            ) from error
+
+    def records(
+        self, problems: list[str] | None = None, besides: Collection[str] = ()
+    ) -> Iterator[Record]:
+        """All trustworthy records in order of key, but those `besides`; what was passed over, and
+        why, is added to `problems`.
+        """
+        for path in sorted((self.root / "records").glob("*.json")):
+            if path.stem in besides:
+                continue
+            try:
+                yield read(path)
+            except (OSError, UserError) as error:
+                if problems is not None:
+                    problems.append(str(error))
+
+    def failure(self, key: str) -> Path:
+        return self.root / "failures" / f"{key}.txt"
+
+    def fail(self, key: str, log: str) -> None:
+        write_atomic(self.failure(key), log.encode())
+
+    def log(self, key: str) -> Path:
+        return self.root / "logs" / f"{key}.txt"
+
+    def make_ready(self) -> None:
+        """Raise before hours of work where nothing could be kept; sweep out what killed processes
+        left behind.
+        """
+        probe = self.root / "records" / ".writable"
+        write_atomic(probe, b"")
+        probe.unlink(missing_ok=True)  # of another driver that starts just now
+        for folder in ("records", "failures", "priors", "running", "plans"):
+            remove_parts(self.root / folder)
+        done = self.keys()
+        for announcement in (self.root / "running").glob("*.json"):
+            if announcement.stem in done:
+                self._forget(announcement)
+
+    def _forget(self, announcement: Path) -> None:
+        """Of a cell that is on record already: its process was killed before it could take back
+        what it had announced.
+        """
+        with self.claim(announcement.stem) as nobody_at_it:
+            if nobody_at_it:
+                announcement.unlink(missing_ok=True)
+
+    @contextmanager
+    def claim(self, key: str, wait: bool = False) -> Iterator[bool]:
+        """Yield whether this process may compute `key`. Should two believe so (leases.py), both
+        make the same record.
+        """
+        path = self.root / "locks" / f"{key}.lock"
+        mine = self.watched.setdefault(key, lease(path, self.lease_s))
+        with held(mine, wait=wait) as free:
+            if free:
+                self.watched.pop(key, None)
+            yield free
+
+
+def _labels(path: Path) -> bytes:
+    """The int32 labels in an archive as `put` writes it. Nothing else is read: numpy gives memory
+    to whatever a file claims to hold.
+    """
+    if not _is_small(path):
+        raise ValueError("it is no file, or too large")
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo("predicted.npy")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError("it was not written by this suite")
+        with archive.open(member) as stream:
+            content = stream.read(MOST_BYTES)
+    head = NPY_HEAD.match(content)
+    if not head or len(content) - head.end() != 4 * int(head[1]):
+        raise ValueError("it is not one row of labels")
+    return content[head.end() :]
+
+
+def _is_small(path: Path) -> bool:
+    """Whether it is a regular file, of bytes that can be read at once: a pipe, a device or a link
+    to one would have no end.
+    """
+    found = path.stat()
+    return stat.S_ISREG(found.st_mode) and found.st_size < MOST_BYTES
+
+
+def read(path: Path) -> Record:
+    """One record; UserError names the file where it is truncated, foreign, or not what its name
+    says.
+    """
+    if not _is_small(path):
+        raise UserError(f"{path} is no file, or too large for a record; it is passed over")
+    try:
+        record = Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        what = error.errors()[0]
+        place = ".".join(map(str, what["loc"])) or "the file"
+        raise UserError(
+            f"{path} is not a record of this suite ({place}: {what['msg']}); it is passed over"
+        ) from None
+    if record.key != key(record.identity) or record.key != path.stem:
+        raise UserError(
+            f"{path} was changed or renamed: its identity hashes to {key(record.identity)}; it is passed over"
+        )
+    if len(record.counts.correct) != len(record.counts.total):
+        raise UserError(
+            f"{path} has counts right for {len(record.counts.correct)} classes but {len(record.counts.total)} in all; it is passed over"
+        )
+    return record
+
+
+def save_json(path: Path, data: dict[str, Any]) -> None:
+    write_atomic(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())

@@ -1,0 +1,301 @@
+"""Two methods against each other: dataset by dataset on the same seeds and images, then over the
+datasets of a suite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark import data
+from benchmark.errors import UserError, nearest
+from benchmark.records.record import Record
+from benchmark.records.store import Store
+from benchmark.report import stats
+from benchmark.report.lines import Group, Line, Setting, members, namer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two methods on one dataset at one number of shots, over the seeds both have."""
+
+    dataset: str
+    shots: int
+    first: float
+    second: float
+    gaps: Mapping[int, float]  # by seed
+    over_seeds: stats.Difference | None  # None with one seed
+    over_images: stats.Difference | None  # None where labels or predictions are not at hand
+    p_mcnemar: float | None  # with one seed alone
+
+    @property
+    def seeds(self) -> int:
+        return len(self.gaps)
+
+    @property
+    def gap(self) -> float:
+        return self.first - self.second
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that can be said of two methods in one setting."""
+
+    setting: Setting
+    names: tuple[str, str]
+    pairs: tuple[Pair, ...]
+    over_datasets: Mapping[
+        int, float | None
+    ]  # shots -> p over the suite, adjusted by Holm; None where no test can be made
+
+
+def compare(
+    groups: Group,
+    first: str,
+    second: str,
+    store: Store,
+    root: Path | None,
+    shots: Sequence[int] = (),
+) -> list[Comparison]:
+    """A comparison for every setting that has records of both. Raises UserError where there is
+    none, or a name is not clear.
+    """
+    _check_known(groups, (first, second))
+    made = []
+    for setting, lines in groups.items():
+        one, other = _pick(lines, first), _pick(lines, second)
+        if one and other:
+            made.append(_compare(setting, lines, (one, other), store, root, shots))
+    if not made:
+        raise UserError(
+            f"{first} and {second} have no records in a common setting; run both with the same suite and backbone"
+        )
+    return made
+
+
+def _check_known(groups: Group, names: Sequence[str]) -> None:
+    methods = {line.method for lines in groups.values() for line in lines}
+    headings = {namer(lines)(line) for lines in groups.values() for line in lines}
+    for name in names:
+        if name not in methods | headings:
+            raise UserError(f"no record has the method '{name}'; {nearest(name, sorted(methods))}")
+
+
+def _pick(lines: Mapping[Line, Any], name: str) -> Line | None:
+    """The line that a method's name means, or the one whose whole heading it is."""
+    heading = namer(lines)
+    found = [line for line in lines if heading(line) == name] or [
+        line for line in lines if line.method == name
+    ]
+    if len(found) > 1:
+        raise UserError(
+            f"'{name}' is {len(found)} rows here; name one: {'; '.join(repr(heading(line)) for line in found)}"
+        )
+    return found[0] if found else None
+
+
+def _compare(
+    setting: Setting,
+    lines: Mapping[Line, Mapping[str, Sequence[Record]]],
+    chosen: tuple[Line, Line],
+    store: Store,
+    root: Path | None,
+    wanted: Sequence[int],
+) -> Comparison:
+    heading = namer(lines)
+    by_dataset = [lines[line] for line in chosen]
+    pairs = []
+    for dataset in members(setting.suite):
+        first, second = (_by_shots(found.get(dataset, ())) for found in by_dataset)
+        for shots in _common(set(first), set(second), wanted):
+            matched = _matched(first.get(shots) or first[0], second.get(shots) or second[0])
+            if matched:
+                pairs.append(_pair(dataset, shots, matched, store, root))
+    return Comparison(
+        setting, (heading(chosen[0]), heading(chosen[1])), tuple(pairs), _over_datasets(pairs)
+    )
+
+
+def _by_shots(records: Sequence[Record]) -> dict[int, list[Record]]:
+    return {
+        shots: [one for one in records if one.identity.shots == shots]
+        for shots in {one.identity.shots for one in records}
+    }
+
+
+def _common(first: set[int], second: set[int], wanted: Sequence[int]) -> list[int]:
+    """Numbers of shots to compare at; a method that never uses any stands beside each of the
+    other's.
+    """
+    if 0 in first or 0 in second:
+        shots = (first | second) - {0} if first and second else set()
+        shots = shots or (first & second)
+    else:
+        shots = first & second
+    return sorted(shot for shot in shots if not wanted or shot in wanted)
+
+
+def _matched(first: Sequence[Record], second: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """Records of the same seed; one without seeds beside each of the other's."""
+    if first[0].identity.seed == 0 and len(first) == 1:
+        return [(first[0], other) for other in second]
+    if second[0].identity.seed == 0 and len(second) == 1:
+        return [(one, second[0]) for one in first]
+    by_seed = {record.identity.seed: record for record in second}
+    return [
+        (record, by_seed[record.identity.seed])
+        for record in first
+        if record.identity.seed in by_seed
+    ]
+
+
+def _pair(
+    dataset: str,
+    shots: int,
+    matched: Sequence[tuple[Record, Record]],
+    store: Store,
+    root: Path | None,
+) -> Pair:
+    gaps = {
+        max(one.identity.seed, other.identity.seed): one.accuracy - other.accuracy
+        for one, other in matched
+    }
+    right = [
+        [correct(record, store, root) for record in side] for side in zip(*matched, strict=True)
+    ]
+    over_images, p_mcnemar = None, None
+    if not any(hits is None for side in right for hits in side):
+        import numpy as np
+
+        first, second = np.array(right[0]), np.array(right[1])
+        over_images = stats.paired_bootstrap(first, second)
+        p_mcnemar = stats.mcnemar(first[0], second[0]) if len(matched) == 1 else None
+    return Pair(
+        dataset,
+        shots,
+        math.fsum(one.accuracy for one, _ in matched) / len(matched),
+        math.fsum(other.accuracy for _, other in matched) / len(matched),
+        gaps,
+        stats.paired_t(list(gaps.values())),
+        over_images,
+        p_mcnemar,
+    )
+
+
+def correct(record: Record, store: Store, root: Path | None) -> np.ndarray[Any, Any] | None:
+    """Which test images a record's predictor got right; None where the dataset or the predictions
+    are not at hand.
+
+    Class halves have test lists of their own, which are not looked up here.
+    """
+    if record.identity.classes != "all":
+        return None
+    import numpy as np
+
+    try:
+        predicted_Q = store.predictions(record.key)
+        labels_Q = np.asarray(data.load(record.identity.dataset, root).test.labels)
+    except UserError:
+        return None
+    if len(labels_Q) != len(predicted_Q):
+        return None
+    right_Q = predicted_Q == labels_Q
+    return right_Q if int(right_Q.sum()) == sum(record.counts.correct) else None
+
+
+def _over_datasets(pairs: Sequence[Pair]) -> dict[int, float | None]:
+    """Per number of shots one test over the suite, then Holm over the numbers of shots."""
+    shots = sorted({pair.shots for pair in pairs})
+    found = {shot: _over_suite([pair for pair in pairs if pair.shots == shot]) for shot in shots}
+    tested = [shot for shot in shots if found[shot] is not None]
+    adjusted = stats.holm([p for p in found.values() if p is not None])
+    return {**found, **dict(zip(tested, adjusted, strict=True))}
+
+
+def _over_suite(pairs: Sequence[Pair]) -> float | None:
+    """Wilcoxon over datasets; with too few of them, Student over the seeds of the mean difference."""
+    if len(pairs) >= stats.FEWEST_DATASETS:
+        return stats.wilcoxon([pair.gap for pair in pairs])
+    seeds = sorted(set.intersection(*(set(pair.gaps) for pair in pairs)))
+    found = stats.paired_t(
+        [math.fsum(pair.gaps[seed] for pair in pairs) / len(pairs) for seed in seeds]
+    )
+    return found.p if found else None
+
+
+def text(one: Comparison) -> str:
+    """A line per dataset and shots, in points of accuracy, then the verdict over datasets."""
+    lines = [
+        f"{one.names[0]} minus {one.names[1]}: {one.setting}",
+        _line("dataset", "shots", *one.names, "difference", "seeds", "images"),
+    ]
+    lines += [
+        _line(
+            pair.dataset,
+            str(pair.shots),
+            f"{100 * pair.first:.1f}",
+            f"{100 * pair.second:.1f}",
+            f"{100 * pair.gap:+.1f}",
+            _worded(pair.over_seeds, pair.seeds),
+            f"p={pair.p_mcnemar:.3f} (McNemar)"
+            if pair.p_mcnemar is not None
+            else _worded(pair.over_images),
+        )
+        for pair in one.pairs
+    ]
+    lines += [
+        _summary(shot, p, [pair.gap for pair in one.pairs if pair.shots == shot])
+        for shot, p in one.over_datasets.items()
+    ]
+    return "\n".join(lines)
+
+
+def _summary(shot: int, p: float | None, gaps: Sequence[float]) -> str:
+    wins, losses = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
+    test = (
+        "Wilcoxon over datasets" if len(gaps) >= stats.FEWEST_DATASETS else "Student's t over seeds"
+    )
+    verdict = (
+        f"{test}, p={p:.3f} (Holm over shots)"
+        if p is not None
+        else "one seed and few datasets: no test"
+    )
+    mean = f"mean difference {100 * math.fsum(gaps) / len(gaps):+.1f}"
+    return f"{shot}-shot, {len(gaps)} datasets: {mean}; {wins} wins, {len(gaps) - wins - losses} ties, {losses} losses; {verdict}"
+
+
+def _line(
+    dataset: str, shots: str, first: str, second: str, gap: str, seeds: str, images: str
+) -> str:
+    return f"{dataset:16}  {shots:>5}  {first[:18]:>18}  {second[:18]:>18}  {gap:>10}  {seeds:28}  {images}".rstrip()
+
+
+def _worded(found: stats.Difference | None, seeds: int = 0) -> str:
+    if found is None:
+        return "one seed" if seeds == 1 else "-"
+    return f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}] p={found.p:.3f}"
+
+
+def as_dict(one: Comparison) -> dict[str, Any]:
+    """What `compare --json` prints; accuracies and differences as fractions."""
+
+    def plain(found: stats.Difference | None) -> dict[str, float] | None:
+        return None if found is None else vars(found)
+
+    pairs = [
+        {**vars(pair), "gaps": dict(pair.gaps), "difference": pair.gap}
+        | {"over_seeds": plain(pair.over_seeds), "over_images": plain(pair.over_images)}
+        for pair in one.pairs
+    ]
+    names = {"first": one.names[0], "second": one.names[1]}
+    return (
+        {"setting": vars(one.setting)}
+        | names
+        | {"pairs": pairs, "over_datasets": dict(one.over_datasets)}
+    )

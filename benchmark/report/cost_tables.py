@@ -1,0 +1,116 @@
+"""What accuracy is bought with: one row per method, its costs beside its mean at the most shots it
+was run at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import fmean
+
+from benchmark.records.record import Costs, Record
+from benchmark.report.lines import Group, Line, Setting, members, namer
+from benchmark.report.scores import mean_over, per_shots
+from benchmark.report.tables import Row, Table
+
+COLUMNS = (
+    "accuracy",
+    "trainable",
+    "added MAC",
+    "encode s",
+    "pretrain s",
+    "fit s",
+    "predict s",
+    "peak MiB",
+    "images/s",
+)
+POWER = ("energy J", "GPU %")  # where any record has them
+NOTES = (
+    "costs are means over datasets and seeds; peak and trainable parameters are the largest of them",
+    "added MAC: multiply-accumulates per image at prediction, beyond the frozen image encoder",
+    "encode s counts features that were stored already as if they were computed; predict s leaves them out, images/s counts them",
+)
+POWER_NOTE = "energy J and GPU %: of the whole GPU while fitting and predicting, features encoded on the way and other programs included"
+TOGETHER_NOTE = (
+    "fit s of seeds that were trained together is each one's share, their peak MiB that of all"
+)
+
+Found = Mapping[str, Sequence[Record]]  # by dataset
+
+
+def cost_tables(groups: Group) -> list[Table]:
+    """One table per setting."""
+    return [_table(setting, lines) for setting, lines in groups.items()]
+
+
+def _table(setting: Setting, lines: Mapping[Line, Found]) -> Table:
+    name = namer(lines)
+    power = any(
+        record.costs.energy_j is not None or record.costs.gpu_use is not None
+        for record in _records(lines)
+    )
+    together = any(record.costs.together > 1 for record in _records(lines))
+    rows = [_row(name(line), setting, found, power) for line, found in lines.items()]
+    notes = (*NOTES, *([POWER_NOTE] if power else []), *([TOGETHER_NOTE] if together else []))
+    return Table(
+        f"{setting}: costs",
+        ("", "method"),
+        COLUMNS + POWER if power else COLUMNS,
+        tuple(rows),
+        notes,
+    )
+
+
+def _records(lines: Mapping[Line, Found]) -> Iterator[Record]:
+    return (record for found in lines.values() for records in found.values() for record in records)
+
+
+def _row(label: str, setting: Setting, found: Found, power: bool) -> Row:
+    most = max(record.identity.shots for records in found.values() for record in records)
+    at = {
+        dataset: [record for record in records if record.identity.shots == most]
+        for dataset, records in found.items()
+    }
+    costs = [record.costs for records in at.values() for record in records]
+    accuracy = mean_over(
+        [per_shots(at.get(dataset, ())).get(most) for dataset in members(setting.suite)]
+    )
+    seconds = [
+        f"{fmean(getattr(one, part) for one in costs):.2f}"
+        for part in ("encode_s", "pretrain_s", "fit_s", "predict_s")
+    ]
+    trainable, peak = max(one.trainable_params for one in costs), max(one.peak_mb for one in costs)
+    macs = _mean(costs, lambda one: one.added_macs)
+    rate = _mean(costs, lambda one: one.images_per_s)
+    values = (
+        accuracy,
+        _short(trainable),
+        _short(macs),
+        *seconds,
+        f"{peak:.0f}",
+        _short(rate),
+        *(_power(costs) if power else ()),
+    )
+    return Row(f"{label} ({most} shots)" if most else label, values)
+
+
+def _power(costs: Sequence[Costs]) -> tuple[str, str]:
+    use = _mean(costs, lambda one: one.gpu_use)
+    return _short(
+        _mean(costs, lambda one: one.energy_j)
+    ), "-" if use is None else f"{100 * use:.0f}"
+
+
+def _mean(costs: Sequence[Costs], of: Callable[[Costs], float | None]) -> float | None:
+    """The mean of a cost that old records lack; nothing where one of them does."""
+    values = [of(one) for one in costs]
+    return fmean(value for value in values if value is not None) if None not in values else None
+
+
+def _short(number: float | None) -> str:
+    """1,916,940 as 1.92M."""
+    if number is None:
+        return "-"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"

@@ -1,0 +1,41 @@
+"""Records from a store, as a report wants them: filtered, and with a word about every file that was
+passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmark.errors import UserError, nearest
+from benchmark.records.record import Record
+from benchmark.records.store import Store
+
+
+def records(
+    store: Store,
+    notes: list[str],
+    methods: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    backbones: Sequence[str] = (),
+) -> list[Record]:
+    """The trustworthy records that pass all filters; UserError where there are none at all."""
+    found = list(store.records(notes))
+    if not found:
+        raise UserError(
+            f"there are no records in {store.root}{_passed_over(notes)}; `run` writes them, --results names another folder"
+        )
+    for field, wanted in (("method", methods), ("dataset", datasets), ("backbone", backbones)):
+        found = _filtered(found, field, wanted)
+    return found
+
+
+def _filtered(records: list[Record], field: str, wanted: Sequence[str]) -> list[Record]:
+    known = sorted({getattr(record.identity, field) for record in records})
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"no record has the {field} '{name}'; {nearest(name, known)}")
+    return [record for record in records if not wanted or getattr(record.identity, field) in wanted]
+
+
+def _passed_over(notes: Sequence[str]) -> str:
+    return f" that can be read ({'; '.join(notes)})" if notes else ""

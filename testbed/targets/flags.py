@@ -1,0 +1,160 @@
+"""Files of methods, and what stands on a command line."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from benchmark import methods
+from benchmark.backbones import weights
+from benchmark.commands import replay
+from benchmark.commands.cell_selection import Flags, select
+from benchmark.records.store import Store
+from testbed.mutation import TRAP_CODE, json_text, mutated
+from testbed.targets.inputs import Random, written
+from testbed.targets.records import record_trees
+
+
+@cache
+def sources() -> list[bytes]:
+    own = [
+        (resources.files("adapters") / f"{name}.py").read_bytes()
+        for name in ("zero_shot", "coop", "prompt_adapter")
+    ]
+    return [*own, own[0] + f"\n{TRAP_CODE}\n".encode()]
+
+
+def crafted_sources() -> list[bytes]:
+    card = sources()[0]
+    assigned = [
+        card.replace(b'"Zero-shot CLIP"', text)
+        for text in (
+            b"print()",
+            b"[" * 500 + b"]" * 500,
+            b"1 + 1",
+            b"9" * 5000,
+            b"-" * 50_000 + b"1",
+        )
+    ]
+    return [
+        *assigned,
+        b"\0",
+        b"\xff",
+        b"",
+        b"class Adapter: pass",
+        b"(" * 50_000,
+        b"a" + b".a" * 50_000,
+        b"# coding: latin-9\n",
+        b"# coding: nonsense\n",
+    ]
+
+
+def read_source(folder: Path, text: bytes) -> None:
+    methods._read("mine", written(folder / "mine.py", text))
+
+
+FLAGS: dict[str, tuple[str, ...]] = {
+    "methods": ("coop", "zero_shot", "my_lab.mine", "."),
+    "datasets": ("tiny_digits", "dtd", "pets.toml"),
+    "suites": ("tiny", "classic"),
+    "shots": ("1", "16"),
+    "seeds": ("1", "3"),
+    "backbones": ("tiny", "ViT-B/16", "ViT-B-32/weights.pt", "timm:test_vit", "hf-hub:a/b"),
+    "settings": ("coop.n_ctx=4", "lr=0.1", "coop.ctx_init=a photo of a", "n_ctx=1e999"),
+}
+
+
+def make_flags(rng: Random) -> dict[str, Any]:
+    flags: dict[str, Any] = {"methods": ["coop"], "datasets": ["tiny_digits"]}
+    for name in rng.sample(list(FLAGS), rng.choice((1, 2))):
+        text = mutated(
+            rng, rng.choice(FLAGS[name]).encode(), [each.encode() for each in FLAGS[name]]
+        )
+        flags[name] = [
+            text[:200_000].decode(errors="surrogateescape")
+        ]  # as the shell hands over bytes that are no text
+    return flags
+
+
+def read_flags(folder: Path, flags: dict[str, Any]) -> None:
+    for cell in select(Flags(**flags, root=folder)).cells:
+        methods.load(cell.method, dict(cell.params))
+
+
+def crafted_flags() -> list[dict[str, Any]]:
+    names = [
+        "\0.toml",
+        "x" * 5000 + ".toml",
+        ".toml",
+        "/.toml",
+        "..",
+        "\udcff.toml",
+        "/dev/null.toml",
+    ]
+    numbers = ["9" * 5000, "٣", "²", "-1", "", "1e3", " 1"]
+    modules = [
+        ".",
+        "..",
+        ".a",
+        "a.",
+        "a..b",
+        "\0.a",
+        "x" * 5000 + ".y",
+        "os.path",
+        "json.tool",
+        "testbed.mutation",
+    ]
+    files = [
+        "a/\0.pt",
+        "a/" + "x" * 5000 + ".pt",
+        "timm:/x.pt",
+        "/",
+        "timm:",
+        "hf-hub:",
+        "\udcff/x.bin",
+    ]
+    made: list[dict[str, Any]] = [{"datasets": [name]} for name in names] + [
+        {"methods": [name]} for name in modules
+    ]
+    made += [{kind: [number]} for kind in ("shots", "seeds") for number in numbers] + [
+        {"backbones": [name]} for name in files
+    ]
+    made += [
+        {"settings": [text]}
+        for text in (
+            "=",
+            ".=",
+            "coop.=1",
+            "coop.n_ctx=" + "9" * 5000,
+            "coop.lr=nan",
+            "coop.n_ctx=\0",
+            "zero_shot.x=1",
+        )
+    ]
+    return [{"methods": ["coop"], "datasets": ["tiny_digits"]} | each for each in made]
+
+
+def read_backbone(folder: Path, name: str) -> None:
+    with mock.patch.dict(os.environ, {"HF_HUB_CACHE": str(folder / "hub"), "HF_HUB_OFFLINE": "1"}):
+        weights.locate(weights.canonical(name))
+
+
+def make_backbone(rng: Random) -> str:
+    names = [name.encode() for name in FLAGS["backbones"]]
+    return mutated(rng, rng.choice(names), names)[:100_000].decode(errors="surrogateescape")
+
+
+def make_key(rng: Random) -> str:
+    seeds = [b"0123456789ab", b"01", b"*", b"../x"]
+    return mutated(rng, rng.choice(seeds), seeds)[:100_000].decode(errors="surrogateescape")
+
+
+def read_key(folder: Path, name: str) -> None:
+    written(folder / "secret.json", b"{}")
+    tree = record_trees()[0]
+    written(folder / "results" / "records" / f"{tree['key']}.json", json_text(tree))
+    replay.find(Store(folder / "results"), name)
