@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Episode, ImageSet, Predictor, Side, UserError, VisionTower, unit
+from benchmark.api import Episode, ImageSet, Predictor, SideTerm, UserError, VisionTower, unit
 
 PREDICT_BATCH = 64  # images encoded at once; moves no number
 PARTS = ("ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2")
@@ -33,7 +33,7 @@ class Reach:
     """What a method does inside the blocks; layers are counted from the bottom of the tower."""
 
     enter: Enter | None = None
-    side: Side | None = None
+    side: SideTerm | None = None
     attend: Attend | None = None
 
 

@@ -41,7 +41,7 @@ from torch import Generator, Tensor
 
 from adapters import _blocks, _checks, _in_the_loop
 from adapters._checks import part
-from benchmark.api import Backbone, Episode, ImageSet, Predictor, Side, unit
+from benchmark.api import Backbone, Episode, ImageSet, Predictor, SideTerm, unit
 
 TowerParts = Mapping[
     str, Tensor
@@ -197,7 +197,7 @@ def modules(
     return parts | ({"gate_J": torch.zeros(touched)} if gated else {})
 
 
-def side_term(parts: TowerParts, first: int) -> Side:
+def side_term(parts: TowerParts, first: int) -> SideTerm:
     """The modules of a tower as the change they make to the attention of block `first` and of those
     above it.
     """

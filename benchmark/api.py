@@ -32,7 +32,7 @@ __all__ = [
     "Lockstep",
     "Predictor",
     "Pretrainable",
-    "Side",
+    "SideTerm",
     "State",
     "TextTower",
     "Tower",
@@ -40,17 +40,15 @@ __all__ = [
     "VisionTower",
 ]
 
-State = Mapping[str, Tensor]  # what a pretraining stage leaves behind
-Side = Callable[
-    [int, Tensor, Tensor], Tensor
-]  # layer, rows an attention reads, rows it gives -> rows put in their place; token by token
+# What a pretraining stage leaves behind.
+State = Mapping[str, Tensor]
+# (layer, attention input, attention output) -> new attention output; it works token by token.
+SideTerm = Callable[[int, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Crop:
-    """How a training view is cut: a random resized crop of at least `min_scale` of the area, then a
-    coin-flip mirror.
-    """
+    """A random training view: a resized crop of `min_scale` to all of the area."""
 
     min_scale: float = 0.08
     flip: bool = True
@@ -93,8 +91,9 @@ class ImageSet:
 
     @staticmethod
     def from_features(image_ND: Tensor) -> ImageSet:
-        """Images known by their features alone: every view is the same, pixels there are none. Rows
-        are brought to unit length.
+        """Images known by their features alone: every view is the same and there are no pixels.
+
+        Rows are brought to unit length.
         """
         image_ND = unit(image_ND.detach().float())
 
@@ -111,7 +110,8 @@ def unit(x_ND: Tensor) -> Tensor:
 
 def _no_pixels(*_: object) -> Tensor:
     raise UserError(
-        "this episode was built from features, so it has no pixels; use a method that reads features only"
+        "this episode was built from features, so it has no pixels;"
+        " use a method that reads features only"
     )
 
 
@@ -160,9 +160,7 @@ class VisionTower(Tower, Protocol):
 
     @property
     def reads_first(self) -> bool:
-        """True where `finish` looks at the first token alone, so the last block need not compute
-        any other row.
-        """
+        """True where `finish` reads the first token only: the last block needs no other row."""
 
 
 class TextTower(Tower, Protocol):
@@ -190,11 +188,9 @@ class TextTower(Tower, Protocol):
 
 
 class ClassPrompts(Protocol):
-    """Prompts 'context + class name' of K classes with learnable context vectors
-    (benchmark/backbones/prompting/class_prompts.py).
-    """
+    """Prompts "context + class name" of K classes with learnable context vectors."""
 
-    def encode(self, ctx_PE: Tensor | None = None, side: Side | None = None) -> Tensor:
+    def encode(self, ctx_PE: Tensor | None = None, side: SideTerm | None = None) -> Tensor:
         """text_KD, unit length, differentiable in ctx_PE (ctx_KPE where class-specific) and in what
         `side` closes over.
         """
@@ -249,9 +245,7 @@ class Backbone(Protocol):
 
 @dataclass(frozen=True)
 class FeatureBackbone:
-    """The backbone of an episode built from plain features: a width, a scale, a device, and nothing
-    to encode with.
-    """
+    """The backbone of an episode built from plain features: it cannot encode anything."""
 
     dim: int
     logit_scale: float
@@ -292,7 +286,8 @@ class FeatureBackbone:
     @staticmethod
     def _absent(part: str) -> Any:
         raise UserError(
-            f"this episode was built from features, so it has no {part}; use a method that reads features only"
+            f"this episode was built from features, so it has no {part};"
+            " use a method that reads features only"
         )
 
 
@@ -301,19 +296,16 @@ class Episode:
     """Everything an adapter may know about one few-shot problem."""
 
     dataset: str
-    class_names: tuple[
-        str, ...
-    ]  # K names, in label order; they need not be unique (ImageNet's are not)
+    class_names: tuple[str, ...]  # K, in label order; not always unique (ImageNet's are not)
     templates: tuple[str, ...]
     support: Labelled
     val: Labelled | None  # None unless the cell grants one
     backbone: Backbone
     seed: int
     prior: State | None = None
-    text_KD: Tensor | None = None  # the zero-shot classifier where it is known already
-    notes: dict[str, Any] = field(
-        default_factory=dict
-    )  # scalars an adapter wants on record: trainable_params, alpha, ...
+    text_KD: Tensor | None = None  # the zero-shot classifier where it is already known
+    # Scalars that an adapter wants in the record: trainable_params, alpha, ...
+    notes: dict[str, Any] = field(default_factory=dict)
 
     def text_features(self) -> Tensor:
         """Zero-shot classifier text_KD: every template's feature normalised, averaged, normalised
@@ -352,7 +344,8 @@ class Episode:
         val = None if val_ND is None else _labelled("val", val_ND, val_labels_N, *size)
         if tuple(text_KD.shape) != size:
             raise UserError(
-                f"text_KD has shape {tuple(text_KD.shape)}, but {size[0]} class names need {size[0]} rows"
+                f"text_KD has shape {tuple(text_KD.shape)},"
+                f" but {size[0]} class names need {size[0]} rows"
             )
         backbone = FeatureBackbone(size[1], float(logit_scale), support_ND.device)
         text_KD = unit(text_KD.detach().float())
@@ -364,7 +357,7 @@ class Episode:
 def template_mean(
     backbone: Backbone, class_names: Sequence[str], templates: Sequence[str]
 ) -> Tensor:
-    """text_KD: per template unit features, their mean over templates at unit length (METHODS 1d)."""
+    """text_KD: unit features per template, averaged over templates, at unit length again."""
     names = [name.replace("_", " ") for name in class_names]
     per_template_TKD = [
         backbone.encode_texts([t.format(name) for name in names]) for t in templates
@@ -377,11 +370,13 @@ def _labelled(
 ) -> Labelled:
     if labels_N is None or image_ND.ndim != 2 or tuple(labels_N.shape) != (len(image_ND),):
         raise UserError(
-            f"{what} needs features of shape (N, D) and N labels; got {tuple(image_ND.shape)} features"
+            f"{what} needs features of shape (N, D) and N labels;"
+            f" got {tuple(image_ND.shape)} features"
         )
     if image_ND.shape[1] != dim:
         raise UserError(
-            f"{what} features have width {image_ND.shape[1]} but text features {dim}; use the same backbone for both"
+            f"{what} features have width {image_ND.shape[1]} but text features {dim};"
+            " use the same backbone for both"
         )
     if labels_N.is_floating_point() or (
         len(labels_N) and not 0 <= int(labels_N.min()) <= int(labels_N.max()) < classes
@@ -397,18 +392,15 @@ Predictor = Callable[[ImageSet], Tensor]  # images -> logits_QK, float32, no gra
 
 @runtime_checkable
 class Adapter(Protocol):
-    """A method: a frozen dataclass whose fields are its hyper-parameters (JSON scalars, the paper's
-    defaults).
+    """A method: a frozen dataclass whose fields are its hyper-parameters, with defaults.
+
+    A field is a JSON scalar, optional, a Literal, or a group: a frozen dataclass of such fields.
     """
 
     title: ClassVar[str]  # row heading in tables, "Tip-Adapter-F"
     paper: ClassVar[str]  # "arXiv:2207.09519"
-    version: ClassVar[
-        int
-    ]  # raise it when the numbers may change; old records then count as superseded
-    few_shot: ClassVar[
-        bool
-    ]  # False: never looks at the support set, so it runs once per dataset, at 0 shots
+    version: ClassVar[int]  # raise it when numbers may change: old records become superseded
+    few_shot: ClassVar[bool]  # False: ignores the support set, so it runs once, at 0 shots
 
     def fit(self, episode: Episode) -> Predictor:
         """Learn from one episode; leave episode.backbone exactly as it was."""
@@ -416,24 +408,21 @@ class Adapter(Protocol):
 
 @runtime_checkable
 class Pretrainable(Adapter, Protocol):
-    """An adapter that may first learn from several source problems; what it is shown is the
-    harness's doing, and on record.
+    """An adapter that may first learn from several source problems.
+
+    The harness chooses the sources, and the record names them; the class variables are defaults.
     """
 
-    sources: ClassVar[
-        str
-    ]  # "others": leave the target dataset out; "all": the target's own support set is among them
-    source_shots: ClassVar[
-        int
-    ]  # 0: as many as the cell; -1: full training sets (then the run is a diagnostic, never ranked)
+    # "others": every dataset but the target; "all": the target's support set as well
+    sources: ClassVar[str]
+    # 0: as many as the cell has; -1: full training sets (a diagnostic run, never ranked)
+    source_shots: ClassVar[int]
 
     def pretraining(self) -> Mapping[str, Any]:
-        """Name, version and hyper-parameters that pretraining depends on: adapters that agree in
-        them share their priors.
-        """
+        """Everything that pretraining depends on; adapters that agree in it share their priors."""
 
     def pretrain(self, episodes: Sequence[Episode]) -> State:
-        """What `fit` will find as `episode.prior`; the source episodes hold support sets only."""
+        """The state that `fit` receives as `episode.prior`; sources hold support sets only."""
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 TOKENIZER = open_clip.SimpleTokenizer()
-Side = Callable[[int, Tensor, Tensor], Tensor]
+SideTerm = Callable[[int, Tensor, Tensor], Tensor]
 
 
 def small_clip(
@@ -84,7 +84,7 @@ def text_features(
     class_names: Sequence[str],
     ctx: Tensor,
     position: str = "end",
-    side: Side | None = None,
+    side: SideTerm | None = None,
 ) -> Tensor:
     """text_KD of unit length by the whole tower over all positions."""
     return read_out(model, *prompt_tensor(model, class_names, ctx, position), side)
@@ -102,7 +102,7 @@ def truncated_features(
 
 
 def read_out(
-    model: nn.Module, prompts_KLE: Tensor, ids_KL: Tensor, side: Side | None = None
+    model: nn.Module, prompts_KLE: Tensor, ids_KL: Tensor, side: SideTerm | None = None
 ) -> Tensor:
     """text_KD of unit length from embedded prompts without positions."""
     x_KLE = through_tower(model, prompts_KLE + model.positional_embedding[: ids_KL.shape[1]], side)
@@ -111,7 +111,7 @@ def read_out(
     return text_KD / text_KD.norm(dim=-1, keepdim=True)
 
 
-def through_tower(model: nn.Module, x_KLE: Tensor, side: Side | None = None) -> Tensor:
+def through_tower(model: nn.Module, x_KLE: Tensor, side: SideTerm | None = None) -> Tensor:
     """All blocks; with `side`, the attention output is replaced by side(layer, attention input,
     attention output).
     """

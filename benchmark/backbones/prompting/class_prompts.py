@@ -1,7 +1,7 @@
 """Class prompts 'context + class name + .' with learnable context vectors, encoded exactly and
 cheaply.
 
-The prompt is assembled as CoOp does (KaiyangZhou/CoOp @ ff61507, METHODS 2.2): "X X X name." with
+The prompt is assembled as CoOp does (KaiyangZhou/CoOp @ ff61507): "X X X name." with
 `n_ctx` dummy words is tokenised as a whole, the dummies' places are taken by the context vectors,
 and for 'middle' and 'front' the name is cut off at the number of tokens it has on its own. A causal
 tower read at EOT is run over shared tokens (benchmark/backbones/prompting/plans.py), any other at
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark.api import Side, UserError, unit
+from benchmark.api import SideTerm, UserError, unit
 from benchmark.backbones.prompting.plans import SharedPrompts, default_budget_mb, shareable
 from benchmark.backbones.prompting.tree import Prompt
 from benchmark.backbones.prompting.whole_prompt import WholePrompts
@@ -37,7 +37,7 @@ class ClassPrompts:
         int, ...
     ]  # (P, E), or (K, P, E) where class-specific: what initial values must look like
     encoder: Callable[
-        [Tensor, Side | None], Tensor
+        [Tensor, SideTerm | None], Tensor
     ]  # ctx_RPE of all classes in a row -> text_RKD, not normalised
 
     @property
@@ -96,7 +96,7 @@ class ClassPrompts:
             tower, (0, tower.width), _encoder(tower, ids_KL.tolist(), ids_KL, budget_mb, precision)
         )
 
-    def encode(self, ctx_PE: Tensor | None = None, side: Side | None = None) -> Tensor:
+    def encode(self, ctx_PE: Tensor | None = None, side: SideTerm | None = None) -> Tensor:
         """text_KD, unit length, float32, differentiable in `ctx_PE` (ctx_KPE where class-specific)
         and in what `side` closes over.
 
@@ -227,7 +227,7 @@ def _encoder(
     ids_KL: Tensor,
     budget_mb: float | None,
     precision: str,
-) -> Callable[[Tensor, Side | None], Tensor]:
+) -> Callable[[Tensor, SideTerm | None], Tensor]:
     dtype, device = PRECISIONS[precision], tower.position_LE.device
     budget_mb = default_budget_mb(device) if budget_mb is None else budget_mb
     if shareable(tower):

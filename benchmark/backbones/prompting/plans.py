@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from benchmark.api import Side, UserError
+from benchmark.api import SideTerm, UserError
 from benchmark.backbones.prompting.shared_prefix import (
     Kept,
     SharedPrefix,
@@ -98,7 +98,7 @@ class SharedPrompts:
         made.plan(1, keep_fixed=True)
         return made
 
-    def __call__(self, ctx_RPE: Tensor, side: Side | None = None) -> Tensor:
+    def __call__(self, ctx_RPE: Tensor, side: SideTerm | None = None) -> Tensor:
         # A side term changes the states of every token, so with one there are no fixed ones.
         plan = self.plan(len(ctx_RPE), keep_fixed=side is None)
         if side is not None and plan.at_once < len(ctx_RPE):
@@ -116,7 +116,7 @@ class SharedPrompts:
             texts.append(torch.cat(parts, 1).index_select(1, self.prompt_of_class_K))
         return self.tower.project(torch.cat(texts))
 
-    def _again(self, chunk: SharedPrefix, ctx_RPE: Tensor, side: Side | None) -> Tensor:
+    def _again(self, chunk: SharedPrefix, ctx_RPE: Tensor, side: SideTerm | None) -> Tensor:
         draws = (
             side is not None
         )  # only a side term may be random, and asking for random states would make a GPU wait

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark.api import Side
+from benchmark.api import SideTerm
 from benchmark.backbones.prompting.text_layer import Layer
 from benchmark.backbones.prompting.tiles import Tiling
 from benchmark.backbones.prompting.tree import PromptTree
@@ -178,7 +178,7 @@ def run(
     layers: Sequence[Layer],
     plan: SharedPrefix,
     ctx_RPE: Tensor,
-    side: Side | None = None,
+    side: SideTerm | None = None,
     taken: list[Tensor] | None = None,
 ) -> Tensor:
     """x_RKE read out, before the final norm; `ctx_RPE` holds all learnable vectors. `taken`

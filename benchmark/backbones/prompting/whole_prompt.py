@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from benchmark.api import Side, UserError
+from benchmark.api import SideTerm, UserError
 from benchmark.backbones.towers import TextTower
 
 MIB = 2**20
@@ -68,7 +68,7 @@ class WholePrompts:
             tower, tokens_KLE.detach(), slots_KP, sources_KP, ids_KL, int(budget_mb / one_mb)
         )
 
-    def __call__(self, ctx_RPE: Tensor, side: Side | None = None) -> Tensor:
+    def __call__(self, ctx_RPE: Tensor, side: SideTerm | None = None) -> Tensor:
         if side is not None:
             raise UserError(
                 "this text tower's blocks cannot be opened for side terms; take a CLIP backbone with a causal text tower"
