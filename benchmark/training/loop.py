@@ -10,13 +10,15 @@ file: R runs, A terms of a loss, B images of a batch, M rows of a bank (views x 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
 from benchmark.api import Episode, Labelled, UserError
+from benchmark.training.capture import Kind, Recorder, Steps, recorder_for, side_stream
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # weights of the live runs, step (one int64) -> terms_AR
 Gradient = Callable[
@@ -121,27 +123,50 @@ def _per_run(rate_R: Tensor, weights: Tensor) -> Tensor:
 
 @torch.no_grad()
 def descend(
-    weights: Tensor, loss_of: Loss, rate_TR: Tensor, update: Update, gradient: Gradient = slope
+    weights: Tensor,
+    losses: Loss | Sequence[Loss],
+    rate_TR: Tensor,
+    update: Update,
+    gradient: Gradient = slope,
+    *,
+    choice_T: Sequence[int] | None = None,
+    recorder: Recorder | None = None,
 ) -> Tensor:
     """Trains `weights` (R first) in place and returns loss_TR. A rate of 0 says that a run has
     finished: it moves no more.
 
-    Raises UserError with step and learning rate where a loss is not a finite number.
+    A loss is a function of the live runs' weights and of the step number, a tensor on the device,
+    so that on a GPU its steps can be recorded and replayed (benchmark/training/capture.py).
+    Where steps differ in kind, `losses` holds a loss for each and `choice_T` says which one every
+    step takes. `recorder` overrides the device's own. Raises UserError with step and learning rate
+    where a loss is not a finite number.
     """
+    losses = [losses] if callable(losses) else list(losses)
     live_T = (rate_TR > 0).sum(1).tolist()
+    kinds = list(zip(live_T, choice_T or [0] * len(live_T), strict=True))
     rate_TR = rate_TR.to(weights.device)
     loss_TR = torch.zeros_like(rate_TR)
     step = torch.zeros(1, dtype=torch.int64, device=weights.device)
-    for t, live in enumerate(live_T):
+
+    def forward(kind: Kind) -> tuple[Tensor, Tensor]:
+        live, choice = kind
         with torch.enable_grad():
             moving = weights[:live].detach().requires_grad_()
-            terms_AR = loss_of(moving, step)
-            gradient_now = gradient(terms_AR, moving)
-        update(weights[:live], gradient_now, rate_TR.index_select(0, step)[0, :live])
-        loss_TR[t, :live] = terms_AR.detach().sum(0)
-        step += 1
-        if t % CHECK_EVERY == CHECK_EVERY - 1 or t == len(live_T) - 1:
-            require_finite(loss_TR[: t + 1], rate_TR)
+            terms_AR = losses[choice](moving, step)
+            return terms_AR.detach().sum(0), gradient(terms_AR, moving)
+
+    def move(kind: Kind, loss: tuple[Tensor, Tensor]) -> None:
+        live, loss_R = kind[0], loss[0]
+        update(weights[:live], loss[1], rate_TR.index_select(0, step)[0, :live])
+        loss_TR[:, :live].index_copy_(0, step, loss_R[None].to(loss_TR.dtype))
+        step.add_(1)
+
+    steps = Steps(forward, move, Counter(kinds), recorder or recorder_for(weights.device))
+    with side_stream(weights.device):
+        for t, kind in enumerate(kinds):
+            steps.run(kind)
+            if t % CHECK_EVERY == CHECK_EVERY - 1 or t == len(kinds) - 1:
+                require_finite(loss_TR[: t + 1], rate_TR)
     return loss_TR
 
 

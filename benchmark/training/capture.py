@@ -1,0 +1,145 @@
+"""Training steps recorded once and replayed: on a GPU a step is some hundred kernels, and starting
+them one by one from Python costs far more than running them.
+
+A step is a function of tensors alone: what changes from step to step (batch, rate, losses) is found
+through a step number that lies on the device. The first steps of a kind run as they are, the next
+one is recorded, and the one after that is run both ways: a loss that reads anything else (a Python
+iterator, a number on the host) shows there, and its training goes on unrecorded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+WARM_UP = 3  # steps before a recording: libraries allocate their workspaces in them
+WORTHWHILE = 20  # further steps of a kind without which a recording does not pay
+AGREEMENT = (
+    1e-3  # relative difference between a replayed and a computed loss; sums may be reordered
+)
+
+Kind = tuple[int, int]  # how many runs are live, and which of several losses is meant
+Loss = tuple[Tensor, Tensor]  # loss_R and the gradient of the weights
+Forward = Callable[[Kind], Loss]  # kind of step -> loss and gradient of the present step
+Move = Callable[[Kind, Loss], None]  # applies them and goes on to the next step
+
+log = logging.getLogger(__name__)
+
+
+class Recorder(Protocol):
+    """Records what a function does to tensors and gives back how to do it again."""
+
+    def record(self, work: Callable[[], Loss | None]) -> tuple[Callable[[], None], Loss | None]:
+        """Replay, and the tensors that every replay fills. Nothing has been computed yet when this
+        returns. Raises RuntimeError for what cannot be recorded."""
+
+
+class CudaRecorder:
+    """CUDA graphs that share one memory pool: they are replayed one at a time and keep nothing but
+    what `record` returns."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def record(self, work: Callable[[], Loss | None]) -> tuple[Callable[[], None], Loss | None]:
+        graph = torch.cuda.CUDAGraph()
+        stream = torch.cuda.current_stream()
+        with torch.cuda.graph(graph, pool=self._pool, stream=stream):
+            filled = work()
+        return graph.replay, filled
+
+
+def recorder_for(device: torch.device) -> Recorder | None:
+    """None where steps are cheap to start: on a CPU."""
+    return CudaRecorder() if device.type == "cuda" else None
+
+
+@contextmanager
+def side_stream(device: torch.device) -> Iterator[None]:
+    """A stream of its own on a GPU, since the default stream cannot be recorded."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(device).wait_stream(stream)
+
+
+class Steps:
+    """Runs steps by kind, each kind recorded once where that pays. State: the recordings so far."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        move: Move,
+        kinds: Counter[Kind],
+        recorder: Recorder | None,
+    ) -> None:
+        self._forward, self._move, self._recorder = forward, move, recorder
+        self._left = Counter(kinds)
+        self._done: Counter[Kind] = Counter()
+        self._recorded: dict[Kind, tuple[Callable[[], None], Loss]] = {}
+        self._moves: dict[Kind, Callable[[], None]] = {}
+
+    def run(self, kind: Kind) -> None:
+        """The next step, which is of this kind."""
+        self._left[kind] -= 1
+        self._done[kind] += 1
+        if kind in self._moves:
+            self._recorded[kind][0]()
+            self._moves[kind]()
+        elif kind in self._recorded:
+            self._compare(kind)
+        elif self._pays(kind):
+            self._record(kind)
+        else:
+            self._move(kind, self._forward(kind))
+
+    def _pays(self, kind: Kind) -> bool:
+        enough = self._done[kind] > WARM_UP and self._left[kind] >= WORTHWHILE
+        return self._recorder is not None and enough
+
+    def _record(self, kind: Kind) -> None:
+        """Record this step and run it from the recording."""
+        assert self._recorder is not None, "asked for by _pays"
+        try:
+            replay, filled = self._recorder.record(lambda: self._forward(kind))
+        except RuntimeError as error:  # torch's own, of whatever kind
+            self._refuse(str(error).strip().partition("\n")[0])
+            self._move(kind, self._forward(kind))
+            return
+        assert filled is not None, "a forward pass returns loss and gradient"
+        self._recorded[kind] = replay, filled
+        replay()
+        self._move(kind, filled)
+
+    def _compare(self, kind: Kind) -> None:
+        """The second step: replayed and computed. Only the computed numbers are used."""
+        replay, filled = self._recorded[kind]
+        replay()
+        replayed_R = filled[0].clone()
+        computed = self._forward(kind)
+        self._move(kind, computed)
+        if not torch.allclose(replayed_R, computed[0], rtol=AGREEMENT, atol=1e-6, equal_nan=True):
+            self._refuse("the loss depends on more than its weights and the step number")
+            return
+        assert self._recorder is not None, "asked for by _pays"
+        try:
+            self._moves[kind], _ = self._recorder.record(lambda: self._move(kind, filled))
+        except RuntimeError as error:
+            self._refuse(str(error).strip().partition("\n")[0])
+
+    def _refuse(self, reason: str) -> None:
+        """From here on every step is computed as it is."""
+        log.info("training steps are not recorded: %s", reason)
+        self._recorder = None
+        self._recorded.clear()
+        self._moves.clear()

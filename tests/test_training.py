@@ -1,0 +1,129 @@
+"""The training loop: recorded steps against computed ones, and what makes it compute again."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmark.training import loop
+from testbed.recording import HostRead, TapeRecorder, eager
+
+STEPS = 60
+
+
+def problem(seed: int = 0, runs: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    """weights_RX to be trained, target_TX of every step, rates_TR of runs that end one by one."""
+    rng = torch.Generator().manual_seed(seed)
+    weights_RX = torch.randn(runs, 5, generator=rng, dtype=torch.float64)
+    target_TX = torch.randn(STEPS, 5, generator=rng, dtype=torch.float64)
+    rate_TR = torch.full((STEPS, runs), 0.05, dtype=torch.float64)
+    for run in range(runs):
+        rate_TR[STEPS - 25 * run :, run] = 0
+    return weights_RX, target_TX, rate_TR
+
+
+def trained(recorder: TapeRecorder | None, optimiser: str) -> tuple[Tensor, Tensor]:
+    """Weights and losses."""
+    weights_RX, target_TX, rate_TR = problem(runs=2)
+
+    def loss_of(moving_RX: Tensor, step: Tensor) -> Tensor:
+        return (moving_RX - target_TX.index_select(0, step)).square().sum(1)[None]
+
+    update = {
+        "sgd": lambda: loop.sgd(weights_RX, 0.9, 5e-4),
+        "adamw": lambda: loop.adamw(weights_RX, 0.01, 1e-8, 0.9, 0.999),
+    }[optimiser]()
+    loss_TR = loop.descend(weights_RX, loss_of, rate_TR, update, recorder=recorder)
+    return weights_RX, loss_TR
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_replayed_steps_give_the_bits_of_computed_ones(optimiser: str) -> None:
+    recorder = TapeRecorder()
+    recorded, computed = trained(recorder, optimiser), trained(None, optimiser)
+    assert recorder.recorded == 4  # forward and update, for two live runs and for one
+    assert recorder.replayed > STEPS
+    for mine, reference in zip(recorded, computed, strict=True):
+        assert torch.equal(mine, reference)
+
+
+def test_a_loss_that_reads_python_state_is_computed_step_by_step(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A recording would show the same target at every step without a word."""
+    results = []
+    for recorder in (TapeRecorder(), None):
+        weights_RX, target_TX, rate_TR = problem(runs=1)
+        targets = iter(target_TX)
+
+        def loss_of(moving_RX: Tensor, step: Tensor, targets=targets) -> Tensor:
+            return (moving_RX - next(targets)).square().sum(1)[None]
+
+        with caplog.at_level(logging.INFO):
+            loss_TR = loop.descend(
+                weights_RX, loss_of, rate_TR, loop.sgd(weights_RX, 0.9, 0.0), recorder=recorder
+            )
+        results.append((weights_RX, loss_TR))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    assert "depends on more than its weights and the step number" in caplog.text
+
+
+def test_a_loss_that_reads_a_tensor_on_the_host_is_computed_step_by_step(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    results = []
+    for recorder in (TapeRecorder(), None):
+        weights_RX, target_TX, rate_TR = problem(runs=1)
+
+        def loss_of(moving_RX: Tensor, step: Tensor, target_TX=target_TX) -> Tensor:
+            return (moving_RX - target_TX[int(step)]).square().sum(1)[None]
+
+        with caplog.at_level(logging.INFO):
+            results.append(
+                loop.descend(
+                    weights_RX, loss_of, rate_TR, loop.sgd(weights_RX, 0.9, 0.0), recorder=recorder
+                )
+            )
+    assert torch.equal(*results)
+    assert "reads a tensor on the host" in caplog.text
+
+
+def test_steps_of_several_kinds_are_recorded_one_by_one() -> None:
+    """Two tasks in turn, as multitask pretraining has them."""
+    results = []
+    for recorder in (TapeRecorder(), None):
+        weights_RX, target_TX, _ = problem(runs=1)
+        rate_TR = torch.full((4 * STEPS, 1), 0.01, dtype=torch.float64)
+        choice_T = [(7 * t) % 5 % 2 for t in range(4 * STEPS)]
+        row_T = torch.arange(4 * STEPS) % STEPS
+
+        def task(sign: float, target_TX=target_TX, row_T=row_T):
+            def loss_of(moving_RX: Tensor, step: Tensor) -> Tensor:
+                row = row_T.index_select(0, step)
+                return (moving_RX - sign * target_TX.index_select(0, row)).square().sum(1)[None]
+
+            return loss_of
+
+        loss_TR = loop.descend(
+            weights_RX,
+            [task(1.0), task(-1.0)],
+            rate_TR,
+            loop.sgd(weights_RX, 0.9, 0.0),
+            choice_T=choice_T,
+            recorder=recorder,
+        )
+        results.append((weights_RX, loss_TR))
+        if recorder:
+            assert recorder.recorded == 4
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_the_guard_sees_a_host_read() -> None:
+    with pytest.raises(HostRead, match="_local_scalar_dense"):
+        eager(lambda: float(torch.ones(1).sum()))
+    assert torch.equal(eager(lambda: torch.ones(2) + 1), torch.full((2,), 2.0))
