@@ -29,8 +29,8 @@ from adapters import (
 )
 from adapters._checks import part
 from benchmark.api import Crop, Episode, Labelled, UserError, unit
+from benchmark.conformance import toy
 from benchmark.training import loop
-from tests import toy
 
 # --- the cache model
 # -------------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_a_class_without_a_key_keeps_its_text() -> None:
 @pytest.mark.parametrize("classes", [2, 7])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_search_in_one_pass_counts_what_a_double_loop_counts(classes: int, seed: int) -> None:
-    given = toy.feature_episode(3, classes, seed=seed, spread=0.5, astray=1.0)
+    given = toy.feature_episode(3, classes, seed=seed, spread=0.5, text_error=1.0)
     val = toy.feature_episode(40, classes, seed=seed + 50, spread=0.5).support
     cache = dataclasses.replace(
         cache_of(given), scale=5.0
@@ -205,7 +205,7 @@ def test_few_images_are_tuned_for_a_hundred_steps_and_many_for_twenty_epochs() -
 
 
 def test_without_tuning_the_fine_tuned_forms_are_the_plain_ones() -> None:
-    images = toy.exam().images
+    images = toy.test_set().images
     for plain, tuned, few in (
         (tip_adapter, tip_adapter_f, {}),
         (prompt_adapter, prompt_adapter_f, {"epochs": "10"}),
@@ -491,7 +491,7 @@ def test_prograds_step_is_projected_run_by_run_where_it_contradicts() -> None:
 
 def test_prograd_without_strength_is_coop_from_the_same_start() -> None:
     words = {"n_ctx": 4, "ctx_init": "a photo of a", "epochs": "5"}
-    images = toy.exam().images
+    images = toy.test_set().images
     expected_QK = coop.Adapter(**words).fit(toy.episode())(images)
     torch.testing.assert_close(
         prograd.Adapter(strength=0.0, **words).fit(toy.episode())(images),
@@ -618,7 +618,7 @@ def test_a_prior_from_elsewhere_is_refused() -> None:
 def test_without_a_step_the_transfer_keeps_the_prior() -> None:
     context, pretraining = parts(pretrain_steps=5)
     prior = _multitask.pretrain(sources(), context, pretraining)
-    given, images = toy.episode(prior=prior), toy.exam().images
+    given, images = toy.episode(prior=prior), toy.test_set().images
     kept_QK = prompt_adapter.Adapter(epochs="0").fit(given)(images)
     other = (
         import_module("adapters.prompt_adapter_notransfer").Adapter().fit(toy.episode(prior=prior))
@@ -700,7 +700,7 @@ def test_a_context_that_does_not_fit_is_refused() -> None:
 
 def test_bfloat16_is_another_run_close_to_the_float32_one() -> None:
     """An opt-in that the record's hyper-parameters name; close, but not the same numbers."""
-    exam = toy.exam()
+    exam = toy.test_set()
     plain, half = (
         coop.Adapter(epochs="5", precision=precision).fit(toy.episode())(exam.images)
         for precision in ("float32", "bfloat16")

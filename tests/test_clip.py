@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from benchmark.api import UserError, unit
 from benchmark.backbones import clip, image_only, towers, weights
-from tests import toy
+from benchmark.conformance import toy
 
 TEXTS = ["a photo of a cat.", "an old car", "x"]
 PIXELS_NCHW = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -274,7 +274,7 @@ def test_out_of_memory_twice_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_share_of_the_memory_means_smaller_chunks() -> None:
-    from tests import toy
+    from benchmark.conformance import toy
 
     backbone = toy.backbone()
     plans = [

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmark.api import Crop
+from benchmark.conformance import toy
 from benchmark.data import Table
 from benchmark.features.image_sets import (
     AHEAD,
@@ -25,7 +26,6 @@ from benchmark.features.image_sets import (
     space,
 )
 from benchmark.features.transforms import Pipeline
-from tests import toy
 
 
 class Noise:

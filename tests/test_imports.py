@@ -16,11 +16,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (  # a wing may import from those before it; the top-level modules stand among the wings
     "errors", "paths", "api", "training", "records", "methods", "grid", "tiny", "data", "backbones",
-    "features", "compute", "report", "commands", "cli", "__main__",
+    "conformance", "features", "compute", "report", "commands", "cli", "__main__",
 )  # fmt: skip
 HEAVY = {"torch", "ray", "open_clip", "torchvision", "timm", "datasets", "sklearn"}
 WITH_TORCH = {  # everything else must be importable without torch
-    "benchmark.api", "benchmark.training", "benchmark.tiny.train", "benchmark.backbones.clip",
+    "benchmark.api", "benchmark.training", "benchmark.conformance", "benchmark.tiny.train",
+    "benchmark.backbones.clip",
     "benchmark.backbones.towers", "benchmark.backbones.image_only", "benchmark.backbones.prompting",
     "benchmark.features.image_sets", "benchmark.features.feature_store",
     "benchmark.features.transforms", "benchmark.compute.cell", "benchmark.compute.episode",

@@ -1,10 +1,9 @@
-"""A genuine CLIP small enough for every test: two layers, 16-pixel images, weights from a seed,
-nothing downloaded.
+"""A toy CLIP and few-shot episodes for it: two layers, 16-pixel images, nothing downloaded.
 
-Weights are random, so the towers agree on nothing; what ties them together is the toy problem. Its
-classes are colourful patterns found by ascent, such that their features lie near the text features
-of a *hidden* prompt. A method that learns the prompt can win, a method that compares images can
-win, and zero-shot is somewhere below.
+It is a genuine open_clip model with random weights from a seed, so its two towers do not agree on
+anything. The toy problem ties them together: its classes are patterns of pixels, found by gradient
+ascent, whose features lie near the text features of a hidden prompt. A method that learns the
+prompt can solve it, a method that compares images can solve it, and zero-shot cannot.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ def backbone() -> OpenClip:
                 "layers": 2,
             },
         )
-        _wake(model)
+        _enlarge_weights(model)
     return from_model(model, "toy")
 
 
-def _wake(model: Any) -> None:
-    """Fresh weights are so small that a name hardly moves its text; larger ones, and biases, make a
-    model worth testing on.
+def _enlarge_weights(model: Any) -> None:
+    """Larger weights and biases: with open_clip's initial ones a class name hardly changes the
+    text feature, so a test on them would see nothing.
     """
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -69,7 +68,7 @@ def _wake(model: Any) -> None:
 
 @cache
 def patterns(classes: int) -> Tensor:
-    """pixels_KCHW whose features sit near the classes' text features under a hidden prompt."""
+    """pixels_KCHW whose features lie near the classes' text features under a hidden prompt."""
     model, rng = backbone(), torch.Generator().manual_seed(3)
     hidden_PE = 0.3 * torch.randn(4, model.text.width, generator=rng)
     with torch.no_grad():
@@ -85,7 +84,7 @@ def patterns(classes: int) -> Tensor:
 
 
 def image_set(pixels_NCHW: Tensor) -> ImageSet:
-    """Pixels when asked, features of the toy CLIP when asked."""
+    """Images with the given pixels and the toy CLIP's features of them."""
 
     def decode(index_N: Tensor, crop: Crop | None, rng: Generator | None) -> Tensor:
         picked_NCHW = pixels_NCHW[index_N]
@@ -110,14 +109,12 @@ def join(*sets: ImageSet) -> ImageSet:
 
 
 def _jitter(pixels_NCHW: Tensor, crop: Crop, rng: Generator) -> Tensor:
-    """What stands in for cropping: noise that grows with what the crop may lose, each image its
-    own.
-    """
+    """In place of a random crop: noise on every pixel, the more the smaller a crop may be."""
     return pixels_NCHW + 0.2 * (1 - crop.min_scale) * torch.randn(pixels_NCHW.shape, generator=rng)
 
 
 def labelled(per_class: int, classes: int, seed: int, noise: float = 0.3) -> Labelled:
-    """Noisy patterns, class by class."""
+    """`per_class` noisy copies of each class's pattern, in label order."""
     rng = torch.Generator().manual_seed(seed)
     labels_N = torch.arange(classes).repeat_interleave(per_class)
     pixels_NCHW = patterns(classes)[labels_N] + noise * torch.randn(
@@ -126,8 +123,8 @@ def labelled(per_class: int, classes: int, seed: int, noise: float = 0.3) -> Lab
     return Labelled(image_set(pixels_NCHW), labels_N)
 
 
-def exam(classes: int = 3, per_class: int = 10) -> Labelled:
-    """Images that no episode holds, with the labels that only a test may know."""
+def test_set(classes: int = 3, per_class: int = 10) -> Labelled:
+    """Images that are in no episode, with their labels."""
     return labelled(per_class, classes, 999)
 
 
@@ -161,10 +158,10 @@ def feature_episode(
     val: bool = True,
     seed: int = 1,
     spread: float = 0.1,
-    astray: float = 0.5,
+    text_error: float = 0.5,
 ) -> Episode:
-    """An episode from plain features: clusters `spread` wide, and a text classifier that is
-    `astray` of their centres.
+    """An episode of plain features: one cluster per class, its members at a standard deviation of
+    `spread`, and text features at `text_error` from the centres.
     """
     centre_KD = _centres(classes, dim)
     rng = torch.Generator().manual_seed(seed)
@@ -177,10 +174,8 @@ def feature_episode(
 
     (support_ND, support_labels_N), (val_ND, val_labels_N) = cluster(shots), cluster(min(shots, 4))
     return Episode.from_features(
-        class_names=NAMES[:classes]
-        if classes <= len(NAMES)
-        else [f"class {k}" for k in range(classes)],
-        text_KD=centre_KD + astray * torch.randn(classes, dim, generator=rng),
+        class_names=[f"class {k}" for k in range(classes)],
+        text_KD=centre_KD + text_error * torch.randn(classes, dim, generator=rng),
         support_ND=support_ND,
         support_labels_N=support_labels_N,
         val_ND=val_ND if val else None,
@@ -194,4 +189,5 @@ def _centres(classes: int, dim: int) -> Tensor:
 
 
 def accuracy(logits_QK: Tensor, labels_Q: Tensor) -> float:
+    """The share of images whose largest logit is that of their label."""
     return float((logits_QK.argmax(1) == labels_Q).float().mean())
