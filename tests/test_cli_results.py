@@ -15,8 +15,8 @@ from benchmark.cli import execute
 from benchmark.commands.replay import cell_of
 from benchmark.records.record import Record
 from benchmark.records.store import Store
-from benchmark.report import lines, shell_commands, tables
-from benchmark.report.ranking import leading
+from benchmark.report import grouping, shell_commands, tables
+from benchmark.report.ranking import leading_variants
 from testbed.synthetic import TINY, digest, grid, identity, record, scored, write
 
 
@@ -134,10 +134,10 @@ def test_leaders_are_marked_within_a_protocol_only() -> None:
         for name in TINY
         for seed in (1, 2, 3)
     ]
-    (groups,) = lines.group([*better, *worse, *apart, *barred]).values()
-    assert {line.method for line in leading(groups, 4, TINY)} == {"linear_probe"}
+    (groups,) = grouping.group_records([*better, *worse, *apart, *barred]).values()
+    assert {line.method for line in leading_variants(groups, 4, TINY)} == {"linear_probe"}
     (table,) = tables.tables(
-        lines.group([*better, *worse, *apart, *barred]), "method-shots", ranked=True
+        grouping.group_records([*better, *worse, *apart, *barred]), "method-shots", ranked=True
     )
     assert [bool(row.leads) for row in table.rows] == [
         row.label == "Linear probe" for row in table.rows
@@ -228,7 +228,7 @@ def shown_commands() -> Iterator[Record]:
 def test_the_command_shown_with_a_record_makes_its_cell(
     made: Record, say: Say, tmp_path: Path
 ) -> None:
-    words = shell_commands.run(made.identity).split()[4:]
+    words = shell_commands.run_command(made.identity).split()[4:]
     (cell,) = json.loads(say("plan", *words, "--results", tmp_path, "--json").out)["cells"]
     assert cell["cell"] == str(cell_of(made.identity))
 

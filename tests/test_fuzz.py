@@ -21,7 +21,7 @@ from benchmark.data import parquet, unpack
 from benchmark.errors import UserError
 from benchmark.records import merge
 from benchmark.records.store import Store
-from benchmark.report import lines, page
+from benchmark.report import grouping, page
 from testbed.mutation import (
     MEMORY_MB,
     PATHS,
@@ -447,7 +447,7 @@ def test_counts_that_have_no_character_are_numbers_in_the_page(tmp_path: Path) -
     """55,261 right of as many would be half a character, which no file can hold."""
     store, made = Store(tmp_path), record(identity(shots=4), [55_261, 3], [55_261, 5])
     store.put(made, np.zeros(3))
-    page.write(tmp_path / "page", lines.group(store.records()), store, images=False)
+    page.write_page(tmp_path / "page", grouping.group_records(store.records()), store, images=False)
     assert '"correct":[55261,3]' in next((tmp_path / "page" / "records").glob("*.js")).read_text()
 
 

@@ -17,9 +17,9 @@ from benchmark.compute.runner import run
 from benchmark.grid import Cell
 from benchmark.records.record import Costs, Record
 from benchmark.records.store import Store
-from benchmark.report import render
+from benchmark.report import rendering
 from benchmark.report.cost_tables import cost_tables
-from benchmark.report.lines import group
+from benchmark.report.grouping import group
 from testbed.synthetic import TINY, identity, scored
 
 UUIDS = ["11111111-2222-3333-4444-555555555555", "66666666-7777-8888-9999-000000000000"]
@@ -202,8 +202,8 @@ def made(method: str, **costs: object) -> list[Record]:
 
 def test_costs_show_energy_only_where_a_record_has_it() -> None:
     (without,) = cost_tables(group(made("coop")))
-    assert "energy" not in render.markdown(without)
+    assert "energy" not in rendering.markdown(without)
     (table,) = cost_tables(group(made("coop", energy_j=4321.0, gpu_use=0.87) + made("cones")))
     assert table.columns[-2:] == ("energy J", "GPU %")
     assert sorted(row.values[-2:] for row in table.rows) == [("-", "-"), ("4.32k", "87")]
-    assert "other programs included" in render.markdown(table)
+    assert "other programs included" in rendering.markdown(table)

@@ -15,9 +15,14 @@ from rich.console import Console
 from benchmark.errors import UserError
 from benchmark.records.record import Record
 from benchmark.records.store import Store
-from benchmark.report import lines, render, selection, tables
-from benchmark.report.export import COLUMNS, leaderboard
-from benchmark.report.scores import Partial, Score, mean_over, score
+from benchmark.report import grouping, record_selection, rendering, tables
+from benchmark.report.averages import (
+    IncompleteMean,
+    MeanAccuracy,
+    mean_over_datasets,
+    mean_over_seeds,
+)
+from benchmark.report.leaderboard import COLUMNS, leaderboard_csv
 from testbed.synthetic import TINY, digest, grid, identity, scored, write
 
 
@@ -26,24 +31,24 @@ def zero_shot(dataset: str, accuracy: float) -> Record:
 
 
 def test_mean_and_sample_deviation_over_seeds() -> None:
-    found = score({1: 0.5, 2: 0.6, 3: 0.7})
+    found = mean_over_seeds({1: 0.5, 2: 0.6, 3: 0.7})
     assert found.mean == pytest.approx(0.6)
     assert found.std == pytest.approx(0.1)  # divided by 2, not by 3
     assert found.seeds == (1, 2, 3)
-    assert score({7: 0.25}) == Score(0.25, None, (7,))
+    assert mean_over_seeds({7: 0.25}) == MeanAccuracy(0.25, None, (7,))
 
 
 def test_a_mean_over_datasets_uses_the_seeds_all_of_them_have() -> None:
-    found = mean_over([{1: 0.2, 2: 0.4, 3: 0.9}, {1: 0.4, 2: 0.6}])
-    assert isinstance(found, Score)
+    found = mean_over_datasets([{1: 0.2, 2: 0.4, 3: 0.9}, {1: 0.4, 2: 0.6}])
+    assert isinstance(found, MeanAccuracy)
     assert found.mean == pytest.approx(0.4)
     assert found.seeds == (1, 2)
 
 
 def test_a_mean_with_a_dataset_missing_is_shown_as_missing() -> None:
-    assert mean_over([{1: 0.2}, None, {1: 0.3}]) == Partial(2, 3)
-    assert mean_over([None, None]) is None
-    assert render.shown(Partial(10, 11)) == "- (10/11)"
+    assert mean_over_datasets([{1: 0.2}, None, {1: 0.3}]) == IncompleteMean(2, 3)
+    assert mean_over_datasets([None, None]) is None
+    assert rendering.shown(IncompleteMean(10, 11)) == "- (10/11)"
 
 
 def test_the_table_of_a_grid_with_holes() -> None:
@@ -57,18 +62,18 @@ def test_the_table_of_a_grid_with_holes() -> None:
         for one in records
         if (one.identity.dataset, one.identity.shots, one.identity.seed) != ("tiny_shapes", 4, 3)
     ]
-    (table,) = tables.tables(lines.group([*records, zero_shot("tiny_digits", 0.5)]))
-    text = render.terminal(table).plain
+    (table,) = tables.tables(grouping.group_records([*records, zero_shot("tiny_digits", 0.5)]))
+    text = rendering.terminal(table).plain
     rows = {row.split()[0]: row.split() for row in text.splitlines() if row.startswith("  tiny")}
     assert text.count("tiny_digits") == 2  # once under each method
     assert next(
         row.split()[1:] for row in text.splitlines() if row.startswith("  tiny_digits")
     ) == ["50.0", "-", "-", "1"]
     assert rows["tiny_digits"][3] == "-"
-    assert rows["tiny_shapes"][3].endswith(render.FEWER)
+    assert rows["tiny_shapes"][3].endswith(rendering.FEWER)
     assert rows["tiny_shapes"][4] == "2-3"
     assert "- (2/3)" in text
-    assert f"{render.FEWER} fewer seeds" in text
+    assert f"{rendering.FEWER} fewer seeds" in text
 
 
 def test_suites_backbones_weights_class_splits_and_protocols_never_share_a_table() -> None:
@@ -81,7 +86,7 @@ def test_suites_backbones_weights_class_splits_and_protocols_never_share_a_table
         identity(protocol=2),
         identity(dataset="dtd"),
     ]
-    groups = lines.group([scored(one, 0.5) for one in [plain, *others]])
+    groups = grouping.group_records([scored(one, 0.5) for one in [plain, *others]])
     assert len(groups) == 1 + len(others)
 
 
@@ -97,11 +102,10 @@ def test_validation_sampler_parameters_and_exposure_make_another_line() -> None:
         identity(sources=everyone, source_shots=4),
         identity(sources=everyone, source_shots=-1),
     ]
-    (setting,) = (groups := lines.group([scored(one, 0.5) for one in several]))
+    (setting,) = (groups := grouping.group_records([scored(one, 0.5) for one in several]))
     assert len(groups[setting]) == len(several)
-    name = lines.namer(groups[setting])
-    assert len({name(line) for line in groups[setting]}) == len(several)
-    text = render.terminal(tables.dataset_shots(setting, groups[setting])).plain
+    assert len(set(grouping.headings(groups[setting]).values())) == len(several)
+    text = rendering.terminal(tables.dataset_shots(setting, groups[setting])).plain
     assert "uses full target training data, not ranked" in text
     assert [line.exposure.ranked for line in groups[setting]].index(False) == len(several) - 1
 
@@ -120,9 +124,9 @@ def test_leaving_one_dataset_out_is_one_protocol_for_the_whole_suite() -> None:
             0.5,
         )
 
-    (lined,) = lines.group([held_out(name) for name in TINY]).values()
+    (lined,) = grouping.group_records([held_out(name) for name in TINY]).values()
     (line,) = lined
-    assert line.exposure == lines.Exposure("others of tiny", False, "k shots each")
+    assert line.exposure == grouping.PriorExposure("others of tiny", False, "k shots each")
     assert set(lined[line]) == set(TINY)
 
 
@@ -132,12 +136,12 @@ def test_records_of_a_superseded_adapter_are_left_out_with_a_word() -> None:
         scored(identity("plug.in", adapter_version=2), 0.8),
     )
     notes: list[str] = []
-    (by_line,) = lines.group([old, new], notes).values()
+    (by_line,) = grouping.group_records([old, new], notes).values()
     assert [line.version for line in by_line] == [2]
     assert notes == [
         "1 records of superseded adapter versions are left out (--superseded shows them)"
     ]
-    (both,) = lines.group([old, new], superseded=True).values()
+    (both,) = grouping.group_records([old, new], superseded=True).values()
     assert {line.version for line in both} == {1, 2}
 
 
@@ -145,7 +149,7 @@ def test_a_changed_dataset_spec_is_another_dataset() -> None:
     from benchmark import data
 
     current = data.spec("tiny_digits").digest
-    groups = lines.group(
+    groups = grouping.group_records(
         [
             scored(identity(dataset_digest=current), 0.5),
             scored(identity(dataset_digest=digest("before")), 0.9),
@@ -164,14 +168,14 @@ def test_two_records_that_differ_in_the_spec_of_a_source_count_once() -> None:
     before = scored(identity(sources={"tiny_shapes": digest("before")}, source_shots=4), 0.9)
     for order in ([now, before], [before, now]):
         notes: list[str] = []
-        (by_line,) = lines.group(order, notes).values()
+        (by_line,) = grouping.group_records(order, notes).values()
         (by_dataset,) = by_line.values()
         assert by_dataset["tiny_digits"] == [now]
         assert "another spec of a source" in notes[0]
 
 
 def test_zero_shot_methods_stand_in_the_column_of_no_shots_and_in_every_table_by_dataset() -> None:
-    groups = lines.group(
+    groups = grouping.group_records(
         [*grid(["linear_probe"], shots=(1, 4)), *(zero_shot(name, 0.5) for name in TINY)]
     )
     (by_shots,) = tables.tables(groups, "method-shots")
@@ -182,22 +186,24 @@ def test_zero_shot_methods_stand_in_the_column_of_no_shots_and_in_every_table_by
 
 
 def test_a_dataset_outside_of_all_suites_has_no_mean() -> None:
-    (table,) = tables.tables(lines.group([scored(identity(dataset="my_own"), 0.5)]))
+    (table,) = tables.tables(grouping.group_records([scored(identity(dataset="my_own"), 0.5)]))
     assert [row.label for row in table.rows] == ["my_own"]
 
 
-@pytest.mark.parametrize("form", render.FORMATS)
+@pytest.mark.parametrize("form", rendering.FORMATS)
 def test_each_format_shows_every_number(form: str) -> None:
-    made = tables.tables(lines.group(grid(["linear_probe", "zero_shot"], shots=(1, 4))))
-    text = render.render(made, form)
+    made = tables.tables(grouping.group_records(grid(["linear_probe", "zero_shot"], shots=(1, 4))))
+    text = rendering.render(made, form)
     for row in made[0].rows:
         for value in row.values:
-            if isinstance(value, Score):
+            if isinstance(value, MeanAccuracy):
                 assert (f"{value.mean:.6f}" if form == "csv" else f"{100 * value.mean:.1f}") in text
 
 
 def test_latex_escapes_and_closes_what_it_opens() -> None:
-    text = render.render(tables.tables(lines.group(grid(["linear_probe"], shots=(1,)))), "latex")
+    text = rendering.render(
+        tables.tables(grouping.group_records(grid(["linear_probe"], shots=(1,)))), "latex"
+    )
     assert r"tiny\_digits" in text
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
     body = [row for row in text.splitlines() if row.endswith(r"\\")]
@@ -205,20 +211,22 @@ def test_latex_escapes_and_closes_what_it_opens() -> None:
 
 
 def test_markdown_has_as_many_cells_in_every_row() -> None:
-    text = render.render(tables.tables(lines.group(grid(["linear_probe"], shots=(1,)))), "markdown")
+    text = rendering.render(
+        tables.tables(grouping.group_records(grid(["linear_probe"], shots=(1,)))), "markdown"
+    )
     assert len({row.count("|") for row in text.splitlines() if row.startswith("|")}) == 1
 
 
 def test_a_wide_table_is_not_folded_by_a_narrow_terminal() -> None:
-    (table,) = tables.tables(lines.group(grid(["linear_probe"])))
+    (table,) = tables.tables(grouping.group_records(grid(["linear_probe"])))
     narrow = Console(file=(stream := io.StringIO()), width=40)
-    narrow.print(render.terminal(table), soft_wrap=True)
-    assert stream.getvalue().rstrip() == render.terminal(table).plain.rstrip()
+    narrow.print(rendering.terminal(table), soft_wrap=True)
+    assert stream.getvalue().rstrip() == rendering.terminal(table).plain.rstrip()
 
 
 def test_the_leaderboard_has_a_row_per_result_and_its_promised_columns() -> None:
     records = [*grid(["linear_probe"], shots=(1, 4)), zero_shot("tiny_digits", 0.5)]
-    rows = list(csv.DictReader(io.StringIO(leaderboard(lines.group(records)))))
+    rows = list(csv.DictReader(io.StringIO(leaderboard_csv(grouping.group_records(records)))))
     assert len(rows) == 3 * 2 + 1
     assert tuple(rows[0]) == COLUMNS
     one = next(
@@ -260,27 +268,33 @@ def test_foreign_and_truncated_records_are_named_and_passed_over(tmp_path: Path)
     path.write_text(path.read_text()[:100])
     (path.parent / "shopping.json").write_text('{"milk": 2}')
     notes: list[str] = []
-    assert selection.records(Store(tmp_path), notes) == [good]
+    assert record_selection.select_records(Store(tmp_path), notes) == [good]
     assert sorted(str(path) in note or "shopping.json" in note for note in notes) == [True, True]
 
 
 def test_an_empty_folder_and_a_filter_that_fits_nothing_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no records in"):
-        selection.records(Store(tmp_path), [])
+        record_selection.select_records(Store(tmp_path), [])
     write(tmp_path, [scored(identity("coop"), 0.5)])
     with pytest.raises(UserError, match="did you mean 'coop'"):
-        selection.records(Store(tmp_path), [], methods=["cop"])
+        record_selection.select_records(Store(tmp_path), [], methods=["cop"])
 
 
 def test_lines_are_ranked_together_only_under_one_protocol() -> None:
     (setting,) = (
-        groups := lines.group([scored(identity(), 0.5), scored(identity(val="none"), 0.5)])
+        groups := grouping.group_records(
+            [scored(identity(), 0.5), scored(identity(val="none"), 0.5)]
+        )
     )
     first, second = groups[setting]
     assert first.protocol != second.protocol
-    held_out = replace(first, exposure=lines.Exposure("others of tiny", False, "k shots each"))
+    held_out = replace(
+        first, exposure=grouping.PriorExposure("others of tiny", False, "k shots each")
+    )
     assert held_out.protocol == first.protocol
     assert (
-        replace(first, exposure=lines.Exposure("all of tiny", True, "k shots each")).protocol
+        replace(
+            first, exposure=grouping.PriorExposure("all of tiny", True, "k shots each")
+        ).protocol
         != first.protocol
     )

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from benchmark.cli import app
 from benchmark.records.record import Record
-from benchmark.report import render
+from benchmark.report import rendering
 from benchmark.report.cost_tables import cost_tables
-from benchmark.report.lines import group
+from benchmark.report.grouping import group_records
 from testbed.synthetic import TINY, identity, scored, write
 
 
@@ -24,21 +24,21 @@ def test_a_row_says_what_its_accuracy_costs() -> None:
     records = made("cones", 16, 0.75, added_macs=51_200, images_per_s=2000.0) + made(
         "cones", 1, 0.5, added_macs=1
     )
-    (table,) = cost_tables(group(records))
-    text = render.markdown(table)
+    (table,) = cost_tables(group_records(records))
+    text = rendering.markdown(table)
     assert "ConES (16 shots)" in text
     for part in ("75.0", "8.19k", "51.2k", "1.50", "2.00", "410", "2k"):
         assert part in text, part
 
 
 def test_what_old_records_lack_is_a_dash() -> None:
-    (table,) = cost_tables(group(made("cones", 4, 0.75)))
+    (table,) = cost_tables(group_records(made("cones", 4, 0.75)))
     assert table.rows[0].values[2] == table.rows[0].values[-1] == "-"
 
 
 def test_seconds_that_were_shared_are_said_to_be() -> None:
     alone, shared = (
-        cost_tables(group(made("cones", 4, 0.75, together=seeds)))[0] for seeds in (1, 3)
+        cost_tables(group_records(made("cones", 4, 0.75, together=seeds)))[0] for seeds in (1, 3)
     )
     assert not any("together" in note for note in alone.notes)
     assert any("trained together is each one's share" in note for note in shared.notes)

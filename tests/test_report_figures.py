@@ -10,7 +10,7 @@ import pytest
 
 from benchmark.errors import UserError
 from benchmark.records.record import Record
-from benchmark.report import figures, lines
+from benchmark.report import figures, grouping
 from testbed.synthetic import TINY, digest, grid, identity, scored
 
 
@@ -25,8 +25,8 @@ def few() -> list[Record]:
 
 
 def test_three_figures_in_two_formats_the_same_each_time(tmp_path: Path) -> None:
-    first = figures.write(tmp_path / "a", lines.group(few()))
-    again = figures.write(tmp_path / "b", lines.group(few()))
+    first = figures.write_figures(tmp_path / "a", grouping.group_records(few()))
+    again = figures.write_figures(tmp_path / "b", grouping.group_records(few()))
     assert [path.name.split("-")[0] for path in first[::2]] == ["curves", "cost", "differences"]
     assert {path.suffix for path in first} == {".pdf", ".png"}
     assert all(path.stat().st_size > 5000 for path in first)
@@ -38,10 +38,10 @@ def test_three_figures_in_two_formats_the_same_each_time(tmp_path: Path) -> None
 
 
 def test_curves_hold_a_panel_for_the_mean_and_one_per_dataset_and_no_diagnostic() -> None:
-    ((setting, by_line),) = lines.group(few()).items()
-    name = lines.namer(by_line)
+    ((setting, by_line),) = grouping.group_records(few()).items()
+    heading_of = grouping.headings(by_line)
     numbers = {
-        name(line): figures._numbers(setting, found)
+        heading_of[line]: figures._numbers(setting, found)
         for line, found in by_line.items()
         if line.exposure.ranked
     }
@@ -56,6 +56,8 @@ def test_curves_hold_a_panel_for_the_mean_and_one_per_dataset_and_no_diagnostic(
 
 def test_an_unknown_baseline_and_nothing_to_draw_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="to be a baseline; did you mean 'CoOp'"):
-        figures.write(tmp_path, lines.group(few()), baseline="Coop")
+        figures.write_figures(tmp_path, grouping.group_records(few()), baseline="Coop")
     with pytest.raises(UserError, match="nothing to draw"):
-        figures.write(tmp_path, lines.group([scored(identity("zero_shot", shots=0, seed=0), 0.5)]))
+        figures.write_figures(
+            tmp_path, grouping.group_records([scored(identity("zero_shot", shots=0, seed=0), 0.5)])
+        )

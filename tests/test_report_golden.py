@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.report import lines, render, tables
-from benchmark.report.export import leaderboard
+from benchmark.report import grouping, rendering, tables
+from benchmark.report.leaderboard import leaderboard_csv
 from testbed.synthetic import TINY, digest, grid, identity, scored
 
 FOLDER = Path(__file__).parent / "golden"
 SUFFIX = {"text": "txt", "markdown": "md", "csv": "csv", "latex": "tex"}
-NAMES = [f"{kind}.{SUFFIX[form]}" for kind in tables.KINDS for form in render.FORMATS] + [
+NAMES = [f"{kind}.{SUFFIX[form]}" for kind in tables.KINDS for form in rendering.FORMATS] + [
     "leaderboard.csv"
 ]
 
 
-def groups() -> lines.Group:
+def groups() -> grouping.GroupedRecords:
     """Two plug-ins that no adapter of ours can change, with a hole, a prior, a diagnostic and a
     method without shots.
     """
@@ -43,15 +43,15 @@ def groups() -> lines.Group:
         scored(identity("lab.full", name, 4, 1, sources=full, source_shots=-1), 0.9)
         for name in TINY
     ]
-    return lines.group([*holed, *zero, *barred])
+    return grouping.group_records([*holed, *zero, *barred])
 
 
 def written(name: str) -> str:
     if name == "leaderboard.csv":
-        return leaderboard(groups())
+        return leaderboard_csv(groups())
     kind, suffix = name.split(".")
     form = next(form for form, ending in SUFFIX.items() if ending == suffix)
-    return render.render(tables.tables(groups(), kind, ranked=True), form)
+    return rendering.render(tables.tables(groups(), kind, ranked=True), form)
 
 
 @pytest.mark.parametrize("name", NAMES)

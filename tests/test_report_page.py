@@ -16,7 +16,7 @@ from benchmark import data
 from benchmark.errors import UserError
 from benchmark.records.record import Record
 from benchmark.records.store import Store
-from benchmark.report import lines, page, page_data
+from benchmark.report import grouping, page, page_data
 from testbed.synthetic import CLASSIC, TINY, digest, grid, identity, record, scored
 from tests import chromium
 
@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scored(identity("evil.</script><script>alert(1)</script>", name), 0.5) for name in TINY
     ]
     records += [*grid(["coop"], CLASSIC[:10], backbones=("RN50/openai",))]
-    page.write(base / "page", lines.group(records), store)
+    page.write_page(base / "page", grouping.group_records(records), store)
     return base / "page"
 
 
@@ -259,16 +259,16 @@ def test_names_cannot_break_out_of_the_page(folder: Path) -> None:
 
 
 def test_a_page_is_written_over_itself_and_never_over_something_else(tmp_path: Path) -> None:
-    groups = lines.group(grid(["coop"], shots=(1,)))
-    size = page.write(tmp_path / "page", groups, Store(tmp_path))
+    groups = grouping.group_records(grid(["coop"], shots=(1,)))
+    size = page.write_page(tmp_path / "page", groups, Store(tmp_path))
     stale = tmp_path / "page" / "records" / "99-gone.js"
     stale.write_text("")
-    assert page.write(tmp_path / "page", groups, Store(tmp_path)) == size
+    assert page.write_page(tmp_path / "page", groups, Store(tmp_path)) == size
     assert not stale.exists()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("mine")
     with pytest.raises(UserError, match="not a report"):
-        page.write(tmp_path / "thesis", groups, Store(tmp_path))
+        page.write_page(tmp_path / "thesis", groups, Store(tmp_path))
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
 
 
@@ -285,8 +285,8 @@ def test_ten_thousand_records_stay_under_five_megabytes(tmp_path: Path) -> None:
         for backbone in "abc"
         for one in grid(methods, CLASSIC, (1, 16), (1, 2, 3), (backbone,), classes=199)
     ]
-    per_record = page.write(
-        tmp_path / "page", lines.group(records), Store(tmp_path), images=False
+    per_record = page.write_page(
+        tmp_path / "page", grouping.group_records(records), Store(tmp_path), images=False
     ) / len(records)
     assert per_record * 10_000 < 5e6
 

@@ -13,11 +13,11 @@ import pytest
 
 from benchmark import data, methods
 from benchmark.records.record import Record
-from benchmark.report import lines, published
-from benchmark.report.scores import Score
+from benchmark.report import grouping, published
+from benchmark.report.averages import MeanAccuracy
 from testbed.synthetic import CLASSIC, digest, identity, scored
 
-TABLE = published.read()
+TABLE = published.read_published()
 RN50 = {"backbone": "RN50/openai", "weights_digest": digest("RN50")}
 
 
@@ -82,10 +82,10 @@ def ours(
     ]
 
 
-def verdicts(records: list[Record], variant: str) -> list[published.Verdict]:
+def verdicts(records: list[Record], variant: str) -> list[published.PublishedComparison]:
     return [
         one
-        for one in published.verdicts(lines.group(records), TABLE)
+        for one in published.compare_published(grouping.group_records(records), TABLE)
         if one.published.variant == variant
     ]
 
@@ -129,7 +129,10 @@ def test_other_parameters_meet_other_rows() -> None:
     moved = scored(
         middle.model_copy(update={"params": middle.params | {"position": "middle"}}), 0.6
     )
-    found = [one.published.variant for one in published.verdicts(lines.group([moved]), TABLE)]
+    found = [
+        one.published.variant
+        for one in published.compare_published(grouping.group_records([moved]), TABLE)
+    ]
     assert found == ["CoOp (M=16, middle)"]
 
 
@@ -141,18 +144,20 @@ def test_a_mean_over_ten_of_eleven_is_not_compared_with_one_over_eleven() -> Non
     )
     whole = [record for name in CLASSIC for record in ours("coop", name, 16, [0.6, 0.61, 0.59])]
     part = [record for record in whole if record.identity.dataset != "imagenet"]
-    assert [one.verdict for one in published.verdicts(lines.group(whole), [row])] == ["reproduced"]
-    (found,) = published.verdicts(lines.group(part), [row])
+    assert [
+        one.verdict for one in published.compare_published(grouping.group_records(whole), [row])
+    ] == ["reproduced"]
+    (found,) = published.compare_published(grouping.group_records(part), [row])
     assert found.verdict == "not comparable"
     assert "(10/11)" in found.why
 
 
 def test_the_tolerance_follows_from_seeds() -> None:
     row = next(row for row in TABLE if row.variant == "CoOp (M=16, end)" and row.shots == 16)
-    three = published.tolerance(row, Score(0.6, 0.01, (1, 2, 3)))
+    three = published.tolerance(row, MeanAccuracy(0.6, 0.01, (1, 2, 3)))
     assert three == pytest.approx(0.005 + 4.3027 * 0.01 * (2 / 3) ** 0.5, rel=1e-3)
-    assert published.tolerance(row, Score(0.6, 0.01, tuple(range(10)))) < three
+    assert published.tolerance(row, MeanAccuracy(0.6, 0.01, tuple(range(10)))) < three
     assert published.tolerance(
-        replace(row, kind="digitised"), Score(0.6, 0.01, (1, 2, 3))
+        replace(row, kind="digitised"), MeanAccuracy(0.6, 0.01, (1, 2, 3))
     ) == pytest.approx(three + 0.002)
-    assert published.tolerance(row, Score(0.6, None, (1,))) > published.ALLOWANCE
+    assert published.tolerance(row, MeanAccuracy(0.6, None, (1,))) > published.ALLOWANCE

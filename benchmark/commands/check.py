@@ -138,11 +138,11 @@ def published(
     as_json: bool,
 ) -> int:
     """Records beside published numbers; exit code 3 where one differs that could be compared."""
-    from benchmark.report import lines, selection
+    from benchmark.report import grouping, record_selection
     from benchmark.report import published as facts
 
-    records = selection.records(Store(results), [], methods, datasets)
+    records = record_selection.select_records(Store(results), [], methods, datasets)
     wanted = [record for record in records if not shots or str(record.identity.shots) in shots]
-    found = list(facts.verdicts(lines.group(wanted), facts.read()))
-    print(json.dumps(facts.as_dicts(found), indent=1) if as_json else facts.text(found))
+    found = list(facts.compare_published(grouping.group_records(wanted), facts.read_published()))
+    print(json.dumps(facts.published_dicts(found), indent=1) if as_json else facts.published_text(found))
     return REGRESSION if any(one.verdict == "differs" for one in found) else OK

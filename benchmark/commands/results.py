@@ -68,24 +68,24 @@ def report(
     from rich.console import Console
 
     from benchmark.records.store import Store
-    from benchmark.report import cost_tables, lines, render, selection, tables
+    from benchmark.report import cost_tables, grouping, record_selection, rendering, tables
 
     among("table", table, tables.KINDS)
-    among("format", form, render.FORMATS)
+    among("format", form, rendering.FORMATS)
     if cost and form == "csv":
         raise UserError("--cost has no CSV of its own; `export` writes every cost of every row")
     notes: list[str] = []
-    records = selection.records(Store(results), notes, method, dataset, backbone)
-    groups = lines.group(records, notes, superseded)
+    records = record_selection.select_records(Store(results), notes, method, dataset, backbone)
+    groups = grouping.group_records(records, notes, superseded)
     if html:
         from benchmark.report import page
 
-        size = page.write(html, groups, Store(results), data_root, images)
+        size = page.write_page(html, groups, Store(results), data_root, images)
         print(f"{html / 'index.html'}: {size / 1e6:.1f} MB without images")
     elif figures:
         from benchmark.report import figures as drawing
 
-        print("\n".join(map(str, drawing.write(figures, groups, baseline))))
+        print("\n".join(map(str, drawing.write_figures(figures, groups, baseline))))
     else:
         found = (
             cost_tables.cost_tables(groups) if cost else tables.tables(groups, table, ranked=True)
@@ -93,9 +93,9 @@ def report(
         if form == "text":
             out = Console()
             for one in found:
-                out.print(render.terminal(one), soft_wrap=True)
+                out.print(rendering.terminal(one), soft_wrap=True)
         else:
-            print(render.render(found, form), end="")
+            print(rendering.render(found, form), end="")
     warn(notes)
 
 
@@ -113,11 +113,15 @@ def export(
     """Write the leaderboard as CSV, one row per method x dataset x shots x backbone x protocol."""
     from benchmark.paths import write_atomic
     from benchmark.records.store import Store
-    from benchmark.report import lines, selection
-    from benchmark.report.export import leaderboard
+    from benchmark.report import grouping, record_selection
+    from benchmark.report.leaderboard import leaderboard_csv
 
     notes: list[str] = []
-    text = leaderboard(lines.group(selection.records(Store(results), notes), notes, superseded))
+    text = leaderboard_csv(
+        grouping.group_records(
+            record_selection.select_records(Store(results), notes), notes, superseded
+        )
+    )
     if to:
         write_atomic(to, text.encode())
     else:
@@ -139,16 +143,16 @@ def compare(
     """Compare two methods on the same seeds and test images, and over the datasets of a suite."""
     from benchmark.records.store import Store
     from benchmark.report import comparison as comparison
-    from benchmark.report import lines, selection
+    from benchmark.report import grouping, record_selection
 
     notes: list[str] = []
     store = Store(results)
-    groups = lines.group(selection.records(store, notes), notes)
+    groups = grouping.group_records(record_selection.select_records(store, notes), notes)
     found = comparison.compare(groups, first, second, store, data_root, opt.numbers("shots", shots))
     if as_json:
-        print(json.dumps([comparison.as_dict(one) for one in found], indent=1))
+        print(json.dumps([comparison.comparison_dict(one) for one in found], indent=1))
     else:
-        print("\n\n".join(comparison.text(one) for one in found))
+        print("\n\n".join(comparison.comparison_text(one) for one in found))
     warn(notes)
 
 

@@ -26,7 +26,7 @@ from benchmark.compute.runner import Outcome
 from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.records.store import Store
-from benchmark.report import lines, render, tables
+from benchmark.report import grouping, rendering, tables
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -200,12 +200,12 @@ def as_dict(outcome: Outcome, store: Store) -> dict[str, Any]:
 
 def show_tables(outcomes: Sequence[Outcome], out: Console) -> None:
     """Dataset x shots for every method; with several methods their means side by side as well."""
-    groups = lines.group(outcome.record for outcome in outcomes if outcome.record)
+    groups = grouping.group_records(outcome.record for outcome in outcomes if outcome.record)
     several = any(len(by_line) > 1 for by_line in groups.values())
     for kind in tables.KINDS[:2] if several else tables.KINDS[:1]:
         for table in tables.tables(groups, kind):
             out.print()
-            out.print(render.terminal(table), soft_wrap=True, end="")
+            out.print(rendering.terminal(table), soft_wrap=True, end="")
 
 
 def _report_failures(outcomes: Sequence[Outcome], store: Store, err: Console) -> None:

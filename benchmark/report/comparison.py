@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,22 @@ from benchmark import data
 from benchmark.errors import UserError, nearest
 from benchmark.records.record import Record
 from benchmark.records.store import Store
-from benchmark.report import stats
-from benchmark.report.lines import Group, Line, Setting, members, namer
+from benchmark.report import significance
+from benchmark.report.grouping import (
+    EvaluationSetting,
+    GroupedRecords,
+    MethodVariant,
+    VariantRecords,
+    headings,
+    members,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 @dataclass(frozen=True)
-class Pair:
+class DatasetComparison:
     """Two methods on one dataset at one number of shots, over the seeds both have."""
 
     dataset: str
@@ -30,8 +37,10 @@ class Pair:
     first: float
     second: float
     gaps: Mapping[int, float]  # by seed
-    over_seeds: stats.Difference | None  # None with one seed
-    over_images: stats.Difference | None  # None where labels or predictions are not at hand
+    over_seeds: significance.MeanDifference | None  # None with one seed
+    over_images: (
+        significance.MeanDifference | None
+    )  # None where labels or predictions are not at hand
     p_mcnemar: float | None  # with one seed alone
 
     @property
@@ -44,34 +53,34 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MethodComparison:
     """Everything that can be said of two methods in one setting."""
 
-    setting: Setting
+    setting: EvaluationSetting
     names: tuple[str, str]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[DatasetComparison, ...]
     over_datasets: Mapping[
         int, float | None
     ]  # shots -> p over the suite, adjusted by Holm; None where no test can be made
 
 
 def compare(
-    groups: Group,
+    groups: GroupedRecords,
     first: str,
     second: str,
     store: Store,
     root: Path | None,
     shots: Sequence[int] = (),
-) -> list[Comparison]:
+) -> list[MethodComparison]:
     """A comparison for every setting that has records of both. Raises UserError where there is
     none, or a name is not clear.
     """
     _check_known(groups, (first, second))
     made = []
-    for setting, lines in groups.items():
-        one, other = _pick(lines, first), _pick(lines, second)
+    for setting, variants in groups.items():
+        one, other = _pick(variants, first), _pick(variants, second)
         if one and other:
-            made.append(_compare(setting, lines, (one, other), store, root, shots))
+            made.append(_compare(setting, variants, (one, other), store, root, shots))
     if not made:
         raise UserError(
             f"{first} and {second} have no records in a common setting; run both with the same suite and backbone"
@@ -79,37 +88,37 @@ def compare(
     return made
 
 
-def _check_known(groups: Group, names: Sequence[str]) -> None:
-    methods = {line.method for lines in groups.values() for line in lines}
-    headings = {namer(lines)(line) for lines in groups.values() for line in lines}
+def _check_known(groups: GroupedRecords, names: Sequence[str]) -> None:
+    methods = {variant.method for variants in groups.values() for variant in variants}
+    known = {headings(variants)[variant] for variants in groups.values() for variant in variants}
     for name in names:
-        if name not in methods | headings:
+        if name not in methods | known:
             raise UserError(f"no record has the method '{name}'; {nearest(name, sorted(methods))}")
 
 
-def _pick(lines: Mapping[Line, Any], name: str) -> Line | None:
-    """The line that a method's name means, or the one whose whole heading it is."""
-    heading = namer(lines)
-    found = [line for line in lines if heading(line) == name] or [
-        line for line in lines if line.method == name
+def _pick(variants: Mapping[MethodVariant, Any], name: str) -> MethodVariant | None:
+    """The variant that a method's name means, or the one whose whole heading it is."""
+    heading_of = headings(variants)
+    found = [variant for variant in variants if heading_of[variant] == name] or [
+        variant for variant in variants if variant.method == name
     ]
     if len(found) > 1:
         raise UserError(
-            f"'{name}' is {len(found)} rows here; name one: {'; '.join(repr(heading(line)) for line in found)}"
+            f"'{name}' is {len(found)} rows here; name one: {'; '.join(repr(heading_of[variant]) for variant in found)}"
         )
     return found[0] if found else None
 
 
 def _compare(
-    setting: Setting,
-    lines: Mapping[Line, Mapping[str, Sequence[Record]]],
-    chosen: tuple[Line, Line],
+    setting: EvaluationSetting,
+    variants: VariantRecords,
+    chosen: tuple[MethodVariant, MethodVariant],
     store: Store,
     root: Path | None,
     wanted: Sequence[int],
-) -> Comparison:
-    heading = namer(lines)
-    by_dataset = [lines[line] for line in chosen]
+) -> MethodComparison:
+    heading_of = headings(variants)
+    by_dataset = [variants[variant] for variant in chosen]
     pairs = []
     for dataset in members(setting.suite):
         first, second = (_by_shots(found.get(dataset, ())) for found in by_dataset)
@@ -117,8 +126,8 @@ def _compare(
             matched = _matched(first.get(shots) or first[0], second.get(shots) or second[0])
             if matched:
                 pairs.append(_pair(dataset, shots, matched, store, root))
-    return Comparison(
-        setting, (heading(chosen[0]), heading(chosen[1])), tuple(pairs), _over_datasets(pairs)
+    return MethodComparison(
+        setting, (heading_of[chosen[0]], heading_of[chosen[1]]), tuple(pairs), _over_datasets(pairs)
     )
 
 
@@ -161,34 +170,35 @@ def _pair(
     matched: Sequence[tuple[Record, Record]],
     store: Store,
     root: Path | None,
-) -> Pair:
+) -> DatasetComparison:
     gaps = {
         max(one.identity.seed, other.identity.seed): one.accuracy - other.accuracy
         for one, other in matched
     }
     right = [
-        [correct(record, store, root) for record in side] for side in zip(*matched, strict=True)
+        [correct_images(record, store, root) for record in side]
+        for side in zip(*matched, strict=True)
     ]
     over_images, p_mcnemar = None, None
     if not any(hits is None for side in right for hits in side):
         import numpy as np
 
         first, second = np.array(right[0]), np.array(right[1])
-        over_images = stats.paired_bootstrap(first, second)
-        p_mcnemar = stats.mcnemar(first[0], second[0]) if len(matched) == 1 else None
-    return Pair(
+        over_images = significance.paired_bootstrap(first, second)
+        p_mcnemar = significance.mcnemar(first[0], second[0]) if len(matched) == 1 else None
+    return DatasetComparison(
         dataset,
         shots,
         math.fsum(one.accuracy for one, _ in matched) / len(matched),
         math.fsum(other.accuracy for _, other in matched) / len(matched),
         gaps,
-        stats.paired_t(list(gaps.values())),
+        significance.paired_t(list(gaps.values())),
         over_images,
         p_mcnemar,
     )
 
 
-def correct(record: Record, store: Store, root: Path | None) -> np.ndarray[Any, Any] | None:
+def correct_images(record: Record, store: Store, root: Path | None) -> np.ndarray[Any, Any] | None:
     """Which test images a record's predictor got right; None where the dataset or the predictions
     are not at hand.
 
@@ -209,27 +219,27 @@ def correct(record: Record, store: Store, root: Path | None) -> np.ndarray[Any, 
     return right_Q if int(right_Q.sum()) == sum(record.counts.correct) else None
 
 
-def _over_datasets(pairs: Sequence[Pair]) -> dict[int, float | None]:
+def _over_datasets(pairs: Sequence[DatasetComparison]) -> dict[int, float | None]:
     """Per number of shots one test over the suite, then Holm over the numbers of shots."""
     shots = sorted({pair.shots for pair in pairs})
     found = {shot: _over_suite([pair for pair in pairs if pair.shots == shot]) for shot in shots}
     tested = [shot for shot in shots if found[shot] is not None]
-    adjusted = stats.holm([p for p in found.values() if p is not None])
+    adjusted = significance.holm([p for p in found.values() if p is not None])
     return {**found, **dict(zip(tested, adjusted, strict=True))}
 
 
-def _over_suite(pairs: Sequence[Pair]) -> float | None:
+def _over_suite(pairs: Sequence[DatasetComparison]) -> float | None:
     """Wilcoxon over datasets; with too few of them, Student over the seeds of the mean difference."""
-    if len(pairs) >= stats.FEWEST_DATASETS:
-        return stats.wilcoxon([pair.gap for pair in pairs])
+    if len(pairs) >= significance.FEWEST_DATASETS:
+        return significance.wilcoxon([pair.gap for pair in pairs])
     seeds = sorted(set.intersection(*(set(pair.gaps) for pair in pairs)))
-    found = stats.paired_t(
+    found = significance.paired_t(
         [math.fsum(pair.gaps[seed] for pair in pairs) / len(pairs) for seed in seeds]
     )
     return found.p if found else None
 
 
-def text(one: Comparison) -> str:
+def comparison_text(one: MethodComparison) -> str:
     """A line per dataset and shots, in points of accuracy, then the verdict over datasets."""
     lines = [
         f"{one.names[0]} minus {one.names[1]}: {one.setting}",
@@ -259,7 +269,9 @@ def text(one: Comparison) -> str:
 def _summary(shot: int, p: float | None, gaps: Sequence[float]) -> str:
     wins, losses = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
     test = (
-        "Wilcoxon over datasets" if len(gaps) >= stats.FEWEST_DATASETS else "Student's t over seeds"
+        "Wilcoxon over datasets"
+        if len(gaps) >= significance.FEWEST_DATASETS
+        else "Student's t over seeds"
     )
     verdict = (
         f"{test}, p={p:.3f} (Holm over shots)"
@@ -276,17 +288,17 @@ def _line(
     return f"{dataset:16}  {shots:>5}  {first[:18]:>18}  {second[:18]:>18}  {gap:>10}  {seeds:28}  {images}".rstrip()
 
 
-def _worded(found: stats.Difference | None, seeds: int = 0) -> str:
+def _worded(found: significance.MeanDifference | None, seeds: int = 0) -> str:
     if found is None:
         return "one seed" if seeds == 1 else "-"
     return f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}] p={found.p:.3f}"
 
 
-def as_dict(one: Comparison) -> dict[str, Any]:
+def comparison_dict(one: MethodComparison) -> dict[str, Any]:
     """What `compare --json` prints; accuracies and differences as fractions."""
 
-    def plain(found: stats.Difference | None) -> dict[str, float] | None:
-        return None if found is None else vars(found)
+    def plain(found: significance.MeanDifference | None) -> dict[str, float] | None:
+        return None if found is None else asdict(found)
 
     pairs = [
         {**vars(pair), "gaps": dict(pair.gaps), "difference": pair.gap}

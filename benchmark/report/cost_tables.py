@@ -4,13 +4,20 @@ was run at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 
 from benchmark.records.record import Costs, Record
-from benchmark.report.lines import Group, Line, Setting, members, namer
-from benchmark.report.scores import mean_over, per_shots
-from benchmark.report.tables import Row, Table
+from benchmark.report.averages import accuracies_by_shots, mean_over_datasets
+from benchmark.report.grouping import (
+    DatasetRecords,
+    EvaluationSetting,
+    GroupedRecords,
+    VariantRecords,
+    headings,
+    members,
+)
+from benchmark.report.tables import ResultRow, ResultTable
 
 COLUMNS = (
     "accuracy",
@@ -34,24 +41,22 @@ TOGETHER_NOTE = (
     "fit s of seeds that were trained together is each one's share, their peak MiB that of all"
 )
 
-Found = Mapping[str, Sequence[Record]]  # by dataset
 
-
-def cost_tables(groups: Group) -> list[Table]:
+def cost_tables(groups: GroupedRecords) -> list[ResultTable]:
     """One table per setting."""
-    return [_table(setting, lines) for setting, lines in groups.items()]
+    return [_table(setting, variants) for setting, variants in groups.items()]
 
 
-def _table(setting: Setting, lines: Mapping[Line, Found]) -> Table:
-    name = namer(lines)
+def _table(setting: EvaluationSetting, variants: VariantRecords) -> ResultTable:
+    heading_of = headings(variants)
     power = any(
         record.costs.energy_j is not None or record.costs.gpu_use is not None
-        for record in _records(lines)
+        for record in _records(variants)
     )
-    together = any(record.costs.together > 1 for record in _records(lines))
-    rows = [_row(name(line), setting, found, power) for line, found in lines.items()]
+    together = any(record.costs.together > 1 for record in _records(variants))
+    rows = [_row(heading_of[variant], setting, found, power) for variant, found in variants.items()]
     notes = (*NOTES, *([POWER_NOTE] if power else []), *([TOGETHER_NOTE] if together else []))
-    return Table(
+    return ResultTable(
         f"{setting}: costs",
         ("", "method"),
         COLUMNS + POWER if power else COLUMNS,
@@ -60,19 +65,21 @@ def _table(setting: Setting, lines: Mapping[Line, Found]) -> Table:
     )
 
 
-def _records(lines: Mapping[Line, Found]) -> Iterator[Record]:
-    return (record for found in lines.values() for records in found.values() for record in records)
+def _records(variants: VariantRecords) -> Iterator[Record]:
+    return (
+        record for found in variants.values() for records in found.values() for record in records
+    )
 
 
-def _row(label: str, setting: Setting, found: Found, power: bool) -> Row:
+def _row(label: str, setting: EvaluationSetting, found: DatasetRecords, power: bool) -> ResultRow:
     most = max(record.identity.shots for records in found.values() for record in records)
     at = {
         dataset: [record for record in records if record.identity.shots == most]
         for dataset, records in found.items()
     }
     costs = [record.costs for records in at.values() for record in records]
-    accuracy = mean_over(
-        [per_shots(at.get(dataset, ())).get(most) for dataset in members(setting.suite)]
+    accuracy = mean_over_datasets(
+        [accuracies_by_shots(at.get(dataset, ())).get(most) for dataset in members(setting.suite)]
     )
     seconds = [
         f"{fmean(getattr(one, part) for one in costs):.2f}"
@@ -90,7 +97,7 @@ def _row(label: str, setting: Setting, found: Found, power: bool) -> Row:
         _short(rate),
         *(_power(costs) if power else ()),
     )
-    return Row(f"{label} ({most} shots)" if most else label, values)
+    return ResultRow(f"{label} ({most} shots)" if most else label, values)
 
 
 def _power(costs: Sequence[Costs]) -> tuple[str, str]:

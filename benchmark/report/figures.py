@@ -10,10 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError, nearest
-from benchmark.records.record import Record
-from benchmark.report import stats
-from benchmark.report.lines import Group, Line, Setting, members, namer
-from benchmark.report.scores import Score, Value, mean_over, per_shots, score
+from benchmark.report import significance
+from benchmark.report.averages import (
+    Average,
+    MeanAccuracy,
+    accuracies_by_shots,
+    mean_over_datasets,
+    mean_over_seeds,
+)
+from benchmark.report.grouping import (
+    DatasetRecords,
+    EvaluationSetting,
+    GroupedRecords,
+    MethodVariant,
+    VariantRecords,
+    headings,
+    members,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,11 +41,10 @@ PANEL_IN = (2.5, 2.1)
 ACROSS = 4  # panels in a row
 GREY = "0.4"  # of methods that do not learn
 
-Lines = Mapping[Line, Mapping[str, Sequence[Record]]]
 Numbers = dict[str, dict[int, dict[int, float]]]  # dataset -> shots -> seed -> accuracy
 
 
-def write(folder: Path, groups: Group, baseline: str | None = None) -> list[Path]:
+def write_figures(folder: Path, groups: GroupedRecords, baseline: str | None = None) -> list[Path]:
     """Draw all figures of all settings into `folder`; returns the files. Raises UserError for an
     unknown baseline.
     """
@@ -47,20 +59,22 @@ def write(folder: Path, groups: Group, baseline: str | None = None) -> list[Path
     }
     made = [
         path
-        for setting, lines in groups.items()
-        for path in _write(folder, setting, lines, baseline)
+        for setting, variants in groups.items()
+        for path in _write(folder, setting, variants, baseline)
     ]
     if not made:
         raise UserError("there is nothing to draw: no few-shot results among these records")
     return made
 
 
-def _write(folder: Path, setting: Setting, lines: Lines, baseline: str | None) -> Iterator[Path]:
-    name = namer(lines)
+def _write(
+    folder: Path, setting: EvaluationSetting, variants: VariantRecords, baseline: str | None
+) -> Iterator[Path]:
+    heading_of = headings(variants)
     numbers = {
-        name(line): _numbers(setting, found)
-        for line, found in lines.items()
-        if line.exposure.ranked
+        heading_of[variant]: _numbers(setting, found)
+        for variant, found in variants.items()
+        if variant.exposure.ranked
     }
     shots = sorted(
         {shot for one in numbers.values() for by_shots in one.values() for shot in by_shots if shot}
@@ -74,12 +88,12 @@ def _write(folder: Path, setting: Setting, lines: Lines, baseline: str | None) -
     )
     yield from _save(curves(setting, numbers, shots), folder / f"curves-{stem}")
     costs = {
-        name(line): _cost_s(found, shots[-1])
-        for line, found in lines.items()
-        if line.exposure.ranked
+        heading_of[variant]: _cost_s(found, shots[-1])
+        for variant, found in variants.items()
+        if variant.exposure.ranked
     }
     yield from _save(cost(setting, numbers, costs, shots[-1]), folder / f"cost-{stem}")
-    against = _baseline(numbers, {name(line): line for line in lines}, baseline)
+    against = _baseline(numbers, {heading_of[variant]: variant for variant in variants}, baseline)
     if against and len(numbers) > 1:
         yield from _save(
             differences(setting, numbers, against, shots[-1]), folder / f"differences-{stem}"
@@ -103,19 +117,21 @@ def _save(figure: Figure, path: Path) -> list[Path]:
     return files
 
 
-def _numbers(setting: Setting, found: Mapping[str, Sequence[Record]]) -> Numbers:
-    return {dataset: per_shots(found.get(dataset, ())) for dataset in members(setting.suite)}
+def _numbers(setting: EvaluationSetting, found: DatasetRecords) -> Numbers:
+    return {
+        dataset: accuracies_by_shots(found.get(dataset, ())) for dataset in members(setting.suite)
+    }
 
 
-def _values(numbers: Numbers, dataset: str | None) -> dict[int, Score]:
+def _values(numbers: Numbers, dataset: str | None) -> dict[int, MeanAccuracy]:
     """shots -> score, of a dataset or (None) of the mean over all of them where none is missing."""
     shots = {shot for by_shots in numbers.values() for shot in by_shots}
-    found: dict[int, Value] = {}
+    found: dict[int, Average] = {}
     for shot in sorted(shots):
         at = [by_shots.get(shot) for by_shots in numbers.values()]
         one = numbers[dataset].get(shot) if dataset else None
-        found[shot] = (score(one) if one else None) if dataset else mean_over(at)
-    return {shot: value for shot, value in found.items() if isinstance(value, Score)}
+        found[shot] = (mean_over_seeds(one) if one else None) if dataset else mean_over_datasets(at)
+    return {shot: value for shot, value in found.items() if isinstance(value, MeanAccuracy)}
 
 
 def _style(index: int) -> dict[str, Any]:
@@ -128,9 +144,11 @@ def _style(index: int) -> dict[str, Any]:
     }
 
 
-def curves(setting: Setting, numbers: Mapping[str, Numbers], shots: Sequence[int]) -> Figure:
+def curves(
+    setting: EvaluationSetting, numbers: Mapping[str, Numbers], shots: Sequence[int]
+) -> Figure:
     """One panel for the mean, one per dataset; bars are 95 % t-intervals over seeds. Methods
-    without shots are level lines.
+    without shots are level variants.
     """
     from matplotlib import pyplot
 
@@ -207,16 +225,16 @@ def _panel(
     axes.grid(axis="y", color="0.9", linewidth=0.6)
 
 
-def _half(value: Score) -> float:
+def _half(value: MeanAccuracy) -> float:
     """Half the interval over seeds; no bar for one seed."""
     return (
-        stats.half_width(value.std, value.count)
+        significance.half_width(value.std, value.count)
         if value.std is not None and value.count > 1
         else 0.0
     )
 
 
-def _cost_s(found: Mapping[str, Sequence[Record]], shots: int) -> float:
+def _cost_s(found: DatasetRecords, shots: int) -> float:
     """Mean seconds of training (pretraining included) per cell at these shots, or of whatever there
     is without shots.
     """
@@ -234,7 +252,10 @@ def _cost_s(found: Mapping[str, Sequence[Record]], shots: int) -> float:
 
 
 def cost(
-    setting: Setting, numbers: Mapping[str, Numbers], costs: Mapping[str, float], shots: int
+    setting: EvaluationSetting,
+    numbers: Mapping[str, Numbers],
+    costs: Mapping[str, float],
+    shots: int,
 ) -> Figure:
     """Accuracy against seconds of training, one point per method at the most shots there are."""
     from matplotlib import pyplot
@@ -268,14 +289,14 @@ def cost(
 
 
 def _baseline(
-    numbers: Mapping[str, Numbers], lines: Mapping[str, Line], wanted: str | None
+    numbers: Mapping[str, Numbers], variants: Mapping[str, MethodVariant], wanted: str | None
 ) -> str | None:
     """The heading of the baseline: the one asked for by method or heading, else the first method
     that needs no shots.
     """
     if wanted is None:
-        return next((name for name in numbers if lines[name].sampler == "none"), None)
-    found = [name for name in numbers if wanted in (name, lines[name].method)]
+        return next((name for name in numbers if variants[name].sampler == "none"), None)
+    found = [name for name in numbers if wanted in (name, variants[name].method)]
     if not found:
         raise UserError(
             f"no row has the method '{wanted}' to be a baseline; {nearest(wanted, list(numbers))}"
@@ -284,7 +305,7 @@ def _baseline(
 
 
 def differences(
-    setting: Setting, numbers: Mapping[str, Numbers], baseline: str, shots: int
+    setting: EvaluationSetting, numbers: Mapping[str, Numbers], baseline: str, shots: int
 ) -> Figure:
     """Points gained over a baseline per dataset, a panel per method; bars are 95 % t-intervals of
     paired differences.
@@ -319,8 +340,8 @@ def _bars(axes: Axes, datasets: Sequence[str], one: Numbers, other: Numbers, sho
             numbers[dataset].get(shots) or numbers[dataset].get(0) for numbers in (one, other)
         )
         if first and second:
-            gaps = list(stats.seed_gaps(first, second).values())
-            found = stats.paired_t(gaps)
+            gaps = list(significance.seed_gaps(first, second).values())
+            found = significance.paired_t(gaps)
             half = 100 * (found.high - found.mean) if found else 0.0
             mean = 100 * sum(gaps) / len(gaps) if gaps else 0.0
             axes.barh(

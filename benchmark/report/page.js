@@ -55,12 +55,12 @@ function datasetName(row) {
   return row[1] === MEAN ? `mean of ${settingOf(row).members.length}` : row[1];
 }
 
-const lineOf = (row) => all.lines[row[0]];
-const settingOf = (row) => all.settings[lineOf(row).setting];
+const variantOf = (row) => all.variants[row[0]];
+const settingOf = (row) => all.settings[variantOf(row).setting];
 
 /* The columns of the leaderboard: what a cell shows and what it is sorted by. `minor` ones give way on a phone. */
 const COLUMNS = [
-  { id: "method", label: "Method", text: true, key: (r) => lineOf(r).heading.toLowerCase(), show: opener },
+  { id: "method", label: "Method", text: true, key: (r) => variantOf(r).heading.toLowerCase(), show: opener },
   { id: "accuracy", label: "Accuracy", key: (r) => (scored(r) ? r[3][0] : -1), show: (r) => shownScore(r) + (r[5] ? " ★" : "") },
   { id: "shots", label: "Shots", key: (r) => r[2], show: (r) => String(r[2]) },
   { id: "dataset", label: "Dataset", text: true, key: (r) => datasetName(r), show: (r) => datasetName(r) },
@@ -70,12 +70,12 @@ const COLUMNS = [
   { id: "predict", label: "Predict s", minor: true, key: (r) => r[4][3], show: (r) => seconds(r[4][3]) },
   { id: "memory", label: "Peak MB", minor: true, key: (r) => r[4][4], show: (r) => String(r[4][4]) },
   { id: "trainable", label: "Trained", minor: true, key: (r) => r[4][5], show: (r) => many(r[4][5]) },
-  { id: "protocol", label: "Protocol", text: true, minor: true, key: (r) => lineOf(r).protocol, show: (r) => h("span", { class: "protocol" }, lineOf(r).protocol) },
+  { id: "protocol", label: "Protocol", text: true, minor: true, key: (r) => variantOf(r).protocol, show: (r) => h("span", { class: "protocol" }, variantOf(r).protocol) },
 ];
 
 function opener(row) {
-  const label = `${lineOf(row).heading}: records, ${datasetName(row)}, ${row[2]}-shot`;
-  return h("button", { type: "button", class: "open", "aria-label": label, click: () => openRow(row) }, lineOf(row).heading);
+  const label = `${variantOf(row).heading}: records, ${datasetName(row)}, ${row[2]}-shot`;
+  return h("button", { type: "button", class: "open", "aria-label": label, click: () => openRow(row) }, variantOf(row).heading);
 }
 
 /* Filters */
@@ -89,13 +89,13 @@ function chosen() {
   };
 }
 
-function lineFits(line, f) {
-  return line.setting === f.setting && (f.protocol === ANY || line.protocol === f.protocol) &&
-    (line.heading.toLowerCase().includes(f.method) || line.method.toLowerCase().includes(f.method));
+function variantFits(variant, f) {
+  return variant.setting === f.setting && (f.protocol === ANY || variant.protocol === f.protocol) &&
+    (variant.heading.toLowerCase().includes(f.method) || variant.method.toLowerCase().includes(f.method));
 }
 
 function rowFits(row, f) {
-  return lineFits(lineOf(row), f) && (f.dataset === ANY || row[1] === f.dataset) && (f.shots === ANY || String(row[2]) === f.shots);
+  return variantFits(variantOf(row), f) && (f.dataset === ANY || row[1] === f.dataset) && (f.shots === ANY || String(row[2]) === f.shots);
 }
 
 function options(select, pairs, wanted) {
@@ -105,11 +105,11 @@ function options(select, pairs, wanted) {
 
 function offerFilters() {
   const setting = Number(byId("f-setting").value);
-  const rows = all.rows.filter((row) => lineOf(row).setting === setting);
+  const rows = all.rows.filter((row) => variantOf(row).setting === setting);
   const datasets = [...new Set(rows.map((row) => row[1]))].sort((a, b) => order(setting, a) - order(setting, b));
   const names = datasets.map((name) => [name, name === MEAN ? `mean of ${all.settings[setting].members.length}` : name]);
   const shots = [...new Set(rows.map((row) => row[2]))].sort((a, b) => a - b);
-  const protocols = [...new Set(rows.map((row) => lineOf(row).protocol))].sort();
+  const protocols = [...new Set(rows.map((row) => variantOf(row).protocol))].sort();
   options(byId("f-dataset"), [...names, [ANY, "all datasets"]], byId("f-dataset").value);
   options(byId("f-shots"), [[ANY, "any"], ...shots.map((k) => [String(k), String(k)])], byId("f-shots").value);
   options(byId("f-protocol"), [[ANY, "any"], ...protocols.map((p) => [p, p])], byId("f-protocol").value);
@@ -160,7 +160,7 @@ function boardRow(row) {
 /* Curves */
 function drawCurves() {
   const f = chosen();
-  const rows = all.rows.filter((row) => lineFits(lineOf(row), f));
+  const rows = all.rows.filter((row) => variantFits(variantOf(row), f));
   const dataset = f.dataset !== ANY ? f.dataset : rows.some((row) => row[1] === MEAN) ? MEAN : rows.length ? rows[0][1] : MEAN;
   const curves = curvesOf(rows.filter((row) => row[1] === dataset && scored(row)));
   const shots = [...new Set(curves.flatMap((curve) => curve.points.map((p) => p.shots)))].filter((k) => k > 0).sort((a, b) => a - b);
@@ -171,10 +171,10 @@ function drawCurves() {
 }
 
 function curvesOf(rows) {
-  const byLine = new Map();
-  for (const row of rows) byLine.set(row[0], [...(byLine.get(row[0]) || []), row]);
-  return [...byLine].map(([number, found], at) => ({
-    name: all.lines[number].heading,
+  const byVariant = new Map();
+  for (const row of rows) byVariant.set(row[0], [...(byVariant.get(row[0]) || []), row]);
+  return [...byVariant].map(([number, found], at) => ({
+    name: all.variants[number].heading,
     colour: found.every((row) => row[2] === 0) ? "var(--quiet)" : COLOURS[at % COLOURS.length],
     dash: DASHES[Math.floor(at / COLOURS.length) % DASHES.length],
     mark: MARKS[(at + Math.floor(at / COLOURS.length)) % MARKS.length],
@@ -252,7 +252,7 @@ function pictures(name, content) { arrive(`images/${name}.js`, content); }
 
 /* The dialog with the records behind a number */
 function openRow(row) {
-  const title = `${lineOf(row).heading}, ${datasetName(row)}, ${row[2]}-shot`;
+  const title = `${variantOf(row).heading}, ${datasetName(row)}, ${row[2]}-shot`;
   byId("r-title").textContent = title;
   if (row[1] === MEAN) showMembers(row);
   else fetchScript(`records/${row[0]}-${row[1]}.js`, (content) => showRecords(row, content));
@@ -271,7 +271,7 @@ function showRecords(row, content) {
   const place = h("div");
   const select = h("select", { id: "r-seed", change: () => place.replaceChildren(...recordView(row, content, records[select.selectedIndex])) });
   select.append(...records.map((record) => h("option", {}, record.shots ? `seed ${record.seed}` : "no seed", `: ${percent(accuracy(content, record))} %`)));
-  body.replaceChildren(h("p", {}, `Accuracy ${shownScore(row)}; ${lineOf(row).protocol}`), h("label", {}, "Record ", select), place);
+  body.replaceChildren(h("p", {}, `Accuracy ${shownScore(row)}; ${variantOf(row).protocol}`), h("label", {}, "Record ", select), place);
   place.replaceChildren(...recordView(row, content, records[0]));
 }
 
@@ -283,7 +283,7 @@ function recordView(row, content, record) {
     "key": record.key,
     "right": `${total(counts(record.correct))} of ${total(counts(content.totals))} test images`,
     ...costsOf(content, record), ...record.notes, ...record.made,
-    "parameters": Object.entries(lineOf(row).params).map(([name, value]) => `${name}=${value}`).join(" ") || "none",
+    "parameters": Object.entries(variantOf(row).params).map(([name, value]) => `${name}=${value}`).join(" ") || "none",
   };
   return [
     h("h3", {}, "Again, on your machine"), h("pre", {}, `${command(content, record)}\n# compare with these counts, where the record is at hand:\npython -m benchmark replay ${record.key}`),
@@ -327,7 +327,7 @@ function offerImages() {
 }
 
 function offerRivals(content) {
-  const names = content.said.map(([line, shots, seed], at) => [String(at), `${all.lines[line].heading}, ${shots}-shot${shots ? `, seed ${seed}` : ""}`]);
+  const names = content.said.map(([variant, shots, seed], at) => [String(at), `${all.variants[variant].heading}, ${shots}-shot${shots ? `, seed ${seed}` : ""}`]);
   options(byId("v-right"), names, String(names.length - 1));
   options(byId("v-wrong"), names, "0");
   drawGallery();

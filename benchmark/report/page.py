@@ -10,21 +10,25 @@ from pathlib import Path
 from benchmark.errors import UserError
 from benchmark.records.store import Store
 from benchmark.report import page_data, page_images
-from benchmark.report.lines import Group
+from benchmark.report.grouping import GroupedRecords
 
 HERE = Path(__file__).parent
 MARK = '<meta name="generator" content="fsbench report">'
 
 
-def write(
-    folder: Path, groups: Group, store: Store, root: Path | None = None, images: bool = True
+def write_page(
+    folder: Path,
+    groups: GroupedRecords,
+    store: Store,
+    root: Path | None = None,
+    images: bool = True,
 ) -> int:
     """Write the page into `folder`; returns its bytes without images. Refuses a folder that holds
     something else.
     """
     _check(folder)
     index = page_data.index(groups)
-    shown = page_images.write(folder / "images", groups, store, root) if images else {}
+    shown = page_images.write_images(folder / "images", groups, store, root) if images else {}
     files = {
         f"records/{one.name}.js": page_data.script("detail", one.name, one.content)
         for one in page_data.details(groups, store, root)
@@ -70,7 +74,7 @@ def _save(path: Path, text: str) -> None:
         ) from error
 
 
-def _html(groups: Group) -> str:
+def _html(groups: GroupedRecords) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -78,8 +82,8 @@ def _html(groups: Group) -> str:
     )
     records = sum(
         len(records)
-        for lines in groups.values()
-        for found in lines.values()
+        for variants in groups.values()
+        for found in variants.values()
         for records in found.values()
     )
     style, code = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))

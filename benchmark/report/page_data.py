@@ -5,7 +5,7 @@ and dataset.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,25 @@ from benchmark import data
 from benchmark.errors import UserError
 from benchmark.records.record import Record
 from benchmark.records.store import Store
-from benchmark.report import shell_commands, stats
-from benchmark.report.comparison import correct
-from benchmark.report.lines import Group, Line, Setting, members, namer
-from benchmark.report.ranking import leading
-from benchmark.report.scores import Partial, Score, Value, mean_over, per_shots, score
+from benchmark.report import shell_commands, significance
+from benchmark.report.averages import (
+    Average,
+    IncompleteMean,
+    MeanAccuracy,
+    accuracies_by_shots,
+    mean_over_datasets,
+    mean_over_seeds,
+)
+from benchmark.report.comparison import correct_images
+from benchmark.report.grouping import (
+    EvaluationSetting,
+    GroupedRecords,
+    MethodVariant,
+    VariantRecords,
+    headings,
+    members,
+)
+from benchmark.report.ranking import leading_variants
 
 MEAN = ""  # stands for the mean over a suite where a dataset's name would stand
 WORST_CONFUSIONS = 12
@@ -28,86 +42,86 @@ LARGEST_CHARACTER = 50_000  # beyond 55,260 come characters that cannot stand al
 
 
 @dataclass(frozen=True)
-class Index:
-    """What the page loads at once. `rows` are [line, dataset, shots, value, costs, leads]; see
+class PageIndex:
+    """What the page loads at once. `rows` are [variant, dataset, shots, value, costs, leads]; see
     `_row`.
     """
 
     classes: dict[str, list[str]] = field(default_factory=dict)  # of every dataset, in label order
     settings: list[dict[str, Any]] = field(default_factory=list)
-    lines: list[dict[str, Any]] = field(default_factory=list)
+    variants: list[dict[str, Any]] = field(default_factory=list)
     rows: list[list[Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Detail:
-    """All records of one line and dataset, loaded when somebody looks at one of them."""
+class PageDetail:
+    """All records of one variant and dataset, loaded when somebody looks at one of them."""
 
     name: str
     content: dict[str, Any]
 
 
-def index(groups: Group) -> Index:
-    """Settings, lines and numbers, in the order of the tables."""
-    made = Index()
-    for setting, lines in groups.items():
+def index(groups: GroupedRecords) -> PageIndex:
+    """Settings, variants and numbers, in the order of the tables."""
+    made = PageIndex()
+    for setting, variants in groups.items():
         made.settings.append(_setting(setting))
-        heading = namer(lines)
-        first = len(made.lines)
-        made.lines.extend(_line(len(made.settings) - 1, line, heading(line)) for line in lines)
-        made.rows.extend(_rows(setting, lines, first))
+        heading_of = headings(variants)
+        first = len(made.variants)
+        made.variants.extend(
+            _line(len(made.settings) - 1, variant, heading_of[variant]) for variant in variants
+        )
+        made.rows.extend(_rows(setting, variants, first))
         made.classes.update(
             (name, class_names(records[0]))
-            for found in lines.values()
+            for found in variants.values()
             for name, records in found.items()
         )
     return made
 
 
-def _setting(setting: Setting) -> dict[str, Any]:
+def _setting(setting: EvaluationSetting) -> dict[str, Any]:
     return {**vars(setting), "label": str(setting), "members": list(members(setting.suite))}
 
 
-def _line(setting: int, line: Line, heading: str) -> dict[str, Any]:
+def _line(setting: int, variant: MethodVariant, heading: str) -> dict[str, Any]:
     policy = {"none": "no validation images", "min4": "min(shots, 4) validation images"}.get(
-        line.val, line.val
+        variant.val, variant.val
     )
-    drawn = [] if line.sampler == "coop" else [f"{line.sampler} sampling"]
+    drawn = [] if variant.sampler == "coop" else [f"{variant.sampler} sampling"]
     protocol = (
-        [policy, *drawn, str(line.exposure)] if line.sampler != "none" else ["no support set"]
+        [policy, *drawn, str(variant.exposure)] if variant.sampler != "none" else ["no support set"]
     )
     protocol = [part for part in protocol if part]
     return {
         "setting": setting,
-        "method": line.method,
+        "method": variant.method,
         "heading": heading,
-        "version": line.version,
-        "params": dict(line.params),
-        "protocol": "; ".join(filter(None, [*protocol, line.exposure.bar])),
-        "ranked": line.exposure.ranked,
+        "version": variant.version,
+        "params": dict(variant.params),
+        "protocol": "; ".join(filter(None, [*protocol, variant.exposure.bar])),
+        "ranked": variant.exposure.ranked,
     }
 
 
-def _rows(
-    setting: Setting, lines: Mapping[Line, Mapping[str, Sequence[Record]]], first: int
-) -> Iterator[list[Any]]:
+def _rows(setting: EvaluationSetting, variants: VariantRecords, first: int) -> Iterator[list[Any]]:
     whole = members(setting.suite)
     shots_seen = sorted(
         {
             one.identity.shots
-            for found in lines.values()
+            for found in variants.values()
             for records in found.values()
             for one in records
         }
     )
     ahead = {
-        (shots, dataset): leading(lines, shots, [dataset])
+        (shots, dataset): leading_variants(variants, shots, [dataset])
         for shots in shots_seen
         for dataset in whole
     }
-    ahead |= {(shots, MEAN): leading(lines, shots, whole) for shots in shots_seen}
-    for number, (line, found) in enumerate(lines.items(), first):
-        numbers = {dataset: per_shots(found.get(dataset, ())) for dataset in whole}
+    ahead |= {(shots, MEAN): leading_variants(variants, shots, whole) for shots in shots_seen}
+    for number, (variant, found) in enumerate(variants.items(), first):
+        numbers = {dataset: accuracies_by_shots(found.get(dataset, ())) for dataset in whole}
         for shots in sorted({shots for by_shots in numbers.values() for shots in by_shots}):
             for dataset in whole:
                 if by_seed := numbers[dataset].get(shots):
@@ -116,25 +130,25 @@ def _rows(
                         number,
                         dataset,
                         shots,
-                        score(by_seed),
+                        mean_over_seeds(by_seed),
                         records,
-                        line in ahead[shots, dataset],
+                        variant in ahead[shots, dataset],
                     )
             if len(whole) > 1:
-                value = mean_over([numbers[dataset].get(shots) for dataset in whole])
+                value = mean_over_datasets([numbers[dataset].get(shots) for dataset in whole])
                 records = [
                     one
                     for dataset in found
                     for one in found[dataset]
                     if one.identity.shots == shots
                 ]
-                yield _row(number, MEAN, shots, value, records, line in ahead[shots, MEAN])
+                yield _row(number, MEAN, shots, value, records, variant in ahead[shots, MEAN])
 
 
 def _row(
-    line: int, dataset: str, shots: int, value: Value, records: Sequence[Record], leads: bool
+    variant: int, dataset: str, shots: int, value: Average, records: Sequence[Record], leads: bool
 ) -> list[Any]:
-    """[line, dataset, shots, [mean, std, half interval, seeds] or [have, want], [encode_s, ...,
+    """[variant, dataset, shots, [mean, std, half interval, seeds] or [have, want], [encode_s, ...,
     peak_mb, trainable], leads].
     """
     seconds = [
@@ -146,7 +160,7 @@ def _row(
         max(one.costs.trainable_params for one in records),
     )
     return [
-        line,
+        variant,
         dataset,
         shots,
         _value(value),
@@ -155,12 +169,12 @@ def _row(
     ]
 
 
-def _value(value: Value) -> list[Any]:
-    if isinstance(value, Partial):
+def _value(value: Average) -> list[Any]:
+    if isinstance(value, IncompleteMean):
         return [value.have, value.want]
-    assert isinstance(value, Score), "rows are made of records"
+    assert isinstance(value, MeanAccuracy), "rows are made of records"
     width = (
-        stats.half_width(value.std, value.count)
+        significance.half_width(value.std, value.count)
         if value.std is not None and value.count > 1
         else None
     )
@@ -171,20 +185,20 @@ def _rounded(number: float | None) -> float | None:
     return None if number is None else round(number, 5)
 
 
-def details(groups: Group, store: Store, root: Path | None) -> Iterator[Detail]:
-    """One per line and dataset, named by their places in the index."""
+def details(groups: GroupedRecords, store: Store, root: Path | None) -> Iterator[PageDetail]:
+    """One per variant and dataset, named by their places in the index."""
     number = 0
-    for lines in groups.values():
-        for found in lines.values():
+    for variants in groups.values():
+        for found in variants.values():
             for dataset, records in found.items():
-                yield Detail(f"{number}-{dataset}", _detail(records, store, root))
+                yield PageDetail(f"{number}-{dataset}", _detail(records, store, root))
             number += 1
 
 
 def _detail(records: Sequence[Record], store: Store, root: Path | None) -> dict[str, Any]:
     """The command is that of the first record: those of the others differ in shots and seed alone."""
     return {
-        "run": shell_commands.run(records[0].identity),
+        "run": shell_commands.run_command(records[0].identity),
         "totals": _packed(records[0].counts.total),
         "costs": list(records[0].costs.model_dump()),
         "records": [_record(record, store, root) for record in records],
@@ -241,7 +255,7 @@ def _confusions(record: Record, store: Store, root: Path | None) -> list[list[in
     """
     if not store.path(record.key).with_suffix(".npz").is_file():
         return None
-    right_Q = correct(record, store, root)
+    right_Q = correct_images(record, store, root)
     if right_Q is None:
         return None
     import numpy as np

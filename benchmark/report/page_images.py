@@ -12,8 +12,8 @@ from benchmark import data
 from benchmark.errors import UserError
 from benchmark.records.record import Record
 from benchmark.records.store import Store
-from benchmark.report.comparison import correct
-from benchmark.report.lines import Group
+from benchmark.report.comparison import correct_images
+from benchmark.report.grouping import GroupedRecords
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,9 @@ SIDE_PX = 96
 PER_DATASET = 48
 
 
-def write(folder: Path, groups: Group, store: Store, root: Path | None) -> dict[str, Any]:
+def write_images(
+    folder: Path, groups: GroupedRecords, store: Store, root: Path | None
+) -> dict[str, Any]:
     """Thumbnails below `folder`, one folder per dataset; returns dataset -> what the page shows of
     its images.
 
@@ -37,12 +39,12 @@ def write(folder: Path, groups: Group, store: Store, root: Path | None) -> dict[
     return found
 
 
-def _by_dataset(groups: Group) -> dict[str, list[tuple[int, Record]]]:
-    """dataset -> (line's place in the index, record)."""
+def _by_dataset(groups: GroupedRecords) -> dict[str, list[tuple[int, Record]]]:
+    """dataset -> (variant's place in the index, record)."""
     found: dict[str, list[tuple[int, Record]]] = {}
     number = 0
-    for lines in groups.values():
-        for by_dataset in lines.values():
+    for variants in groups.values():
+        for by_dataset in variants.values():
             for dataset, records in by_dataset.items():
                 found.setdefault(dataset, []).extend((number, record) for record in records)
             number += 1
@@ -57,11 +59,11 @@ def _disagreements(
     root: Path | None,
 ) -> dict[str, Any] | None:
     hits = {
-        record.key: correct(record, store, root)
+        record.key: correct_images(record, store, root)
         for _, record in records
         if store.path(record.key).with_suffix(".npz").is_file()
     }
-    judged = [(line, record) for line, record in records if hits.get(record.key) is not None]
+    judged = [(variant, record) for variant, record in records if hits.get(record.key) is not None]
     if len(judged) < 2:
         return None
     chosen = _most_divided({key: hit for key, hit in hits.items() if hit is not None})
@@ -74,12 +76,12 @@ def _disagreements(
         "images": [[index, int(table.labels[index])] for index in shown],
         "said": [
             [
-                line,
+                variant,
                 one.identity.shots,
                 one.identity.seed,
                 [int(store.predictions(one.key)[at]) for at in shown],
             ]
-            for line, one in judged
+            for variant, one in judged
         ],
     }
 

@@ -12,9 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import UserError
-from benchmark.records.record import Record, Scalar
-from benchmark.report.lines import Group, Line, Setting, members, own_card
-from benchmark.report.scores import Partial, Score, Value, mean_over, per_shots, score
+from benchmark.records.record import Scalar
+from benchmark.report.averages import (
+    Average,
+    IncompleteMean,
+    MeanAccuracy,
+    accuracies_by_shots,
+    mean_over_datasets,
+    mean_over_seeds,
+)
+from benchmark.report.grouping import (
+    DatasetRecords,
+    EvaluationSetting,
+    GroupedRecords,
+    MethodVariant,
+    members,
+    own_card,
+)
 
 TABLE = Path(__file__).resolve().parent.parent.parent / "results" / "published" / "few_shot.csv"
 COLUMNS = (
@@ -44,7 +58,7 @@ ONE_SEED_STD = {
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedResult:
     """One published number."""
 
     method: str
@@ -63,11 +77,11 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PublishedComparison:
     """A published number and ours. `why` says what makes them incomparable."""
 
-    published: Published
-    ours: Score
+    published: PublishedResult
+    ours: MeanAccuracy
     tolerance: float
     verdict: str
     why: str = ""
@@ -77,7 +91,7 @@ class Verdict:
         return self.ours.mean - self.published.accuracy
 
 
-def read(path: Path = TABLE) -> list[Published]:
+def read_published(path: Path = TABLE) -> list[PublishedResult]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return [_published(row) for row in csv.DictReader(file)]
@@ -91,10 +105,10 @@ def read(path: Path = TABLE) -> list[Published]:
         ) from None
 
 
-def _published(row: Mapping[str, str]) -> Published:
+def _published(row: Mapping[str, str]) -> PublishedResult:
     if None in row.values() or None in row:
         raise ValueError("a row is longer or shorter than the first")
-    return Published(
+    return PublishedResult(
         method=row["method"],
         params=_params(row["params"] or "{}"),
         variant=row["variant"],
@@ -134,79 +148,83 @@ def _fraction(text: str) -> float:
     return number
 
 
-def verdicts(groups: Group, table: Sequence[Published]) -> Iterator[Verdict]:
+def compare_published(
+    groups: GroupedRecords, table: Sequence[PublishedResult]
+) -> Iterator[PublishedComparison]:
     """One verdict for every published number that we have a counterpart of, in the table's order."""
     counterparts = {
-        (setting, line): _numbers(setting, datasets)
-        for setting, lines in groups.items()
-        for line, datasets in lines.items()
+        (setting, variant): _numbers(setting, datasets)
+        for setting, variants in groups.items()
+        for variant, datasets in variants.items()
     }
     for row in table:
-        for (setting, line), numbers in counterparts.items():
+        for (setting, variant), numbers in counterparts.items():
             ours = numbers.get((row.dataset, row.shots))
-            if ours and _same_experiment(row, setting, line):
-                yield _verdict(row, line, ours)
+            if ours and _same_experiment(row, setting, variant):
+                yield _verdict(row, variant, ours)
 
 
 def _numbers(
-    setting: Setting, datasets: Mapping[str, Sequence[Record]]
-) -> dict[tuple[str, int], Value]:
+    setting: EvaluationSetting, datasets: DatasetRecords
+) -> dict[tuple[str, int], Average]:
     """(dataset or suite, shots) -> our score."""
-    by_dataset = {name: per_shots(records) for name, records in datasets.items()}
-    found: dict[tuple[str, int], Value] = {
-        (name, shots): score(by_seed)
+    by_dataset = {name: accuracies_by_shots(records) for name, records in datasets.items()}
+    found: dict[tuple[str, int], Average] = {
+        (name, shots): mean_over_seeds(by_seed)
         for name, by_shots in by_dataset.items()
         for shots, by_seed in by_shots.items()
     }
     shots_seen = {shots for by_shots in by_dataset.values() for shots in by_shots}
     for shots in shots_seen if len(members(setting.suite)) > 1 else ():
-        found[setting.suite, shots] = mean_over(
+        found[setting.suite, shots] = mean_over_datasets(
             [by_dataset.get(name, {}).get(shots) for name in members(setting.suite)]
         )
     return found
 
 
-def _same_experiment(row: Published, setting: Setting, line: Line) -> bool:
+def _same_experiment(
+    row: PublishedResult, setting: EvaluationSetting, variant: MethodVariant
+) -> bool:
     """Method, hyper-parameters and backbone as published; everything else is a matter for the
     verdict.
     """
-    card = own_card(line.method)
-    wanted = (card.defaults if card else dict(line.params)) | dict(row.params)
+    card = own_card(variant.method)
+    wanted = (card.defaults if card else dict(variant.params)) | dict(row.params)
     return (
-        row.method == line.method
+        row.method == variant.method
         and row.backbone == setting.backbone
         and row.classes == setting.classes
-        and dict(line.params) == wanted
+        and dict(variant.params) == wanted
     )
 
 
-def _verdict(row: Published, line: Line, ours: Value) -> Verdict:
-    if isinstance(ours, Partial):
-        return Verdict(
+def _verdict(row: PublishedResult, variant: MethodVariant, ours: Average) -> PublishedComparison:
+    if isinstance(ours, IncompleteMean):
+        return PublishedComparison(
             row,
-            Score(math.nan, None, ()),
+            MeanAccuracy(math.nan, None, ()),
             math.nan,
             "not comparable",
             f"our mean lacks datasets ({ours.have}/{ours.want})",
         )
-    assert isinstance(ours, Score), "only numbers that exist are compared"
+    assert isinstance(ours, MeanAccuracy), "only numbers that exist are compared"
     allowed = tolerance(row, ours)
-    why = row.obstacle or _our_obstacle(line)
+    why = row.obstacle or _our_obstacle(variant)
     if why:
-        return Verdict(row, ours, allowed, "not comparable", why)
+        return PublishedComparison(row, ours, allowed, "not comparable", why)
     near = abs(ours.mean - row.accuracy) <= allowed
-    return Verdict(row, ours, allowed, "reproduced" if near else "differs")
+    return PublishedComparison(row, ours, allowed, "reproduced" if near else "differs")
 
 
-def _our_obstacle(line: Line) -> str:
-    if not line.exposure.ranked:
+def _our_obstacle(variant: MethodVariant) -> str:
+    if not variant.exposure.ranked:
         return "our prior saw full training sets"
-    if line.sampler not in ("coop", "none"):
-        return f"our support sets were drawn by the rule '{line.sampler}'"
+    if variant.sampler not in ("coop", "none"):
+        return f"our support sets were drawn by the rule '{variant.sampler}'"
     return ""
 
 
-def tolerance(row: Published, ours: Score) -> float:
+def tolerance(row: PublishedResult, ours: MeanAccuracy) -> float:
     """How far apart two means may lie: their seeds' 95 % interval, and an allowance for other
     software and for figures.
 
@@ -230,7 +248,7 @@ def tolerance(row: Published, ours: Score) -> float:
     )
 
 
-def text(found: Sequence[Verdict]) -> str:
+def published_text(found: Sequence[PublishedComparison]) -> str:
     """A line per verdict and the sum of them."""
     lines = []
     for one in found:
@@ -246,7 +264,7 @@ def text(found: Sequence[Verdict]) -> str:
     return "\n".join([*lines, ", ".join(f"{count} {word}" for word, count in counts.items())])
 
 
-def as_dicts(found: Sequence[Verdict]) -> list[dict[str, object]]:
+def published_dicts(found: Sequence[PublishedComparison]) -> list[dict[str, object]]:
     return [
         {
             **vars(one.published),

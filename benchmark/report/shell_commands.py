@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 
 from benchmark.records.record import Identity
-from benchmark.report.lines import own_card
+from benchmark.report.grouping import own_card
 
 
-def run(named: Identity) -> str:
+def run_command(named: Identity) -> str:
     """`run` with every flag that is not its default; all parameters of a plug-in, whose defaults
     are not known here.
     """
@@ -23,7 +23,3 @@ def run(named: Identity) -> str:
         if not card or card.defaults.get(name, ...) != value:
             words += ["--set", f"{named.method}.{name}={value}"]
     return "python -m benchmark run " + shlex.join(words)
-
-
-def replay(key: str) -> str:
-    return f"python -m benchmark replay {key}"

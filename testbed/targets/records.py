@@ -15,7 +15,16 @@ from benchmark.records import merge
 from benchmark.records.record import hash_of
 from benchmark.records.store import Store
 from benchmark.report import comparison as comparison
-from benchmark.report import cost_tables, export, lines, page, published, render, selection, tables
+from benchmark.report import (
+    cost_tables,
+    grouping,
+    leaderboard,
+    page,
+    published,
+    record_selection,
+    rendering,
+    tables,
+)
 from testbed.mutation import PATHS, json_text, mutated, mutated_tree
 from testbed.synthetic import identity, scored
 from testbed.targets.arrays import npz_files
@@ -129,14 +138,14 @@ def read_store(folder: Path, files: list[tuple[str, bytes]]) -> None:
     store = Store(folder / "results")
     for name, text in files:
         written(store.root / "records" / f"{name}.json", text)
-    groups = lines.group(selection.records(store, []))
+    groups = grouping.group_records(record_selection.select_records(store, []))
     for kind in tables.KINDS:
-        for form in render.FORMATS:
-            render.render(tables.tables(groups, kind), form)
-    render.render(cost_tables.cost_tables(groups), "text")
-    export.leaderboard(groups)
-    list(published.verdicts(groups, _published()))
-    page.write(folder / "page", groups, store, folder / "root")
+        for form in rendering.FORMATS:
+            rendering.render(tables.tables(groups, kind), form)
+    rendering.render(cost_tables.cost_tables(groups), "text")
+    leaderboard.leaderboard_csv(groups)
+    list(published.compare_published(groups, _published()))
+    page.write_page(folder / "page", groups, store, folder / "root")
     try:
         comparison.compare(groups, "coop", "zero_shot", store, folder / "root")
     finally:
@@ -144,8 +153,8 @@ def read_store(folder: Path, files: list[tuple[str, bytes]]) -> None:
 
 
 @cache
-def _published() -> list[published.Published]:
-    return published.read()
+def _published() -> list[published.PublishedResult]:
+    return published.read_published()
 
 
 def read_replay(folder: Path, files: list[tuple[str, bytes]]) -> None:
@@ -201,14 +210,14 @@ def read_golden(folder: Path, text: bytes) -> None:
 
 
 def read_published(folder: Path, text: bytes) -> None:
-    found = published.read(written(folder / "published.csv", text))
+    found = published.read_published(written(folder / "published.csv", text))
     for row in found:
-        published.tolerance(row, published.Score(0.5, 0.01, (1, 2)))
-    published.text(list(published.verdicts(_groups(), found)))
+        published.tolerance(row, published.MeanAccuracy(0.5, 0.01, (1, 2)))
+    published.published_text(list(published.compare_published(_groups(), found)))
 
 
 @cache
 def _groups() -> Any:
     from testbed.synthetic import grid
 
-    return lines.group(grid(["coop", "zero_shot"], ["tiny_digits"]))
+    return grouping.group_records(grid(["coop", "zero_shot"], ["tiny_digits"]))

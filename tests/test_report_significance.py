@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from benchmark.report import stats
+from benchmark.report import significance
 
 RNG = np.random.default_rng(7)
 DRAWS = 1000
@@ -23,18 +23,20 @@ def test_the_interval_over_seeds_is_scipys(count: int) -> None:
     low, high = scipy_stats.t.interval(
         0.95, count - 1, loc=values.mean(), scale=scipy_stats.sem(values)
     )
-    assert stats.half_width(float(values.std(ddof=1)), count) == pytest.approx((high - low) / 2)
+    assert significance.half_width(float(values.std(ddof=1)), count) == pytest.approx(
+        (high - low) / 2
+    )
     assert values.mean() - low == pytest.approx((high - low) / 2)
-    assert stats.half_width(1.0, 1) == math.inf
+    assert significance.half_width(1.0, 1) == math.inf
 
 
 def test_the_paired_t_test_is_scipys() -> None:
     first, second = RNG.normal(size=5), RNG.normal(size=5)
-    found = stats.paired_t(list(first - second))
+    found = significance.paired_t(list(first - second))
     assert found is not None
     assert found.p == pytest.approx(scipy_stats.ttest_rel(first, second).pvalue)
-    assert stats.paired_t([0.3]) is None
-    assert stats.paired_t([0.25, 0.25]) == stats.Difference(0.25, 0.25, 0.25, 0.0)
+    assert significance.paired_t([0.3]) is None
+    assert significance.paired_t([0.25, 0.25]) == significance.MeanDifference(0.25, 0.25, 0.25, 0.0)
 
 
 @pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (1, 9), (9, 1), (40, 61), (5, 5)])
@@ -48,16 +50,16 @@ def test_mcnemar_is_the_binomial_test_on_the_images_that_differ(
     if total:
         ways = [math.comb(total, count) / 2**total for count in range(total + 1)]
         by_hand = min(1.0, sum(way for way in ways if way <= ways[only_first] * (1 + 1e-9)))
-    assert stats.mcnemar(first, second) == pytest.approx(by_hand)
+    assert significance.mcnemar(first, second) == pytest.approx(by_hand)
     if total:
-        assert stats.mcnemar(first, second) == pytest.approx(
+        assert significance.mcnemar(first, second) == pytest.approx(
             scipy_stats.binomtest(only_first, total).pvalue
         )
 
 
 def test_the_paired_bootstrap_agrees_with_one_that_draws_images() -> None:
     first, second = RNG.random((3, 400)) < 0.72, RNG.random((3, 400)) < 0.68
-    fast = stats.paired_bootstrap(first, second)
+    fast = significance.paired_bootstrap(first, second)
     gaps = first.mean(axis=0) - second.mean(axis=0)
     slow = [gaps[RNG.integers(0, 400, 400)].mean() for _ in range(4000)]
     assert fast.mean == pytest.approx(gaps.mean())
@@ -79,10 +81,10 @@ def test_wilcoxon_agrees_with_counting_all_signs() -> None:
         for signs in itertools.product([0, 1], repeat=7)
     ]
     expected = min(1.0, 2 * np.mean(np.array(sums) <= seen))
-    assert stats.wilcoxon(gaps) == pytest.approx(expected)
-    assert stats.wilcoxon(gaps) == pytest.approx(scipy_stats.wilcoxon(gaps).pvalue)
-    assert stats.wilcoxon(gaps[:5]) is None
-    assert stats.wilcoxon([0.0] * 8) == 1.0
+    assert significance.wilcoxon(gaps) == pytest.approx(expected)
+    assert significance.wilcoxon(gaps) == pytest.approx(scipy_stats.wilcoxon(gaps).pvalue)
+    assert significance.wilcoxon(gaps[:5]) is None
+    assert significance.wilcoxon([0.0] * 8) == 1.0
 
 
 def test_wilcoxon_counts_ties_exactly_and_drops_zeros() -> None:
@@ -93,21 +95,25 @@ def test_wilcoxon_counts_ties_exactly_and_drops_zeros() -> None:
         sum(rank for rank, up in zip(ranks, signs, strict=True) if up)
         for signs in itertools.product([0, 1], repeat=6)
     ]
-    assert stats.wilcoxon(gaps) == pytest.approx(min(1.0, 2 * np.mean(np.array(sums) <= seen)))
+    assert significance.wilcoxon(gaps) == pytest.approx(
+        min(1.0, 2 * np.mean(np.array(sums) <= seen))
+    )
 
 
 @pytest.mark.parametrize("count", [6, 11, 20])
 def test_wilcoxon_is_scipys_where_nothing_ties(count: int) -> None:
     gaps = list(RNG.normal(0.3, 1, count))
-    assert stats.wilcoxon(gaps) == pytest.approx(scipy_stats.wilcoxon(gaps, method="exact").pvalue)
+    assert significance.wilcoxon(gaps) == pytest.approx(
+        scipy_stats.wilcoxon(gaps, method="exact").pvalue
+    )
 
 
 def test_holm_is_the_step_down_by_definition() -> None:
     given = [0.01, 0.04, 0.03, 0.005]
-    assert stats.holm(given) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert stats.holm([]) == []
-    assert stats.holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
-    rejected = {index for index, p in enumerate(stats.holm(given)) if p < 0.05}
+    assert significance.holm(given) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert significance.holm([]) == []
+    assert significance.holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
+    rejected = {index for index, p in enumerate(significance.holm(given)) if p < 0.05}
     by_definition: set[int] = set()
     for rank, index in enumerate(np.argsort(given)):
         if given[index] >= 0.05 / (len(given) - rank):
@@ -127,15 +133,15 @@ def test_false_positives_come_at_the_nominal_rate() -> None:
     rng = np.random.default_rng(1)
     found = {"t": 0, "mcnemar": 0, "bootstrap": 0, "wilcoxon": 0}
     for _ in range(DRAWS):
-        over_seeds = stats.paired_t(list(rng.normal(0, 0.01, 3)))
+        over_seeds = significance.paired_t(list(rng.normal(0, 0.01, 3)))
         assert over_seeds is not None
         hard = rng.random(300)  # the same images are hard for both
         first, second = rng.random((3, 300)) < hard, rng.random((3, 300)) < hard
-        over_datasets = stats.wilcoxon(list(rng.normal(0, 0.02, 11)))
+        over_datasets = significance.wilcoxon(list(rng.normal(0, 0.02, 11)))
         assert over_datasets is not None
         found["t"] += over_seeds.p < 0.05
-        found["mcnemar"] += stats.mcnemar(first[0], second[0]) < 0.05
-        found["bootstrap"] += stats.paired_bootstrap(first, second, resamples=500).p < 0.05
+        found["mcnemar"] += significance.mcnemar(first[0], second[0]) < 0.05
+        found["bootstrap"] += significance.paired_bootstrap(first, second, resamples=500).p < 0.05
         found["wilcoxon"] += over_datasets < 0.05
     rates = {name: count / DRAWS for name, count in found.items()}
     assert all(map(nominal, rates.values())), rates
@@ -163,13 +169,13 @@ def test_leaders_are_the_planted_ones_and_nothing_else(datasets: int) -> None:
         name: {seed: value + rng.normal(0, 0.002) for seed, value in by.items()}
         for name, by in methods["best"].items()
     }
-    assert stats.leaders(methods) == {"best", "twin"}
+    assert significance.tied_with_best(methods) == {"best", "twin"}
 
 
 def test_equal_methods_are_told_apart_no_oftener_than_allowed() -> None:
     rng = np.random.default_rng(5)
     wrong = sum(
-        len(stats.leaders({name: planted(0.0, 11, rng) for name in "abc"})) < 3
+        len(significance.tied_with_best({name: planted(0.0, 11, rng) for name in "abc"})) < 3
         for _ in range(DRAWS // 2)
     )
     assert (
@@ -181,16 +187,16 @@ def test_a_method_with_a_dataset_missing_is_no_leader_and_one_seed_proves_nothin
     rng = np.random.default_rng(5)
     whole, part = planted(0.0, 4, rng), planted(0.3, 3, rng)
     worse = planted(-0.2, 4, rng)
-    assert stats.leaders({"whole": whole, "part": part, "worse": worse}) == {"whole"}
+    assert significance.tied_with_best({"whole": whole, "part": part, "worse": worse}) == {"whole"}
     once = {"a": {"x": {1: 0.9}}, "b": {"x": {1: 0.1}}}
-    assert stats.leaders(once) == set()
-    assert stats.leaders({}) == set()
+    assert significance.tied_with_best(once) == set()
+    assert significance.tied_with_best({}) == set()
 
 
 def test_a_method_without_seeds_is_compared_with_every_seed_of_the_other() -> None:
     zero, trained = {"x": {0: 0.5}}, {"x": {1: 0.70, 2: 0.71, 3: 0.69}}
-    p = stats.told_apart(zero, trained)
+    p = significance.difference_p(zero, trained)
     assert p is not None
     assert p < 0.01
-    assert stats.told_apart(trained, zero) == pytest.approx(p)
-    assert stats.told_apart(trained, {"y": {1: 0.5}}) is None
+    assert significance.difference_p(trained, zero) == pytest.approx(p)
+    assert significance.difference_p(trained, {"y": {1: 0.5}}) is None

@@ -11,7 +11,7 @@ from benchmark.records.record import Record
 from benchmark.records.store import Store
 
 
-def records(
+def select_records(
     store: Store,
     notes: list[str],
     methods: Sequence[str] = (),

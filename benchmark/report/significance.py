@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Difference:
+class MeanDifference:
     """A mean difference with its interval and the probability of one at least as large if there
     were none.
     """
@@ -43,7 +43,7 @@ def half_width(std: float, count: int, level: float = LEVEL) -> float:
     return float(special.stdtrit(count - 1, 0.5 + level / 2)) * std / math.sqrt(count)
 
 
-def paired_t(differences: Sequence[float], level: float = LEVEL) -> Difference | None:
+def paired_t(differences: Sequence[float], level: float = LEVEL) -> MeanDifference | None:
     """Over seeds: the mean of per-seed differences, by Student's t. Needs two seeds.
 
     Seeds that all differ by exactly the same amount leave no doubt where that is not zero.
@@ -53,10 +53,10 @@ def paired_t(differences: Sequence[float], level: float = LEVEL) -> Difference |
         return None
     mean, std = float(values.mean()), float(values.std(ddof=1))
     if std < 1e-12:
-        return Difference(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0)
+        return MeanDifference(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0)
     t = mean / (std / math.sqrt(len(values)))
     width = half_width(std, len(values), level)
-    return Difference(
+    return MeanDifference(
         mean, mean - width, mean + width, float(2 * special.stdtr(len(values) - 1, -abs(t)))
     )
 
@@ -76,7 +76,7 @@ def mcnemar(first: Array, second: Array) -> float:
 
 def paired_bootstrap(
     first: Array, second: Array, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
-) -> Difference:
+) -> MeanDifference:
     """Over images, several runs against several: image by image the share of runs that are right,
     images drawn anew.
 
@@ -92,7 +92,7 @@ def paired_bootstrap(
     means = drawn @ values / counts.sum()
     tail = min((means <= 0).sum(), (means >= 0).sum())
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return Difference(
+    return MeanDifference(
         float(gaps.mean()), float(low), float(high), min(1.0, 2 * float(tail + 1) / (resamples + 1))
     )
 
@@ -135,7 +135,7 @@ def holm(probabilities: Sequence[float]) -> list[float]:
 Numbers = Mapping[str, Mapping[int, float]]  # dataset -> seed -> accuracy
 
 
-def told_apart(first: Numbers, second: Numbers) -> float | None:
+def difference_p(first: Numbers, second: Numbers) -> float | None:
     """One probability for two methods over a suite: over datasets where there are enough of them,
     else over seeds.
 
@@ -166,7 +166,7 @@ def seed_gaps(first: Mapping[int, float], second: Mapping[int, float]) -> dict[i
     return {seed: first[seed] - second[seed] for seed in sorted(set(first) & set(second))}
 
 
-def leaders(methods: Mapping[str, Numbers], threshold: float = 1 - LEVEL) -> set[str]:
+def tied_with_best(methods: Mapping[str, Numbers], threshold: float = 1 - LEVEL) -> set[str]:
     """The methods that cannot be told from the best one (Holm over all comparisons with it); the
     best is among them.
 
@@ -187,7 +187,7 @@ def leaders(methods: Mapping[str, Numbers], threshold: float = 1 - LEVEL) -> set
     }
     best = max(means, key=means.__getitem__)
     others = [name for name in able if name != best]
-    doubts = [told_apart(able[best], able[name]) for name in others]
+    doubts = [difference_p(able[best], able[name]) for name in others]
     if all(doubt is None for doubt in doubts):
         return set()
     adjusted = holm([1.0 if doubt is None else doubt for doubt in doubts])

@@ -1,15 +1,15 @@
 """Which records may be averaged with which: the only place that decides it.
 
 A *setting* is what all numbers of one table share: suite, backbone and weights, class split, image
-pipeline, protocol. A *line* is one row of it: a method with its hyper-parameters, validation
-policy, sampler and what its prior has seen. Records of one setting, line and dataset differ in
+pipeline, protocol. A *variant* is one row of it: a method with its hyper-parameters, validation
+policy, sampler and what its prior has seen. Records of one setting, variant and dataset differ in
 shots and seed alone.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -22,7 +22,7 @@ FULL = "full training sets"
 
 
 @dataclass(frozen=True, order=True)
-class Setting:
+class EvaluationSetting:
     """What must be equal for two numbers to stand in one table."""
 
     suite: str
@@ -38,7 +38,7 @@ class Setting:
 
 
 @dataclass(frozen=True, order=True)
-class Exposure:
+class PriorExposure:
     """What a prior was shown: which datasets, whether the target was among them, how many shots of
     each.
     """
@@ -70,7 +70,7 @@ class Exposure:
 
 
 @dataclass(frozen=True, order=True)
-class Line:
+class MethodVariant:
     """One row of a table: everything but the setting, the dataset, shots and seed."""
 
     method: str
@@ -78,39 +78,43 @@ class Line:
     params: tuple[tuple[str, Scalar], ...]
     val: str
     sampler: str
-    exposure: Exposure
+    exposure: PriorExposure
 
     @property
-    def protocol(self) -> tuple[str, str, Exposure | bool]:
-        """Lines are ranked together where this is equal; whether an unexposed method has a prior
+    def protocol(self) -> tuple[str, str, PriorExposure | bool]:
+        """Variants are ranked together where this is equal; whether an unexposed method has a prior
         makes no difference.
         """
         exposure = self.exposure if self.exposure.target or not self.exposure.ranked else False
         return self.val, self.sampler, exposure
 
 
-Group = dict[Setting, dict[Line, dict[str, list[Record]]]]  # the innermost key is the dataset
+DatasetRecords = Mapping[str, Sequence[Record]]  # by dataset
+VariantRecords = Mapping[MethodVariant, DatasetRecords]
+GroupedRecords = dict[EvaluationSetting, dict[MethodVariant, dict[str, list[Record]]]]
 
 
-def group(
+def group_records(
     records: Iterable[Record], notes: list[str] | None = None, superseded: bool = False
-) -> Group:
-    """Records by setting, line and dataset; what was left out, and why, is added to `notes`."""
+) -> GroupedRecords:
+    """Records by setting, variant and dataset; what was left out, and why, is added to `notes`."""
     kept = list(records)
     notes = [] if notes is None else notes
     if not superseded:
         kept = _current(kept, notes)
     label = _dataset_labels(kept)
-    groups: Group = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    groups: GroupedRecords = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for record in kept:
         named = record.identity
         dataset = label[named.dataset, named.dataset_digest]
         groups[_setting(named, dataset)][_line(named)][dataset].append(record)
-    return {setting: _without_doubles(lines, notes) for setting, lines in sorted(groups.items())}
+    return {
+        setting: _without_doubles(variants, notes) for setting, variants in sorted(groups.items())
+    }
 
 
-def _setting(named: Identity, dataset: str) -> Setting:
-    return Setting(
+def _setting(named: Identity, dataset: str) -> EvaluationSetting:
+    return EvaluationSetting(
         suite_of(dataset) or dataset,
         named.backbone,
         named.weights_digest,
@@ -120,20 +124,20 @@ def _setting(named: Identity, dataset: str) -> Setting:
     )
 
 
-def _line(named: Identity) -> Line:
-    """At 0 shots nothing is sampled or selected, so neither policy can tell two such lines apart."""
+def _line(named: Identity) -> MethodVariant:
+    """At 0 shots nothing is sampled or selected, so neither policy can tell two such variants apart."""
     params = tuple(sorted(named.params.items()))
     val, sampler = (named.val, named.sampler) if named.shots else ("none", "none")
-    return Line(named.method, named.adapter_version, params, val, sampler, exposure(named))
+    return MethodVariant(named.method, named.adapter_version, params, val, sampler, exposure(named))
 
 
-def exposure(named: Identity) -> Exposure:
+def exposure(named: Identity) -> PriorExposure:
     """Leave-one-out over a suite is one protocol for all its datasets, though the list of sources
     differs by target.
     """
     sources = set(named.sources)
     if not sources:
-        return Exposure()
+        return PriorExposure()
     target = named.dataset in sources
     suite = next(
         (
@@ -147,7 +151,7 @@ def exposure(named: Identity) -> Exposure:
     shots = {-1: FULL, named.shots: "k shots each"}.get(
         named.source_shots, f"{named.source_shots} shots each"
     )
-    return Exposure(pool, target, shots)
+    return PriorExposure(pool, target, shots)
 
 
 @cache
@@ -212,14 +216,16 @@ def _current_digest(name: str) -> str:
 
 
 def _without_doubles(
-    lines: dict[Line, dict[str, list[Record]]], notes: list[str]
-) -> dict[Line, dict[str, list[Record]]]:
+    variants: dict[MethodVariant, dict[str, list[Record]]], notes: list[str]
+) -> dict[MethodVariant, dict[str, list[Record]]]:
     """One record per shots and seed: two can differ only in the spec of a source dataset, then the
     current spec counts.
     """
     result = {}
-    for line, datasets in sorted(lines.items(), key=lambda item: _order(item[0])):
-        result[line] = {name: _one_each(records, name, notes) for name, records in datasets.items()}
+    for variant, datasets in sorted(variants.items(), key=lambda item: _order(item[0])):
+        result[variant] = {
+            name: _one_each(records, name, notes) for name, records in datasets.items()
+        }
     return result
 
 
@@ -240,13 +246,13 @@ def _current_sources(named: Identity) -> int:
     return sum(_current_digest(name) == digest for name, digest in named.sources.items())
 
 
-def _order(line: Line) -> tuple[bool, bool, str, Line]:
+def _order(variant: MethodVariant) -> tuple[bool, bool, str, MethodVariant]:
     """Methods that never look at the support set first, diagnostics last, the rest by title."""
     return (
-        not line.exposure.ranked,
-        line.sampler != "none",
-        title(line.method).lower(),
-        replace(line, params=_texts(line.params)),
+        not variant.exposure.ranked,
+        variant.sampler != "none",
+        title(variant.method).lower(),
+        replace(variant, params=_texts(variant.params)),
     )
 
 
@@ -272,39 +278,41 @@ def title(method: str) -> str:
     return known.title if known else method
 
 
-def namer(lines: Iterable[Line]) -> Callable[[Line], str]:
-    """A function that names a line by its method and by whatever tells it from the method's
-    defaults or from its sisters.
+def headings(variants: Iterable[MethodVariant]) -> dict[MethodVariant, str]:
+    """The heading of each row: the method's title, then what differs from the method's defaults or
+    from its other rows.
     """
-    sisters: dict[str, list[Line]] = defaultdict(list)
-    for line in lines:
-        sisters[line.method].append(line)
-
-    def name(line: Line) -> str:
-        return ", ".join(
-            filter(None, [title(line.method), *_differences(line, sisters[line.method])])
-        )
-
-    return name
+    same_method: dict[str, list[MethodVariant]] = defaultdict(list)
+    for variant in variants:
+        same_method[variant.method].append(variant)
+    return {
+        variant: ", ".join([title(method), *filter(None, _differences(variant, rows))])
+        for method, rows in same_method.items()
+        for variant in rows
+    }
 
 
-def _differences(line: Line, sisters: list[Line]) -> list[str]:
-    known = own_card(line.method)
+def _differences(variant: MethodVariant, same_method: list[MethodVariant]) -> list[str]:
+    known = own_card(variant.method)
     common = (
         known.defaults
         if known
-        else dict(set.intersection(*({*sister.params} for sister in sisters)))
+        else dict(set.intersection(*({*other.params} for other in same_method)))
     )
     words = [
-        f"{key}={value}" for key, value in line.params if key not in common or common[key] != value
+        f"{key}={value}"
+        for key, value in variant.params
+        if key not in common or common[key] != value
     ]
-    words += [f"version {line.version}"] if len({sister.version for sister in sisters}) > 1 else []
-    words += ["no validation set"] if line.val == "none" and line.sampler != "none" else []
-    words += [f"{line.sampler} sampling"] if line.sampler not in ("coop", "none") else []
-    several = len({sister.exposure for sister in sisters}) > 1
     words += (
-        [str(line.exposure) or "no prior"]
-        if several or line.exposure.target or not line.exposure.ranked
+        [f"version {variant.version}"] if len({other.version for other in same_method}) > 1 else []
+    )
+    words += ["no validation set"] if variant.val == "none" and variant.sampler != "none" else []
+    words += [f"{variant.sampler} sampling"] if variant.sampler not in ("coop", "none") else []
+    several = len({other.exposure for other in same_method}) > 1
+    words += (
+        [str(variant.exposure) or "no prior"]
+        if several or variant.exposure.target or not variant.exposure.ranked
         else []
     )
     return words

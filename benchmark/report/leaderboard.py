@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from benchmark.records.record import Record
-from benchmark.report.lines import Group, Line, Setting, title
-from benchmark.report.scores import score
-from benchmark.report.stats import half_width
+from benchmark.report.averages import mean_over_seeds
+from benchmark.report.grouping import EvaluationSetting, GroupedRecords, MethodVariant, title
+from benchmark.report.significance import half_width
 
 SCHEMA = 1
 COLUMNS = (
@@ -45,52 +45,52 @@ COLUMNS = (
 )
 
 
-def leaderboard(groups: Group) -> str:
+def leaderboard_csv(groups: GroupedRecords) -> str:
     """CSV text. Accuracies are fractions; costs are means over the row's seeds."""
     text = io.StringIO()
     write = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     write.writeheader()
-    write.writerows(rows(groups))
+    write.writerows(leaderboard_rows(groups))
     return text.getvalue()
 
 
-def rows(groups: Group) -> Iterator[dict[str, object]]:
+def leaderboard_rows(groups: GroupedRecords) -> Iterator[dict[str, object]]:
     """The rows as dictionaries, in the order of the tables."""
-    for setting, lines in groups.items():
-        for line, datasets in lines.items():
+    for setting, variants in groups.items():
+        for variant, datasets in variants.items():
             for dataset, records in sorted(datasets.items()):
                 for shots in sorted({record.identity.shots for record in records}):
                     yield _row(
                         setting,
-                        line,
+                        variant,
                         dataset,
                         [record for record in records if record.identity.shots == shots],
                     )
 
 
 def _row(
-    setting: Setting, line: Line, dataset: str, records: Sequence[Record]
+    setting: EvaluationSetting, variant: MethodVariant, dataset: str, records: Sequence[Record]
 ) -> dict[str, object]:
     named = records[0].identity
-    result = score({record.identity.seed: record.accuracy for record in records})
+    result = mean_over_seeds({record.identity.seed: record.accuracy for record in records})
     return {
         "schema": SCHEMA,
         "suite": setting.suite,
         "dataset": dataset,
         "shots": named.shots,
-        "method": line.method,
-        "title": title(line.method),
-        "adapter_version": line.version,
-        "params": json.dumps(dict(line.params), sort_keys=True),
+        "method": variant.method,
+        "title": title(variant.method),
+        "adapter_version": variant.version,
+        "params": json.dumps(dict(variant.params), sort_keys=True),
         "backbone": setting.backbone,
         "weights_digest": setting.weights_digest,
         "classes": setting.classes,
-        "sampler": line.sampler,
-        "val": line.val,
+        "sampler": variant.sampler,
+        "val": variant.val,
         "sources": " ".join(sorted(named.sources)),
         "source_shots": "full" if named.source_shots == -1 else named.source_shots,
-        "target_in_sources": _yes(line.exposure.target),
-        "ranked": _yes(line.exposure.ranked),
+        "target_in_sources": _yes(variant.exposure.target),
+        "ranked": _yes(variant.exposure.ranked),
         "mean": f"{result.mean:.6f}",
         "std": "" if result.std is None else f"{result.std:.6f}",
         "interval95": f"{half_width(result.std, result.count):.6f}"

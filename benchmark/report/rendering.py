@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmark.report.scores import Partial, Score, Value
-from benchmark.report.tables import Row, Table
+from benchmark.report.averages import Average, IncompleteMean, MeanAccuracy
+from benchmark.report.tables import ResultRow, ResultTable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,7 +19,7 @@ FEWER = "†"
 LEADS = "*"
 
 
-def render(tables: Sequence[Table], form: str) -> str:
+def render(tables: Sequence[ResultTable], form: str) -> str:
     """All tables in one of FORMATS."""
     make = {
         "text": lambda table: terminal(table).plain,
@@ -30,7 +30,7 @@ def render(tables: Sequence[Table], form: str) -> str:
     return "\n".join(make(table) for table in tables)
 
 
-def shown(value: Value | str, most: int = 0, pm: str = "±") -> str:
+def shown(value: Average | str, most: int = 0, pm: str = "±") -> str:
     """71.3±0.8; a dagger says that fewer than `most` seeds, those of the rest of its row, stand
     behind the number.
     """
@@ -39,20 +39,20 @@ def shown(value: Value | str, most: int = 0, pm: str = "±") -> str:
             return DASH
         case str():
             return value
-        case Partial(have, want):
+        case IncompleteMean(have, want):
             return f"{DASH} ({have}/{want})"
-        case Score(mean, std, seeds):
+        case MeanAccuracy(mean, std, seeds):
             spread = "" if std is None else f"{pm}{100 * std:.1f}"
             return f"{100 * mean:.1f}{spread}{FEWER if len(seeds) < most else ''}"
 
 
-def _cells(row: Row, pm: str = "±", mark: str = f"{{}}{LEADS}") -> list[str]:
-    most = max((value.count for value in row.values if isinstance(value, Score)), default=0)
+def _cells(row: ResultRow, pm: str = "±", mark: str = f"{{}}{LEADS}") -> list[str]:
+    most = max((value.count for value in row.values if isinstance(value, MeanAccuracy)), default=0)
     texts = [shown(value, most, pm) for value in row.values]
     return [mark.format(text) if index in row.leads else text for index, text in enumerate(texts)]
 
 
-def terminal(table: Table) -> Text:
+def terminal(table: ResultTable) -> Text:
     """Fixed columns, a group's name once above its rows, means in bold."""
     from rich.text import Text
 
@@ -81,12 +81,12 @@ def _line(label: str, cells: Sequence[str], widths: Sequence[int], first: int) -
     return f"{label.ljust(first)}  {padded}\n"
 
 
-def _plain_rows(table: Table, pm: str, mark: str) -> list[list[str]]:
+def _plain_rows(table: ResultTable, pm: str, mark: str) -> list[list[str]]:
     lead = [[row.group, row.label] if table.heads[0] else [row.label] for row in table.rows]
     return [[*names, *_cells(row, pm, mark)] for names, row in zip(lead, table.rows, strict=True)]
 
 
-def _notes(table: Table, mark: str = LEADS) -> list[str]:
+def _notes(table: ResultTable, mark: str = LEADS) -> list[str]:
     daggers = any(FEWER in cell for row in table.rows for cell in _cells(row))
     notes = (
         [f"{mark} cannot be told from the best of its column (paired tests, Holm, 95 %)"]
@@ -100,11 +100,11 @@ def _notes(table: Table, mark: str = LEADS) -> list[str]:
     ]
 
 
-def _heads(table: Table) -> list[str]:
+def _heads(table: ResultTable) -> list[str]:
     return [*filter(None, table.heads), *table.columns]
 
 
-def markdown(table: Table) -> str:
+def markdown(table: ResultTable) -> str:
     rows = [_heads(table), ["---"] * len(_heads(table)), *_plain_rows(table, " ± ", "**{}**")]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(
@@ -112,7 +112,7 @@ def markdown(table: Table) -> str:
     )
 
 
-def comma_separated(table: Table) -> str:
+def comma_separated(table: ResultTable) -> str:
     """Fractions, not percent: one column each for mean, sample deviation and number of seeds."""
     scored = [index for index, name in enumerate(table.columns) if name != "seeds"]
     heads = [
@@ -129,13 +129,13 @@ def comma_separated(table: Table) -> str:
     return text.getvalue()
 
 
-def _parts(value: Value | str) -> list[str]:
-    if not isinstance(value, Score):
+def _parts(value: Average | str) -> list[str]:
+    if not isinstance(value, MeanAccuracy):
         return ["", "", ""]
     return [f"{value.mean:.6f}", "" if value.std is None else f"{value.std:.6f}", str(value.count)]
 
 
-def latex(table: Table) -> str:
+def latex(table: ResultTable) -> str:
     """A booktabs tabular; the paper needs \\usepackage{booktabs}."""
     lead = len([head for head in table.heads if head])
     rows = [
