@@ -159,7 +159,7 @@ def full_size_line(rounds: int) -> Line:
     """
     model = open_clip.create_model("ViT-B-16-quickgelu", pretrained=None)
     backbone = clip.from_model(model, "ViT-B-16 shapes")
-    names = data.spec("caltech101").class_names
+    names = data.read_spec("caltech101").class_names
     prompts = backbone.class_prompts(names, M)
     ctx_PE = (0.02 * torch.randn(prompts.ctx_shape)).requires_grad_()
     pixels_NCHW, labels_N = torch.randn(BATCH, 3, 224, 224), torch.arange(BATCH)

@@ -72,7 +72,7 @@ def coop_step_times(rounds: int) -> dict[str, Timing]:
     """Seconds of CoOp's step on given features, and of encoding the batch of images the reference
     encodes at every step.
     """
-    backbone, names = apt.true_shapes(), data.spec("caltech101").class_names
+    backbone, names = apt.true_shapes(), data.read_spec("caltech101").class_names
     prompts = backbone.class_prompts(names, 16)
     ctx_PE = (
         0.02 * torch.randn(prompts.ctx_shape, generator=torch.Generator().manual_seed(1))

@@ -39,7 +39,7 @@ def cut(image_px: int) -> reference.Compose:
     )
 
 
-def naive(table: data.Table, image_px: int) -> Iterator[Tensor]:
+def naive(table: data.ImageTable, image_px: int) -> Iterator[Tensor]:
     """Batches pixels_NCHW, each image transformed by itself."""
     transform = reference.Compose(
         [cut(image_px), reference.ToTensor(), reference.Normalize(MEAN, STD)]
@@ -48,7 +48,7 @@ def naive(table: data.Table, image_px: int) -> Iterator[Tensor]:
         yield torch.stack([transform(table.open(i)) for i in index_N.tolist()])
 
 
-def ours(table: data.Table, image_px: int) -> Iterator[Tensor]:
+def ours(table: data.ImageTable, image_px: int) -> Iterator[Tensor]:
     """The same batches."""
     pipeline = Pipeline(image_px, MEAN, STD)
     out_NCHW = torch.empty(BATCH, 3, image_px, image_px)
@@ -64,7 +64,7 @@ def exhaust(batches: Iterator[Tensor]) -> None:
         pass
 
 
-def speed(table: data.Table, image_px: int, rounds: int) -> list[str]:
+def speed(table: data.ImageTable, image_px: int, rounds: int) -> list[str]:
     variants = {
         "naive": lambda: exhaust(naive(table, image_px)),
         "ours": lambda: exhaust(ours(table, image_px)),
@@ -78,7 +78,7 @@ def speed(table: data.Table, image_px: int, rounds: int) -> list[str]:
     ]
 
 
-def agreement(table: data.Table, image_px: int) -> list[str]:
+def agreement(table: data.ImageTable, image_px: int) -> list[str]:
     """Largest distance of any pixel value, share of equal values, and the same of the worst
     picture.
     """
@@ -97,7 +97,7 @@ def agreement(table: data.Table, image_px: int) -> list[str]:
 
 
 @torch.no_grad()
-def features_apart(table: data.Table) -> str:
+def features_apart(table: data.ImageTable) -> str:
     """Cosine distance between the tiny CLIP's features of both pipelines, and how often its nearest
     neighbour changes.
     """

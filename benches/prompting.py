@@ -31,7 +31,7 @@ from benches.timing import Timing, alternate, machine
 from benchmark.api import unit
 from benchmark.backbones.clip import from_model
 from benchmark.backbones.prompting import ClassPrompts
-from benchmark.data import spec
+from benchmark.data import read_spec
 from testbed import naive_clip
 
 N_CTX, BATCH, DIM, CHUNK = 16, 32, 512, 100
@@ -81,7 +81,7 @@ def true_shapes(device: str) -> nn.Module:
 def prompts_of(model: nn.Module, case: Case, budget_mb: float | None = None) -> ClassPrompts:
     return ClassPrompts.build(
         from_model(model, "ViT-B/16").text,
-        spec(case.dataset).class_names,
+        read_spec(case.dataset).class_names,
         N_CTX,
         case.position,
         class_specific=case.class_specific,
@@ -131,7 +131,7 @@ def gradient_in_chunks(
     features: Features, model: nn.Module, case: Case, ctx: Tensor, slope_KD: Tensor
 ) -> Tensor:
     """The same by naive features, CHUNK classes at a time."""
-    names, total = spec(case.dataset).class_names, torch.zeros_like(ctx)
+    names, total = read_spec(case.dataset).class_names, torch.zeros_like(ctx)
     for first in range(0, len(names), CHUNK):
         chunk = slice(first, first + CHUNK)
         where = chunk if case.class_specific else slice(None)
@@ -146,7 +146,7 @@ def gradient_in_chunks(
 def naive_step(
     features: Features, model: nn.Module, case: Case, ctx: Tensor, slope_KD: Tensor
 ) -> Callable[[], object]:
-    names = spec(case.dataset).class_names
+    names = read_spec(case.dataset).class_names
     if len(names) > CHUNK:
         return lambda: settle(gradient_in_chunks(features, model, case, ctx, slope_KD))
     return step_of(lambda c: features(model, names, c, case.position), ctx, len(names))
@@ -158,7 +158,7 @@ def measured(
     """All cases of one dataset in alternation with naive and truncated (whose cost does not depend
     on the position).
     """
-    classes, device = len(spec(dataset).class_names), model.positional_embedding.device
+    classes, device = len(read_spec(dataset).class_names), model.positional_embedding.device
     slope_KD = torch.randn(classes, DIM, generator=torch.Generator().manual_seed(3)).to(device)
     plain = Case(dataset)
     ctx = start(prompts_of(model, plain))
@@ -212,7 +212,7 @@ def line(
 
 def saved_line(model: nn.Module, dataset: str) -> tuple[str, ...]:
     """What autograd keeps for the backward pass: counted, so it is the same on any machine."""
-    names = spec(dataset).class_names
+    names = read_spec(dataset).class_names
     prompts = prompts_of(model, Case(dataset))
     ctx = start(prompts).requires_grad_()
 
@@ -255,7 +255,7 @@ def report_peak(budget_mb: float | None) -> None:
     chunks.
     """
     prompts = prompts_of(true_shapes("cpu"), Case("imagenet"), budget_mb)
-    step = step_of(prompts.encode, start(prompts), len(spec("imagenet").class_names))
+    step = step_of(prompts.encode, start(prompts), len(read_spec("imagenet").class_names))
     Path("/proc/self/clear_refs").write_text(
         "5"
     )  # building the model may have taken more: forget that peak

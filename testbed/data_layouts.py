@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmark import data
-from benchmark.data.sources import Folder, ImageFolder
+from benchmark.data.sources import ClassFolders, CoopFolder
 
 PER_CLASS = {"train": 2, "val": 1, "test": 1}
 
@@ -32,16 +32,16 @@ def miniature(name: str, root: Path) -> Path:
     """Write a small dataset in the layout of `name` below `root`, and its TOML beside it; returns
     the TOML's path.
     """
-    promise = data.spec(name)
+    spec = data.read_spec(name)
     text = (resources.files("datasets_cfg") / f"{name}.toml").read_text(encoding="utf-8")
-    if isinstance(promise.source, Folder):
-        split_sha256 = _coop(promise, promise.source, root)
+    if isinstance(spec.source, CoopFolder):
+        split_sha256 = _coop(spec, spec.source, root)
         text = re.sub(r'(split = \{.*), sha256 = "\w+"', rf'\1, sha256 = "{split_sha256}"', text)
     else:
-        assert isinstance(promise.source, ImageFolder)
-        _class_folders(promise, promise.source, root)
+        assert isinstance(spec.source, ClassFolders)
+        _class_folders(spec, spec.source, root)
     images = [
-        PER_CLASS[split] * len(promise.class_names) if getattr(promise.counts, split) else 0
+        PER_CLASS[split] * len(spec.class_names) if getattr(spec.counts, split) else 0
         for split in PER_CLASS
     ]
     text = re.sub(
@@ -54,13 +54,13 @@ def miniature(name: str, root: Path) -> Path:
     return root / f"{name}.toml"
 
 
-def _coop(promise: data.Spec, source: Folder, root: Path) -> str:
+def _coop(spec: data.Spec, source: CoopFolder, root: Path) -> str:
     """Images and their lists in an order in which neither labels nor names are sorted; returns the
     split file's sha256.
     """
     folder, rng = root / source.folder, random.Random(0)
     rows = {
-        split: [row for label in range(len(promise.class_names)) for row in _rows(split, label)]
+        split: [row for label in range(len(spec.class_names)) for row in _rows(split, label)]
         for split in PER_CLASS
     }
     for split, members in rows.items():
@@ -68,14 +68,13 @@ def _coop(promise: data.Spec, source: Folder, root: Path) -> str:
         _write([folder / source.images / _path(source, split, path) for path, _ in members])
     if source.lists:
         for split, members in rows.items():
-            lines = [f"{path} {promise.class_names[label]}" for path, label in members]
+            lines = [f"{path} {spec.class_names[label]}" for path, label in members]
             (folder / getattr(source.lists, split)).write_text("\n".join(lines) + "\n")
         return ""
     assert source.split
     listed = {
         split: [
-            [_path(source, split, path), label, promise.class_names[label]]
-            for path, label in members
+            [_path(source, split, path), label, spec.class_names[label]] for path, label in members
         ]
         for split, members in rows.items()
     }
@@ -88,7 +87,7 @@ def _rows(split: str, label: int) -> list[tuple[str, int]]:
     return [(f"{split}_{label:04}_{i}", label) for i in range(PER_CLASS[split])]
 
 
-def _path(source: Folder, split: str, stem: str) -> str:
+def _path(source: CoopFolder, split: str, stem: str) -> str:
     """Cars have their folder inside the path; others have a folder per class or one for all."""
     return (
         f"cars_{'test' if split == 'test' else 'train'}/{stem}.jpg"
@@ -97,13 +96,13 @@ def _path(source: Folder, split: str, stem: str) -> str:
     )
 
 
-def _class_folders(promise: data.Spec, source: ImageFolder, root: Path) -> None:
+def _class_folders(spec: data.Spec, source: ClassFolders, root: Path) -> None:
     for split, count in (("train", 3), ("test", 1)):  # of three, one is held out for validation
         if below := getattr(source, split):
             _write(
                 [
                     root / source.folder / below / name / f"{i}.JPEG"
-                    for name in promise.folders
+                    for name in spec.folders
                     for i in range(count)
                 ]
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import data
-from benchmark.data.preparation import prepare
+from benchmark.data.preparation import prepare_datasets
 from benchmark.errors import MISSING, UserError
 
 GOOD = """
@@ -33,7 +33,7 @@ def write(folder: Path, text: str = GOOD) -> str:
 
 def test_listing_imports_nothing_heavy():
     code = (
-        "import sys, benchmark.data, benchmark.data.few_shot; benchmark.data.names(); benchmark.data.suites();"
+        "import sys, benchmark.data, benchmark.data.sampling; benchmark.data.names(); benchmark.data.suites();"
         "heavy = {'torch', 'numpy', 'PIL', 'pandas', 'datasets', 'pyarrow', 'huggingface_hub', 'pooch', 'sklearn'};"
         "print(*heavy & set(sys.modules))"
     )
@@ -45,7 +45,7 @@ def test_listing_imports_nothing_heavy():
 
 def test_an_unknown_name_suggests_the_nearest():
     with pytest.raises(UserError, match="did you mean 'caltech101'"):
-        data.spec("caltec101")
+        data.read_spec("caltec101")
 
 
 def test_a_toml_anywhere_on_disk_is_a_dataset(tmp_path):
@@ -84,7 +84,7 @@ def test_taking_rows_keeps_keys_and_labels_together(tmp_path):
 )
 def test_a_mistake_in_a_toml_is_named(tmp_path, old, new, complaint):
     with pytest.raises(UserError, match=complaint) as caught:
-        data.spec(write(tmp_path, GOOD.replace(old, new)))
+        data.read_spec(write(tmp_path, GOOD.replace(old, new)))
     assert "\n" not in str(caught.value)
 
 
@@ -94,9 +94,9 @@ def test_an_unknown_generator_is_named(tmp_path):
 
 
 def test_the_digest_ignores_what_is_cosmetic_and_nothing_else(tmp_path):
-    digest = data.spec(write(tmp_path)).digest
+    digest = data.read_spec(write(tmp_path)).digest
     assert (
-        data.spec(
+        data.read_spec(
             write(
                 tmp_path,
                 GOOD.replace('"things"', '"stuff"').replace('licence = "mine"', 'licence = "CC0"'),
@@ -109,7 +109,7 @@ def test_the_digest_ignores_what_is_cosmetic_and_nothing_else(tmp_path):
         ("seed = 1", "seed = 2"),
         ("solid cross", "solid star"),
     ):
-        assert data.spec(write(tmp_path, GOOD.replace(old, new))).digest != digest
+        assert data.read_spec(write(tmp_path, GOOD.replace(old, new))).digest != digest
 
 
 def test_a_dataset_that_is_not_there_says_how_to_get_it(tmp_path):
@@ -125,7 +125,11 @@ def test_all_of_caltech101_is_read(data_root):
         pytest.skip("the data root has no caltech-101")
     dataset = data.load("caltech101", data_root)
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (4128, 1649, 2465)
-    assert dataset.digest == data.digest("caltech101", data_root) == data.spec("caltech101").digest
+    assert (
+        dataset.digest
+        == data.digest("caltech101", data_root)
+        == data.read_spec("caltech101").digest
+    )
     assert dataset.train.keys[0] == "101_ObjectCategories/Faces/image_0274.jpg"
     assert dataset.test.open(2464).mode == "RGB"
 
@@ -134,6 +138,6 @@ def test_all_of_caltech101_is_read(data_root):
 def test_all_of_caltech101_is_adopted_and_verified_image_by_image(data_root, tmp_path):
     if not data.prepared("caltech101", data_root):
         pytest.skip("the data root has no caltech-101")
-    events = list(prepare(["caltech101"], tmp_path, adopt_from=data_root, verify=True))
+    events = list(prepare_datasets(["caltech101"], tmp_path, adopt_from=data_root, verify=True))
     assert (events[-1].step, sum(event.step == "verify" for event in events)) == ("ready", 8242)
-    assert data.load("caltech101", tmp_path).digest == data.spec("caltech101").digest
+    assert data.load("caltech101", tmp_path).digest == data.read_spec("caltech101").digest

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data import download
-from benchmark.data.download import Patience
+from benchmark.data import http_download
+from benchmark.data.http_download import RetryPolicy
 from benchmark.errors import MISSING, UserError
 from tests.data_server import Served, Server, serving
 
 BODY = random.Random(1).randbytes(300_000)
-QUICK = Patience(attempts=3, wait_s=0.0, timeout_s=0.3)
+QUICK = RetryPolicy(attempts=3, wait_s=0.0, timeout_s=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,9 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def fetched(url: str, folder: Path) -> tuple[Path, list[download.Progress]]:
+def fetched(url: str, folder: Path) -> tuple[Path, list[http_download.Progress]]:
     target = folder / "file.zip"
-    return target, list(download.fetch(url, target, QUICK))
+    return target, list(http_download.fetch(url, target, QUICK))
 
 
 def test_a_file_arrives_whole_with_progress_and_nothing_beside_it(server, tmp_path):
@@ -45,7 +45,7 @@ def test_a_connection_cut_in_the_middle_is_gone_on_from(server, tmp_path):
 
 def test_an_interrupted_command_goes_on_where_it_was(server, tmp_path):
     served = Served(BODY, cut_after=120_000, cuts=1)
-    steps = download.fetch(server.offer("again", served), tmp_path / "file.zip", QUICK)
+    steps = http_download.fetch(server.offer("again", served), tmp_path / "file.zip", QUICK)
     next(steps)
     steps.close()  # as by Ctrl-C
     kept = (tmp_path / "file.zip.part").stat().st_size
@@ -64,7 +64,7 @@ def test_a_server_without_ranges_is_read_from_the_start_again(server, tmp_path):
 
 def test_a_file_that_changed_meanwhile_is_not_patched_together(server, tmp_path):
     served = Served(BODY, cut_after=100_000, cuts=1)
-    steps = download.fetch(server.offer("changed", served), tmp_path / "file.zip", QUICK)
+    steps = http_download.fetch(server.offer("changed", served), tmp_path / "file.zip", QUICK)
     next(steps)
     steps.close()
     served.body, served.etag = BODY[::-1], '"two"'
@@ -74,7 +74,7 @@ def test_a_file_that_changed_meanwhile_is_not_patched_together(server, tmp_path)
 
 def test_more_kept_than_the_server_has_starts_over(server, tmp_path):
     served = Served(BODY, cut_after=200_000, cuts=1)
-    steps = download.fetch(server.offer("shrunk", served), tmp_path / "file.zip", QUICK)
+    steps = http_download.fetch(server.offer("shrunk", served), tmp_path / "file.zip", QUICK)
     next(steps)
     steps.close()
     served.body = BODY[:1000]
@@ -128,7 +128,7 @@ def test_a_wrong_checksum_deletes_the_file(tmp_path):
     for sums in ({"md5": "0" * 32}, {"sha256": "0" * 64}):
         file.write_bytes(BODY)
         with pytest.raises(UserError, match=r"instead of 0+; it was deleted"):
-            download.check(file, **sums)
+            http_download.check(file, **sums)
         assert not file.exists()
 
 
@@ -151,8 +151,8 @@ def test_a_disk_that_fills_up_meanwhile_is_named(server, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     assert "cannot write to" in str(
-        download.full_disk(PermissionError(errno.EACCES, "Permission denied"), tmp_path)
+        http_download.full_disk(PermissionError(errno.EACCES, "Permission denied"), tmp_path)
     )
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"):
-        list(download.fetch("http://127.0.0.1:9/x", tmp_path / "file" / "below" / "x", QUICK))
+        list(http_download.fetch("http://127.0.0.1:9/x", tmp_path / "file" / "below" / "x", QUICK))

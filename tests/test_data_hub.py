@@ -10,8 +10,8 @@ from huggingface_hub import constants
 from benchmark import data
 from benchmark.backbones import weights
 from benchmark.backbones.download import prepare_backbone
-from benchmark.data import hub
-from benchmark.data.preparation import prepare
+from benchmark.data import hub_download
+from benchmark.data.preparation import prepare_datasets
 from benchmark.data.sources import Offer
 from benchmark.errors import MISSING, UserError
 from testbed.data_layouts import jpeg
@@ -34,7 +34,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_of_a_repository_is_fetched(server, tmp_path):
     server.hub_file("someone/pets", "data/pets.zip", b"a zip", revision="v1", repo_type="dataset")
     offer = Offer(repo="someone/pets", revision="v1", file="data/pets.zip")
-    assert hub.fetch(offer, tmp_path, server.url).read_bytes() == b"a zip"
+    assert hub_download.fetch(offer, tmp_path, server.url).read_bytes() == b"a zip"
 
 
 def test_a_pattern_fetches_what_it_matches(server, tmp_path):
@@ -45,7 +45,9 @@ def test_a_pattern_fetches_what_it_matches(server, tmp_path):
                 "someone/table", name, name.encode(), revision=revision, repo_type="dataset"
             )
     server.hub_listing("someone/table", {name: len(name) for name in names})
-    folder = hub.fetch(Offer(repo="someone/table", file="data/*.parquet"), tmp_path, server.url)
+    folder = hub_download.fetch(
+        Offer(repo="someone/table", file="data/*.parquet"), tmp_path, server.url
+    )
     assert sorted(path.name for path in (folder / "data").glob("*.parquet")) == [
         "test-0.parquet",
         "train-0.parquet",
@@ -57,7 +59,7 @@ def test_a_file_that_is_not_there_is_named(server, tmp_path):
     with pytest.raises(
         UserError, match=r"other\.zip of someone/pets is not on the hub, or not for you"
     ) as caught:
-        hub.fetch(Offer(repo="someone/pets", file="other.zip"), tmp_path, server.url)
+        hub_download.fetch(Offer(repo="someone/pets", file="other.zip"), tmp_path, server.url)
     assert caught.value.exit_code == MISSING
 
 
@@ -66,7 +68,7 @@ def test_an_offline_hub_library_is_named(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"could not be fetched: .* HF_HUB_OFFLINE is set"
     ) as caught:
-        hub.fetch(Offer(repo="someone/pets", file="pets.zip"), tmp_path)
+        hub_download.fetch(Offer(repo="someone/pets", file="pets.zip"), tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -171,7 +173,7 @@ def test_ones_own_toml_over_a_hub_table_is_prepared_and_read(server, tmp_path, m
     server.hub_listing("someone/pets-table", {name: len(body) for name, body in tables.items()})
     toml = tmp_path / "pets.toml"
     toml.write_text(OWN_TABLE)
-    events = list(prepare([str(toml)], tmp_path, ("pets",)))
+    events = list(prepare_datasets([str(toml)], tmp_path, ("pets",)))
     assert [event.text for event in events if event.step in {"failed", "ready"}] == [
         f"2 train / 2 val / 2 test in {tmp_path / 'pets-table'}"
     ]

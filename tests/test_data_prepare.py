@@ -16,15 +16,15 @@ import pytest
 
 from benchmark import data
 from benchmark.data import catalog
-from benchmark.data.availability import status
-from benchmark.data.download import Patience
-from benchmark.data.events import Event
-from benchmark.data.preparation import prepare
+from benchmark.data.availability import availability
+from benchmark.data.http_download import RetryPolicy
+from benchmark.data.preparation import prepare_datasets
+from benchmark.data.prepare_events import PrepareEvent
 from benchmark.errors import MISSING, UserError
 from testbed.data_layouts import jpeg, miniature
 from tests.data_server import Served, Server, serving
 
-QUICK = Patience(attempts=2, wait_s=0.0, timeout_s=0.5)
+QUICK = RetryPolicy(attempts=2, wait_s=0.0, timeout_s=0.5)
 SPLIT = {
     "train": [[f"cat/{i}.jpg", 0, "cat"] for i in range(3)]
     + [[f"dog/{i}.jpg", 1, "dog"] for i in range(3)],
@@ -96,9 +96,9 @@ class Case:
     toml: str
     root: Path
 
-    def run(self, **options: object) -> list[Event]:
+    def run(self, **options: object) -> list[PrepareEvent]:
         options.setdefault("accept_licences", ("all",))
-        return list(prepare([self.toml], self.root, patience=QUICK, **options))
+        return list(prepare_datasets([self.toml], self.root, retries=QUICK, **options))
 
     def failure(self, **options: object) -> str:
         last = self.run(**options)[-1]
@@ -254,8 +254,8 @@ def test_a_download_cut_for_good_is_kept_for_the_next_run(server, tmp_path):
         part("photos", url(server.offer("cut.zip", served))),
         part("split.json", url(server.offer("s.json", RAW_SPLIT))),
     )
-    impatient = prepare(
-        [pets.toml], tmp_path, ("all",), patience=Patience(attempts=1, wait_s=0, timeout_s=0.5)
+    impatient = prepare_datasets(
+        [pets.toml], tmp_path, ("all",), retries=RetryPolicy(attempts=1, wait_s=0, timeout_s=0.5)
     )
     assert "1000 bytes are kept for the next attempt" in list(impatient)[-1].text
     assert pets.run()[-1].step == "ready"
@@ -271,7 +271,7 @@ def test_a_full_disk_is_said_before_the_download(server, tmp_path, monkeypatch):
 
 
 def test_one_failure_does_not_stop_the_others(tmp_path):
-    events = list(prepare(["dtd", "tiny_shapes"], tmp_path))
+    events = list(prepare_datasets(["dtd", "tiny_shapes"], tmp_path))
     assert [(event.dataset, event.step) for event in events] == [
         ("dtd", "failed"),
         ("tiny_shapes", "ready"),
@@ -290,7 +290,7 @@ def test_names_suites_and_all_are_understood_and_others_refused(tmp_path):
     with pytest.raises(
         UserError, match="unknown dataset or suite 'clasic'; did you mean 'classic'"
     ):
-        prepare(["clasic"], tmp_path)
+        prepare_datasets(["clasic"], tmp_path)
 
 
 def test_a_folder_the_user_has_is_adopted_where_it_lies(tmp_path):
@@ -299,7 +299,7 @@ def test_a_folder_the_user_has_is_adopted_where_it_lies(tmp_path):
     miniature("dtd", tmp_path / "mine")
     toml = (tmp_path / "mine" / "dtd.toml").rename(tmp_path / "root" / "dtd.toml")
     for given in (tmp_path / "mine", tmp_path / "mine" / "dtd"):
-        events = list(prepare([str(toml)], tmp_path / "root", adopt_from=given))
+        events = list(prepare_datasets([str(toml)], tmp_path / "root", adopt_from=given))
         assert [event.step for event in events] == ["adopted", "ready"]
         assert data.load(str(toml), tmp_path / "root").test.open(0).size == (8, 8)
     assert not (tmp_path / "root" / "dtd").exists()
@@ -315,7 +315,7 @@ def test_a_split_file_may_lie_in_the_data_root_and_the_images_elsewhere(tmp_path
         tmp_path / "root" / "dtd" / "split_zhou_DescribableTextures.json"
     )
     assert (
-        list(prepare([str(toml)], tmp_path / "root", adopt_from=tmp_path / "dtd"))[-1].step
+        list(prepare_datasets([str(toml)], tmp_path / "root", adopt_from=tmp_path / "dtd"))[-1].step
         == "ready"
     )
 
@@ -341,15 +341,19 @@ def test_an_adopted_folder_stands_before_a_broken_one_of_ours(tmp_path):
     own.rename(tmp_path / "whole")
     (own / "images").mkdir(parents=True)
     assert not data.prepared(str(toml), tmp_path)
-    assert list(prepare([str(toml)], tmp_path, adopt_from=tmp_path / "whole"))[-1].step == "ready"
+    assert (
+        list(prepare_datasets([str(toml)], tmp_path, adopt_from=tmp_path / "whole"))[-1].step
+        == "ready"
+    )
     assert not any((own / "images").iterdir())
 
 
 def test_a_folder_without_the_dataset_is_not_adopted(tmp_path):
-    events = list(prepare(["dtd"], tmp_path, adopt_from=tmp_path))
+    events = list(prepare_datasets(["dtd"], tmp_path, adopt_from=tmp_path))
     assert "holds what dtd needs: split_zhou_DescribableTextures.json, images" in events[-1].text
     assert (
-        "is no folder" in list(prepare(["dtd"], tmp_path, adopt_from=tmp_path / "nowhere"))[-1].text
+        "is no folder"
+        in list(prepare_datasets(["dtd"], tmp_path, adopt_from=tmp_path / "nowhere"))[-1].text
     )
 
 
@@ -384,7 +388,7 @@ def test_images_exchanged_behind_our_back_are_noticed_on_reading(server, tmp_pat
 def test_status_has_a_row_for_every_dataset(tmp_path):
     (tmp_path / "dtd").mkdir()
     (tmp_path / "dtd" / "split_zhou_DescribableTextures.json").write_text("{}")
-    rows = {row.name: row for row in status(tmp_path)}
+    rows = {row.name: row for row in availability(tmp_path)}
     assert set(rows) == set(data.names())
     assert (rows["tiny_shapes"].state, rows["dtd"].state, rows["eurosat"].state) == (
         "drawn",
@@ -392,8 +396,8 @@ def test_status_has_a_row_for_every_dataset(tmp_path):
         "missing",
     )
     assert rows["imagenet"].registration
-    assert rows["imagenet"].way == "by hand"
-    assert rows["stanford_cars"].way == "mirror (opt-in), by hand"
+    assert rows["imagenet"].sources == "by hand"
+    assert rows["stanford_cars"].sources == "mirror (opt-in), by hand"
 
 
 def test_two_processes_do_not_prepare_one_dataset_at_a_time(server, tmp_path):
@@ -401,5 +405,5 @@ def test_two_processes_do_not_prepare_one_dataset_at_a_time(server, tmp_path):
 
     pets = good(server, tmp_path)
     (tmp_path / ".fsbench").mkdir()
-    with FileLock(tmp_path / ".fsbench" / f"{data.spec(pets.toml).key}.lock"):
+    with FileLock(tmp_path / ".fsbench" / f"{data.read_spec(pets.toml).key}.lock"):
         assert pets.failure() == "another process is preparing pets; wait for it"

@@ -72,7 +72,7 @@ def test_changed_data_can_be_accepted_and_stays_marked(dtd):
     first_image(dtd).unlink()
     after = data.load(dtd, accept_changed_data=True)
     assert (after.changed, len(after.train)) == (True, len(before.train) - 1)
-    assert after.digest != before.digest == data.spec(dtd).digest
+    assert after.digest != before.digest == data.read_spec(dtd).digest
     assert data.digest(dtd, accept_changed_data=True) == after.digest
     assert data.digest(dtd) == before.digest
 
@@ -122,7 +122,7 @@ def test_an_official_list_with_an_unknown_class_is_named_by_line(tmp_path):
 def test_lists_that_are_not_pinned_enter_the_digest(tmp_path):
     toml = str(miniature("fgvc_aircraft", tmp_path))
     before = data.load(toml)
-    assert before.digest == data.digest(toml) != data.spec(toml).digest
+    assert before.digest == data.digest(toml) != data.read_spec(toml).digest
     file = tmp_path / "fgvc_aircraft" / "images_variant_train.txt"
     file.write_text("\n".join(reversed(file.read_text().splitlines())) + "\n")
     assert data.load(toml).digest != before.digest
@@ -177,7 +177,7 @@ def test_digests_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
 def test_halves_are_labelled_anew(dtd):
     base, new = data.load(dtd, classes="base"), data.load(dtd, classes="new")
     assert (len(base.class_names), len(new.class_names)) == (24, 23)
-    assert new.class_names[0] == data.spec(dtd).class_names[24]
+    assert new.class_names[0] == data.read_spec(dtd).class_names[24]
     assert set(new.test.labels) == set(range(23))
     assert len(base.test) + len(new.test) == 47
     with pytest.raises(UserError, match="did you mean 'base'"):
@@ -246,7 +246,7 @@ def test_a_class_too_small_to_hold_images_out_is_named(tmp_path):
 )
 def test_a_source_that_does_not_add_up_is_named(tmp_path, source, complaint):
     with pytest.raises(UserError, match=complaint) as caught:
-        data.spec(own(tmp_path, source))
+        data.read_spec(own(tmp_path, source))
     assert str(caught.value).startswith("mine.toml: ")
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmark import data
-from benchmark.data import few_shot
-from benchmark.data.sources import Folder, Generated, ImageFolder
+from benchmark.data.sampling import few_shot
+from benchmark.data.sources import ClassFolders, CoopFolder, Generated
 from testbed.data_layouts import PER_CLASS, miniature
 
 CLASSES = {
@@ -55,23 +55,23 @@ def test_every_dataset_of_a_suite_is_there_and_every_dataset_is_in_a_suite():
 
 @pytest.mark.parametrize("name", data.names())
 def test_a_spec_is_complete(name):
-    promise = data.spec(name)
-    assert len(promise.class_names) == CLASSES.get(name, len(promise.class_names))
+    spec = data.read_spec(name)
+    assert len(spec.class_names) == CLASSES.get(name, len(spec.class_names))
     assert all(
         text == text.strip() and text
-        for text in (*promise.class_names, promise.title, promise.domain, promise.licence)
+        for text in (*spec.class_names, spec.title, spec.domain, spec.licence)
     )
-    assert promise.counts is not None
-    assert promise.counts.test > 0
-    assert isinstance(promise.source, Generated) or (promise.licence_seen and promise.parts)
+    assert spec.counts is not None
+    assert spec.counts.test > 0
+    assert isinstance(spec.source, Generated) or (spec.licence_seen and spec.parts)
 
 
 @pytest.mark.parametrize("name", ON_DISK)
 def test_every_part_can_be_had_somehow_and_gives_all_that_reading_needs(name):
-    promise = data.spec(name)
-    given = {path for part in promise.parts for path in part.gives}
-    source = promise.source
-    if isinstance(source, ImageFolder):
+    spec = data.read_spec(name)
+    given = {path for part in spec.parts for path in part.gives}
+    source = spec.source
+    if isinstance(source, ClassFolders):
         needed = {folder for folder in (source.train, source.val, source.test) if folder}
     else:
         images = [] if source.images == "." else [source.images]
@@ -84,7 +84,7 @@ def test_every_part_can_be_had_somehow_and_gives_all_that_reading_needs(name):
             ),
         }
     assert needed <= given
-    for part in promise.parts:
+    for part in spec.parts:
         assert part.by_hand or any(not offer.opt_in for offer in part.offers), (
             "a part without a plain source says how to get it"
         )
@@ -96,7 +96,7 @@ def test_every_part_can_be_had_somehow_and_gives_all_that_reading_needs(name):
 
 @pytest.mark.parametrize("name", data.suites()["classic"])
 def test_sixteen_shots_and_four_for_validation_exist(name):
-    counts, classes = data.spec(name).counts, CLASSES[name]
+    counts, classes = data.read_spec(name).counts, CLASSES[name]
     assert counts.train >= 16 * classes
     assert counts.val >= 4 * classes
 
@@ -106,43 +106,43 @@ def test_class_names_are_those_of_the_fact_sheet(data_root, name, named):
     facts = data_root / "classnames.json"
     if not facts.is_file():
         pytest.skip("the data root has no classnames.json")
-    assert list(data.spec(name).class_names) == json.loads(facts.read_text())[named]
+    assert list(data.read_spec(name).class_names) == json.loads(facts.read_text())[named]
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in ON_DISK if isinstance(data.spec(name).source, Folder)]
+    "name", [name for name in ON_DISK if isinstance(data.read_spec(name).source, CoopFolder)]
 )
 def test_the_real_split_file_has_the_promised_hash_counts_and_names(data_root, name):
-    promise = data.spec(name)
-    file = data_root / "splits" / (promise.source.split.file if promise.source.split else "none")
+    spec = data.read_spec(name)
+    file = data_root / "splits" / (spec.source.split.file if spec.source.split else "none")
     if not file.is_file():
         pytest.skip("its split file is not at hand")
     from benchmark.data.digests import hashed
 
     rows = json.loads(file.read_bytes())
-    assert hashed(file) == promise.source.split.sha256
-    assert {split: len(rows[split]) for split in rows} == dict(promise.counts)
+    assert hashed(file) == spec.source.split.sha256
+    assert {split: len(rows[split]) for split in rows} == dict(spec.counts)
     assert {(label, text) for split in rows for _, label, text in rows[split]} == set(
-        enumerate(promise.class_names)
+        enumerate(spec.class_names)
     )
 
 
 @pytest.mark.parametrize("name", ON_DISK)
 def test_a_miniature_of_the_layout_is_read(tmp_path, name):
     toml = str(miniature(name, tmp_path))
-    promise, dataset = data.spec(toml), data.load(toml)
+    spec, dataset = data.read_spec(toml), data.load(toml)
     assert data.prepared(toml)
     assert not dataset.changed
-    assert dataset.class_names == data.spec(name).class_names
+    assert dataset.class_names == data.read_spec(name).class_names
     for split in ("train", "val", "test"):
         table = getattr(dataset, split)
-        expected = PER_CLASS[split] if getattr(data.spec(name).counts, split) else 0
+        expected = PER_CLASS[split] if getattr(data.read_spec(name).counts, split) else 0
         assert set(Counter(table.labels).values()) <= {expected}
-        assert len(table) == expected * CLASSES[name] == getattr(promise.counts, split)
+        assert len(table) == expected * CLASSES[name] == getattr(spec.counts, split)
     assert dataset.test.open(0).size == (8, 8)
     assert len(dataset.test.digest(0)) == 64
     if len(dataset.train):
-        support, _ = few_shot.sample(dataset.train.labels, dataset.val.labels, 1, seed=1)
+        support, _ = few_shot(dataset.train.labels, dataset.val.labels, 1, seed=1)
         assert len(support) == CLASSES[name]
         assert not {*dataset.train.keys} & {*dataset.val.keys, *dataset.test.keys}
 
@@ -167,22 +167,23 @@ def test_imagenet_classes_and_their_subsets_are_those_timm_knows():
         pytest.skip("timm is not installed")
     lists = Path(found.submodule_search_locations[0]) / "data" / "_info"
     assert (
-        list(data.spec("imagenet").folders) == (lists / "imagenet_synsets.txt").read_text().split()
+        list(data.read_spec("imagenet").folders)
+        == (lists / "imagenet_synsets.txt").read_text().split()
     )
     for name in ("imagenet_a", "imagenet_r"):
-        promise = data.spec(name)
-        assert list(promise.folders) == (lists / f"{name}_synsets.txt").read_text().split()
-        assert list(promise.parent_labels) == [
+        spec = data.read_spec(name)
+        assert list(spec.folders) == (lists / f"{name}_synsets.txt").read_text().split()
+        assert list(spec.parent_labels) == [
             int(line) for line in (lists / f"{name}_indices.txt").read_text().split()
         ]
-        assert promise.class_names == tuple(
-            data.spec("imagenet").class_names[label] for label in promise.parent_labels
+        assert spec.class_names == tuple(
+            data.read_spec("imagenet").class_names[label] for label in spec.parent_labels
         )
 
 
 def test_shifted_sets_of_a_thousand_classes_share_imagenets_labels():
     for name in ("imagenetv2", "imagenet_sketch"):
-        assert data.spec(name).parent_labels == tuple(range(1000))
-        assert data.spec(name).class_names == data.spec("imagenet").class_names
-    assert data.spec("imagenetv2").folders[999] == "999"
-    assert data.spec("imagenet_sketch").folders == data.spec("imagenet").folders
+        assert data.read_spec(name).parent_labels == tuple(range(1000))
+        assert data.read_spec(name).class_names == data.read_spec("imagenet").class_names
+    assert data.read_spec("imagenetv2").folders[999] == "999"
+    assert data.read_spec("imagenet_sketch").folders == data.read_spec("imagenet").folders

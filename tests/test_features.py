@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmark.api import Crop
 from benchmark.conformance import toy
-from benchmark.data import Table
+from benchmark.data import ImageTable
 from benchmark.features.image_sets import (
     AHEAD,
     BATCH,
@@ -43,8 +43,8 @@ class Noise:
         return f"digest-{key}"
 
 
-def table(count: int, pictures: Noise | None = None) -> Table:
-    return Table(tuple(map(str, range(count))), tuple(range(count)), pictures or Noise())
+def table(count: int, pictures: Noise | None = None) -> ImageTable:
+    return ImageTable(tuple(map(str, range(count))), tuple(range(count)), pictures or Noise())
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def encoder() -> Encoder:
 
 
 def features(
-    rows: Table, encoder: Encoder, root: Path, views: tuple[int, int, Crop] | None = None
+    rows: ImageTable, encoder: Encoder, root: Path, views: tuple[int, int, Crop] | None = None
 ) -> Tensor:
     return image_set(rows, encoder, FeatureStore(root), Stopwatch()).encode(views)
 

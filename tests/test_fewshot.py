@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmark import data
-from benchmark.data import few_shot
+from benchmark.data import sampling
+from benchmark.data.sampling import few_shot
 from benchmark.errors import UserError
 
 WITH_SPLIT_FILE = (
@@ -41,22 +42,27 @@ def assert_equal_to_published(real: Path, dataset: str, train: list[int], val: l
     expected = published(real, dataset)
     assert len(expected) == 20
     for (shots, seed, split), row in expected.items():
-        positions = dict(
-            zip(("train", "val"), few_shot.sample(train, val, shots, seed), strict=True)
-        )[split]
+        positions = dict(zip(("train", "val"), few_shot(train, val, shots, seed), strict=True))[
+            split
+        ]
         assert len(positions) == int(row["n"])
-        assert few_shot.digest(positions) == row["positions_sha256"], (dataset, shots, seed, split)
+        assert sampling.positions_digest(positions) == row["positions_sha256"], (
+            dataset,
+            shots,
+            seed,
+            split,
+        )
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("dataset", WITH_SPLIT_FILE)
 def test_coop_subsets_are_reproduced_from_the_real_split_files(real, dataset):
-    source = data.spec(dataset).source
+    source = data.read_spec(dataset).source
     splits = json.loads((real / "splits" / source.split.file).read_bytes())
     labels = {name: [label for _, label, _ in rows] for name, rows in splits.items()}
     assert_equal_to_published(real, dataset, labels["train"], labels["val"])
     for (shots, seed, split), row in published(real, dataset).items():
-        positions = few_shot.sample(labels["train"], labels["val"], shots, seed)[split == "val"]
+        positions = few_shot(labels["train"], labels["val"], shots, seed)[split == "val"]
         paths = [f"{source.images}/{splits[split][i][0]}".removeprefix("./") for i in positions]
         assert paths[0] == row["first_path"]
         assert hashlib.sha256("\n".join(paths).encode()).hexdigest() == row["paths_sha256"]
@@ -68,7 +74,7 @@ def test_subsets_of_caltech101_as_it_is_read_have_the_published_paths(real):
         pytest.skip("the data root has no caltech-101")
     dataset = data.load("caltech101", real)
     for (shots, seed, split), row in published(real, "caltech101").items():
-        train, val = few_shot.sample(dataset.train.labels, dataset.val.labels, shots, seed)
+        train, val = few_shot(dataset.train.labels, dataset.val.labels, shots, seed)
         chosen = dataset.train.take(train) if split == "train" else dataset.val.take(val)
         assert hashlib.sha256("\n".join(chosen.keys).encode()).hexdigest() == row["paths_sha256"]
 
@@ -88,26 +94,23 @@ def test_coop_subsets_of_balanced_sets_follow_from_their_class_sizes(
 
 
 def test_labels_need_not_appear_in_order():
-    train, _ = few_shot.sample([7, 2, 2, 7], [], 1, seed=1)
+    train, _ = few_shot([7, 2, 2, 7], [], 1, seed=1)
     assert [[7, 2, 2, 7][i] for i in train] == [7, 2]
 
 
-@pytest.mark.parametrize("policy", few_shot.POLICIES)
+@pytest.mark.parametrize("policy", sampling.POLICIES)
 def test_every_class_gets_its_shots_and_at_most_four_for_validation(policy):
     labels = [i % 5 for i in range(200)]
-    train, val = few_shot.sample(labels, labels, 8, seed=3, policy=policy)
+    train, val = few_shot(labels, labels, 8, seed=3, policy=policy)
     assert set(Counter(labels[i] for i in train).values()) == {8}
     assert set(Counter(labels[i] for i in val).values()) == {4}
     assert len(set(train)) == len(train)
-    assert (train, val) == few_shot.sample(labels, labels, 8, seed=3, policy=policy)
+    assert (train, val) == few_shot(labels, labels, 8, seed=3, policy=policy)
 
 
 def test_nested_shots_only_ever_add_images():
     labels = [i % 7 for i in range(140)]
-    sets = [
-        few_shot.sample(labels, labels, shots, seed=1, policy="nested")
-        for shots in (1, 2, 4, 8, 16)
-    ]
+    sets = [few_shot(labels, labels, shots, seed=1, policy="nested") for shots in (1, 2, 4, 8, 16)]
     for (train, val), (more_train, more_val) in pairwise(sets):
         assert set(train) < set(more_train)
         assert set(val) <= set(more_val)
@@ -116,19 +119,23 @@ def test_nested_shots_only_ever_add_images():
 def test_short_classes_are_refused_unless_all_there_are_is_asked_for():
     labels = [0] * 20 + [1] * 3
     with pytest.raises(UserError, match="5 shots are more than class 1 has: 3"):
-        few_shot.sample(labels, [], 5, seed=1)
-    train, _ = few_shot.sample(labels, [], 5, seed=1, short="all")
+        few_shot(labels, [], 5, seed=1)
+    train, _ = few_shot(labels, [], 5, seed=1, short="all")
     assert train[5:] == (20, 21, 22)
 
 
 def test_halves_are_the_first_classes_rounded_up_and_the_rest():
-    assert (few_shot.half(5, "base"), few_shot.half(5, "new"), few_shot.half(2, "all")) == (
+    assert (
+        sampling.class_half(5, "base"),
+        sampling.class_half(5, "new"),
+        sampling.class_half(2, "all"),
+    ) == (
         (0, 1, 2),
         (3, 4),
         (0, 1),
     )
     with pytest.raises(UserError, match="did you mean 'base'"):
-        few_shot.half(5, "bases")
+        sampling.class_half(5, "bases")
 
 
 @pytest.mark.parametrize(
@@ -143,4 +150,4 @@ def test_halves_are_the_first_classes_rounded_up_and_the_rest():
 def test_bad_requests_get_one_sentence(change, complaint):
     asked = {"train_labels": [0, 1], "val_labels": [], "shots": 1, "seed": 1} | change
     with pytest.raises(UserError, match=complaint):
-        few_shot.sample(**asked)
+        few_shot(**asked)

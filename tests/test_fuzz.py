@@ -462,7 +462,7 @@ def test_a_strangers_dataset_may_be_read_from_elsewhere_but_not_fetched_to_there
     )
     fetched = toml | {"parts": [datasets.PART | {"offers": datasets.OFFERS[:1]}]}
     with pytest.raises(UserError, match="is not below the TOML"):
-        data.spec(str(inputs.written(tmp_path / "mine" / "fetched.toml", toml_text(fetched))))
+        data.read_spec(str(inputs.written(tmp_path / "mine" / "fetched.toml", toml_text(fetched))))
 
 
 def test_a_note_of_a_download_that_is_none_starts_it_anew(tmp_path: Path) -> None:

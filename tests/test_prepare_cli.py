@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from benchmark.api import Crop
 from benchmark.cli import execute
-from benchmark.data.events import Event
+from benchmark.data.prepare_events import PrepareEvent
 from benchmark.features import inventory
 from benchmark.features.feature_store import FeatureStore, Stopwatch, space
 from testbed.data_layouts import miniature
@@ -255,11 +255,12 @@ def test_progress_is_a_few_lines_without_a_terminal_and_a_bar_on_one() -> None:
     from benchmark.commands import live_prepare
 
     events = [
-        Event("pets", "download", "http://x/pets.zip", done, 1000) for done in range(0, 1001, 10)
+        PrepareEvent("pets", "download", "http://x/pets.zip", done, 1000)
+        for done in range(0, 1001, 10)
     ]
     console = Console(record=True, width=200, file=io.StringIO())
     with live_prepare.lines(console) as show:
-        for event in [*events, Event("pets", "ready", "2 train")]:
+        for event in [*events, PrepareEvent("pets", "ready", "2 train")]:
             show(event)
     shown = console.export_text().splitlines()
     assert shown[0] == "pets: download http://x/pets.zip (0 of 1,000 bytes)"
@@ -269,8 +270,8 @@ def test_progress_is_a_few_lines_without_a_terminal_and_a_bar_on_one() -> None:
     with live_prepare.bars(terminal) as show:
         for event in [
             *events,
-            Event("pets", "note", "[red] herring"),
-            Event("pets", "ready", "2 train"),
+            PrepareEvent("pets", "note", "[red] herring"),
+            PrepareEvent("pets", "ready", "2 train"),
         ]:
             show(event)
     assert "pets: note [red] herring" in terminal.export_text()

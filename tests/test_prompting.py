@@ -16,7 +16,7 @@ from benchmark.backbones.clip import from_model
 from benchmark.backbones.prompting import ClassPrompts, shared_prefix
 from benchmark.backbones.prompting.tiles import tiling
 from benchmark.backbones.prompting.tree import PromptTree
-from benchmark.data import spec
+from benchmark.data import read_spec
 from testbed import naive_clip
 
 # Equal names, equal after the underscore is read, beginnings shared by several, one to a dozen
@@ -228,7 +228,7 @@ def test_equal_prompts_are_computed_once_and_nothing_stands_after_the_end():
     ],
 )
 def test_real_names_need_few_rows(dataset, position, at_least):
-    names = spec(dataset).class_names
+    names = read_spec(dataset).class_names
     plan = ClassPrompts.build(tower(), names, 16, position).encoder.plan(1, keep_fixed=True)
     assert 77 * len(names) / sum(len(chunk.tokens_TE) for chunk in plan.chunks) > at_least
 

@@ -148,7 +148,7 @@ def test_records_of_a_superseded_adapter_are_left_out_with_a_word() -> None:
 def test_a_changed_dataset_spec_is_another_dataset() -> None:
     from benchmark import data
 
-    current = data.spec("tiny_digits").digest
+    current = data.read_spec("tiny_digits").digest
     groups = grouping.group_records(
         [
             scored(identity(dataset_digest=current), 0.5),
@@ -163,7 +163,7 @@ def test_two_records_that_differ_in_the_spec_of_a_source_count_once() -> None:
     from benchmark import data
 
     now = scored(
-        identity(sources={"tiny_shapes": data.spec("tiny_shapes").digest}, source_shots=4), 0.5
+        identity(sources={"tiny_shapes": data.read_spec("tiny_shapes").digest}, source_shots=4), 0.5
     )
     before = scored(identity(sources={"tiny_shapes": digest("before")}, source_shots=4), 0.9)
     for order in ([now, before], [before, now]):

@@ -31,7 +31,9 @@ def judged(method: str, seed: int, hit: float, store: Store) -> Record:
     guesses = np.where(
         np.random.default_rng(seed).random(len(labels)) < hit, labels, (labels + 1) % 10
     )
-    named = identity(method, shots=16, seed=seed, dataset_digest=data.spec("tiny_digits").digest)
+    named = identity(
+        method, shots=16, seed=seed, dataset_digest=data.read_spec("tiny_digits").digest
+    )
     correct = [int((guesses[labels == label] == label).sum()) for label in range(10)]
     made = record(
         named, correct, [int((labels == label).sum()) for label in range(10)], notes={"alpha": 1.5}
@@ -69,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def now(one: Record):  # type: ignore[no-untyped-def]
     return one.identity.model_copy(
-        update={"dataset_digest": data.spec(one.identity.dataset).digest}
+        update={"dataset_digest": data.read_spec(one.identity.dataset).digest}
     )
 
 

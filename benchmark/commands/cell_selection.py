@@ -168,7 +168,7 @@ def _datasets(flags: Flags, remarks: list[str]) -> list[str]:
     if not flags.datasets and not flags.suites:
         return _whatever_is_here(flags, remarks)
     for name in flags.datasets:
-        data.spec(name)  # raises for an unknown name
+        data.read_spec(name)  # raises for an unknown name
     missing = [name for name in flags.datasets if not data.prepared(name, flags.root)]
     if missing:
         raise UserError(

@@ -53,7 +53,7 @@ def _method(name: str) -> dict[str, Any]:
 
 
 def _dataset(name: str, root: Path | None) -> dict[str, Any]:
-    spec = data.spec(name)
+    spec = data.read_spec(name)
     return {
         "name": name,
         "title": spec.title,

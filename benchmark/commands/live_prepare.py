@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from benchmark.data.events import Event
+from benchmark.data.prepare_events import PrepareEvent
 
-Show = Callable[[Event], None]
+Show = Callable[[PrepareEvent], None]
 LINES = 5  # lines for one download, or one look at all images
 DONE = {"download": "bytes", "unpack": "bytes", "verify": "images"}
 
@@ -23,7 +23,7 @@ def lines(console: Console) -> Iterator[Show]:
     """A line when a step begins, a few while it goes on, and one for its end."""
     told: dict[tuple[str, str, str], int] = {}
 
-    def show(event: Event) -> None:
+    def show(event: PrepareEvent) -> None:
         at = (event.dataset, event.step, event.text)
         part = LINES * event.done // event.total if event.total else 0
         if told.get(at, -1) < part:
@@ -46,7 +46,7 @@ def bars(console: Console) -> Iterator[Show]:
     )
     tasks: dict[tuple[str, str, str], TaskID] = {}
 
-    def show(event: Event) -> None:
+    def show(event: PrepareEvent) -> None:
         if event.step not in DONE:
             _say(progress.console, _line(event))
             return
@@ -63,7 +63,7 @@ def bars(console: Console) -> Iterator[Show]:
         yield show
 
 
-def _line(event: Event) -> str:
+def _line(event: PrepareEvent) -> str:
     if event.step == "failed":
         return f"{event.dataset}: failed, see below"
     share = (

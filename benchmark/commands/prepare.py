@@ -16,7 +16,7 @@ from benchmark.commands import options as opt
 from benchmark.errors import MISSING, UserError
 
 if TYPE_CHECKING:
-    from benchmark.data.events import Event
+    from benchmark.data.prepare_events import PrepareEvent
 
 app = typer.Typer(add_completion=False)
 
@@ -74,11 +74,13 @@ def prepare(
         raise UserError(
             f"prepare what? Name datasets, suites ({', '.join(data.suites())}), all, or a --backbone; --status shows what is there"
         )
-    events: list[Event] = []
+    events: list[PrepareEvent] = []
     if asked:
-        from benchmark.data.preparation import prepare as getting_ready
+        from benchmark.data.preparation import prepare_datasets
 
-        expected = getting_ready(asked, data_root, accept_licence, source, adopt, verify, offline)
+        expected = prepare_datasets(
+            asked, data_root, accept_licence, source, adopt, verify, offline
+        )
         _tell_licences(asked, data_root)
         events = _shown(expected, plain or as_json)
     failures = [(event.dataset, event.error) for event in events if event.error]
@@ -88,7 +90,7 @@ def prepare(
     raise typer.Exit(_told(failures))
 
 
-def _shown(events: Any, plain: bool) -> list[Event]:
+def _shown(events: Any, plain: bool) -> list[PrepareEvent]:
     """All events, after they were shown as they came; those without an end in them (progress) are
     dropped.
     """
@@ -102,7 +104,7 @@ def _shown(events: Any, plain: bool) -> list[Event]:
         if live.wants_plain(console, plain)
         else live_prepare.bars(console)
     )
-    ends: list[Event] = []
+    ends: list[PrepareEvent] = []
     with view as show:
         for event in events:
             show(event)
@@ -117,9 +119,9 @@ def _tell_licences(asked: Sequence[str], root: Path | None) -> None:
     from benchmark.data import catalog
 
     for name in catalog.expand(asked):
-        promise = data.spec(name)
-        if not data.prepared(name, root) and promise.licence:
-            print(f"licence of {promise.name}: {promise.licence}", file=sys.stderr)
+        spec = data.read_spec(name)
+        if not data.prepared(name, root) and spec.licence:
+            print(f"licence of {spec.name}: {spec.licence}", file=sys.stderr)
 
 
 def _weights(names: Sequence[str], offline: bool) -> list[tuple[str, UserError]]:
@@ -136,7 +138,9 @@ def _weights(names: Sequence[str], offline: bool) -> list[tuple[str, UserError]]
 
 
 def _outcomes(
-    events: Sequence[Event], weights: Sequence[str], failures: Sequence[tuple[str, UserError]]
+    events: Sequence[PrepareEvent],
+    weights: Sequence[str],
+    failures: Sequence[tuple[str, UserError]],
 ) -> list[dict[str, Any]]:
     failed = {name: str(error) for name, error in failures}
     named = [("dataset", event.dataset, event.text) for event in events] + [
@@ -164,17 +168,21 @@ def _told(failures: Sequence[tuple[str, UserError]]) -> int:
 
 def _status(root: Path | None) -> list[dict[str, Any]]:
     from benchmark import data
-    from benchmark.data.availability import status
+    from benchmark.data.availability import availability
     from benchmark.data.locations import read_receipt
 
     return [
         {"name": row.name, "state": row.state, "images": row.images or None, "classes": row.classes}
         | {
-            "accepted": bool(read_receipt(data.spec(row.name), root).licence),
+            "accepted": bool(read_receipt(data.read_spec(row.name), root).licence),
             "registration": row.registration,
         }
-        | {"from": row.way or None, "licence": row.licence or None, "folder": row.folder or None}
-        for row in status(root)
+        | {
+            "from": row.sources or None,
+            "licence": row.licence or None,
+            "folder": row.folder or None,
+        }
+        for row in availability(root)
     ]
 
 

@@ -19,7 +19,7 @@ from benchmark import data, grid
 from benchmark.api import Episode, ImageSet, Labelled, State, template_mean
 from benchmark.backbones import clip
 from benchmark.backbones.image_only import ImageOnly
-from benchmark.data import few_shot
+from benchmark.data.sampling import few_shot
 from benchmark.features.image_sets import Encoder, FeatureStore, Stopwatch, image_set
 from benchmark.features.transforms import Pipeline
 from benchmark.paths import cache_dir
@@ -90,7 +90,7 @@ class Problem:
 
     episode: Episode
     query: ImageSet
-    answers: data.Table  # the test table with its labels and paths, which nothing in the episode or the images leads to
+    answers: data.ImageTable  # the test table with its labels and paths, which nothing in the episode or the images leads to
     support_digest: str  # of the paths of the support set, in sampling order
     changed_data: bool  # the data are not what their spec promises, and the user accepted that
     watch: Stopwatch
@@ -153,7 +153,7 @@ def _drawn(dataset: data.Dataset, cell: grid.Cell) -> data.Dataset:
     train: Sequence[int] = ()
     val: Sequence[int] = ()
     if cell.shots:
-        train, val = few_shot.sample(
+        train, val = few_shot(
             dataset.train.labels, dataset.val.labels, cell.shots, cell.seed, cell.sampler
         )
     val = val if cell.val == "min4" else ()
@@ -163,10 +163,10 @@ def _drawn(dataset: data.Dataset, cell: grid.Cell) -> data.Dataset:
 
 
 def _labelled(
-    table: data.Table, images: Callable[[data.Table], ImageSet], device: torch.device
+    table: data.ImageTable, images: Callable[[data.ImageTable], ImageSet], device: torch.device
 ) -> Labelled:
     return Labelled(images(table), torch.tensor(table.labels, dtype=torch.int64, device=device))
 
 
-def _digest(table: data.Table) -> str:
+def _digest(table: data.ImageTable) -> str:
     return hashlib.sha256("\n".join(table.keys).encode()).hexdigest()

@@ -51,7 +51,7 @@ def plan(
 
     @cache
     def dataset_of(name: str) -> tuple[str, str]:
-        return data.spec(name).name, data.digest(
+        return data.read_spec(name).name, data.digest(
             name, root, accept_changed_data=accept_changed_data
         )
 

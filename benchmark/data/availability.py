@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.data import catalog, reading
-from benchmark.data.locations import place
+from benchmark.data.locations import dataset_location
 from benchmark.data.sources import Generated
-from benchmark.data.specs import Spec, spec
+from benchmark.data.specs import Spec, read_spec
 
 
 @dataclass(frozen=True)
-class Row:
+class DatasetStatus:
     """One dataset: `state` is "drawn", "ready", "adopted", "partial" or "missing"."""
 
     name: str
@@ -24,56 +24,58 @@ class Row:
     licence: str
     licence_seen: str
     registration: bool
-    way: str  # how it can be had: labels of its sources, or "by hand"
+    sources: str  # labels of the sources it can be fetched from, or "by hand"
 
 
-def status(root: Path | None = None) -> list[Row]:
+def availability(root: Path | None = None) -> list[DatasetStatus]:
     """One row per shipped dataset, suite by suite; looks at names only, reads no image."""
     order = dict.fromkeys(name for members in catalog.suites().values() for name in members)
-    return [_row(spec(name), root) for name in (*order, *sorted(set(catalog.names()) - set(order)))]
+    return [
+        _status(read_spec(name), root)
+        for name in (*order, *sorted(set(catalog.names()) - set(order)))
+    ]
 
 
-def _row(promise: Spec, root: Path | None) -> Row:
-    where = place(promise, root)
-    folder = "" if isinstance(promise.source, Generated) else str(where.folders[0])
-    images = sum(dict(promise.counts).values()) if promise.counts else 0
-    licence = (promise.licence, promise.licence_seen, promise.registration)
-    return Row(
-        promise.name,
-        promise.title,
-        _state(promise, root),
+def _status(spec: Spec, root: Path | None) -> DatasetStatus:
+    location = dataset_location(spec, root)
+    folder = "" if isinstance(spec.source, Generated) else str(location.folders[0])
+    images = sum(dict(spec.counts).values()) if spec.counts else 0
+    licence = (spec.licence, spec.licence_seen, spec.registration)
+    return DatasetStatus(
+        spec.name,
+        spec.title,
+        _state(spec, root),
         folder,
         images,
-        len(promise.class_names),
+        len(spec.class_names),
         *licence,
-        _way(promise),
+        _sources(spec),
     )
 
 
-def _state(promise: Spec, root: Path | None) -> str:
-    if isinstance(promise.source, Generated):
+def _state(spec: Spec, root: Path | None) -> str:
+    if isinstance(spec.source, Generated):
         return "drawn"
-    where = place(promise, root)
-    if not reading.lacking(promise, where):
-        return "adopted" if where.receipt.adopted else "ready"
+    location = dataset_location(spec, root)
+    if not reading.lacking(spec, location):
+        return "adopted" if location.receipt.adopted else "ready"
     return (
         "partial"
-        if any(where.find(path).exists() for part in promise.parts for path in part.gives)
+        if any(location.find(path).exists() for part in spec.parts for path in part.gives)
         else "missing"
     )
 
 
-def _way(promise: Spec) -> str:
+def _sources(spec: Spec) -> str:
     labels = dict.fromkeys(
         offer.label + (" (opt-in)" if offer.opt_in else "")
-        for part in promise.parts[:1]
+        for part in spec.parts[:1]
         for offer in part.offers
     )
     by_hand = (
         ["by hand"]
         if any(
-            part.by_hand and all(offer.opt_in for offer in part.offers)
-            for part in promise.parts[:1]
+            part.by_hand and all(offer.opt_in for offer in part.offers) for part in spec.parts[:1]
         )
         else []
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from benchmark.data.few_shot import half
+from benchmark.data.sampling import class_half
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,7 +25,7 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True)
-class Table:
+class ImageTable:
     """One split: N keys (official path below the dataset's folder, or split/class/index where
     drawn) and N labels.
     """
@@ -47,15 +47,15 @@ class Table:
         """
         return self.pictures.digest(self.keys[i])
 
-    def take(self, positions: Sequence[int]) -> Table:
+    def take(self, positions: Sequence[int]) -> ImageTable:
         """The rows at `positions`, in that order."""
-        return Table(
+        return ImageTable(
             tuple(self.keys[i] for i in positions),
             tuple(self.labels[i] for i in positions),
             self.pictures,
         )
 
-    def only(self, classes: Sequence[int]) -> Table:
+    def only(self, classes: Sequence[int]) -> ImageTable:
         """The rows of the chosen classes, labelled anew by their position among `classes`."""
         new = {label: position for position, label in enumerate(classes)}
         kept = self.take([i for i, label in enumerate(self.labels) if label in new])
@@ -72,9 +72,9 @@ class Dataset:
     class_names: tuple[str, ...]
     templates: tuple[str, ...]
     digest: str  # changes with everything that can change a number
-    train: Table
-    val: Table
-    test: Table
+    train: ImageTable
+    val: ImageTable
+    test: ImageTable
     changed: bool = False  # read although it is not what its spec promises
     parent_labels: tuple[
         int, ...
@@ -87,7 +87,7 @@ class Dataset:
         """
         if which == "all":
             return self
-        kept = half(len(self.class_names), which)
+        kept = class_half(len(self.class_names), which)
         return replace(
             self,
             class_names=tuple(self.class_names[label] for label in kept),

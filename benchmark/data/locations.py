@@ -32,7 +32,7 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class Place:
+class DatasetLocation:
     """The folders a dataset may lie in, an adopted one before our own, and the receipt of its
     preparation.
     """
@@ -58,20 +58,20 @@ def there(folder: Path, path: str) -> bool:
     return any(folder.glob(path)) if "*" in path else (folder / path).exists()
 
 
-def place(promise: Spec, root: Path | None = None) -> Place:
+def dataset_location(spec: Spec, root: Path | None = None) -> DatasetLocation:
     """Where a dataset lies or would lie. A TOML that is not shipped counts its folder from where it
     lies itself.
     """
-    below: str = getattr(promise.source, "folder", ".")
-    return Place(
-        (promise.file.parent if promise.file else root or data_dir()) / below,
-        read_receipt(promise, root),
+    below: str = getattr(spec.source, "folder", ".")
+    return DatasetLocation(
+        (spec.file.parent if spec.file else root or data_dir()) / below,
+        read_receipt(spec, root),
     )
 
 
-def read_receipt(promise: Spec, root: Path | None = None) -> Receipt:
+def read_receipt(spec: Spec, root: Path | None = None) -> Receipt:
     """The receipt of a dataset; an empty one where it was never prepared."""
-    file = receipt_file(promise, root)
+    file = receipt_file(spec, root)
     if not file.is_file():
         return Receipt()
     try:
@@ -80,7 +80,7 @@ def read_receipt(promise: Spec, root: Path | None = None) -> Receipt:
         return receipt
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{file} cannot be read ({error}); delete it and prepare {promise.name} again",
+            f"{file} cannot be read ({error}); delete it and prepare {spec.name} again",
             exit_code=MISSING,
         ) from error
 
@@ -93,11 +93,11 @@ def _check_texts(receipt: Receipt) -> None:
             raise ValueError(f"'{name}' is not what was written down")
 
 
-def write_receipt(promise: Spec, receipt: Receipt, root: Path | None = None) -> None:
+def write_receipt(spec: Spec, receipt: Receipt, root: Path | None = None) -> None:
     """Keep a receipt. Raises UserError where the data root cannot be written."""
-    write_atomic(receipt_file(promise, root), receipt.text().encode())
+    write_atomic(receipt_file(spec, root), receipt.text().encode())
 
 
-def receipt_file(promise: Spec, root: Path | None = None) -> Path:
+def receipt_file(spec: Spec, root: Path | None = None) -> Path:
     """Where a receipt is kept."""
-    return (root or data_dir()) / NOTES / f"{promise.key}.json"
+    return (root or data_dir()) / NOTES / f"{spec.key}.json"

@@ -13,9 +13,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.data.folders import held_out
-from benchmark.data.listings import SPLITS, Listing, Rows
-from benchmark.data.locations import Place
+from benchmark.data.class_folders import held_out
+from benchmark.data.image_rows import SPLITS, ImageRow, ImageRows
+from benchmark.data.locations import DatasetLocation
 from benchmark.data.pictures import decode
 from benchmark.data.sources import HubTable
 from benchmark.data.specs import Spec
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Cells:
+class ParquetPictures:
     """Pictures in a column of Parquet files; a key is 'file#row', the row counted within the file."""
 
     folder: Path
@@ -50,22 +50,22 @@ class Cells:
         return data
 
 
-def read(promise: Spec, source: HubTable, place: Place) -> Listing:
+def read(spec: Spec, source: HubTable, location: DatasetLocation) -> ImageRows:
     """Rows in the order of the files, file names sorted."""
-    folder = place.folders[0]
-    rows: dict[str, Rows] = {split: [] for split in SPLITS}
+    folder = location.folders[0]
+    rows: dict[str, list[ImageRow]] = {split: [] for split in SPLITS}
     for split in SPLITS:
         pattern = getattr(source, split)
         for file in sorted(folder.glob(pattern)) if pattern else ():
-            rows[split] += _rows(promise, source, folder, file)
-    return Listing(held_out(promise.name, rows, source.cut), Cells(folder, source.image))
+            rows[split] += _rows(spec, source, folder, file)
+    return ImageRows(held_out(spec.name, rows, source.cut), ParquetPictures(folder, source.image))
 
 
-def _rows(promise: Spec, source: HubTable, folder: Path, file: Path) -> Rows:
+def _rows(spec: Spec, source: HubTable, folder: Path, file: Path) -> list[ImageRow]:
     with _opened(file, source.label) as opened:
         found = opened.read([source.label]).column(source.label).to_pylist()
     name = file.relative_to(folder).as_posix()
-    labels = {class_name: label for label, class_name in enumerate(promise.class_names)}
+    labels = {class_name: label for label, class_name in enumerate(spec.class_names)}
     return [(f"{name}#{row}", _label(value, labels, file)) for row, value in enumerate(found)]
 
 

@@ -28,7 +28,7 @@ NARROWEST = 1000  # long side over short: a strip of one pixel's width would gro
 
 
 @dataclass(frozen=True)
-class Files:
+class PictureFiles:
     """Image files; a key is a path below `folder`."""
 
     folder: Path
@@ -52,7 +52,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedPictures:
     """Pictures of a generator; a key is split/class name/index."""
 
     source: Generated

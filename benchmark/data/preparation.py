@@ -8,19 +8,26 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.data import catalog, reading, verifying
-from benchmark.data.download import STANDARD, Patience
-from benchmark.data.events import Event, Job
-from benchmark.data.listings import Listing
-from benchmark.data.locations import Place, Receipt, place, receipt_file, there, write_receipt
-from benchmark.data.obtain import obtain
+from benchmark.data import catalog, reading, verification
+from benchmark.data.fetch_parts import fetch_missing_parts
+from benchmark.data.http_download import STANDARD, RetryPolicy
+from benchmark.data.image_rows import ImageRows
+from benchmark.data.locations import (
+    DatasetLocation,
+    Receipt,
+    dataset_location,
+    receipt_file,
+    there,
+    write_receipt,
+)
+from benchmark.data.prepare_events import PrepareEvent, PrepareRequest
 from benchmark.data.sources import Generated
-from benchmark.data.specs import spec
+from benchmark.data.specs import read_spec
 from benchmark.errors import MISSING, UserError
 from benchmark.paths import data_dir, write_atomic
 
 
-def prepare(
+def prepare_datasets(
     names: Sequence[str],
     root: Path | None = None,
     accept_licences: Collection[str] = (),
@@ -28,8 +35,8 @@ def prepare(
     adopt_from: Path | None = None,
     verify: bool = False,
     offline: bool = False,
-    patience: Patience = STANDARD,
-) -> Iterator[Event]:
+    retries: RetryPolicy = STANDARD,
+) -> Iterator[PrepareEvent]:
     """Get datasets, suites or "all" ready under the data root; what is ready already is only
     checked.
 
@@ -39,107 +46,113 @@ def prepare(
     downloads nothing. A failure is an event with the step "failed" and a UserError, and the next
     dataset follows; unknown names raise at once.
     """
-    promises = [spec(name) for name in catalog.expand(names)]
-    accepted = frozenset(
-        promise.name for promise in promises if {promise.name, "all"} & set(accept_licences)
-    )
-    where = root or data_dir()
+    specs = [read_spec(name) for name in catalog.expand(names)]
+    accepted = frozenset(spec.name for spec in specs if {spec.name, "all"} & set(accept_licences))
+    data_root = root or data_dir()
     return _events(
         [
-            Job(each, where, each.name in accepted, source, adopt_from, verify, offline, patience)
-            for each in promises
+            PrepareRequest(
+                each, data_root, each.name in accepted, source, adopt_from, verify, offline, retries
+            )
+            for each in specs
         ]
     )
 
 
-def _events(jobs: Sequence[Job]) -> Iterator[Event]:
-    for job in jobs:
+def _events(requests: Sequence[PrepareRequest]) -> Iterator[PrepareEvent]:
+    for request in requests:
         try:
-            yield from _prepared(job)
+            yield from _prepared(request)
         except UserError as error:
-            yield Event(job.name, "failed", str(error), error=error)
+            yield PrepareEvent(request.name, "failed", str(error), error=error)
 
 
-def _prepared(job: Job) -> Iterator[Event]:
-    if isinstance(job.promise.source, Generated):
-        yield Event(job.name, "ready", "drawn when asked for")
+def _prepared(request: PrepareRequest) -> Iterator[PrepareEvent]:
+    if isinstance(request.spec.source, Generated):
+        yield PrepareEvent(request.name, "ready", "drawn when asked for")
         return
-    if job.adopt_from:
-        yield _adopt(job, job.adopt_from)
-    if reading.lacking(job.promise, place(job.promise, job.root)):
-        yield from obtain(job)
-    where = place(job.promise, job.root)
-    listing = reading.listed(job.promise, where, contents=not job.verify)
-    if listing.complaints:
+    if request.adopt_from:
+        yield _adopt(request, request.adopt_from)
+    if reading.lacking(request.spec, dataset_location(request.spec, request.root)):
+        yield from fetch_missing_parts(request)
+    location = dataset_location(request.spec, request.root)
+    rows = reading.read_rows(request.spec, location, contents=not request.verify)
+    if rows.problems:
         raise UserError(
-            f"{job.name}: {listing.complaints[0]}; {_cure(job, where)}", exit_code=MISSING
+            f"{request.name}: {rows.problems[0]}; {_cure(request, location)}", exit_code=MISSING
         )
-    if job.verify:
-        yield from _verify(job, listing, where)
+    if request.verify:
+        yield from _verify(request, rows, location)
     yield from _write_down(
-        job,
+        request,
         replace(
-            place(job.promise, job.root).receipt, listing=listing.digest(), sample=listing.sample()
+            dataset_location(request.spec, request.root).receipt,
+            listing=rows.digest(),
+            sample=rows.sample(),
         ),
     )
-    counts = " / ".join(f"{len(rows)} {split}" for split, rows in listing.rows.items())
-    yield Event(job.name, "ready", f"{counts} in {where.folders[0]}")
+    counts = " / ".join(f"{len(rows)} {split}" for split, rows in rows.by_split.items())
+    yield PrepareEvent(request.name, "ready", f"{counts} in {location.folders[0]}")
 
 
-def _cure(job: Job, where: Place) -> str:
-    if where.receipt.adopted:
-        return f"correct {where.receipt.adopted}, or adopt another folder with --from"
-    return f"delete what is wrong in {where.own} and prepare {job.name} again"
+def _cure(request: PrepareRequest, location: DatasetLocation) -> str:
+    if location.receipt.adopted:
+        return f"correct {location.receipt.adopted}, or adopt another folder with --from"
+    return f"delete what is wrong in {location.own} and prepare {request.name} again"
 
 
-def _verify(job: Job, listing: Listing, where: Place) -> Iterator[Event]:
+def _verify(
+    request: PrepareRequest, rows: ImageRows, location: DatasetLocation
+) -> Iterator[PrepareEvent]:
     """Read all images; what is wrong is remembered, so that no later reading of the dataset passes
     over it.
     """
-    total, found = len(listing.keys()), []
-    for line in verifying.lines(listing):
+    total, found = len(rows.keys()), []
+    for line in verification.lines(rows):
         found.append(line)
-        yield Event(job.name, "verify", "every image is read", len(found), total)
-    manifest = verifying.manifest(job.promise, job.root)
-    wrong = verifying.complaint(job.promise, found, manifest)
+        yield PrepareEvent(request.name, "verify", "every image is read", len(found), total)
+    manifest = verification.manifest(request.spec, request.root)
+    wrong = verification.problem(request.spec, found, manifest)
     receipt = replace(
-        place(job.promise, job.root).receipt, broken=wrong and f"verification failed: {wrong}"
+        dataset_location(request.spec, request.root).receipt,
+        broken=wrong and f"verification failed: {wrong}",
     )
-    yield from _write_down(job, receipt)
+    yield from _write_down(request, receipt)
     if wrong:
-        raise UserError(f"{job.name}: {wrong}; {_cure(job, where)}", exit_code=MISSING)
+        raise UserError(f"{request.name}: {wrong}; {_cure(request, location)}", exit_code=MISSING)
     if not manifest.exists():
-        yield from _kept(job, manifest, "\n".join(found))
+        yield from _kept(request, manifest, "\n".join(found))
 
 
-def _kept(job: Job, file: Path, text: str) -> Iterator[Event]:
+def _kept(request: PrepareRequest, file: Path, text: str) -> Iterator[PrepareEvent]:
     """Write a note of ours; a data root that cannot be written only loses the note."""
     try:
         write_atomic(file, text.encode())
     except UserError as error:
-        yield Event(job.name, "note", f"what was found is not written down: {error}")
+        yield PrepareEvent(request.name, "note", f"what was found is not written down: {error}")
 
 
-def _write_down(job: Job, receipt: Receipt) -> Iterator[Event]:
-    if receipt != place(job.promise, job.root).receipt:
-        yield from _kept(job, receipt_file(job.promise, job.root), receipt.text())
+def _write_down(request: PrepareRequest, receipt: Receipt) -> Iterator[PrepareEvent]:
+    if receipt != dataset_location(request.spec, request.root).receipt:
+        yield from _kept(request, receipt_file(request.spec, request.root), receipt.text())
 
 
-def _adopt(job: Job, given: Path) -> Event:
+def _adopt(request: PrepareRequest, given: Path) -> PrepareEvent:
     """Point at a folder of the dataset, or at a data root that has one; what it lacks, a split file
     perhaps, is for us to get.
     """
     if not given.is_dir():
         raise UserError(
-            f"{given} is no folder; give --from the folder that holds {job.name}", exit_code=MISSING
+            f"{given} is no folder; give --from the folder that holds {request.name}",
+            exit_code=MISSING,
         )
-    below: str = getattr(job.promise.source, "folder", ".")
-    needed = reading.needs(job.promise)
+    below: str = getattr(request.spec.source, "folder", ".")
+    needed = reading.needs(request.spec)
     for folder in (given / below, given):
         if any(there(folder, path) for path in needed):
-            write_receipt(job.promise, Receipt(adopted=str(folder.resolve())), job.root)
-            return Event(job.name, "adopted", str(folder.resolve()))
+            write_receipt(request.spec, Receipt(adopted=str(folder.resolve())), request.root)
+            return PrepareEvent(request.name, "adopted", str(folder.resolve()))
     raise UserError(
-        f"neither {given / below} nor {given} holds what {job.name} needs: {', '.join(needed)}",
+        f"neither {given / below} nor {given} holds what {request.name} needs: {', '.join(needed)}",
         exit_code=MISSING,
     )

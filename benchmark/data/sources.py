@@ -60,8 +60,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
-class Counts(BaseModel):
-    """Images per split: a promise that reading checks."""
+class SplitSizes(BaseModel):
+    """Images per split, which reading checks."""
 
     model_config = STRICT
     train: int = Field(ge=0, le=MOST_IMAGES)
@@ -76,7 +76,7 @@ class Generated(BaseModel):
     kind: Literal["generated"]
     generator: str = Field(pattern=r"^[a-z_]+$")
     seed: int = Field(ge=0, lt=1 << 63)
-    per_class: Counts
+    per_class: SplitSizes
 
 
 class SplitFile(BaseModel):
@@ -101,7 +101,7 @@ class SplitLists(BaseModel):
     suffix: str = ""
 
 
-class Folder(BaseModel):
+class CoopFolder(BaseModel):
     """A folder in CoOp's layout: `images` below `folder`, listed by one split file or by one list
     per split.
     """
@@ -116,7 +116,7 @@ class Folder(BaseModel):
     content_sha256: Sha256 | None = None  # of all images, checked by `prepare --verify`
 
     @model_validator(mode="after")
-    def _one_listing(self) -> Folder:
+    def _one_listing(self) -> CoopFolder:
         if (self.split is None) == (self.lists is None):
             raise ValueError("needs either 'split' or 'lists'")
         return self
@@ -132,7 +132,7 @@ class Cut(BaseModel):
     test: int = Field(default=0, ge=0)
 
 
-class ImageFolder(BaseModel):
+class ClassFolders(BaseModel):
     """One folder per class; `train`, `val`, `test` are folders of such folders below `folder`, file
     names sorted.
 
@@ -151,7 +151,7 @@ class ImageFolder(BaseModel):
     class_folders: Literal["names", "index", "parent"] | Belows = "names"
 
     @model_validator(mode="after")
-    def _something_to_test_on(self) -> ImageFolder:
+    def _something_to_test_on(self) -> ClassFolders:
         if not self.test and not self.cut.test:
             raise ValueError(
                 "needs 'test', a folder, or cut.test, a number of images per class taken from 'train'"
@@ -183,7 +183,7 @@ class HubTable(BaseModel):
     label: str = "label"
 
 
-Source = Annotated[Generated | Folder | ImageFolder | HubTable, Field(discriminator="kind")]
+Source = Annotated[Generated | CoopFolder | ClassFolders | HubTable, Field(discriminator="kind")]
 
 
 class Offer(BaseModel):

@@ -14,11 +14,11 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from benchmark.data import catalog
 from benchmark.data.sources import (
     STRICT,
-    Counts,
+    ClassFolders,
     Generated,
-    ImageFolder,
     Part,
     Source,
+    SplitSizes,
     Texts,
     possible,
     stays_below,
@@ -58,7 +58,7 @@ class Spec(BaseModel):
     licence_seen: str = ""  # where the licence was read, and how sure that is
     registration: bool = False  # whether its owner asks for an account
     protocol: str = "coop"  # names rules of splitting and ordering that are not CoOp's
-    counts: Counts | None = None  # None only for people's own data
+    counts: SplitSizes | None = None  # None only for people's own data
     parent: str | None = None  # the dataset whose labels these are
     parent_labels: Annotated[tuple[int, ...], Field(strict=False)] = ()  # label here -> label there
     source: Source
@@ -86,7 +86,7 @@ class Spec(BaseModel):
                 raise ValueError(
                     f"counts are not source.per_class times {classes} classes, at most {MOST_DRAWN} in all"
                 )
-        if isinstance(self.source, ImageFolder) and len(self.folders) != classes:
+        if isinstance(self.source, ClassFolders) and len(self.folders) != classes:
             raise ValueError(
                 f"source.class_folders has {len(self.folders)} entries for {classes} class names"
             )
@@ -105,7 +105,7 @@ class Spec(BaseModel):
         outside = [
             name
             for name in self.folders
-            if isinstance(self.source, ImageFolder) and not stays_below(name)
+            if isinstance(self.source, ClassFolders) and not stays_below(name)
         ]
         if outside:
             raise ValueError(
@@ -148,7 +148,7 @@ class Spec(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def spec(name: str) -> Spec:
+def read_spec(name: str) -> Spec:
     """The spec of a shipped dataset, or of any TOML on disk where `name` is a path ending in .toml.
 
     Raises UserError naming the file and the key for an unknown key or a wrong type, and the nearest

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from benchmark.data.download import Progress, full_disk, require_space, write
+from benchmark.data.http_download import Progress, full_disk, require_space, write
 from benchmark.errors import MISSING, UserError
 
 CHUNK_BYTES = 1 << 20
@@ -134,7 +134,7 @@ def is_archive(file: Path) -> bool:
 
 @contextmanager
 def _opened(archive: Path, limit: int) -> Iterator[tuple[Iterator[Member], int | None]]:
-    """The members of a zip or tar, and the bytes they promise where that is known beforehand."""
+    """The members of a zip or tar, and the bytes they declare where that is known beforehand."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
             yield _zip_members(opened), sum(info.file_size for info in opened.infolist())

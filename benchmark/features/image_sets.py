@@ -22,7 +22,7 @@ from PIL.Image import Image
 from torch import Generator, Tensor
 
 from benchmark.api import Backbone, Crop, ImageSet
-from benchmark.data import Table
+from benchmark.data import ImageTable
 from benchmark.features.feature_store import FeatureStore, Stopwatch, Views, space
 from benchmark.features.transforms import Pipeline, centre, random_view, view_rng
 
@@ -65,7 +65,12 @@ class Encoder:
 
 
 def image_set(
-    table: Table, encoder: Encoder, store: FeatureStore, watch: Stopwatch, *, sealed: bool = False
+    table: ImageTable,
+    encoder: Encoder,
+    store: FeatureStore,
+    watch: Stopwatch,
+    *,
+    sealed: bool = False,
 ) -> ImageSet:
     """The pictures of `table` as images without labels.
 
@@ -103,7 +108,7 @@ def image_set(
     return ImageSet(len(digests), encode, decode)
 
 
-def _opener(table: Table, sealed: bool) -> Picture:
+def _opener(table: ImageTable, sealed: bool) -> Picture:
     if not sealed:
         return table.open
     behind = weakref.ref(table)

@@ -210,7 +210,7 @@ def _dataset_labels(records: list[Record]) -> dict[tuple[str, str], str]:
 
 def _current_digest(name: str) -> str:
     try:
-        return data.spec(name).digest
+        return data.read_spec(name).digest
     except UserError:
         return ""
 

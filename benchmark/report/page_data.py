@@ -235,7 +235,7 @@ def class_names(record: Record) -> list[str]:
     since.
     """
     try:
-        spec = data.spec(record.identity.dataset)
+        spec = data.read_spec(record.identity.dataset)
     except UserError:
         spec = None
     count = len(record.counts.total)

@@ -96,7 +96,7 @@ def _most_divided(hits: Mapping[str, np.ndarray[Any, Any]]) -> list[int]:
     return [int(index) for index in order if divided_Q[index] > 0]
 
 
-def _thumbnail(table: data.Table, index: int, path: Path) -> bool:
+def _thumbnail(table: data.ImageTable, index: int, path: Path) -> bool:
     try:
         picture = table.open(index)
     except UserError:

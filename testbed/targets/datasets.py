@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmark import data
 from benchmark.backbones import weights
-from benchmark.data import catalog, digests, download, obtain, parquet, verifying
-from benchmark.data.download import Patience
-from benchmark.data.preparation import prepare
+from benchmark.data import catalog, digests, fetch_parts, http_download, parquet, verification
+from benchmark.data.http_download import RetryPolicy
+from benchmark.data.preparation import prepare_datasets
 from testbed.data_layouts import jpeg
 from testbed.mutation import PATHS, VALUES, Trap, json_text, mutated, toml_text
 from testbed.targets.inputs import Random, nothing_beside, written, zipped
@@ -170,13 +170,17 @@ def read_spec(folder: Path, text: bytes) -> None:
     before = Path.cwd()
     os.chdir(own)
     try:
-        data.spec("pets.toml")
+        data.read_spec("pets.toml")
         with (
-            mock.patch.object(download, "fetch", delivered),
-            mock.patch.object(obtain.hub, "fetch", lambda offer, to: next(_hub(offer, to))),
+            mock.patch.object(http_download, "fetch", delivered),
+            mock.patch.object(
+                fetch_parts.hub_download, "fetch", lambda offer, to: next(_hub(offer, to))
+            ),
         ):
             events = list(
-                prepare([str(toml)], folder / "root", ["all"], patience=Patience(1, 0, 0.1))
+                prepare_datasets(
+                    [str(toml)], folder / "root", ["all"], retries=RetryPolicy(1, 0, 0.1)
+                )
             )
         for event in events:
             if event.error:
@@ -361,14 +365,14 @@ def receipts() -> list[Any]:
 def read_receipt(folder: Path, text: bytes) -> None:
     dataset_folder(folder / "pets")
     toml = written(folder / "pets.toml", toml_text(HEAD | {"source": IMAGES}))
-    promise = data.spec(str(toml))
-    written(folder / "root" / ".fsbench" / f"{promise.key}.json", text)
+    spec = data.read_spec(str(toml))
+    written(folder / "root" / ".fsbench" / f"{spec.key}.json", text)
     data.load(str(toml), folder / "root").test.open(0)
 
 
 def read_manifest(folder: Path, text: bytes) -> None:
-    promise = data.spec("dtd")
-    verifying.complaint(promise, ["0" * 64 + " a.jpg"], written(folder / "x.manifest", text))
+    spec = data.read_spec("dtd")
+    verification.complaint(spec, ["0" * 64 + " a.jpg"], written(folder / "x.manifest", text))
 
 
 def read_memo(folder: Path, text: bytes) -> None:

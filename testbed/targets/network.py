@@ -7,8 +7,8 @@ import threading
 from functools import cache
 from pathlib import Path
 
-from benchmark.data import download
-from benchmark.data.download import Patience
+from benchmark.data import http_download
+from benchmark.data.http_download import RetryPolicy
 from testbed.mutation import json_text, mutated
 from testbed.targets.inputs import Random, from_trees, written
 
@@ -65,5 +65,5 @@ def read_download(folder: Path, made: tuple[bytes, bytes]) -> None:
     written(folder / "set.zip.part", b"he")
     written(folder / "set.zip.part.json", made[0].replace(HERE.encode(), url.encode()))
     answer["bytes"] = made[1]
-    for _ in download.fetch(url, folder / "set.zip", Patience(2, 0.0, 1.0)):
+    for _ in http_download.fetch(url, folder / "set.zip", RetryPolicy(2, 0.0, 1.0)):
         pass

@@ -21,7 +21,7 @@ VAL_SHOTS = 4  # CoOp grants at most four validation images per class
 Draw = Callable[[random.Random, list[int], int], list[int]]
 
 
-def sample(
+def few_shot(
     train_labels: Sequence[int],
     val_labels: Sequence[int],
     shots: int,
@@ -52,14 +52,14 @@ def sample(
     )
 
 
-def digest(positions: Sequence[int]) -> str:
+def positions_digest(positions: Sequence[int]) -> str:
     """sha256 of the positions joined by commas, in drawing order: names a support set in records
     and tests.
     """
     return hashlib.sha256(",".join(map(str, positions)).encode()).hexdigest()
 
 
-def half(classes: int, which: str) -> tuple[int, ...]:
+def class_half(classes: int, which: str) -> tuple[int, ...]:
     """The labels of the "base" half (the first ceil(K/2)), of the "new" half (the rest), or of
     "all" (CoOp's rule).
 

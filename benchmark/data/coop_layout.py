@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.data import digests
-from benchmark.data.listings import SPLITS, Listing, Row, Rows, absent, without
-from benchmark.data.locations import Place
-from benchmark.data.pictures import Files
-from benchmark.data.sources import Folder, SplitFile, SplitLists, stays_below
+from benchmark.data.image_rows import SPLITS, ImageRow, ImageRows, absent, without
+from benchmark.data.locations import DatasetLocation
+from benchmark.data.pictures import PictureFiles
+from benchmark.data.sources import CoopFolder, SplitFile, SplitLists, stays_below
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
 
 
-def needs(source: Folder) -> tuple[str, ...]:
+def needs(source: CoopFolder) -> tuple[str, ...]:
     """What must lie in the dataset's folder: the list of images, and the images unless they lie in
     the folder itself.
     """
@@ -28,28 +28,28 @@ def needs(source: Folder) -> tuple[str, ...]:
     return (*listed, source.images) if source.images != "." else tuple(listed)
 
 
-def read(promise: Spec, source: Folder, place: Place) -> Listing:
+def read(spec: Spec, source: CoopFolder, location: DatasetLocation) -> ImageRows:
     """Rows in the list's own order, which the few-shot sampler depends on; missing images are
     complained of and left out.
     """
     if source.split:
-        rows, complaints = _from_json(promise, source.split, place.find(source.split.file))
+        rows, problems = _from_json(spec, source.split, location.find(source.split.file))
     else:
         assert source.lists, "a folder has a split file or lists"
-        rows, complaints = _from_lists(promise, source.lists, place), ()
+        rows, problems = _from_lists(spec, source.lists, location), ()
     rows = {
         split: [(_below(source.images, path), label) for path, label in rows[split]]
         for split in SPLITS
     }
     keys = [key for split in SPLITS for key, _ in rows[split]]
-    folder = place.holding(source.images if source.images != "." or not keys else keys[0])
+    folder = location.holding(source.images if source.images != "." or not keys else keys[0])
     missing = absent(folder, keys)
     if missing:
-        complaints += (
+        problems += (
             f"{len(missing)} of {len(keys)} images are missing in {folder}, the first is {missing[0]}",
         )
     pinned = source.split is not None and source.split.sha256 is not None
-    return Listing(without(rows, missing), Files(folder), pinned, complaints)
+    return ImageRows(without(rows, missing), PictureFiles(folder), pinned, problems)
 
 
 def _below(images: str, path: str) -> str:
@@ -57,35 +57,33 @@ def _below(images: str, path: str) -> str:
 
 
 def _from_json(
-    promise: Spec, split: SplitFile, file: Path
-) -> tuple[Mapping[str, Rows], tuple[str, ...]]:
-    complaints: tuple[str, ...] = ()
+    spec: Spec, split: SplitFile, file: Path
+) -> tuple[Mapping[str, list[ImageRow]], tuple[str, ...]]:
+    problems: tuple[str, ...] = ()
     try:
         found = digests.hashed(file)
         if split.sha256 and found != split.sha256:
-            complaints = (
+            problems = (
                 f"{file} is another split file: sha256 {found[:12]} found, {split.sha256[:12]} expected",
             )
         lists: dict[str, Any] = json.loads(file.read_bytes())
-        return {name: [_row(row, promise) for row in lists[name]] for name in SPLITS}, complaints
+        return {name: [_row(row, spec) for row in lists[name]] for name in SPLITS}, problems
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{file} is no split file of {promise.name} ({error}); it needs train, val and test lists of [path, label, class name]",
+            f"{file} is no split file of {spec.name} ({error}); it needs train, val and test lists of [path, label, class name]",
             exit_code=MISSING,
         ) from error
 
 
-def _row(row: Any, promise: Spec) -> Row:
+def _row(row: Any, spec: Spec) -> ImageRow:
     path, label, name = row
     if (type(path), type(label), type(name)) != (str, int, str):
         raise TypeError("a row is not text, number, text")
     _check_path(path)
-    if not 0 <= label < len(promise.class_names):
-        raise ValueError(f"label {label} of {len(promise.class_names)} classes")
-    if _plain(name) != _plain(promise.class_names[label]):
-        raise ValueError(
-            f"class {label} is called '{name}' instead of '{promise.class_names[label]}'"
-        )
+    if not 0 <= label < len(spec.class_names):
+        raise ValueError(f"label {label} of {len(spec.class_names)} classes")
+    if _plain(name) != _plain(spec.class_names[label]):
+        raise ValueError(f"class {label} is called '{name}' instead of '{spec.class_names[label]}'")
     return path, label
 
 
@@ -99,10 +97,13 @@ def _check_path(path: str) -> None:
         raise ValueError(f"path '{path[:60]}' leads out of the folder")
 
 
-def _from_lists(promise: Spec, lists: SplitLists, place: Place) -> Mapping[str, Rows]:
-    labels = {name: label for label, name in enumerate(promise.class_names)}
+def _from_lists(
+    spec: Spec, lists: SplitLists, location: DatasetLocation
+) -> Mapping[str, list[ImageRow]]:
+    labels = {name: label for label, name in enumerate(spec.class_names)}
     return {
-        split: _lines(place.find(getattr(lists, split)), labels, lists.suffix) for split in SPLITS
+        split: _lines(location.find(getattr(lists, split)), labels, lists.suffix)
+        for split in SPLITS
     }
 
 
@@ -115,7 +116,7 @@ def _text(file: Path) -> str:
         ) from error
 
 
-def _lines(file: Path, labels: Mapping[str, int], suffix: str) -> Rows:
+def _lines(file: Path, labels: Mapping[str, int], suffix: str) -> list[ImageRow]:
     rows = []
     for number, line in enumerate(_text(file).splitlines(), start=1):
         image, _, name = line.strip().partition(" ")

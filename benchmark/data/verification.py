@@ -9,45 +9,45 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmark.data import digests
-from benchmark.data.listings import Listing
+from benchmark.data.image_rows import ImageRows
 from benchmark.data.locations import NOTES
-from benchmark.data.pictures import Files
+from benchmark.data.pictures import PictureFiles
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
 
 
-def manifest(promise: Spec, root: Path) -> Path:
+def manifest(spec: Spec, root: Path) -> Path:
     """The file a first reading leaves: one line 'sha256 key' per image, sorted by key."""
-    return root / NOTES / f"{promise.key}.manifest"
+    return root / NOTES / f"{spec.key}.manifest"
 
 
-def lines(listing: Listing) -> Iterator[str]:
+def lines(rows: ImageRows) -> Iterator[str]:
     """The manifest's lines as the images are now, not as they are remembered."""
-    for key in sorted(listing.keys()):
-        yield f"{_fresh(listing, key)} {key}"
+    for key in sorted(rows.keys()):
+        yield f"{_fresh(rows, key)} {key}"
 
 
-def complaint(promise: Spec, found: Sequence[str], known: Path) -> str | None:
+def problem(spec: Spec, found: Sequence[str], known: Path) -> str | None:
     """What is wrong with the images, naming the first that changed; None where nothing is."""
     if known.is_file():
         before = frozenset(known.read_text(encoding="utf-8", errors="replace").split("\n"))
         changed = [line.partition(" ")[2] for line in found if line not in before]
         if changed:
             return f"{len(changed)} of {len(found)} images have changed since they were first verified, the first is {changed[0]}"
-    expected: str | None = getattr(promise.source, "content_sha256", None)
+    expected: str | None = getattr(spec.source, "content_sha256", None)
     digest = hashlib.sha256("\n".join(found).encode()).hexdigest()
     if expected and digest != expected:
         return f"the images are not those this project has seen, their fingerprint {digest[:12]} is not {expected[:12]}"
     return None
 
 
-def _fresh(listing: Listing, key: str) -> str:
-    if not isinstance(listing.pictures, Files):
-        return listing.pictures.digest(key)
+def _fresh(rows: ImageRows, key: str) -> str:
+    if not isinstance(rows.pictures, PictureFiles):
+        return rows.pictures.digest(key)
     try:
-        return digests.hashed(listing.pictures.folder / key)
+        return digests.hashed(rows.pictures.folder / key)
     except OSError as error:
         raise UserError(
-            f"image {listing.pictures.folder / key} cannot be read ({error.strerror})",
+            f"image {rows.pictures.folder / key} cannot be read ({error.strerror})",
             exit_code=MISSING,
         ) from error

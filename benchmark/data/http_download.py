@@ -30,7 +30,7 @@ Progress = tuple[int, int | None]  # bytes so far, bytes in all where the server
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to go on with a server: attempts in a row that gain nothing, and the wait after the
     first, doubled each time.
     """
@@ -40,10 +40,10 @@ class Patience:
     timeout_s: float = 30.0
 
 
-STANDARD = Patience()
+STANDARD = RetryPolicy()
 
 
-def fetch(url: str, target: Path, patience: Patience = STANDARD) -> Iterator[Progress]:
+def fetch(url: str, target: Path, retries: RetryPolicy = STANDARD) -> Iterator[Progress]:
     """Bring `url` to `target`, which appears only when it is complete; what an interruption left is
     gone on from.
 
@@ -56,7 +56,7 @@ def fetch(url: str, target: Path, patience: Patience = STANDARD) -> Iterator[Pro
     while True:
         before = _size(part)
         try:
-            yield from _attempt(url, part, patience.timeout_s)
+            yield from _attempt(url, part, retries.timeout_s)
             break
         except (
             OSError,
@@ -64,13 +64,13 @@ def fetch(url: str, target: Path, patience: Patience = STANDARD) -> Iterator[Pro
             ValueError,
         ) as error:  # all of them from the network: writing raises UserErrors
             failures = 1 if _size(part) > before else failures + 1
-            if failures >= patience.attempts:
+            if failures >= retries.attempts:
                 kept = f", {_size(part)} bytes are kept for the next attempt" if _size(part) else ""
                 raise UserError(
                     f"{url} could not be fetched ({_reason(error)}); try again later{kept}",
                     exit_code=MISSING,
                 ) from error
-            time.sleep(patience.wait_s * 2 ** (failures - 1))
+            time.sleep(retries.wait_s * 2 ** (failures - 1))
     part.replace(target)
     _note(part).unlink(missing_ok=True)
 

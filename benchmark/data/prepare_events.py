@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmark.data.download import STANDARD, Patience
+from benchmark.data.http_download import STANDARD, RetryPolicy
 from benchmark.data.specs import Spec
 from benchmark.errors import UserError
 
@@ -16,7 +16,7 @@ Step = Literal["download", "unpack", "verify", "adopted", "note", "ready", "fail
 
 
 @dataclass(frozen=True)
-class Event:
+class PrepareEvent:
     """What just happened to a dataset; `done` of `total` counts bytes while downloading or
     unpacking, images while verifying.
     """
@@ -30,18 +30,18 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Job:
+class PrepareRequest:
     """One dataset to prepare and how."""
 
-    promise: Spec
+    spec: Spec
     root: Path
     accepted: bool  # its licence
     source: str | None = None
     adopt_from: Path | None = None
     verify: bool = False
     offline: bool = False
-    patience: Patience = STANDARD
+    retries: RetryPolicy = STANDARD
 
     @property
     def name(self) -> str:
-        return self.promise.name
+        return self.spec.name

@@ -10,28 +10,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.data.image_table import Pictures, Table
+from benchmark.data.image_table import ImageTable, Pictures
 
-Row = tuple[str, int]  # key, label
-Rows = list[Row]
+ImageRow = tuple[str, int]  # key, label
 SPLITS = ("train", "val", "test")
 SAMPLED = 32  # images looked at whenever a dataset is read
 
 
 @dataclass(frozen=True)
-class Listing:
+class ImageRows:
     """Rows per split and where their pictures come from; `pinned` where the spec's own digest
     already names these rows.
     """
 
-    rows: Mapping[str, Rows]
+    by_split: Mapping[str, list[ImageRow]]
     pictures: Pictures
     pinned: bool = False
-    complaints: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
-    def table(self, split: str) -> Table:
-        rows = self.rows[split]
-        return Table(
+    def table(self, split: str) -> ImageTable:
+        rows = self.by_split[split]
+        return ImageTable(
             tuple(key for key, _ in rows), tuple(label for _, label in rows), self.pictures
         )
 
@@ -39,11 +38,13 @@ class Listing:
         """Every key once, in order of appearance: where a table's val is its test, images count
         once.
         """
-        return list(dict.fromkeys(key for split in SPLITS for key, _ in self.rows[split]))
+        return list(dict.fromkeys(key for split in SPLITS for key, _ in self.by_split[split]))
 
     def digest(self) -> str:
         """sha256 over splits, keys and labels."""
-        lines = (f"{split} {label} {key}" for split in SPLITS for key, label in self.rows[split])
+        lines = (
+            f"{split} {label} {key}" for split in SPLITS for key, label in self.by_split[split]
+        )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def sample(self) -> str:
@@ -67,7 +68,7 @@ def absent(folder: Path, keys: Sequence[str]) -> list[str]:
     return [key for key in keys if os.path.basename(key) not in there[os.path.dirname(key)]]
 
 
-def without(rows: Mapping[str, Rows], keys: Iterable[str]) -> dict[str, Rows]:
+def without(rows: Mapping[str, list[ImageRow]], keys: Iterable[str]) -> dict[str, list[ImageRow]]:
     """The rows less those of the given keys."""
     gone = frozenset(keys)
     return {

@@ -29,7 +29,7 @@ def fetch(offer: Offer, folder: Path, endpoint: str | None = None) -> Path:
 
     repo, file = offer.repo or "", offer.file or ""
     disable_progress_bars()  # the one who called shows progress
-    place: dict[str, Any] = {
+    options: dict[str, Any] = {
         "repo_type": offer.repo_type,
         "revision": offer.revision,
         "local_dir": folder,
@@ -37,8 +37,8 @@ def fetch(offer: Offer, folder: Path, endpoint: str | None = None) -> Path:
     }
     try:
         if "*" in file:
-            return Path(str(snapshot_download(repo, allow_patterns=[file], **place)))
-        return Path(str(hf_hub_download(repo, file, **place)))
+            return Path(str(snapshot_download(repo, allow_patterns=[file], **options)))
+        return Path(str(hf_hub_download(repo, file, **options)))
     except GatedRepoError as error:
         raise _failed(
             offer, "asks for an account: accept its terms on its page and run `hf auth login`"

@@ -10,71 +10,71 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from benchmark.data import download, hub, reading, unpack
-from benchmark.data.download import Progress
-from benchmark.data.events import Event, Job, Step
-from benchmark.data.locations import NOTES, place, read_receipt, write_receipt
+from benchmark.data import http_download, hub_download, reading, unpack
+from benchmark.data.http_download import Progress
+from benchmark.data.locations import NOTES, dataset_location, read_receipt, write_receipt
+from benchmark.data.prepare_events import PrepareEvent, PrepareRequest, Step
 from benchmark.data.sources import Offer, Part
 from benchmark.errors import MISSING, UserError
 
 
-def obtain(job: Job) -> Iterator[Event]:
+def fetch_missing_parts(request: PrepareRequest) -> Iterator[PrepareEvent]:
     """Fetch what a dataset lacks. Raises UserError where its licence was not accepted and where no
     source gives a part.
     """
-    where = place(job.promise, job.root)
+    location = dataset_location(request.spec, request.root)
     missing = [
         part
-        for part in job.promise.parts
-        if not all(where.find(path).exists() for path in part.gives)
+        for part in request.spec.parts
+        if not all(location.find(path).exists() for path in part.gives)
     ]
     if not missing:
         raise UserError(
-            f"{job.name}: {where.own} lacks {reading.lacking(job.promise, where)[0]}; put it there",
+            f"{request.name}: {location.own} lacks {reading.lacking(request.spec, location)[0]}; put it there",
             exit_code=MISSING,
         )
-    if job.offline:
+    if request.offline:
         raise UserError(
-            f"{job.name} lacks {', '.join(missing[0].gives)} and --offline forbids to fetch it",
+            f"{request.name} lacks {', '.join(missing[0].gives)} and --offline forbids to fetch it",
             exit_code=MISSING,
         )
-    with _alone(job):
+    with _alone(request):
         for part in missing:
-            yield from _part(job, part, where.own)
+            yield from _part(request, part, location.own)
 
 
-def _part(job: Job, part: Part, folder: Path) -> Iterator[Event]:
+def _part(request: PrepareRequest, part: Part, folder: Path) -> Iterator[PrepareEvent]:
     """One part from the first of its offers that works."""
-    offers = _chosen(job, part)
+    offers = _chosen(request, part)
     by_hand = f"by hand: {part.by_hand} (into {folder})" if part.by_hand else ""
     if not offers:
         raise UserError(
-            f"{job.name} cannot be fetched without your help; {by_hand or 'see its page'}",
+            f"{request.name} cannot be fetched without your help; {by_hand or 'see its page'}",
             exit_code=MISSING,
         )
-    _require_licence(job)
+    _require_licence(request)
     reasons = []
     for offer in offers:
         try:
-            yield from _from_offer(job, part, offer, folder)
+            yield from _from_offer(request, part, offer, folder)
             return
         except UserError as error:
             reasons.append(f"{offer.label}: {error}")
-            yield Event(job.name, "note", reasons[-1])
-    tried = f"{job.name}: no source gave {', '.join(part.gives)} ({'; '.join(reasons)})"
+            yield PrepareEvent(request.name, "note", reasons[-1])
+    tried = f"{request.name}: no source gave {', '.join(part.gives)} ({'; '.join(reasons)})"
     raise UserError(
         "; ".join(filter(None, (tried, by_hand or _other_labels(part, offers)))), exit_code=MISSING
     )
 
 
-def _chosen(job: Job, part: Part) -> tuple[Offer, ...]:
+def _chosen(request: PrepareRequest, part: Part) -> tuple[Offer, ...]:
     """The offers of the label asked for; where a part has none of it, those that need no asking."""
-    labels = {offer.label for each in job.promise.parts for offer in each.offers}
-    if job.source and job.source not in labels:
+    labels = {offer.label for each in request.spec.parts for offer in each.offers}
+    if request.source and request.source not in labels:
         raise UserError(
-            f"{job.name} has no source '{job.source}'; it has {', '.join(sorted(labels)) or 'none'}"
+            f"{request.name} has no source '{request.source}'; it has {', '.join(sorted(labels)) or 'none'}"
         )
-    named = tuple(offer for offer in part.offers if offer.label == job.source)
+    named = tuple(offer for offer in part.offers if offer.label == request.source)
     return named or tuple(offer for offer in part.offers if not offer.opt_in)
 
 
@@ -83,19 +83,21 @@ def _other_labels(part: Part, tried: Sequence[Offer]) -> str:
     return f"try --source {others[0].label} ({others[0].doubt})" if others else ""
 
 
-def _require_licence(job: Job) -> None:
-    if not job.accepted:
-        seen = f" ({job.promise.licence_seen})" if job.promise.licence_seen else ""
+def _require_licence(request: PrepareRequest) -> None:
+    if not request.accepted:
+        seen = f" ({request.spec.licence_seen})" if request.spec.licence_seen else ""
         raise UserError(
-            f"the licence of {job.name} is: {job.promise.licence}{seen}; if you accept it, add --accept-licence {job.name}",
+            f"the licence of {request.name} is: {request.spec.licence}{seen}; if you accept it, add --accept-licence {request.name}",
             exit_code=MISSING,
         )
-    receipt = read_receipt(job.promise, job.root)
-    if receipt.licence != job.promise.licence:
-        write_receipt(job.promise, replace(receipt, licence=job.promise.licence), job.root)
+    receipt = read_receipt(request.spec, request.root)
+    if receipt.licence != request.spec.licence:
+        write_receipt(request.spec, replace(receipt, licence=request.spec.licence), request.root)
 
 
-def _from_offer(job: Job, part: Part, offer: Offer, folder: Path) -> Iterator[Event]:
+def _from_offer(
+    request: PrepareRequest, part: Part, offer: Offer, folder: Path
+) -> Iterator[PrepareEvent]:
     """Download, check, unpack beside the dataset's folder, and move into it: a part is whole or
     absent.
     """
@@ -105,21 +107,23 @@ def _from_offer(job: Job, part: Part, offer: Offer, folder: Path) -> Iterator[Ev
     )  # on the disk the images will be on
     file = downloads / _file_name(offer.url or "")
     if offer.url and not file.exists():
-        yield from _steps(job, "download", offer.url, download.fetch(offer.url, file, job.patience))
+        yield from _steps(
+            request, "download", offer.url, http_download.fetch(offer.url, file, request.retries)
+        )
     elif not offer.url:
-        yield Event(job.name, "download", f"{offer.file} of {offer.repo}")
-        file = hub.fetch(offer, downloads)
+        yield PrepareEvent(request.name, "download", f"{offer.file} of {offer.repo}")
+        file = hub_download.fetch(offer, downloads)
     if file.is_file():
-        download.check(file, md5=offer.md5, sha256=offer.sha256)
+        http_download.check(file, md5=offer.md5, sha256=offer.sha256)
     unpack.clear(staging)
     try:
         staging.mkdir(parents=True)
-        yield from _unpacked(job, part, offer, file, staging)
+        yield from _unpacked(request, part, offer, file, staging)
         for path in part.gives:
             if not (folder / path).exists():
                 _move(staging / path, folder / path)
     except OSError as error:
-        raise download.full_disk(error, folder) from error
+        raise http_download.full_disk(error, folder) from error
     finally:
         unpack.clear(staging)
     unpack.clear(downloads)
@@ -131,7 +135,9 @@ def _file_name(url: str) -> str:
     return "download" if name in ("", "..") else name
 
 
-def _unpacked(job: Job, part: Part, offer: Offer, file: Path, staging: Path) -> Iterator[Event]:
+def _unpacked(
+    request: PrepareRequest, part: Part, offer: Offer, file: Path, staging: Path
+) -> Iterator[PrepareEvent]:
     """Bring what a part gives below `staging`, out of a file, an archive, an archive within it, or
     a folder of files.
     """
@@ -143,12 +149,12 @@ def _unpacked(job: Job, part: Part, offer: Offer, file: Path, staging: Path) -> 
     else:
         if offer.inner:
             yield from _steps(
-                job, "unpack", file.name, unpack.unpack(file, staging, {offer.inner: "inner"})
+                request, "unpack", file.name, unpack.unpack(file, staging, {offer.inner: "inner"})
             )
             file = staging / "inner"
         wanted = dict(zip(offer.holds or part.gives, part.gives, strict=True))
         yield from _steps(
-            job, "unpack", offer.inner or file.name, unpack.unpack(file, staging, wanted)
+            request, "unpack", offer.inner or file.name, unpack.unpack(file, staging, wanted)
         )
 
 
@@ -157,24 +163,26 @@ def _move(source: Path, target: Path) -> None:
     source.replace(target)
 
 
-def _steps(job: Job, step: Step, text: str, progress: Iterator[Progress]) -> Iterator[Event]:
+def _steps(
+    request: PrepareRequest, step: Step, text: str, progress: Iterator[Progress]
+) -> Iterator[PrepareEvent]:
     for done, total in progress:
-        yield Event(job.name, step, text, done, total)
+        yield PrepareEvent(request.name, step, text, done, total)
 
 
 @contextmanager
-def _alone(job: Job) -> Iterator[None]:
+def _alone(request: PrepareRequest) -> Iterator[None]:
     """Two processes must not prepare one dataset at a time."""
     from filelock import FileLock, Timeout
 
-    notes = job.root / NOTES
+    notes = request.root / NOTES
     try:
         notes.mkdir(parents=True, exist_ok=True)
-        with FileLock(notes / f"{job.promise.key}.lock", timeout=0):
+        with FileLock(notes / f"{request.spec.key}.lock", timeout=0):
             yield
     except Timeout as error:
         raise UserError(
-            f"another process is preparing {job.name}; wait for it", exit_code=MISSING
+            f"another process is preparing {request.name}; wait for it", exit_code=MISSING
         ) from error
     except OSError as error:
-        raise download.full_disk(error, notes) from error
+        raise http_download.full_disk(error, notes) from error

@@ -6,45 +6,49 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmark.data.listings import SPLITS, Listing, Rows
-from benchmark.data.locations import Place
-from benchmark.data.pictures import Files
-from benchmark.data.sources import NO_TEXT, Cut, ImageFolder
+from benchmark.data.image_rows import SPLITS, ImageRow, ImageRows
+from benchmark.data.locations import DatasetLocation
+from benchmark.data.pictures import PictureFiles
+from benchmark.data.sources import NO_TEXT, ClassFolders, Cut
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff")
 
 
-def read(promise: Spec, source: ImageFolder, place: Place) -> Listing:
+def read(spec: Spec, source: ClassFolders, location: DatasetLocation) -> ImageRows:
     """Rows class by class, file names sorted: the order of a file system decides nothing."""
-    folder = place.holding(source.train or source.test or ".")
-    rows: dict[str, Rows] = {split: [] for split in SPLITS}
-    complaints: list[str] = []
+    folder = location.holding(source.train or source.test or ".")
+    rows: dict[str, list[ImageRow]] = {split: [] for split in SPLITS}
+    problems: list[str] = []
     for split in SPLITS:
         if below := getattr(source, split):
-            rows[split], empty = _images(folder, below, promise.folders)
-            complaints += (
+            rows[split], empty = _images(folder, below, spec.folders)
+            problems += (
                 [
                     f"{folder / below} has no images of {len(empty)} classes, the first is '{empty[0]}'"
                 ]
                 if empty
                 else []
             )
-    return Listing(
-        held_out(promise.name, rows, source.cut), Files(folder), complaints=tuple(complaints)
+    return ImageRows(
+        held_out(spec.name, rows, source.cut), PictureFiles(folder), problems=tuple(problems)
     )
 
 
-def held_out(name: str, rows: Mapping[str, Rows], cut: Cut) -> Mapping[str, Rows]:
+def held_out(
+    name: str, rows: Mapping[str, list[ImageRow]], cut: Cut
+) -> Mapping[str, list[ImageRow]]:
     """Rows after `cut` has moved images of every class from train to test and to val."""
     train, test = _divided(name, rows["train"], cut.test)
     train, val = _divided(name, train, cut.val)
     return {"train": train, "val": val or rows["val"], "test": test or rows["test"]}
 
 
-def _images(folder: Path, below: str, class_folders: tuple[str, ...]) -> tuple[Rows, list[str]]:
-    rows: Rows = []
+def _images(
+    folder: Path, below: str, class_folders: tuple[str, ...]
+) -> tuple[list[ImageRow], list[str]]:
+    rows: list[ImageRow] = []
     empty = []
     for label, name in enumerate(class_folders):
         files, prefix = _files(folder / below / name), os.path.normpath(f"{below}/{name}")
@@ -69,7 +73,9 @@ def _files(folder: Path) -> list[str]:
     return images
 
 
-def _divided(name: str, rows: Rows, per_class: int) -> tuple[Rows, Rows]:
+def _divided(
+    name: str, rows: list[ImageRow], per_class: int
+) -> tuple[list[ImageRow], list[ImageRow]]:
     """`per_class` rows of every class, evenly spaced in their order, apart from the rest."""
     members: dict[int, list[int]] = {}
     for position, (_, label) in enumerate(rows):
