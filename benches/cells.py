@@ -28,7 +28,7 @@ from benchmark import data, methods
 from benchmark.api import Crop, Episode
 from benchmark.backbones import clip
 from benchmark.compute.episode import Workshop, problem, source_episode
-from benchmark.features.image_sets import FeatureStore
+from benchmark.features.feature_store import open_store
 from benchmark.grid import Cell
 from testbed import naive_clip
 
@@ -98,7 +98,7 @@ def whole(cell: Cell, work: Callable[[Workshop], None]) -> tuple[float, float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         shop = Workshop()
-        shop.kept["features", ""] = FeatureStore(Path(folder))
+        shop.kept["features", ""] = open_store(Path(folder))
         shop.backbone(cell.backbone)
         first, second = once(lambda: work(shop)), once(lambda: work(shop))
     return first.cpu_s, first.cpu_s - second.cpu_s

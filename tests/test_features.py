@@ -20,9 +20,9 @@ from benchmark.features.image_sets import (
     AHEAD,
     BATCH,
     Encoder,
-    FeatureStore,
     Stopwatch,
     image_set,
+    open_store,
     space,
 )
 from benchmark.features.transforms import Pipeline
@@ -56,7 +56,7 @@ def encoder() -> Encoder:
 def features(
     rows: ImageTable, encoder: Encoder, root: Path, views: tuple[int, int, Crop] | None = None
 ) -> Tensor:
-    return image_set(rows, encoder, FeatureStore(root), Stopwatch()).encode(views)
+    return image_set(rows, encoder, open_store(root), Stopwatch()).encode(views)
 
 
 def test_features_do_not_depend_on_who_else_is_encoded_nor_on_the_order(
@@ -77,7 +77,7 @@ def test_features_equal_the_plain_encoding_of_the_plain_transform(
     encoder: Encoder, tmp_path: Path
 ) -> None:
     rows = table(5)
-    images = image_set(rows, encoder, FeatureStore(tmp_path), Stopwatch())
+    images = image_set(rows, encoder, open_store(tmp_path), Stopwatch())
     direct = encoder.backbone.encode_pixels(torch.cat(list(images.pixels(2))))
     assert torch.allclose(images.features(), direct, atol=1e-6)
     assert torch.allclose(images.features().norm(dim=1), torch.ones(5), atol=1e-6)
@@ -141,7 +141,7 @@ def test_an_interruption_loses_no_row_that_was_encoded(encoder: Encoder, tmp_pat
 def test_a_long_extraction_is_written_down_now_and_then(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmark.features.feature_store.SHARD_ROWS", BATCH)
+    monkeypatch.setattr("benchmark.features.feature_store.FILE_ROWS", BATCH)
     whole = features(table(3 * BATCH), encoder, tmp_path)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 3
     assert torch.equal(features(table(3 * BATCH), encoder, tmp_path), whole)
@@ -202,19 +202,28 @@ def test_everything_that_changes_a_feature_is_in_its_space() -> None:
     assert len(spaces) == 7
 
 
-def test_encoding_is_paid_for_by_who_uses_it_whether_or_not_it_was_stored(
-    encoder: Encoder, tmp_path: Path
-) -> None:
+def test_stored_rows_cost_only_whoever_encoded_them(encoder: Encoder, tmp_path: Path) -> None:
     first, second = Stopwatch(), Stopwatch()
-    image_set(table(8), encoder, FeatureStore(tmp_path), first).features()
-    image_set(table(8), encoder, FeatureStore(tmp_path), second).features()
-    assert first.spent_s > 0
+    image_set(table(8), encoder, open_store(tmp_path), first).features()
+    image_set(table(8), encoder, open_store(tmp_path), second).features()
+    assert first.encoding_s > 0
     assert second.spent_s == 0
     assert second.worth_s == pytest.approx(first.worth_s)
 
 
+def test_rows_that_are_asked_for_again_are_counted_once(encoder: Encoder, tmp_path: Path) -> None:
+    store, timer = open_store(tmp_path), Stopwatch()
+    images = image_set(table(8), encoder, store, timer)
+    images.features()
+    encoding_s, worth_s = timer.encoding_s, timer.worth_s
+    images.features()
+    image_set(table(8).take([5, 2]), encoder, store, timer).features()
+    assert (timer.encoding_s, timer.worth_s) == (encoding_s, worth_s)
+    assert 0 < worth_s <= encoding_s * 1.001
+
+
 def test_fresh_crops_follow_the_generator(encoder: Encoder, tmp_path: Path) -> None:
-    images = image_set(table(4), encoder, FeatureStore(tmp_path), Stopwatch())
+    images = image_set(table(4), encoder, open_store(tmp_path), Stopwatch())
     index_N = torch.tensor([2, 0])
     once = images.augmented(index_N, torch.Generator().manual_seed(5))
     assert torch.equal(once, images.augmented(index_N, torch.Generator().manual_seed(5)))

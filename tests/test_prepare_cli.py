@@ -19,7 +19,7 @@ from benchmark.api import Crop
 from benchmark.cli import execute
 from benchmark.data.prepare_events import PrepareEvent
 from benchmark.features import inventory
-from benchmark.features.feature_store import FeatureStore, Stopwatch, space
+from benchmark.features.feature_store import Stopwatch, open_store, space
 from testbed.data_layouts import miniature
 from tests.data_server import Server, serving
 
@@ -281,7 +281,7 @@ def test_progress_is_a_few_lines_without_a_terminal_and_a_bar_on_one() -> None:
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store with features of two backbones, one of them old."""
     monkeypatch.setenv("FSBENCH_CACHE", str(tmp_path))
-    store = FeatureStore(tmp_path / "features")
+    store = open_store(tmp_path / "features")
     for name, views in (("tiny", None), ("tiny", (4, 0, Crop())), ("RN50/openai", None)):
         shape = (2, 8) if views is None else (2, 4, 8)
         store.rows(
@@ -310,11 +310,11 @@ def test_stored_features_are_shown_by_backbone_and_view(stored: Path, capsys: Ca
 
 def test_stored_features_are_cleared_by_backbone_and_by_age(stored: Path, capsys: Captured) -> None:
     assert execute(["features", "--clear", "--older-than", "30"]) == 0
-    assert len(inventory.look(stored)) == 3
+    assert len(inventory.list_files(stored)) == 3
     assert execute(["features", "--clear", "--older-than", "7"]) == 0
-    assert {shard.backbone for shard in inventory.look(stored)} == {"tiny"}
+    assert {shard.backbone for shard in inventory.list_files(stored)} == {"tiny"}
     assert execute(["features", "--clear", "--backbone", "RN50"]) == 0
-    assert len(inventory.look(stored)) == 2
+    assert len(inventory.list_files(stored)) == 2
     assert execute(["features", "--clear"]) == 0
     assert "4 rows, " in capsys.readouterr().err
     assert not any(stored.iterdir())
@@ -327,5 +327,5 @@ def test_a_damaged_file_is_listed_as_nobodys(stored: Path) -> None:
     (stored / "x" / "cut.safetensors").write_bytes(b"\x08\x00")
     (stored / "x" / "odd.safetensors").write_bytes(b"\x02" + bytes(7) + b"[]" + bytes(9))
     save_file({"other": torch.zeros(1)}, stored / "x" / "other.safetensors")
-    damaged = [shard for shard in inventory.look(stored) if shard.space == "x"]
+    damaged = [shard for shard in inventory.list_files(stored) if shard.space == "x"]
     assert [(shard.backbone, shard.rows) for shard in damaged] == [("", 0)] * 3

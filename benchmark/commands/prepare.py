@@ -212,12 +212,12 @@ def features(
     from benchmark.paths import cache_dir
 
     root = cache_dir() / "features"
-    found = inventory.chosen(
-        inventory.look(root), [weights.canonical(name) for name in backbone], older_than
+    found = inventory.select(
+        inventory.list_files(root), [weights.canonical(name) for name in backbone], older_than
     )
     if clear:
-        inventory.clear(root, found)
-    rows = inventory.rows(found)
+        inventory.remove(root, found)
+    rows = inventory.table_rows(found)
     if rows or as_json:
         _show(rows, as_json)
     size_mb = sum(shard.size_bytes for shard in found) / 1e6

@@ -20,7 +20,7 @@ from benchmark.api import Episode, ImageSet, Labelled, State, template_mean
 from benchmark.backbones import clip
 from benchmark.backbones.image_only import ImageOnly
 from benchmark.data.sampling import few_shot
-from benchmark.features.image_sets import Encoder, FeatureStore, Stopwatch, image_set
+from benchmark.features.image_sets import Encoder, FeatureStore, Stopwatch, image_set, open_store
 from benchmark.features.transforms import Pipeline
 from benchmark.paths import cache_dir
 
@@ -56,7 +56,7 @@ class Workshop:
         return self.once("encoder", name, lambda: encoder(self.backbone(name), name))
 
     def features(self) -> FeatureStore:
-        return self.once("features", "", lambda: FeatureStore(cache_dir() / "features"))
+        return self.once("features", "", lambda: open_store(cache_dir() / "features"))
 
     def text(self, backbone: str, dataset: data.Dataset) -> Tensor | None:
         """text_KD of the dataset's own templates; None of an image encoder without a text side, so
@@ -104,7 +104,7 @@ def problem(
     """
     drawn, watch = _drawn(shop.dataset(cell.dataset), cell), Stopwatch()
     images = partial(
-        image_set, encoder=shop.encoder(cell.backbone), store=shop.features(), watch=watch
+        image_set, encoder=shop.encoder(cell.backbone), store=shop.features(), timer=watch
     )
     backbone = shop.backbone(cell.backbone)
     if isinstance(backbone, clip.OpenClip):
@@ -139,7 +139,7 @@ def source_episode(shop: Workshop, cell: grid.Cell, source: str, shots: int) -> 
     if shots >= 0:
         return made
     images = partial(
-        image_set, encoder=shop.encoder(cell.backbone), store=shop.features(), watch=Stopwatch()
+        image_set, encoder=shop.encoder(cell.backbone), store=shop.features(), timer=Stopwatch()
     )
     return replace(
         made, support=_labelled(shop.dataset(source).train, images, made.backbone.device)

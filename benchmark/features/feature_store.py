@@ -1,17 +1,17 @@
-"""Features on disk: shards of rows, one folder per space, found again by the content of their
-picture.
+"""Features on disk: files of rows, one folder per space, keyed by the digest of their picture.
 
-A *space* is what must agree for two features to stand side by side: weights, pixel size and
-statistics, version of the image pipeline, and the view protocol. Its folder holds immutable shards
-(safetensors) of rows keyed by the content digest of their picture, so that overlapping support sets
-of different shots and seeds share their rows and several processes may write at once; those that
-need the same rows wait for the first. A shard that fails its checksum is dropped and its rows are
+A *space* is what must agree for two features to be compared: weights, precision, pixel size and
+statistics, version of the image pipeline, and the view protocol. Its folder holds immutable files
+(safetensors) of rows keyed by the content digest of their picture. Overlapping support sets of
+different shots and seeds share their rows, and several processes may write at once; those that
+need the same rows wait for the first. A file that fails its checksum is removed and its rows are
 computed again; one that passes is memory-mapped.
 
 Centre crops are kept in float32: all test and validation images of the eleven datasets take less
-than 1.2 GB, and there is no rounding to explain. Random views are kept in float16, or 16 of them
-per image would be the largest thing on the disk. What was just computed passes through the same
-rounding, so that nobody sees whether a row was read or encoded.
+than 1.2 GB, and there is no rounding to explain. Random views are kept in float16, because 16 of
+them per image would be the largest item on the disk. An encoder in float64 keeps everything in
+float64. What was just computed is rounded in the same way, so that a caller cannot tell whether a
+row was read or encoded.
 """
 
 from __future__ import annotations
@@ -35,173 +35,200 @@ from benchmark.errors import UserError
 from benchmark.paths import remove_parts, write_atomic
 from benchmark.records.leases import held, lease
 
-SHARD_ROWS = 4096  # rows written at once
-SHARD_S = 60.0  # seconds of encoding after which what is there is written: with SHARD_ROWS, what an interruption can cost
+# A file is written after so many rows or seconds: what an interruption can cost at most.
+FILE_ROWS = 4096
+FILE_S = 60.0
 Views = tuple[int, int, Crop]
-Compute = Callable[
-    [list[int]], Iterator[Tensor]
-]  # positions -> their rows in order, a few at a time
+# positions -> their rows in order, a few at a time
+Compute = Callable[[list[int]], Iterator[Tensor]]
 
 
 @dataclass(frozen=True)
 class Space:
-    """The folder of features that may stand side by side, below the store's root, and how its rows
-    are kept.
-    """
+    """The folder, below the store's root, of features that may be compared with each other."""
 
     folder: str
     dtype: torch.dtype
-    backbone: str  # for people: which spaces are whose
+    backbone: str  # for people: which spaces belong to which backbone
 
 
-def space(encoder_digest: str, views: Views | None, backbone: str = "") -> Space:
-    """The space of the centre crop, or of `views`."""
+def space(
+    encoder_digest: str, views: Views | None, backbone: str = "", *, double: bool = False
+) -> Space:
+    """The space of the centre crop, or of `views`; `double` keeps rows in float64."""
     if views is None:
-        return Space(f"{encoder_digest[:16]}/centre", torch.float32, backbone)
+        dtype = torch.float64 if double else torch.float32
+        return Space(f"{encoder_digest[:16]}/centre", dtype, backbone)
     count, seed, crop = views
     tag = f"views{count}-seed{seed}-scale{crop.min_scale:g}{'-flip' if crop.flip else ''}"
-    return Space(
-        f"{encoder_digest[:16]}/{re.sub(r'[^a-z0-9.-]', '_', tag)}", torch.float16, backbone
-    )
+    folder = f"{encoder_digest[:16]}/{re.sub(r'[^a-z0-9.-]', '_', tag)}"
+    return Space(folder, torch.float64 if double else torch.float16, backbone)
 
 
 @dataclass
 class Stopwatch:
-    """Seconds that encoding the features in use takes, whether it happened now or when they were
-    stored; and seconds spent now.
+    """What the features of one problem cost.
+
+    `encoding_s` is spent here and now; rows that were stored already cost nothing. `waiting_s` is
+    spent while another process encodes the same rows. `worth_s` is what encoding every row that
+    was asked for takes, each row counted once, whoever encoded it.
     """
 
+    encoding_s: float = 0.0
+    waiting_s: float = 0.0
     worth_s: float = 0.0
-    spent_s: float = 0.0
+    counted: set[tuple[Space, str]] = field(default_factory=set, repr=False)
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds of this process that are no part of what the caller does with the features."""
+        return self.encoding_s + self.waiting_s
+
+    def count(self, space: Space, digests: Sequence[str], seconds: Sequence[float]) -> None:
+        """Add the worth of the rows that were not counted before."""
+        for digest, seconds_per_row in zip(digests, seconds, strict=True):
+            if (space, digest) not in self.counted:
+                self.counted.add((space, digest))
+                self.worth_s += seconds_per_row
 
 
 @dataclass(frozen=True, eq=False)
-class Shard:
-    """Rows as they lie on the disk, and what encoding one of them took."""
+class StoredRows:
+    """The rows of one file, and the seconds that encoding one of them took."""
 
     rows: Tensor
     seconds_per_row: float
 
 
 @dataclass(frozen=True)
-class Known:
-    """What this process has seen of a space: where each row is, and which files are read already."""
+class SpaceIndex:
+    """What this process has read of a space: where each row is, and from which files."""
 
-    place: dict[str, tuple[Shard, int]] = field(default_factory=dict)
-    files: set[str] = field(default_factory=set)
+    location: dict[str, tuple[StoredRows, int]]
+    files: set[str]
 
-    def add(self, digests: Sequence[str], shard: Shard, file: str) -> None:
+    def add(self, digests: Sequence[str], stored: StoredRows, file: str) -> None:
         self.files.add(file)
-        self.place.update((digest, (shard, row)) for row, digest in enumerate(digests))
+        self.location.update((digest, (stored, row)) for row, digest in enumerate(digests))
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """Shards below `root`; `memory` remembers where the rows are that this process has met."""
+    """Feature files below `root`.
+
+    `rows(space, digests, compute, timer)` gives one row per digest, in order, in float32 (float64
+    where the space keeps that); `compute(positions)` encodes what is not stored yet.
+    """
 
     root: Path
-    memory: dict[Space, Known] = field(default_factory=dict, repr=False)
+    rows: Callable[[Space, Sequence[str], Compute, Stopwatch], Tensor] = field(repr=False)
 
-    def rows(
-        self, space: Space, digests: Sequence[str], compute: Compute, watch: Stopwatch
-    ) -> Tensor:
-        """One float32 row per digest, in order; `compute(positions)` encodes what is not there yet."""
-        known = self.memory.setdefault(space, Known())
-        if self._missing(space, known, digests):
-            with self._alone(space, digests, watch):
-                if missing := self._missing(space, known, digests):
-                    self._extend(
-                        space, known, list(missing), compute(list(missing.values())), watch
-                    )
-        places = [known.place[digest] for digest in digests]
-        watch.worth_s += sum(shard.seconds_per_row for shard, _ in places)
-        return _gathered(places)
 
-    def _missing(self, space: Space, known: Known, digests: Sequence[str]) -> dict[str, int]:
-        """Rows that are neither in memory nor on the disk, and where they were asked for."""
-        if any(digest not in known.place for digest in digests):
-            self._read(space, known)  # another process may have been here
-        return {
-            digest: position for position, digest in enumerate(digests) if digest not in known.place
-        }
+def open_store(root: Path) -> FeatureStore:
+    """The store below `root`; it remembers where the rows are that this process has read."""
+    indexes: dict[Space, SpaceIndex] = {}
 
-    @contextmanager
-    def _alone(self, space: Space, digests: Sequence[str], watch: Stopwatch) -> Iterator[None]:
-        """Wait while another process encodes the same pictures: reading what it wrote is cheaper
-        than encoding them again.
-        """
-        start = time.perf_counter()
-        name = hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16]
-        with held(lease(self.root / space.folder / f"{name}.lock"), wait=True):
-            remove_parts(self.root / space.folder)
-            watch.spent_s += time.perf_counter() - start
-            yield
+    def rows(space: Space, digests: Sequence[str], compute: Compute, timer: Stopwatch) -> Tensor:
+        index = indexes.setdefault(space, SpaceIndex({}, set()))
+        folder = root / space.folder
+        if _missing(folder, space, index, digests):
+            with _exclusive(folder, digests, timer):
+                if missing := _missing(folder, space, index, digests):
+                    encoded = compute(list(missing.values()))
+                    _extend(folder, space, index, list(missing), encoded, timer)
+        locations = [index.location[digest] for digest in digests]
+        timer.count(space, digests, [stored.seconds_per_row for stored, _ in locations])
+        return _gathered(locations)
 
-    def _extend(
-        self,
-        space: Space,
-        known: Known,
-        digests: list[str],
-        encoded: Iterator[Tensor],
-        watch: Stopwatch,
-    ) -> None:
-        """Store rows as they come, shard by shard; what is there when something stops us is stored
-        too.
-        """
-        parts: list[Tensor] = []
-        start = time.perf_counter()
-        done = 0
+    return FeatureStore(root, rows)
 
-        def flush() -> None:
-            nonlocal start, done
-            spent_s = time.perf_counter() - start
-            watch.spent_s += spent_s
-            rows, parts[:] = torch.cat(parts).to(space.dtype), []
-            keys = digests[done : done + len(rows)]
-            shard = Shard(rows, spent_s / len(rows))
-            known.add(keys, shard, self._write(space, keys, shard))
-            start, done = time.perf_counter(), done + len(rows)
 
-        try:
-            for part in encoded:
-                parts.append(part)
-                if sum(map(len, parts)) >= SHARD_ROWS or time.perf_counter() - start > SHARD_S:
-                    flush()
-        finally:
-            if parts:
+def _missing(
+    folder: Path, space: Space, index: SpaceIndex, digests: Sequence[str]
+) -> dict[str, int]:
+    """Digests that are neither in memory nor on the disk, and their position among `digests`."""
+    if any(digest not in index.location for digest in digests):
+        _read_new(folder, space, index)  # another process may have written since
+    return {
+        digest: position for position, digest in enumerate(digests) if digest not in index.location
+    }
+
+
+@contextmanager
+def _exclusive(folder: Path, digests: Sequence[str], timer: Stopwatch) -> Iterator[None]:
+    """Wait while another process encodes the same pictures: reading its rows is cheaper."""
+    start = time.perf_counter()
+    name = hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16]
+    with held(lease(folder / f"{name}.lock"), wait=True):
+        remove_parts(folder)
+        timer.waiting_s += time.perf_counter() - start
+        yield
+
+
+def _extend(
+    folder: Path,
+    space: Space,
+    index: SpaceIndex,
+    digests: list[str],
+    encoded: Iterator[Tensor],
+    timer: Stopwatch,
+) -> None:
+    """Store rows as they come, file by file; an interruption stores what is there as well."""
+    parts: list[Tensor] = []
+    start = time.perf_counter()
+    done = 0
+
+    def flush() -> None:
+        nonlocal start, done
+        rows, parts[:] = torch.cat(parts).to("cpu", space.dtype), []
+        spent_s = time.perf_counter() - start
+        timer.encoding_s += spent_s
+        keys = digests[done : done + len(rows)]
+        stored = StoredRows(rows, spent_s / len(rows))
+        index.add(keys, stored, _write(folder, space, keys, stored))
+        start, done = time.perf_counter(), done + len(rows)
+
+    try:
+        for part in encoded:
+            parts.append(part)
+            if sum(map(len, parts)) >= FILE_ROWS or time.perf_counter() - start > FILE_S:
                 flush()
-
-    def _write(self, space: Space, digests: list[str], shard: Shard) -> str:
-        from safetensors.torch import save
-
-        rows = shard.rows.contiguous()
-        facts = {
-            "digests": json.dumps(digests),
-            "seconds_per_row": repr(shard.seconds_per_row),
-            "backbone": space.backbone,
-        }
-        facts["sha256"] = _checksum(rows, facts["digests"])
-        name = f"{facts['sha256'][:16]}.safetensors"
-        write_atomic(self.root / space.folder / name, save({"features": rows}, facts))
-        return name
-
-    def _read(self, space: Space, known: Known) -> None:
-        for path in sorted((self.root / space.folder).glob("*.safetensors")):
-            if path.name not in known.files and (found := _read_shard(path, space.dtype)):
-                known.add(*found, path.name)
+    finally:
+        if parts:
+            flush()
 
 
-def _read_shard(path: Path, dtype: torch.dtype) -> tuple[list[str], Shard] | None:
-    """Digests and rows; None where the file is damaged, which is then removed so that its rows are
-    computed again.
-    """
+def _write(folder: Path, space: Space, digests: list[str], stored: StoredRows) -> str:
+    from safetensors.torch import save
+
+    rows = stored.rows.contiguous()
+    metadata = {
+        "digests": json.dumps(digests),
+        "seconds_per_row": repr(stored.seconds_per_row),
+        "backbone": space.backbone,
+    }
+    metadata["sha256"] = _checksum(rows, metadata["digests"])
+    name = f"{metadata['sha256'][:16]}.safetensors"
+    write_atomic(folder / name, save({"features": rows}, metadata))
+    return name
+
+
+def _read_new(folder: Path, space: Space, index: SpaceIndex) -> None:
+    for path in sorted(folder.glob("*.safetensors")):
+        if path.name not in index.files and (content := _read(path, space.dtype)):
+            index.add(*content, path.name)
+
+
+def _read(path: Path, dtype: torch.dtype) -> tuple[list[str], StoredRows] | None:
+    """Digests and rows of a file; None where it is damaged, and then it is removed."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            facts, rows = file.metadata() or {}, file.get_tensor("features")
-        digests, seconds_per_row = json.loads(facts["digests"]), float(facts["seconds_per_row"])
-        if facts["sha256"] != _checksum(rows, facts["digests"]):
+            metadata, rows = file.metadata() or {}, file.get_tensor("features")
+        digests = json.loads(metadata["digests"])
+        seconds_per_row = float(metadata["seconds_per_row"])
+        if metadata["sha256"] != _checksum(rows, metadata["digests"]):
             raise ValueError("checksum")
         if (
             not _are_names(digests, len(rows))
@@ -209,13 +236,13 @@ def _read_shard(path: Path, dtype: torch.dtype) -> tuple[list[str], Shard] | Non
             or rows.dtype != dtype
             or not 0 <= seconds_per_row < math.inf
         ):
-            raise ValueError("another store's rows")
+            raise ValueError("not the rows of this space")
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError):
         path.unlink(missing_ok=True)
         return None
-    return digests, Shard(rows, seconds_per_row)
+    return digests, StoredRows(rows, seconds_per_row)
 
 
 def _are_names(digests: object, count: int) -> bool:
@@ -227,25 +254,28 @@ def _are_names(digests: object, count: int) -> bool:
 
 
 def _checksum(rows: Tensor, digests: str) -> str:
-    named = hashlib.sha256(digests.encode())
-    named.update(np.ascontiguousarray(rows.numpy()).data.cast("B"))
-    return named.hexdigest()
+    hashed = hashlib.sha256(digests.encode())
+    hashed.update(np.ascontiguousarray(rows.numpy()).data.cast("B"))
+    return hashed.hexdigest()
 
 
-def _gathered(places: Sequence[tuple[Shard, int]]) -> Tensor:
-    """Rows picked out of their shards, one shard after the other, in the order of `places`."""
-    if not places:
+def _gathered(locations: Sequence[tuple[StoredRows, int]]) -> Tensor:
+    """Rows copied out of their files, one file after the other, in the order of `locations`."""
+    if not locations:
         raise ValueError("features of no image were asked for")
-    if len({shard.rows.shape[1:] for shard, _ in places}) > 1:
+    if len({stored.rows.shape[1:] for stored, _ in locations}) > 1:
         raise UserError(
-            "the stored features of one backbone have different lengths; `features --clear` removes them"
+            "the stored features of one backbone have different lengths; "
+            "remove them with `features --clear`"
         )
-    by_shard: dict[int, tuple[Shard, list[int], list[int]]] = {}
-    for position, (shard, row) in enumerate(places):
-        _, positions, rows = by_shard.setdefault(id(shard), (shard, [], []))
+    by_file: dict[int, tuple[StoredRows, list[int], list[int]]] = {}
+    for position, (stored, row) in enumerate(locations):
+        _, positions, rows = by_file.setdefault(id(stored), (stored, [], []))
         positions.append(position)
         rows.append(row)
-    out = torch.empty((len(places), *places[0][0].rows.shape[1:]))
-    for shard, positions, rows in by_shard.values():
-        out[positions] = shard.rows[rows].float()
+    first = locations[0][0].rows
+    dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+    out = torch.empty((len(locations), *first.shape[1:]), dtype=dtype)
+    for stored, positions, rows in by_file.values():
+        out[positions] = stored.rows[rows].to(dtype)
     return out

@@ -23,10 +23,10 @@ from torch import Generator, Tensor
 
 from benchmark.api import Backbone, Crop, ImageSet
 from benchmark.data import ImageTable
-from benchmark.features.feature_store import FeatureStore, Stopwatch, Views, space
+from benchmark.features.feature_store import FeatureStore, Stopwatch, Views, open_store, space
 from benchmark.features.transforms import Pipeline, centre, random_view, view_rng
 
-__all__ = ["Encoder", "FeatureStore", "Stopwatch", "Views", "image_set", "space"]
+__all__ = ["Encoder", "FeatureStore", "Stopwatch", "Views", "image_set", "open_store", "space"]
 
 BATCH = 64  # rows encoded at once; always full, the last one padded, so that a row never depends on its neighbours
 DECODERS = min(8, os.cpu_count() or 1)  # threads that decode; changes no number
@@ -68,7 +68,7 @@ def image_set(
     table: ImageTable,
     encoder: Encoder,
     store: FeatureStore,
-    watch: Stopwatch,
+    timer: Stopwatch,
     *,
     sealed: bool = False,
 ) -> ImageSet:
@@ -89,7 +89,7 @@ def image_set(
             return _encode(encoder, picture, [(i, digests[i]) for i in chosen], views)
 
         rows = store.rows(
-            space(encoder.digest, views, encoder.backbone.name), digests, compute, watch
+            space(encoder.digest, views, encoder.backbone.name), digests, compute, timer
         ).to(device)
         return rows if views is None else rows.transpose(0, 1)
 

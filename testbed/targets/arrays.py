@@ -16,7 +16,7 @@ from safetensors.torch import save as safetensors
 
 from benchmark.compute import priors
 from benchmark.features import inventory
-from benchmark.features.feature_store import FeatureStore, Stopwatch, _checksum, space
+from benchmark.features.feature_store import Stopwatch, _checksum, open_store, space
 from benchmark.records.store import Store
 from testbed.mutation import VALUES, Trap, json_text, mutated, mutated_tree
 from testbed.targets.inputs import Random, written, zipped
@@ -186,7 +186,7 @@ def read_shard(folder: Path, content: bytes) -> None:
     """Believed, or dropped and computed again: four rows in either case."""
     where = space("0" * 16, None)
     written(folder / where.folder / "0123456789abcdef.safetensors", content)
-    rows_ND = FeatureStore(folder).rows(
+    rows_ND = open_store(folder).rows(
         where, DIGESTS, lambda positions: iter([torch.ones(len(positions), 8)]), Stopwatch()
     )
     assert len(rows_ND) == 4, f"features of shape {tuple(rows_ND.shape)}"
@@ -194,7 +194,7 @@ def read_shard(folder: Path, content: bytes) -> None:
 
 def read_listing(folder: Path, content: bytes) -> None:
     written(folder / "0" / "centre" / "x.safetensors", content)
-    inventory.rows(inventory.look(folder))
+    inventory.table_rows(inventory.list_files(folder))
 
 
 @cache
