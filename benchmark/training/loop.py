@@ -176,8 +176,8 @@ def require_finite(loss_TR: Tensor, rate_TR: Tensor) -> None:
     if bad_TR.any():
         step, run = (int(i) for i in bad_TR.nonzero()[0])
         raise UserError(
-            f"training diverged: the loss is {float(loss_TR[step, run])} at step {step} with learning rate "
-            f"{float(rate_TR[step, run]):g}; try a smaller one",
+            f"training diverged: the loss is {float(loss_TR[step, run])} at step {step} "
+            f"with learning rate {float(rate_TR[step, run]):g}; try a smaller one",
             exit_code=1,
         )
 
