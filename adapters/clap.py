@@ -65,9 +65,9 @@ class Adapter:
         _checks.decay(momentum=self.momentum)
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_together([episode])[0]
+        return self.fit_batch([episode])[0]
 
-    def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form, search = held(self.text_rms), part(_concepts.Search, self)
         found = _concepts.learn(
             episodes,

@@ -61,9 +61,9 @@ class Adapter:
         _checks.one_of(("text", "random"), init=self.init)
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_together([episode])[0]
+        return self.fit_batch([episode])[0]
 
-    def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form = _concepts.per_class(self.init)
         found = part(_concepts.Cones, self).find(episodes, form)
         return [

@@ -55,9 +55,9 @@ class Adapter:
         _checks.at_least(0, rank=self.rank)
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_together([episode])[0]
+        return self.fit_batch([episode])[0]
 
-    def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form = shared(self.rank)
         found = part(_concepts.Cones, self).find(episodes, form)
         return [

@@ -62,9 +62,9 @@ class Adapter:
             )
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_together([episode])[0]
+        return self.fit_batch([episode])[0]
 
-    def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form = several(self.templates.split("|")[: self.concepts - 1], self.tau)
         found = part(_concepts.Cones, self).find(episodes, form)
         return [

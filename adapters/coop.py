@@ -66,9 +66,9 @@ class Adapter:
         part(_prompts.Training, self)
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_together([episode])[0]
+        return self.fit_batch([episode])[0]
 
-    def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         text_RKD = _prompts.learn(
             episodes, part(_prompts.Context, self), part(_prompts.Training, self)
         )

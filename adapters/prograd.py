@@ -63,9 +63,9 @@ class Adapter:
         part(_prompts.Training, self)
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_together([episode])[0]
+        return self.fit_batch([episode])[0]
 
-    def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         hand_KD, scale = episodes[0].text_features(), episodes[0].backbone.logit_scale
 
         def objective(batch: _prompts.Batch) -> Tensor:

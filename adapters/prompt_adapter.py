@@ -108,9 +108,9 @@ class Adapter:
         )
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_together([episode])[0]
+        return self.fit_batch([episode])[0]
 
-    def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         context, training = part(_prompts.Context, self), part(_prompts.Training, self)
         text_RKD = _prompts.learn(episodes, context, training, start=_multitask.from_prior)
         search = part(_cache.Search, self)

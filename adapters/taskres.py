@@ -64,9 +64,9 @@ class Adapter:
         _checks.decay(beta1=self.beta1, beta2=self.beta2)
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_together([episode])[0]
+        return self.fit_batch([episode])[0]
 
-    def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form, search = residual(self.alpha, self.text_rms), part(_concepts.Search, self)
         optimiser = _concepts.adam(
             self.weight_decay, self.beta1, self.beta2, self.epsilon, decoupled=False

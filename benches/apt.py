@@ -233,10 +233,11 @@ def _fitted(h_NLE: Tensor, attn: Tensor, target: Tensor, n_prompts: int, steps: 
 
 def gaps(images: int, steps: int) -> list[Gap]:
     """Means over the blocks of the tiny CLIP, on its own test pictures."""
-    from benchmark.compute.episode import Workshop, problem
+    from benchmark.compute.episode import problem
+    from benchmark.compute.resources import Resources
     from benchmark.grid import Cell
 
-    made = problem(Workshop(), Cell("apt", "tiny_textures", 1, 1, "tiny"))
+    made = problem(Resources(), Cell("apt", "tiny_textures", 1, 1, "tiny"))
     tower = made.episode.backbone.vision
     pixels = made.query.decode(
         torch.arange(0, len(made.query), len(made.query) // images)[:images], None, None

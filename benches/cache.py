@@ -124,15 +124,15 @@ def tuning_rows() -> list[tuple[str, ...]]:
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
-    from benchmark.compute.episode import Workshop
+    from benchmark.compute.resources import Resources
     from benchmark.features.feature_store import Stopwatch, open_store
     from benchmark.features.image_sets import image_set
 
-    shop = Workshop()
-    table = shop.dataset("tiny_digits").train.take(range(160))
+    resources = Resources()
+    table = resources.dataset("tiny_digits").train.take(range(160))
     crop, steps, views = Crop(0.5), 30, 10
     with TemporaryDirectory() as folder:
-        images = image_set(table, shop.encoder("tiny"), open_store(Path(folder)), Stopwatch())
+        images = image_set(table, resources.encoder("tiny"), open_store(Path(folder)), Stopwatch())
         once_s = once(lambda: images.views(views, 1, crop))
         view_VND, labels_N = images.views(views, 1, crop), torch.tensor(table.labels)
     text_KD, key_SD = torch.eye(10, view_VND.shape[2]), unit(view_VND.mean(0))
@@ -146,7 +146,9 @@ def tuning_rows() -> list[tuple[str, ...]]:
 
     def encoded_again(step: int) -> Tensor:
         with TemporaryDirectory() as folder:
-            fresh = image_set(table, shop.encoder("tiny"), open_store(Path(folder)), Stopwatch())
+            fresh = image_set(
+                table, resources.encoder("tiny"), open_store(Path(folder)), Stopwatch()
+            )
             return fresh.views(views, 1, crop)[step % views]
 
     stored = lambda: tuned_keys(cache, lambda step: view_VND[step % views], labels_N, steps)  # noqa: E731

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benches.timing import machine
-from benchmark.compute.episode import Workshop
+from benchmark.compute.resources import Resources
 from benchmark.compute.runner import run
 from benchmark.features import image_sets
 from benchmark.features.feature_store import Stopwatch
@@ -33,17 +33,21 @@ METHODS = "zero_shot,linear_probe,tip_adapter,tip_adapter_f,taskres,clap,cones"
 
 def extraction(root: Path | None) -> str:
     """Features of every image of the three splits, encoded once and read back."""
-    shop = Workshop(root)
-    dataset, encoder, watch = shop.dataset("caltech101"), shop.encoder("tiny"), Stopwatch()
+    resources = Resources(root)
+    dataset, encoder, timer = (
+        resources.dataset("caltech101"),
+        resources.encoder("tiny"),
+        Stopwatch(),
+    )
     tables = (dataset.train, dataset.val, dataset.test)
     start, cpu = time.perf_counter(), time.process_time()
     count = sum(
-        len(image_set(table, encoder, shop.features(), watch).features()) for table in tables
+        len(image_set(table, encoder, resources.features(), timer).features()) for table in tables
     )
     wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
     start = time.perf_counter()
     for table in tables:
-        image_set(table, encoder, Workshop(root).features(), Stopwatch()).features()
+        image_set(table, encoder, Resources(root).features(), Stopwatch()).features()
     return (
         f"{count} images: {wall_s:.1f} s, {count / wall_s:.0f} images/s on the clock, {count / cpu_s:.0f} per processor second, "
         f"{image_sets.DECODERS} decoding threads; read back in {time.perf_counter() - start:.2f} s"

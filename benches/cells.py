@@ -27,7 +27,8 @@ from benches.timing import alternate, machine, once
 from benchmark import data, methods
 from benchmark.api import Crop, Episode
 from benchmark.backbones import clip
-from benchmark.compute.episode import Workshop, problem, source_episode
+from benchmark.compute.episode import problem, source_episode
+from benchmark.compute.resources import Resources
 from benchmark.features.feature_store import open_store
 from benchmark.grid import Cell
 from testbed import naive_clip
@@ -92,15 +93,15 @@ def tiny_lines(shots: int, timed: int) -> list[Line]:
     return [coop_line(shots, timed), prompt_adapter_line(shots, timed)]
 
 
-def whole(cell: Cell, work: Callable[[Workshop], None]) -> tuple[float, float]:
+def whole(cell: Cell, work: Callable[[Resources], None]) -> tuple[float, float]:
     """Seconds of our cell from nothing, test images included, and what of them a second time saves:
     decoding and encoding.
     """
     with tempfile.TemporaryDirectory() as folder:
-        shop = Workshop()
-        shop.kept["features", ""] = open_store(Path(folder))
-        shop.backbone(cell.backbone)
-        first, second = once(lambda: work(shop)), once(lambda: work(shop))
+        resources = Resources()
+        resources.kept["features", ""] = open_store(Path(folder))
+        resources.backbone(cell.backbone)
+        first, second = once(lambda: work(resources)), once(lambda: work(resources))
     return first.cpu_s, first.cpu_s - second.cpu_s
 
 
@@ -108,12 +109,12 @@ def coop_line(shots: int, timed: int) -> Line:
     cell = Cell("coop", "tiny_textures", shots, 1, "tiny")
     adapter = methods.load("coop")
 
-    def ours(shop: Workshop) -> None:
-        made = problem(shop, cell)
+    def ours(resources: Resources) -> None:
+        made = problem(resources, cell)
         adapter.fit(made.episode)(made.query)
 
     ours_s, views_s = whole(cell, ours)
-    episode = problem(Workshop(), cell).episode
+    episode = problem(Resources(), cell).episode
     steps = steps_of(episode, {1: 50, 4: 100, 16: 200}[shots])
     reference_s = steps * timed_steps(reference_step(episode, "end"), timed)
     return Line(
@@ -130,14 +131,16 @@ def prompt_adapter_line(shots: int, timed: int) -> Line:
     )
     adapter = methods.load("prompt_adapter")
 
-    def ours(shop: Workshop) -> None:
-        prior = adapter.pretrain([source_episode(shop, cell, name, shots) for name in cell.sources])
-        made = problem(shop, cell, prior)
+    def ours(resources: Resources) -> None:
+        prior = adapter.pretrain(
+            [source_episode(resources, cell, name, shots) for name in cell.sources]
+        )
+        made = problem(resources, cell, prior)
         adapter.fit(made.episode)(made.query)
 
     ours_s, views_s = whole(cell, ours)
-    target = problem(Workshop(), cell).episode
-    sources = [source_episode(Workshop(), cell, name, shots) for name in cell.sources]
+    target = problem(Resources(), cell).episode
+    sources = [source_episode(Resources(), cell, name, shots) for name in cell.sources]
     source_step_s = sum(
         timed_steps(reference_step(each, "middle"), timed) for each in sources
     ) / len(sources)

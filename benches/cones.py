@@ -61,7 +61,7 @@ def run_times(rounds: int, *, fixed: bool) -> dict[str, Timing]:
     return alternate(
         {
             "one run, 16 shots": lambda: adapter.fit(everything[-1]),
-            "15 runs together": lambda: adapter.fit_together(everything),
+            "15 runs together": lambda: adapter.fit_batch(everything),
             "15 runs one by one": lambda: [adapter.fit(each) for each in everything],
         },
         rounds,

@@ -23,13 +23,13 @@ from benchmark.errors import UserError
 __all__ = [
     "Adapter",
     "Backbone",
+    "Batchable",
     "ClassPrompts",
     "Crop",
     "Episode",
     "FeatureBackbone",
     "ImageSet",
     "Labelled",
-    "Lockstep",
     "Predictor",
     "Pretrainable",
     "SideTerm",
@@ -426,12 +426,12 @@ class Pretrainable(Adapter, Protocol):
 
 
 @runtime_checkable
-class Lockstep(Adapter, Protocol):
-    """An adapter that can train several runs of one dataset and backbone together, with the numbers
-    of one by one.
+class Batchable(Adapter, Protocol):
+    """An adapter that can train several runs of one dataset and backbone in one batch, with the
+    numbers of one by one.
 
     On one thread of a CPU they are the same to the last bit (held by tests); elsewhere sums may
     come in another order.
     """
 
-    def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]: ...
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]: ...

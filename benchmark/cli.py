@@ -106,7 +106,7 @@ def run(
     shots: opt.Shots = opt.NOTHING,
     seed: opt.Seed = opt.NOTHING,
     backbone: opt.Backbone = opt.NOTHING,
-    val: opt.Val = "min4",
+    val: opt.Val = "up-to-4",
     sources: opt.Sources = "default",
     classes: opt.Classes = "all",
     sampler: opt.Sampler = "coop",
@@ -122,7 +122,7 @@ def run(
     gpus_per_cell: opt.GpusPerCell = None,
     shard: opt.Shard = None,
     time_limit: opt.TimeLimit = None,
-    together: opt.Together = False,
+    batch: opt.Batch = None,
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
     plain: opt.Plain = False,
@@ -159,7 +159,7 @@ def run(
         return _show_plan(selection, store, as_json, data_root, accept_changed_data)
     store.make_ready()
     manner = run.Manner(
-        data_root, accept_changed_data, device, force, place, time_limit, together, plain, as_json
+        data_root, accept_changed_data, device, force, place, time_limit, batch, plain, as_json
     )
     raise typer.Exit(run.conduct(selection.cells, store, manner, *_consoles()))
 
@@ -172,7 +172,7 @@ def plan(
     shots: opt.Shots = opt.NOTHING,
     seed: opt.Seed = opt.NOTHING,
     backbone: opt.Backbone = opt.NOTHING,
-    val: opt.Val = "min4",
+    val: opt.Val = "up-to-4",
     sources: opt.Sources = "default",
     classes: opt.Classes = "all",
     sampler: opt.Sampler = "coop",

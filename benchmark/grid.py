@@ -14,7 +14,7 @@ from benchmark.records.record import Identity, Scalar
 
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (1, 2, 3)
-VAL_POLICIES = ("min4", "none")
+VAL_POLICIES = ("up-to-4", "none")
 SAMPLERS = ("coop", "nested")
 CLASSES = ("all", "base", "new")
 PROTOCOL = 1  # raise when a rule of the harness itself changes numbers
@@ -30,7 +30,7 @@ class Cell:
     seed: int
     backbone: str
     sources: tuple[str, ...] = ()  # datasets a prior may see, resolved and sorted
-    val: str = "min4"
+    val: str = "up-to-4"
     sampler: str = "coop"
     classes: str = "all"
     params: tuple[
@@ -48,7 +48,7 @@ class Choices:
 
     shots: Sequence[int] = SHOTS
     seeds: Sequence[int] = SEEDS
-    val: str = "min4"
+    val: str = "up-to-4"
     sampler: str = "coop"
     classes: str = "all"
     sources: str = "default"  # "default" (each method's own), "others", "all", "none", or names joined by commas

@@ -42,7 +42,7 @@ class Card:
     defaults: dict[str, Scalar]
     types: dict[str, str]
     pretrains: bool = False
-    lockstep: bool = False  # can train several runs at once (api.Lockstep)
+    batchable: bool = False  # can train several runs at once (api.Batchable)
     sources: str = ""
     source_shots: int = 0
     source_digest: str = ""  # of the adapter's file: provenance, not identity
@@ -161,7 +161,7 @@ def _card(
         defaults=defaults,
         types=types,
         pretrains=pretrains,
-        lockstep="fit_together" in offers,
+        batchable="fit_batch" in offers,
         sources=facts.get("sources", "others" if pretrains else ""),
         source_shots=facts.get("source_shots", 0),
         source_digest=hashlib.sha256(source.encode()).hexdigest()[:12],

@@ -35,7 +35,7 @@ def identity(
         "shots": shots,
         "seed": seed,
         "sampler": "coop",
-        "val": "min4",
+        "val": "up-to-4",
         "sources": {},
         "source_shots": 0,
         "backbone": "tiny",

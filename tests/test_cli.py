@@ -117,7 +117,11 @@ NONSENSE = {
     "no shots": (["run", *QUICK, "--shots", "0"], 2, "shots must be at least 1"),
     "shots that are no number": (["run", *QUICK, "--shots", "one"], 2, "whole numbers"),
     "a seed that is no number": (["run", *QUICK, "--seed", "1.5"], 2, "whole numbers"),
-    "an unknown validation policy": (["run", *QUICK, "--val", "min5"], 2, "did you mean 'min4'?"),
+    "an unknown validation policy": (
+        ["run", *QUICK, "--val", "min5"],
+        2,
+        "did you mean 'up-to-4'?",
+    ),
     "an unknown sampler": (["run", *QUICK, "--sampler", "nest"], 2, "did you mean 'nested'?"),
     "unknown classes": (["run", *QUICK, "--classes", "bas"], 2, "did you mean 'base'?"),
     "unknown sources": (["run", *QUICK, "--sources", "other"], 2, "did you mean 'others'?"),

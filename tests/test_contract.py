@@ -20,10 +20,10 @@ from torch import Tensor
 from benchmark import methods
 from benchmark.api import (
     Adapter,
+    Batchable,
     Episode,
     ImageSet,
     Labelled,
-    Lockstep,
     Predictor,
     Pretrainable,
     State,
@@ -102,8 +102,8 @@ few_shot = pytest.mark.parametrize("name", [name for name in NAMES if methods.ca
 pretrained = pytest.mark.parametrize(
     "name", [name for name in NAMES if methods.card(name).pretrains]
 )
-lockstep = pytest.mark.parametrize(
-    "name", [name for name in NAMES if isinstance(adapter(name), Lockstep)]
+batchable = pytest.mark.parametrize(
+    "name", [name for name in NAMES if isinstance(adapter(name), Batchable)]
 )
 promising = pytest.mark.parametrize(
     "name", [name for name in NAMES if hasattr(adapter(name), "zero_shot_at")]
@@ -316,7 +316,7 @@ def test_a_prior_changes_the_outcome(name: str) -> None:
     assert not torch.equal(with_QK, without_QK)
 
 
-@lockstep
+@batchable
 def test_runs_trained_together_are_the_runs_trained_alone(name: str) -> None:
     """Runs of different length and batch size: what one run does must not be seen in another.
 
@@ -329,7 +329,7 @@ def test_runs_trained_together_are_the_runs_trained_alone(name: str) -> None:
         episode(name, shots=shots, seed=seed) for shots, seed in [(1, 1), (4, 2), (2, 1), (4, 1)]
     ]
     images = toy.test_set().images
-    together = method.fit_together(given)
+    together = method.fit_batch(given)
     for predict, each in zip(together, given, strict=True):
         fresh = dataclasses.replace(each, notes={})
         alone_QK = method.fit(fresh)(images)

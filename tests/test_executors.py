@@ -25,16 +25,16 @@ from benchmark.backbones.weights import TINY
 from benchmark.cli import execute
 from benchmark.compute.executors import cell_logs, limits
 from benchmark.compute.executors.ray_workers import Need, Ray
-from benchmark.compute.executors.scheduling import Job, Task, Work, batches, jobs, shard
+from benchmark.compute.executors.scheduling import Job, RunOptions, Task, batches, jobs, shard
 from benchmark.compute.executors.serial import Serial
 from benchmark.compute.history import History
-from benchmark.compute.runner import Outcome, plan, run, seeds_at_once
+from benchmark.compute.runner import Outcome, is_batched, plan, run
 from benchmark.grid import Cell
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKSTEP = [name for name in methods.names() if methods.card(name).lockstep]
+BATCHABLE = [name for name in methods.names() if methods.card(name).batchable]
 
 
 def frail(seed: int, fault: str = "none", **params: Any) -> Cell:
@@ -144,7 +144,7 @@ def test_a_job_goes_on_without_what_was_told_and_takes_what_had_begun_apart() ->
 # ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", LOCKSTEP)
+@pytest.mark.parametrize("method", BATCHABLE)
 def test_records_of_runs_trained_together_are_those_of_runs_alone(
     method: str, tmp_path: Path
 ) -> None:
@@ -154,12 +154,14 @@ def test_records_of_runs_trained_together_are_those_of_runs_alone(
         (alone,) = run([cell], Store(tmp_path / "alone"))
         assert without_costs(together[cell.seed].record) == without_costs(alone.record)
         assert alone.record is not None
-        assert alone.record.costs.together == 1
+        assert alone.record.costs.batched_runs == 1
         predicted = [
             Store(tmp_path / name).predictions(alone.key).tolist() for name in ("together", "alone")
         ]
         assert predicted[0] == predicted[1]
-    assert {outcome.record.costs.together for outcome in together.values() if outcome.record} == {3}
+    assert {
+        outcome.record.costs.batched_runs for outcome in together.values() if outcome.record
+    } == {3}
 
 
 def test_one_run_that_breaks_does_not_take_the_others_with_it(tmp_path: Path) -> None:
@@ -179,27 +181,28 @@ def test_a_cell_with_a_time_limit_of_its_own_is_trained_on_its_own(tmp_path: Pat
             [frail(seed, diary=str(diary)) for seed in (1, 2, 3)],
             Store(tmp_path),
             limit_s=300,
-            together=True,
+            batch=True,
         )
     )
     assert diary.read_text().splitlines() == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(
-    ("device", "backbone", "wanted", "expected"),
+    ("device", "backbone", "batch", "expected"),
     [
-        ("cpu", TINY, False, True),  # one thread: the same bits
-        ("cpu", "ViT-B-16-quickgelu/openai", False, False),
-        ("cuda", TINY, False, False),
+        ("cpu", TINY, None, True),  # one thread: the same bits
+        ("cpu", TINY, False, False),
+        ("cpu", "ViT-B-16-quickgelu/openai", None, False),
+        ("cuda", TINY, None, False),
         ("cuda", "ViT-B-16-quickgelu/openai", True, True),
     ],
 )
-def test_seeds_are_trained_at_once_where_that_changes_no_bit_or_where_it_is_asked_for(
-    device: str, backbone: str, wanted: bool, expected: bool, tmp_path: Path
+def test_seeds_are_trained_in_one_batch_by_default_only_on_one_thread_of_a_cpu(
+    device: str, backbone: str, batch: bool | None, expected: bool, tmp_path: Path
 ) -> None:
-    work = Work(tmp_path, device=device)
-    assert seeds_at_once(work, wanted, Cell("coop", "dtd", 1, 1, backbone)) is expected
-    assert not seeds_at_once(work, wanted, Cell("tip_adapter", "dtd", 1, 1, backbone))
+    options = RunOptions(tmp_path, device=device)
+    assert is_batched(options, batch, Cell("coop", "dtd", 1, 1, backbone)) is expected
+    assert not is_batched(options, batch, Cell("tip_adapter", "dtd", 1, 1, backbone))
 
 
 # --- what cells need
@@ -237,8 +240,10 @@ def test_a_job_on_a_gpu_asks_for_what_its_cells_took_and_some_headroom(
     job = Job(
         ((replace(task(frail(1)), gpu_share=learned),), (replace(task(frail(2)), gpu_share=0.01),))
     )
-    assert Ray().need(job, Work(tmp_path, device="cuda")) == Need(cpus=1, gpus=gpus)
-    assert Ray(gpus_per_cell=0.5).need(job, Work(tmp_path, device="cuda")) == Need(cpus=1, gpus=0.5)
+    assert Ray().need(job, RunOptions(tmp_path, device="cuda")) == Need(cpus=1, gpus=gpus)
+    assert Ray(gpus_per_cell=0.5).need(job, RunOptions(tmp_path, device="cuda")) == Need(
+        cpus=1, gpus=0.5
+    )
 
 
 def test_a_job_on_a_cpu_takes_the_threads_that_a_serial_run_takes(tmp_path: Path) -> None:
@@ -246,8 +251,8 @@ def test_a_job_on_a_cpu_takes_the_threads_that_a_serial_run_takes(tmp_path: Path
     large = Job(
         ((replace(task(frail(1)), cell=replace(frail(1), backbone="ViT-B-16-quickgelu/openai")),),)
     )
-    assert Ray(cpus=8).need(small, Work(tmp_path)) == Need(cpus=1, gpus=0.0)
-    assert Ray(cpus=8).need(large, Work(tmp_path)) == Need(cpus=8, gpus=0.0)
+    assert Ray(cpus=8).need(small, RunOptions(tmp_path)) == Need(cpus=1, gpus=0.0)
+    assert Ray(cpus=8).need(large, RunOptions(tmp_path)) == Need(cpus=8, gpus=0.0)
 
 
 # --- memory
@@ -371,7 +376,7 @@ def test_every_cell_has_a_log_with_its_stages_and_what_it_printed(
     for word in (
         "and 1 other seeds",
         "load",
-        "fit 2 seeds together",
+        "fit 2 seeds in one batch",
         "predict",
         "done",
         "a word to stdout from the method",

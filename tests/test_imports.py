@@ -25,8 +25,8 @@ WITH_TORCH = {  # everything else must be importable without torch
     "benchmark.backbones.towers", "benchmark.backbones.image_only", "benchmark.backbones.prompting",
     "benchmark.features.image_sets", "benchmark.features.feature_store",
     "benchmark.features.transforms", "benchmark.compute.cell", "benchmark.compute.episode",
-    "benchmark.compute.priors", "benchmark.compute.metrics", "benchmark.compute.macs",
-    "benchmark.compute.provenance", "benchmark.compute.power",
+    "benchmark.compute.resources", "benchmark.compute.priors", "benchmark.compute.metrics",
+    "benchmark.compute.macs", "benchmark.compute.provenance", "benchmark.compute.power",
 }  # fmt: skip
 
 

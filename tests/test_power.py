@@ -91,10 +91,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 def test_joules_and_use_are_those_of_the_gpu_that_torch_means(machine: Machine) -> None:
     with power.metered("cuda:0") as drawn:
         machine.millijoules = [9_000_000, 72_500]
-    assert drawn() == power.Drawn(energy_j=2.5, gpu_use=0.6)
+    assert drawn() == power.EnergyUse(energy_j=2.5, gpu_use=0.6)
     with power.metered("cuda:1") as drawn:
         machine.millijoules[0] += 1_000
-    assert drawn() == power.Drawn(energy_j=1.0, gpu_use=0.1)
+    assert drawn() == power.EnergyUse(energy_j=1.0, gpu_use=0.1)
     assert machine.opened == 0
 
 
@@ -114,15 +114,15 @@ def test_use_is_the_mean_of_what_is_seen_on_the_way(
 @pytest.mark.parametrize(
     ("refused", "left"),
     [
-        ("nvmlInit", power.Drawn()),
-        ("nvmlDeviceGetHandleByUUID", power.Drawn()),
-        ("nvmlDeviceGetTotalEnergyConsumption", power.Drawn(gpu_use=0.6)),
-        ("nvmlDeviceGetUtilizationRates", power.Drawn(energy_j=1.0)),
-        ("nvmlShutdown", power.Drawn(energy_j=1.0, gpu_use=0.6)),
+        ("nvmlInit", power.EnergyUse()),
+        ("nvmlDeviceGetHandleByUUID", power.EnergyUse()),
+        ("nvmlDeviceGetTotalEnergyConsumption", power.EnergyUse(gpu_use=0.6)),
+        ("nvmlDeviceGetUtilizationRates", power.EnergyUse(energy_j=1.0)),
+        ("nvmlShutdown", power.EnergyUse(energy_j=1.0, gpu_use=0.6)),
     ],
 )
 def test_what_is_refused_is_none_and_stops_nobody(
-    machine: Machine, refused: str, left: power.Drawn
+    machine: Machine, refused: str, left: power.EnergyUse
 ) -> None:
     machine.refused = {refused}
     with power.metered("cuda") as drawn:
@@ -141,11 +141,11 @@ def test_without_the_library_and_without_a_gpu_there_is_nothing(
 ) -> None:
     with power.metered("cpu") as drawn:
         pass
-    assert drawn() == power.Drawn()
+    assert drawn() == power.EnergyUse()
     monkeypatch.setitem(sys.modules, "pynvml", None)  # an import of it fails
     with power.metered("cuda") as drawn:
         pass
-    assert drawn() == power.Drawn()
+    assert drawn() == power.EnergyUse()
 
 
 def test_an_error_in_the_block_passes_and_the_library_is_closed(machine: Machine) -> None:
@@ -155,8 +155,8 @@ def test_an_error_in_the_block_passes_and_the_library_is_closed(machine: Machine
 
 
 def test_cells_computed_together_share_the_energy_and_not_the_use() -> None:
-    assert power.Drawn(6.0, 0.5).share(3) == power.Drawn(2.0, 0.5)
-    assert power.Drawn().share(3) == power.Drawn()
+    assert power.EnergyUse(6.0, 0.5).share(3) == power.EnergyUse(2.0, 0.5)
+    assert power.EnergyUse().share(3) == power.EnergyUse()
 
 
 def cells(method: str) -> list[Cell]:
@@ -179,7 +179,7 @@ def test_records_say_what_was_drawn(
     costs = [
         outcome.record.costs for outcome in run(cells("coop"), Store(tmp_path)) if outcome.record
     ]
-    assert [one.energy_j for one in costs] == [1.0 / one.together for one in costs]
+    assert [one.energy_j for one in costs] == [1.0 / one.batched_runs for one in costs]
     assert [one.gpu_use for one in costs] == [0.6, 0.6]
     assert len(costs) == 2
 

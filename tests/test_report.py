@@ -244,7 +244,7 @@ def test_the_leaderboard_has_a_row_per_result_and_its_promised_columns() -> None
         "3",
         "1 2 3",
         "400",
-        "min4",
+        "up-to-4",
         "yes",
     )
     assert set(one["keys"].split()) <= {record.key for record in records}

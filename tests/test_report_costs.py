@@ -38,10 +38,11 @@ def test_what_old_records_lack_is_a_dash() -> None:
 
 def test_seconds_that_were_shared_are_said_to_be() -> None:
     alone, shared = (
-        cost_tables(group_records(made("cones", 4, 0.75, together=seeds)))[0] for seeds in (1, 3)
+        cost_tables(group_records(made("cones", 4, 0.75, batched_runs=seeds)))[0]
+        for seeds in (1, 3)
     )
-    assert not any("together" in note for note in alone.notes)
-    assert any("trained together is each one's share" in note for note in shared.notes)
+    assert not any("batch" in note for note in alone.notes)
+    assert any("trained in one batch is each one's share" in note for note in shared.notes)
 
 
 def test_the_command_shows_them(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.compute.episode import Workshop
+from benchmark.compute.resources import Resources
 from benchmark.compute.runner import Outcome, run
 from benchmark.errors import UserError
 from benchmark.features.image_sets import Stopwatch, image_set
@@ -140,11 +140,13 @@ def test_a_cheating_method_finds_neither_labels_nor_paths_that_say_them(tmp_path
 
 
 def test_the_same_cheat_reads_the_paths_of_images_that_are_not_sealed() -> None:
-    shop = Workshop()
-    table = shop.dataset(TARGET).test
-    names = shop.dataset(TARGET).class_names
+    resources = Resources()
+    table = resources.dataset(TARGET).test
+    names = resources.dataset(TARGET).class_names
     for sealed in (False, True):
-        images = image_set(table, shop.encoder("tiny"), shop.features(), Stopwatch(), sealed=sealed)
+        images = image_set(
+            table, resources.encoder("tiny"), resources.features(), Stopwatch(), sealed=sealed
+        )
         assert (stolen(images, len(table), names) is None) == sealed
 
 

@@ -32,7 +32,7 @@ class Flags:
     shots: Sequence[str] = ()
     seeds: Sequence[str] = ()
     backbones: Sequence[str] = ()
-    val: str = "min4"
+    val: str = "up-to-4"
     sources: str = "default"
     classes: str = "all"
     sampler: str = "coop"

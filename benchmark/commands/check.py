@@ -100,7 +100,7 @@ def _shown(
         live.lines(err, len(cells)) if live.wants_plain(err, plain) else live.bar(err, len(cells))
     )
     with view as show:
-        for outcome in runner.run(cells, store, device=device, force=True, watch=show.stage):
+        for outcome in runner.run(cells, store, device=device, force=True, on_stage=show.stage):
             show.outcome(outcome)
             yield outcome
 
@@ -144,5 +144,9 @@ def published(
     records = record_selection.select_records(Store(results), [], methods, datasets)
     wanted = [record for record in records if not shots or str(record.identity.shots) in shots]
     found = list(facts.compare_published(grouping.group_records(wanted), facts.read_published()))
-    print(json.dumps(facts.published_dicts(found), indent=1) if as_json else facts.published_text(found))
+    print(
+        json.dumps(facts.published_dicts(found), indent=1)
+        if as_json
+        else facts.published_text(found)
+    )
     return REGRESSION if any(one.verdict == "differs" for one in found) else OK

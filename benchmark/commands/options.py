@@ -101,7 +101,7 @@ Backbone = Annotated[
 Val = Annotated[
     str,
     typer.Option(
-        "--val", metavar="min4|none", help="Validation images: min(shots, 4) per class, or none."
+        "--val", metavar="up-to-4|none", help="Validation images: min(shots, 4) per class, or none."
     ),
 ]
 Sources = Annotated[
@@ -213,10 +213,12 @@ TimeLimit = Annotated[
         show_default=False,
     ),
 ]
-Together = Annotated[
-    bool,
+Batch = Annotated[
+    bool | None,
     typer.Option(
-        "--together",
-        help="Train seeds at once wherever a method can: faster, equal but for the order of sums.",
+        "--batch/--no-batch",
+        help="Train the seeds of a cell in one batch wherever a method can (faster; rounding may "
+        "differ), or nowhere; by default on one thread of a CPU only.",
+        show_default=False,
     ),
 ]

@@ -23,6 +23,7 @@ from benchmark.compute.executors import scheduling
 from benchmark.compute.executors.scheduling import Executor
 from benchmark.compute.executors.serial import Serial
 from benchmark.compute.runner import Outcome
+from benchmark.compute.stages import OnStage
 from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.records.store import Store
@@ -48,13 +49,13 @@ class Place:
             )
 
     @contextmanager
-    def open(self, watch: runner.Watch) -> Iterator[Executor]:
+    def open(self, on_stage: OnStage) -> Iterator[Executor]:
         if self.executor == "serial":
-            yield Serial(watch)
+            yield Serial(on_stage)
             return
         from benchmark.compute.executors.ray_workers import Ray
 
-        workers = Ray(self.address, gpus_per_cell=self.gpus_per_cell, watch=watch)
+        workers = Ray(self.address, gpus_per_cell=self.gpus_per_cell, on_stage=on_stage)
         with redirect_stdout(
             sys.stderr
         ):  # Ray tells of nodes that died on stdout, which belongs to results; some of it at its end
@@ -74,7 +75,7 @@ class Manner:
     force: bool = False
     place: Place = Place()
     limit_s: float | None = None
-    together: bool = False
+    batch: bool | None = None
     plain: bool = False
     as_json: bool = False
 
@@ -127,7 +128,7 @@ def _outcomes(
             "device": manner.device,
             "force": manner.force,
             "limit_s": manner.limit_s,
-            "together": manner.together,
+            "batch": manner.batch,
         }
         yield from runner.run(cells, store, **manner.data, **how, executor=executor)
 

@@ -1,8 +1,8 @@
 """Cells, computed: episode, prior, fit, predict, score, and what it cost. The harness's only reader
 of test labels.
 
-Usually one cell at a time. Cells that differ in their seed only may be trained together by methods
-that can (api.Lockstep); the numbers are the same, the time is shared out evenly, and the record
+Usually one cell at a time. Cells that differ in their seed only may be trained in one batch by methods
+that can (api.Batchable); the numbers are the same, the time is shared out evenly, and the record
 says with how many it was shared.
 """
 
@@ -24,20 +24,19 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmark import methods
-from benchmark.api import Adapter, Episode, ImageSet, Lockstep, Predictor, UserError
+from benchmark.api import Adapter, Batchable, Episode, ImageSet, Predictor, UserError
 from benchmark.backbones.clip import Loaded
 from benchmark.compute import power
-from benchmark.compute.episode import Problem, Workshop, problem
+from benchmark.compute.episode import Problem, problem
 from benchmark.compute.macs import added_macs
 from benchmark.compute.metrics import score
 from benchmark.compute.priors import prior_of
 from benchmark.compute.provenance import provenance
+from benchmark.compute.resources import Resources
+from benchmark.compute.stages import OnStage
 from benchmark.grid import Cell
 from benchmark.records.record import Costs, Identity, Record, Scalar, key
 from benchmark.records.store import Store
-
-Watch = Callable[[Cell, str], None]
-
 
 LIBRARIES = (
     "OMP_NUM_THREADS",
@@ -48,7 +47,7 @@ SMALL_BACKBONE = 10_000_000  # parameters below which threads cost more in hand-
 
 
 @dataclass(frozen=True)
-class Run:
+class CellRun:
     """A cell with all that its method is given."""
 
     cell: Cell
@@ -58,9 +57,9 @@ class Run:
 
 
 def compute_records(
-    shop: Workshop,
+    resources: Resources,
     store: Store,
-    watch: Watch,
+    on_stage: OnStage,
     cells: Sequence[tuple[Cell, Identity]],
     *,
     memory_share: float = 1.0,
@@ -71,8 +70,8 @@ def compute_records(
     Raises what the method raises; nothing is kept of a failure. `memory_share` below 1 has the text
     side work in smaller chunks.
     """
-    with _threads_for(shop.backbone(cells[0][0].backbone)):
-        return _compute(shop, store, watch, cells, memory_share)
+    with _threads_for(resources.backbone(cells[0][0].backbone)):
+        return _compute(resources, store, on_stage, cells, memory_share)
 
 
 @contextmanager
@@ -97,23 +96,24 @@ def _threads_for(backbone: Loaded) -> Iterator[None]:
 
 
 def _compute(
-    shop: Workshop,
+    resources: Resources,
     store: Store,
-    watch: Watch,
+    on_stage: OnStage,
     cells: Sequence[tuple[Cell, Identity]],
     memory_share: float,
 ) -> list[Record]:
     first = cells[0][0]
     adapter = methods.load(first.method, dict(first.params))
-    watch(first, "load")
-    _reset_peak(shop.device)
+    on_stage(first, "load")
+    _reset_peak(resources.device)
     runs = [
-        _run(shop, store, watch, cell, identity, adapter, memory_share) for cell, identity in cells
+        _run(resources, store, on_stage, cell, identity, adapter, memory_share)
+        for cell, identity in cells
     ]
-    with power.metered(shop.device) as drawn:
-        predictors, fit_s = _fitted(adapter, runs, watch)
+    with power.metered(resources.device) as drawn:
+        predictors, fit_s = _fitted(adapter, runs, on_stage)
         finished = [
-            _finished(shop, run, predict, fit_s, len(runs), watch)
+            _finished(resources, run, predict, fit_s, len(runs), on_stage)
             for run, predict in zip(runs, predictors, strict=True)
         ]
     records = [_with_power(record, drawn().share(len(runs))) for record, _ in finished]
@@ -122,37 +122,37 @@ def _compute(
     return records
 
 
-def _with_power(record: Record, drawn: power.Drawn) -> Record:
+def _with_power(record: Record, drawn: power.EnergyUse) -> Record:
     costs = record.costs.model_copy(update={"energy_j": drawn.energy_j, "gpu_use": drawn.gpu_use})
     return record.model_copy(update={"costs": costs})
 
 
 def _run(
-    shop: Workshop,
+    resources: Resources,
     store: Store,
-    watch: Watch,
+    on_stage: OnStage,
     cell: Cell,
     identity: Identity,
     adapter: Adapter,
     memory_share: float,
-) -> Run:
-    prior, pretrain_s = prior_of(shop, store, watch, cell, identity, adapter)
-    return Run(cell, identity, problem(shop, cell, prior, memory_share), pretrain_s)
+) -> CellRun:
+    prior, pretrain_s = prior_of(resources, store, on_stage, cell, identity, adapter)
+    return CellRun(cell, identity, problem(resources, cell, prior, memory_share), pretrain_s)
 
 
-def _fitted(adapter: Adapter, runs: Sequence[Run], watch: Watch) -> tuple[list[Predictor], float]:
+def _fitted(
+    adapter: Adapter, runs: Sequence[CellRun], on_stage: OnStage
+) -> tuple[list[Predictor], float]:
     """A predictor per run and the seconds that each took; those spent on encoding images are
     counted elsewhere.
     """
     episodes = [run.problem.episode for run in runs]
     torch.manual_seed(runs[0].cell.seed)  # for plug-ins that forget episode.rng()
-    watch(runs[0].cell, "fit" if len(runs) == 1 else f"fit {len(runs)} seeds together")
+    on_stage(runs[0].cell, "fit" if len(runs) == 1 else f"fit {len(runs)} seeds in one batch")
     if len(runs) > 1:
-        assert isinstance(adapter, Lockstep), (
-            "only methods with fit_together are given several runs"
-        )
+        assert isinstance(adapter, Batchable), "only methods with fit_batch are given several runs"
         predictors, fit_s = _timed(
-            partial(adapter.fit_together, episodes), [run.problem for run in runs]
+            partial(adapter.fit_batch, episodes), [run.problem for run in runs]
         )
         return predictors, fit_s / len(runs)
     predict, fit_s = _timed(partial(adapter.fit, episodes[0]), [runs[0].problem])
@@ -160,17 +160,22 @@ def _fitted(adapter: Adapter, runs: Sequence[Run], watch: Watch) -> tuple[list[P
 
 
 def _finished(
-    shop: Workshop, run: Run, predict: Predictor, fit_s: float, together: int, watch: Watch
+    resources: Resources,
+    run: CellRun,
+    predict: Predictor,
+    fit_s: float,
+    batched_runs: int,
+    on_stage: OnStage,
 ) -> tuple[Record, Tensor]:
     """The record of a fitted run, and predicted_Q."""
     made = run.problem
-    logits_QK, costs = _predicted(predict, run, watch)
+    logits_QK, costs = _predicted(predict, run, on_stage)
     counts, predicted_Q = score(logits_QK, made.answers.labels)
     notes = made.episode.notes
     circumstances = {
         "support_digest": made.support_digest,
         "changed_data": made.changed_data,
-    } | _memory(shop.device, made)
+    } | _memory(resources.device, made)
     record = Record(
         key=key(run.identity),
         identity=run.identity,
@@ -178,12 +183,12 @@ def _finished(
         costs=Costs(
             **costs,
             fit_s=fit_s,
-            together=together,
+            batched_runs=batched_runs,
             pretrain_s=run.pretrain_s,
             trainable_params=int(notes.get("trainable_params", 0)),
         ),
         notes=_plain(notes),
-        provenance=provenance(run.cell, shop.device) | circumstances,
+        provenance=provenance(run.cell, resources.device) | circumstances,
     )
     return record, predicted_Q
 
@@ -205,14 +210,16 @@ def _memory(device: str, made: Problem) -> dict[str, Any]:
     )
 
 
-def _predicted(predict: Predictor, run: Run, watch: Watch) -> tuple[Tensor, dict[str, Any]]:
+def _predicted(
+    predict: Predictor, run: CellRun, on_stage: OnStage
+) -> tuple[Tensor, dict[str, Any]]:
     """logits_QK and what they cost."""
     made, device = run.problem, run.problem.episode.backbone.device.type
-    watch(run.cell, "predict")
-    fitted_s = made.watch.worth_s
+    on_stage(run.cell, "predict")
+    fitted_s = made.timer.worth_s
     logits_QK, predict_s = _timed(lambda: _logits(predict, made.query, made.episode), [made])
     encode_s, peak_mb = (
-        made.watch.worth_s,
+        made.timer.worth_s,
         _peak_mb(device),
     )  # before the count below asks for features again
     return logits_QK, {
@@ -225,12 +232,12 @@ def _predicted(predict: Predictor, run: Run, watch: Watch) -> tuple[Tensor, dict
 
 
 def _timed(work: Callable[[], Any], made: Sequence[Problem]) -> tuple[Any, float]:
-    encoding_s, start = sum(each.watch.spent_s for each in made), time.perf_counter()
+    encoding_s, start = sum(each.timer.spent_s for each in made), time.perf_counter()
     result = work()
     if made[0].episode.backbone.device.type == "cuda":
         torch.cuda.synchronize()
     return result, time.perf_counter() - start - (
-        sum(each.watch.spent_s for each in made) - encoding_s
+        sum(each.timer.spent_s for each in made) - encoding_s
     )
 
 

@@ -22,15 +22,15 @@ SAMPLE_S = 0.25  # between looks at how busy the GPU is; the driver's own figure
 
 
 @dataclass(frozen=True)
-class Drawn:
+class EnergyUse:
     """What was drawn in a block; None each where it could not be told."""
 
     energy_j: float | None = None
     gpu_use: float | None = None  # mean share of the time in which the GPU had work, in [0, 1]
 
-    def share(self, cells: int) -> Drawn:
-        """Of each of several cells that were computed together."""
-        return Drawn(None if self.energy_j is None else self.energy_j / cells, self.gpu_use)
+    def share(self, cells: int) -> EnergyUse:
+        """Of each of several cells that were computed in one batch."""
+        return EnergyUse(None if self.energy_j is None else self.energy_j / cells, self.gpu_use)
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,18 @@ class _Board:
 
 
 @contextmanager
-def metered(device: str) -> Iterator[Callable[[], Drawn]]:
+def metered(device: str) -> Iterator[Callable[[], EnergyUse]]:
     """Yield what tells, once the block has ended, what the GPU `device` drew in it. Raises nothing
     of its own.
     """
     with _board(device) as board:
         if board is None:
-            yield Drawn
+            yield EnergyUse
             return
-        drawn, used, before_j = [Drawn()], list[float](), board.energy_j()
+        drawn, used, before_j = [EnergyUse()], list[float](), board.energy_j()
         with _sampled(board, used):
             yield lambda: drawn[0]
-        drawn[0] = Drawn(_difference(before_j, board.energy_j()), fmean(used) if used else None)
+        drawn[0] = EnergyUse(_difference(before_j, board.energy_j()), fmean(used) if used else None)
 
 
 def _difference(before_j: float | None, after_j: float | None) -> float | None:

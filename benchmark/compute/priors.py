@@ -5,22 +5,26 @@ every cell that needs it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmark.api import Adapter, Pretrainable, State
-from benchmark.compute.episode import Workshop, source_episode
+from benchmark.compute.episode import source_episode
+from benchmark.compute.resources import Resources
+from benchmark.compute.stages import OnStage
 from benchmark.grid import Cell
 from benchmark.paths import write_atomic
 from benchmark.records.record import Identity, hash_of
 from benchmark.records.store import Store, save_json
 
-Watch = Callable[[Cell, str], None]
-
 
 def prior_of(
-    shop: Workshop, store: Store, watch: Watch, cell: Cell, identity: Identity, adapter: Adapter
+    resources: Resources,
+    store: Store,
+    on_stage: OnStage,
+    cell: Cell,
+    identity: Identity,
+    adapter: Adapter,
 ) -> tuple[State | None, float]:
     """The prior of a cell and the seconds its pretraining took, whether it happened now or before;
     (None, 0) where there is none.
@@ -32,8 +36,8 @@ def prior_of(
     with store.claim(path.stem, wait=True):
         known = _load(path)
         if known is None:
-            watch(cell, "pretrain")
-            _pretrain(shop, cell, identity, adapter, path, facts)
+            on_stage(cell, "pretrain")
+            _pretrain(resources, cell, identity, adapter, path, facts)
             known = _load(path)
         assert known, "what was just written can be read"
         return known
@@ -58,7 +62,7 @@ def prior_identity(identity: Identity, adapter: Pretrainable) -> dict[str, Any]:
 
 
 def _pretrain(
-    shop: Workshop,
+    resources: Resources,
     cell: Cell,
     identity: Identity,
     adapter: Pretrainable,
@@ -68,7 +72,7 @@ def _pretrain(
     from safetensors.torch import save
 
     episodes = [
-        source_episode(shop, cell, source, identity.source_shots) for source in cell.sources
+        source_episode(resources, cell, source, identity.source_shots) for source in cell.sources
     ]
     start = time.perf_counter()
     state = adapter.pretrain(episodes)

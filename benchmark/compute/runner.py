@@ -9,7 +9,7 @@ to be computed, so that a finished grid answers at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
@@ -18,16 +18,16 @@ from time import sleep
 
 from benchmark import data, grid, methods
 from benchmark.backbones import weights
-from benchmark.compute.executors.scheduling import Executor, Report, Task, Work, jobs
+from benchmark.compute.executors.scheduling import Executor, Report, RunOptions, Task, jobs
 from benchmark.compute.executors.serial import Serial
 from benchmark.compute.history import History
+from benchmark.compute.stages import OnStage, ignore_stage
 from benchmark.grid import Cell
 from benchmark.records.announcements import announce_plan, failed_at
 from benchmark.records.progress import forget_finished_plans
 from benchmark.records.record import Identity, Record, key
 from benchmark.records.store import Store
 
-Watch = Callable[[Cell, str], None]
 BUSY_WAIT_S = 0.5  # between looks at cells that another process has claimed
 
 
@@ -69,18 +69,19 @@ def run(
     device: str = "cpu",
     force: bool = False,
     accept_changed_data: bool = False,
-    watch: Watch | None = None,
+    on_stage: OnStage = ignore_stage,
     executor: Executor | None = None,
     limit_s: float | None = None,
-    together: bool = False,
+    batch: bool | None = None,
 ) -> Iterator[Outcome]:
     """Outcomes as they come: first what is on record, then what is computed, failures without
     stopping the rest.
 
     `root` holds the datasets, `force` computes anew what is on record, `accept_changed_data` goes
-    on with data that are not what their spec promises and marks every record, `watch(cell, stage)`
+    on with data that are not what their spec promises and marks every record, `on_stage(cell, stage)`
     hears of each stage of the default executor as it begins, `limit_s` bounds the seconds of one
-    cell, `together` trains seeds at once also where that changes the order of sums. Raises
+    cell, `batch` trains the seeds of a cell in one batch
+    wherever its method can (True), nowhere (False), or where that changes no result (None). Raises
     UserError where going on makes no sense: a full disk.
     """
     planned = {
@@ -99,7 +100,7 @@ def run(
             _task(cell, identity, name, store, history)
             for name, (cell, identity) in missing.items()
         ]
-        work = Work(
+        options = RunOptions(
             store.root.resolve(),
             root,
             resolved(device),
@@ -108,9 +109,7 @@ def run(
             limit_s,
             store.lease_s,
         )
-        yield from _computed(
-            todo, store, executor or Serial(watch or (lambda cell, stage: None)), work, together
-        )
+        yield from _computed(todo, store, executor or Serial(on_stage), options, batch)
 
 
 def resolved(device: str) -> str:
@@ -134,18 +133,18 @@ def _task(cell: Cell, identity: Identity, name: str, store: Store, history: Hist
 
 
 def _computed(
-    tasks: Sequence[Task], store: Store, executor: Executor, work: Work, together: bool
+    tasks: Sequence[Task], store: Store, executor: Executor, options: RunOptions, batch: bool | None
 ) -> Iterator[Outcome]:
     """Outcomes as the executor reports them; what others are busy with is asked for again until
     somebody has an answer.
     """
     by_key = {task.key: task for task in tasks}
-    at_once = partial(seeds_at_once, work, together)
+    batched = partial(is_batched, options, batch)
     announce_plan(store, {task.key: (str(task.cell), task.expected_s) for task in tasks})
     todo = list(tasks)
     while todo:
         busy = []
-        for report in executor.run(jobs(todo, at_once, executor.slots), work):
+        for report in executor.run(jobs(todo, batched, executor.slots), options):
             if report.state == "busy":
                 busy.append(by_key[report.key])
             elif report.state != "started":
@@ -165,15 +164,16 @@ def _outcome(cell: Cell, report: Report, store: Store) -> Outcome:
     return Outcome(cell, report.key, record, error, cached=report.state == "found")
 
 
-def seeds_at_once(work: Work, wanted: bool, cell: Cell) -> bool:
-    """Whether the seeds of a cell are trained at once where its method can.
+def is_batched(options: RunOptions, batch: bool | None, cell: Cell) -> bool:
+    """Whether the seeds of a cell are trained in one batch.
 
     On one thread of a CPU, as small models run, that gives the same bits as one by one; several
     threads and GPUs add in another order then, which is for the user to want. A cell with a time
     limit of its own is trained on its own.
     """
-    exact = work.device == "cpu" and cell.backbone == weights.TINY
-    return (wanted or exact) and work.limit_s is None and methods.card(cell.method).lockstep
+    exact = options.device == "cpu" and cell.backbone == weights.TINY
+    wanted = exact if batch is None else batch
+    return wanted and options.limit_s is None and methods.card(cell.method).batchable
 
 
 def _check_methods(cells: Iterable[Cell]) -> None:

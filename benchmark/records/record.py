@@ -50,7 +50,7 @@ class Identity(BaseModel):
     shots: Whole  # images per class; 0 for a method that never looks at the support set
     seed: Whole
     sampler: str  # which rule draws the support set: "coop" or "nested"
-    val: str  # "min4": min(shots, 4) validation images per class; "none"
+    val: str  # "up-to-4": min(shots, 4) validation images per class; "none"
     sources: dict[str, str]  # dataset name -> digest of every dataset a prior has seen
     source_shots: Annotated[
         int, Field(ge=-1, lt=1 << 63)
@@ -93,7 +93,9 @@ class Costs(BaseModel):
         None  # per image at prediction, beyond the frozen image encoder (benchmark/compute/macs.py)
     )
     images_per_s: float | None = None  # at prediction, encoding included
-    together: int = 1  # runs trained at once; `fit_s` is each one's share, `peak_mb` that of all
+    batched_runs: int = (
+        1  # runs trained at once; `fit_s` is each one's share, `peak_mb` that of all
+    )
     energy_j: float | None = (
         None  # of the whole GPU while fitting and predicting, features encoded on the way included (power.py)
     )

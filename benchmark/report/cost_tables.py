@@ -37,8 +37,8 @@ NOTES = (
     "encode s counts features that were stored already as if they were computed; predict s leaves them out, images/s counts them",
 )
 POWER_NOTE = "energy J and GPU %: of the whole GPU while fitting and predicting, features encoded on the way and other programs included"
-TOGETHER_NOTE = (
-    "fit s of seeds that were trained together is each one's share, their peak MiB that of all"
+BATCH_NOTE = (
+    "fit s of seeds that were trained in one batch is each one's share, their peak MiB that of all"
 )
 
 
@@ -53,9 +53,9 @@ def _table(setting: EvaluationSetting, variants: VariantRecords) -> ResultTable:
         record.costs.energy_j is not None or record.costs.gpu_use is not None
         for record in _records(variants)
     )
-    together = any(record.costs.together > 1 for record in _records(variants))
+    batched = any(record.costs.batched_runs > 1 for record in _records(variants))
     rows = [_row(heading_of[variant], setting, found, power) for variant, found in variants.items()]
-    notes = (*NOTES, *([POWER_NOTE] if power else []), *([TOGETHER_NOTE] if together else []))
+    notes = (*NOTES, *([POWER_NOTE] if power else []), *([BATCH_NOTE] if batched else []))
     return ResultTable(
         f"{setting}: costs",
         ("", "method"),

@@ -85,7 +85,7 @@ def _setting(setting: EvaluationSetting) -> dict[str, Any]:
 
 
 def _line(setting: int, variant: MethodVariant, heading: str) -> dict[str, Any]:
-    policy = {"none": "no validation images", "min4": "min(shots, 4) validation images"}.get(
+    policy = {"none": "no validation images", "up-to-4": "min(shots, 4) validation images"}.get(
         variant.val, variant.val
     )
     drawn = [] if variant.sampler == "coop" else [f"{variant.sampler} sampling"]

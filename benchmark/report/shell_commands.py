@@ -14,7 +14,7 @@ def run_command(named: Identity) -> str:
     """
     words = ["--method", named.method, "--dataset", named.dataset, "--backbone", named.backbone]
     words += ["--shots", str(named.shots), "--seed", str(named.seed)] if named.shots else []
-    words += ["--val", named.val] if named.shots and named.val != "min4" else []
+    words += ["--val", named.val] if named.shots and named.val != "up-to-4" else []
     words += ["--sampler", named.sampler] if named.sampler not in ("coop", "none") else []
     words += ["--classes", named.classes] if named.classes != "all" else []
     words += ["--sources", ",".join(sorted(named.sources))] if named.sources else []

@@ -258,4 +258,4 @@ def _notes(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, .
 
 
 def _policy(val: str) -> str:
-    return {"min4": "min(shots, 4) per class", "none": "none"}.get(val, val)
+    return {"up-to-4": "min(shots, 4) per class", "none": "none"}.get(val, val)

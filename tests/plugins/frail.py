@@ -1,4 +1,4 @@
-"""A method that trains several runs together, and breaks as it is told to on one seed."""
+"""A method that trains several runs in one batch, and breaks as it is told to on one seed."""
 
 import ctypes
 import time
@@ -24,9 +24,9 @@ class Adapter:
     diary: str = ""  # a file that gets a line per fit: the seeds that were fitted
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_together([episode])[0]
+        return self.fit_batch([episode])[0]
 
-    def fit_together(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         if self.diary:
             with Path(self.diary).open("a") as file:
                 file.write(" ".join(str(episode.seed) for episode in episodes) + "\n")

@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmark.compute.executors import cell_logs
 from benchmark.compute.executors.limits import GRACE_S
-from benchmark.compute.executors.scheduling import Job, Report, Task, Work
-from benchmark.compute.executors.worker import Watch
+from benchmark.compute.executors.scheduling import Job, Report, RunOptions, Task
+from benchmark.compute.stages import OnStage
 from benchmark.records.store import Store
 
 LOST_AT_MOST = 3  # workers that may die over a cell before it counts as failed
@@ -50,8 +50,8 @@ class Flights:
     """
 
     ray: Any  # the module
-    work: Work
-    watch: Watch
+    options: RunOptions
+    on_stage: OnStage
     launch: Callable[[Job], Any]
     air: list[Flight] = field(default_factory=list)
     lost: Counter[str] = field(default_factory=Counter)
@@ -110,7 +110,7 @@ class Flights:
         if report.state == "started":
             flight.begun.add(report.key)
             flight.since = time.monotonic()
-            self.watch(
+            self.on_stage(
                 next(task.cell for task in flight.job.tasks if task.key == report.key), "running"
             )
         else:
@@ -143,18 +143,18 @@ class Flights:
                 yield self._failed(
                     flight,
                     task,
-                    f"hung beyond the time limit of {self.work.limit_s:g} s; its worker was ended",
+                    f"hung beyond the time limit of {self.options.limit_s:g} s; its worker was ended",
                 )
             self._relaunch(flight)
 
     def _hangs(self, flight: Flight) -> bool:
-        if self.work.limit_s is None or flight.since is None or not flight.open:
+        if self.options.limit_s is None or flight.since is None or not flight.open:
             return False
-        return time.monotonic() - flight.since > self.work.limit_s + 2 * GRACE_S
+        return time.monotonic() - flight.since > self.options.limit_s + 2 * GRACE_S
 
     def _failed(self, flight: Flight, task: Task, sentence: str) -> Report:
         flight.told.add(task.key)
-        store = Store(self.work.results, self.work.lease_s)
+        store = Store(self.options.results, self.options.lease_s)
         store.fail(task.key, f"{sentence}\n\n{cell_logs.tail(store, task.key)}")
         return Report(task.key, "failed", sentence)
 

@@ -17,8 +17,9 @@ from typing import Any
 
 from benchmark.backbones import weights
 from benchmark.compute.executors.dispatch import Flights
-from benchmark.compute.executors.scheduling import Job, Report, Task, Work
-from benchmark.compute.executors.worker import Bench, Watch, bench, perform
+from benchmark.compute.executors.scheduling import Job, Report, RunOptions, Task
+from benchmark.compute.executors.worker import Bench, bench, perform
+from benchmark.compute.stages import OnStage, ignore_stage
 from benchmark.errors import UserError
 
 HEADROOM = 1.25  # over the memory that earlier cells took
@@ -53,7 +54,7 @@ class Ray:
     cpus: int | None = None
     gpus: int | None = None
     gpus_per_cell: float | None = None
-    watch: Watch = lambda cell, stage: None
+    on_stage: OnStage = ignore_stage
 
     @cached_property
     def slots(self) -> int:
@@ -61,34 +62,33 @@ class Ray:
         self._connect()
         return max(1, int(_ray().cluster_resources().get("CPU", 1)))
 
-    def run(self, jobs: Sequence[Job], work: Work) -> Iterator[Report]:
+    def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[Report]:
         """Reports as they come. Raises UserError at once where no node could ever run one of the
         jobs.
         """
         self._connect()
-        for need in {self.need(job, work) for job in jobs}:
+        for need in {self.need(job, options) for job in jobs}:
             require_room(need)
-        yield from Flights(_ray(), work, self.watch, partial(self._launch, work)).conduct(jobs)
+        yield from Flights(_ray(), options, self.on_stage, partial(self._launch, options)).conduct(
+            jobs
+        )
 
-    def _launch(self, work: Work, job: Job) -> Any:
+    def _launch(self, options: RunOptions, job: Job) -> Any:
         """Ray's stream of reports. Asked for room again: the node that was large enough may be the
         one that is gone.
         """
-        need = self.need(job, work)
+        need = self.need(job, options)
         require_room(need)
-        options = {
-            "num_cpus": need.cpus,
-            "num_gpus": need.gpus,
-            "max_retries": 0,
-            "num_returns": "streaming",
-        }
-        return (_on_gpu() if need.gpus else _on_cpu()).options(**options).remote(job, work, need)
+        remote = _on_gpu() if need.gpus else _on_cpu()
+        return remote.options(
+            num_cpus=need.cpus, num_gpus=need.gpus, max_retries=0, num_returns="streaming"
+        ).remote(job, options, need)
 
-    def need(self, job: Job, work: Work) -> Need:
+    def need(self, job: Job, options: RunOptions) -> Need:
         """A small model is best on one processor; others on a CPU take what serial runs take, so
         that their numbers agree.
         """
-        on_gpu = work.device.startswith("cuda") or bool(self.gpus_per_cell)
+        on_gpu = options.device.startswith("cuda") or bool(self.gpus_per_cell)
         small = all(task.cell.backbone == weights.TINY for task in job.tasks)
         cpus = 1 if on_gpu or small else self.cpus or os.cpu_count() or 1
         return Need(
@@ -170,25 +170,25 @@ def _on_gpu() -> Any:
     return _ray().remote(max_calls=1)(_perform)
 
 
-def _perform(job: Job, work: Work, need: Need) -> Iterator[Report]:
+def _perform(job: Job, options: RunOptions, need: Need) -> Iterator[Report]:
     """In the worker's process."""
-    _settle(need, work)
-    yield from perform(job, _bench(work))
+    _settle(need, options)
+    yield from perform(job, _bench(options))
 
 
 @cache
-def _bench(work: Work) -> Bench:
-    return bench(work, lambda cell, stage: None, own_process=True)
+def _bench(options: RunOptions) -> Bench:
+    return bench(options, ignore_stage, own_process=True)
 
 
-def _settle(need: Need, work: Work) -> None:
+def _settle(need: Need, options: RunOptions) -> None:
     """Before torch is imported: the driver's folder and settings, as many threads as a serial run
     would have (Ray sets the number of processors asked for), no GPU for what did not ask for one,
     and no more memory of it than was asked for.
     """
-    os.chdir(work.folder)
+    os.chdir(options.folder)
     os.environ.pop("OMP_NUM_THREADS", None)
-    os.environ.update(work.settings)
+    os.environ.update(options.settings)
     if not need.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return

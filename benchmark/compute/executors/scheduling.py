@@ -1,5 +1,5 @@
 """What is handed out: cells that share a backbone and a dataset, in batches that are trained
-together, with what they need.
+in one go, with what they need.
 
 How cells are grouped changes when a record is made and where, never what it says.
 """
@@ -20,7 +20,7 @@ from benchmark.records.record import Identity
 State = Literal["started", "found", "computed", "failed", "busy"]
 Batch = tuple[
     "Task", ...
-]  # cells that differ in their seed only and whose method trains them together; or a single cell
+]  # cells that differ in their seed only and whose method trains them in one go; or a single cell
 LONGEST_JOB = 0.25  # of a slot's fair share of the whole: small enough to even out, large enough to load things rarely
 SETTINGS = (
     "FSBENCH_CACHE",
@@ -77,7 +77,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Work:
+class RunOptions:
     """What all jobs of a run share; plain data, so that it can be sent anywhere."""
 
     results: Path
@@ -116,26 +116,26 @@ class Executor(Protocol):
     def slots(self) -> int:
         """Jobs that can run at the same time, for grouping; 1 keeps the order of the plan."""
 
-    def run(self, jobs: Sequence[Job], work: Work) -> Iterator[Report]: ...
+    def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[Report]: ...
 
 
-def batches(tasks: Iterable[Task], together: Callable[[Cell], bool]) -> list[Batch]:
-    """Tasks that differ in their seed only stand together where their method can train them so;
+def batches(tasks: Iterable[Task], batched: Callable[[Cell], bool]) -> list[Batch]:
+    """Tasks that differ in their seed only form a batch where `batched` says so of their cell;
     order of first appearance.
     """
     found: dict[object, list[Task]] = defaultdict(list)
     for task in tasks:
-        alone = task.failed_at or not together(task.cell)
+        alone = task.failed_at or not batched(task.cell)
         found[task.key if alone else replace(task.cell, seed=0)].append(task)
     return [tuple(batch) for batch in found.values()]
 
 
-def jobs(tasks: Sequence[Task], together: Callable[[Cell], bool], slots: int) -> list[Job]:
+def jobs(tasks: Sequence[Task], batched: Callable[[Cell], bool], slots: int) -> list[Job]:
     """Jobs for `slots` workers. What failed before comes last, what failed last at the very end, so
     that a cell that takes its process with it does not stand in the way of any other; with several
     slots the longest come first.
     """
-    made = [Job(tuple(part)) for part in _parts(batches(tasks, together), slots)]
+    made = [Job(tuple(part)) for part in _parts(batches(tasks, batched), slots)]
     if slots > 1:
         made.sort(key=lambda job: -job.weight_s)
     return sorted(made, key=lambda job: max(task.failed_at for task in job.tasks))

@@ -16,16 +16,16 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from benchmark.compute.executors import cell_logs, limits
-from benchmark.compute.executors.scheduling import Batch, Job, Report, Task, Work
+from benchmark.compute.executors.scheduling import Batch, Job, Report, RunOptions, Task
+from benchmark.compute.stages import OnStage
 from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.records.announcements import announced
 from benchmark.records.store import Store
 
 if TYPE_CHECKING:
-    from benchmark.compute.episode import Workshop
+    from benchmark.compute.resources import Resources
 
-Watch = Callable[[Cell, str], None]
 AFTER_OUT_OF_MEMORY = 0.25  # of the memory that the text side takes at first
 
 
@@ -34,26 +34,28 @@ class Bench:
     """Where a worker works: the store, and a workshop that is set up when first needed."""
 
     store: Store
-    work: Work
-    shop: Callable[[], Workshop]
-    watch: Watch
+    options: RunOptions
+    resources: Callable[[], Resources]
+    on_stage: OnStage
     own_process: bool  # nothing else prints here, so that whatever is printed belongs to the cell
 
 
-def bench(work: Work, watch: Watch, *, own_process: bool) -> Bench:
+def bench(options: RunOptions, on_stage: OnStage, *, own_process: bool) -> Bench:
     """A new one; keep it as long as cells of the same run are to be computed, since it keeps what
     they have in common.
     """
 
     @cache
-    def shop() -> Workshop:
-        from benchmark.compute.episode import Workshop
+    def resources() -> Resources:
+        from benchmark.compute.resources import Resources
 
-        return Workshop(
-            root=work.root, device=work.device, accept_changed_data=work.accept_changed_data
+        return Resources(
+            root=options.root,
+            device=options.device,
+            accept_changed_data=options.accept_changed_data,
         )
 
-    return Bench(Store(work.results, work.lease_s), work, shop, watch, own_process)
+    return Bench(Store(options.results, options.lease_s), options, resources, on_stage, own_process)
 
 
 def perform(job: Job, bench: Bench) -> Iterator[Report]:
@@ -67,7 +69,7 @@ def _batch(batch: Batch, bench: Bench) -> Iterator[Report]:
     with ExitStack() as claims:
         mine = [task for task in batch if claims.enter_context(bench.store.claim(task.key))]
         found = (
-            [] if bench.work.force else [task for task in mine if bench.store.has(task.key)]
+            [] if bench.options.force else [task for task in mine if bench.store.has(task.key)]
         )  # finished by others since the plan
         todo = [task for task in mine if task not in found]
         yield from (Report(task.key, "busy") for task in batch if task not in mine)
@@ -103,7 +105,7 @@ def _attempt(tasks: Sequence[Task], bench: Bench) -> str | None:
     title = str(tasks[0].cell) + (f" and {len(tasks) - 1} other seeds" if len(tasks) > 1 else "")
     with cell_logs.logged(bench.store, keys, title, own_process=bench.own_process) as log:
         try:
-            with limits.time_limit(bench.work.limit_s, partial(_gave_up, bench, keys, log)):
+            with limits.time_limit(bench.options.limit_s, partial(_gave_up, bench, keys, log)):
                 _compute(tasks, bench, log)
         except Exception as error:
             if isinstance(error, UserError) and error.stops:
@@ -123,15 +125,15 @@ def _compute(tasks: Sequence[Task], bench: Bench, log: cell_logs.Log) -> None:
     """
     from benchmark.compute.cell import compute_records
 
-    def watch(cell: Cell, stage: str) -> None:
+    def on_stage(cell: Cell, stage: str) -> None:
         log.say(stage)
-        bench.watch(cell, stage)
+        bench.on_stage(cell, stage)
 
     compute = partial(
         compute_records,
-        bench.shop(),
+        bench.resources(),
         bench.store,
-        watch,
+        on_stage,
         [(task.cell, task.identity) for task in tasks],
     )
     try:
