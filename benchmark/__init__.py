@@ -1,5 +1,64 @@
-"""A benchmark of few-shot adaptation of CLIP-like models: datasets x methods x shots x seeds ->
-evidence and tables.
+"""Few-shot adaptation of vision-language models: methods, datasets, shots, seeds, results.
 
-Start reading at `benchmark.api`, the contract between the harness and a method.
+What this module names is the public interface. Each name is imported when it is first used, so
+`import benchmark` and plain data such as `Cell` need no torch. `benchmark.api` is the contract
+between the harness and a method; read it first.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmark.api import Adapter, Episode, ImageSet, Labelled, Predictor
+    from benchmark.backbones.clip import from_model as backbone
+    from benchmark.compute.runner import run
+    from benchmark.data.few_shot import sample as few_shot
+    from benchmark.errors import UserError
+    from benchmark.grid import Cell
+    from benchmark.records.store import Store
+    from benchmark.training.choose import choose_on_val
+
+__all__ = [
+    "Adapter",
+    "Cell",
+    "Episode",
+    "ImageSet",
+    "Labelled",
+    "Predictor",
+    "Store",
+    "UserError",
+    "backbone",
+    "choose_on_val",
+    "few_shot",
+    "run",
+]
+
+_SOURCES = {  # public name -> module and name there
+    "Adapter": ("benchmark.api", "Adapter"),
+    "Cell": ("benchmark.grid", "Cell"),
+    "Episode": ("benchmark.api", "Episode"),
+    "ImageSet": ("benchmark.api", "ImageSet"),
+    "Labelled": ("benchmark.api", "Labelled"),
+    "Predictor": ("benchmark.api", "Predictor"),
+    "Store": ("benchmark.records.store", "Store"),
+    "UserError": ("benchmark.errors", "UserError"),
+    "backbone": ("benchmark.backbones.clip", "from_model"),
+    "choose_on_val": ("benchmark.training.choose", "choose_on_val"),
+    "few_shot": ("benchmark.data.few_shot", "sample"),
+    "run": ("benchmark.compute.runner", "run"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _SOURCES:
+        raise AttributeError(f"module 'benchmark' has no attribute '{name}'")
+    module, source = _SOURCES[name]
+    value: object = getattr(import_module(module), source)
+    globals()[name] = value  # the next use finds it without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
