@@ -194,9 +194,29 @@ def test_a_method_with_a_dataset_missing_is_no_leader_and_one_seed_proves_nothin
 
 
 def test_a_method_without_seeds_is_compared_with_every_seed_of_the_other() -> None:
-    zero, trained = {"x": {0: 0.5}}, {"x": {1: 0.70, 2: 0.71, 3: 0.69}}
+    zero, trained = {"x": {None: 0.5}}, {"x": {1: 0.70, 2: 0.71, 3: 0.69}}
     p = significance.difference_p(zero, trained)
     assert p is not None
     assert p < 0.01
     assert significance.difference_p(trained, zero) == pytest.approx(p)
     assert significance.difference_p(trained, {"y": {1: 0.5}}) is None
+
+
+def test_a_few_shot_run_with_seed_0_is_one_run_and_not_a_method_without_seeds() -> None:
+    once, trained = {"x": {0: 0.5}}, {"x": {1: 0.70, 2: 0.71, 3: 0.69}}
+    assert significance.difference_p(once, trained) is None
+    assert significance.seed_gaps({0: 0.5, 1: 0.6}, {0: 0.25, 2: 0.9}) == {0: 0.25}
+
+
+def test_many_t_tests_at_once_are_the_single_ones() -> None:
+    samples = [
+        [0.1],
+        [0.2, 0.2],
+        [0.0, 0.0, 0.0],
+        *RNG.normal(size=(3, 3)),
+        *RNG.normal(size=(2, 5)),
+    ]
+    singles = [significance.paired_t(list(sample)) for sample in samples]
+    expected = [None if single is None else single.p for single in singles]
+    assert expected[:3] == [None, 0.0, 1.0]
+    assert significance.paired_t_ps(samples) == pytest.approx(expected)

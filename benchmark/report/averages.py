@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.records.record import Record
@@ -13,12 +13,12 @@ from benchmark.records.record import Record
 @dataclass(frozen=True)
 class MeanAccuracy:
     """Mean accuracy in [0, 1] and sample deviation (ddof 1; nothing where there is one seed) over
-    seeds.
+    seeds. A method that draws no support set has one result, of the seed None.
     """
 
     mean: float
     std: float | None
-    seeds: tuple[int, ...]
+    seeds: tuple[int | None, ...]
 
     @property
     def count(self) -> int:
@@ -33,39 +33,50 @@ class IncompleteMean:
     want: int
 
 
+SeedAccuracies = Mapping[int | None, float]  # seed -> accuracy; None where nothing is drawn
 Average = MeanAccuracy | IncompleteMean | None
 
 
-def mean_over_seeds(by_seed: Mapping[int, float]) -> MeanAccuracy:
+def mean_over_seeds(by_seed: SeedAccuracies) -> MeanAccuracy:
     """Mean and sample deviation of one number per seed."""
     numbers = list(by_seed.values())
     mean = math.fsum(numbers) / len(numbers)
     if len(numbers) == 1:
         return MeanAccuracy(mean, None, tuple(by_seed))
     square = math.fsum((number - mean) ** 2 for number in numbers)
-    return MeanAccuracy(mean, math.sqrt(square / (len(numbers) - 1)), tuple(sorted(by_seed)))
+    return MeanAccuracy(mean, math.sqrt(square / (len(numbers) - 1)), _sorted_seeds(by_seed))
 
 
-def accuracies_by_shots(records: Sequence[Record]) -> dict[int, dict[int, float]]:
-    """shots -> seed -> accuracy, of records of one line and dataset."""
-    found: dict[int, dict[int, float]] = defaultdict(dict)
+def _sorted_seeds(seeds: Iterable[int | None]) -> tuple[int | None, ...]:
+    """None, of a method without seeds, before the numbers."""
+    return tuple(sorted(seeds, key=lambda seed: -1 if seed is None else seed))
+
+
+def accuracies_by_shots(records: Sequence[Record]) -> dict[int, dict[int | None, float]]:
+    """shots -> seed -> accuracy, of records of one variant and dataset."""
+    by_shots: dict[int, dict[int | None, float]] = defaultdict(dict)
     for record in records:
-        found[record.identity.shots][record.identity.seed] = record.accuracy
-    return found
+        by_shots[record.identity.shots][seed_of(record)] = record.accuracy
+    return by_shots
 
 
-def mean_over_datasets(datasets: Sequence[Mapping[int, float] | None]) -> Average:
+def seed_of(record: Record) -> int | None:
+    """The seed of the support set; None where there is none."""
+    return record.identity.seed if record.identity.shots else None
+
+
+def mean_over_datasets(datasets: Sequence[SeedAccuracies | None]) -> Average:
     """The mean over datasets, each given as seed -> accuracy: first within a seed, then over the
     seeds all of them have.
 
-    With a dataset missing there is no mean but a `IncompleteMean`: ten of eleven is another quantity.
+    With a dataset missing the result is an `IncompleteMean`: ten of eleven is another quantity.
     Seeds that some dataset lacks are left out where all datasets share others; where they share
     none, the datasets' own means are averaged, without spread.
     """
     present = [by_seed for by_seed in datasets if by_seed]
     if len(present) < len(datasets):
         return IncompleteMean(len(present), len(datasets)) if present else None
-    shared = sorted(set.intersection(*(set(by_seed) for by_seed in present)))
+    shared = _sorted_seeds(set.intersection(*map(set, present)))
     if shared:
         return mean_over_seeds(
             {

@@ -15,6 +15,7 @@ from benchmark.errors import UserError, nearest
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.report import significance
+from benchmark.report.averages import seed_of
 from benchmark.report.grouping import (
     EvaluationSetting,
     GroupedRecords,
@@ -36,7 +37,7 @@ class DatasetComparison:
     shots: int
     first: float
     second: float
-    gaps: Mapping[int, float]  # by seed
+    gaps: Mapping[int | None, float]  # by seed
     over_seeds: significance.MeanDifference | None  # None with one seed
     over_images: (
         significance.MeanDifference | None
@@ -152,9 +153,9 @@ def _common(first: set[int], second: set[int], wanted: Sequence[int]) -> list[in
 
 def _matched(first: Sequence[Record], second: Sequence[Record]) -> list[tuple[Record, Record]]:
     """Records of the same seed; one without seeds beside each of the other's."""
-    if first[0].identity.seed == 0 and len(first) == 1:
+    if not first[0].identity.shots:
         return [(first[0], other) for other in second]
-    if second[0].identity.seed == 0 and len(second) == 1:
+    if not second[0].identity.shots:
         return [(one, second[0]) for one in first]
     by_seed = {record.identity.seed: record for record in second}
     return [
@@ -172,7 +173,7 @@ def _pair(
     root: Path | None,
 ) -> DatasetComparison:
     gaps = {
-        max(one.identity.seed, other.identity.seed): one.accuracy - other.accuracy
+        seed_of(one) if one.identity.shots else seed_of(other): one.accuracy - other.accuracy
         for one, other in matched
     }
     right = [
@@ -232,7 +233,7 @@ def _over_suite(pairs: Sequence[DatasetComparison]) -> float | None:
     """Wilcoxon over datasets; with too few of them, Student over the seeds of the mean difference."""
     if len(pairs) >= significance.FEWEST_DATASETS:
         return significance.wilcoxon([pair.gap for pair in pairs])
-    seeds = sorted(set.intersection(*(set(pair.gaps) for pair in pairs)))
+    seeds = set.intersection(*(set(pair.gaps) for pair in pairs))
     found = significance.paired_t(
         [math.fsum(pair.gaps[seed] for pair in pairs) / len(pairs) for seed in seeds]
     )
@@ -253,7 +254,7 @@ def comparison_text(one: MethodComparison) -> str:
             f"{100 * pair.second:.1f}",
             f"{100 * pair.gap:+.1f}",
             _worded(pair.over_seeds, pair.seeds),
-            f"p={pair.p_mcnemar:.3f} (McNemar)"
+            f"{_p_text(pair.p_mcnemar)} (McNemar)"
             if pair.p_mcnemar is not None
             else _worded(pair.over_images),
         )
@@ -274,7 +275,7 @@ def _summary(shot: int, p: float | None, gaps: Sequence[float]) -> str:
         else "Student's t over seeds"
     )
     verdict = (
-        f"{test}, p={p:.3f} (Holm over shots)"
+        f"{test}, {_p_text(p)} (Holm over shots)"
         if p is not None
         else "one seed and few datasets: no test"
     )
@@ -288,10 +289,14 @@ def _line(
     return f"{dataset:16}  {shots:>5}  {first[:18]:>18}  {second[:18]:>18}  {gap:>10}  {seeds:28}  {images}".rstrip()
 
 
+def _p_text(p: float) -> str:
+    return "p<0.001" if p < 0.001 else f"p={p:.3f}"
+
+
 def _worded(found: significance.MeanDifference | None, seeds: int = 0) -> str:
     if found is None:
         return "one seed" if seeds == 1 else "-"
-    return f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}] p={found.p:.3f}"
+    return f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}] {_p_text(found.p)}"
 
 
 def comparison_dict(one: MethodComparison) -> dict[str, Any]:

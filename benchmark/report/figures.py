@@ -41,7 +41,9 @@ PANEL_IN = (2.5, 2.1)
 ACROSS = 4  # panels in a row
 GREY = "0.4"  # of methods that do not learn
 
-Numbers = dict[str, dict[int, dict[int, float]]]  # dataset -> shots -> seed -> accuracy
+DatasetCurves = dict[
+    str, dict[int, dict[int | None, float]]
+]  # dataset -> shots -> seed -> accuracy
 
 
 def write_figures(folder: Path, groups: GroupedRecords, baseline: str | None = None) -> list[Path]:
@@ -117,13 +119,13 @@ def _save(figure: Figure, path: Path) -> list[Path]:
     return files
 
 
-def _numbers(setting: EvaluationSetting, found: DatasetRecords) -> Numbers:
+def _numbers(setting: EvaluationSetting, found: DatasetRecords) -> DatasetCurves:
     return {
         dataset: accuracies_by_shots(found.get(dataset, ())) for dataset in members(setting.suite)
     }
 
 
-def _values(numbers: Numbers, dataset: str | None) -> dict[int, MeanAccuracy]:
+def _values(numbers: DatasetCurves, dataset: str | None) -> dict[int, MeanAccuracy]:
     """shots -> score, of a dataset or (None) of the mean over all of them where none is missing."""
     shots = {shot for by_shots in numbers.values() for shot in by_shots}
     found: dict[int, Average] = {}
@@ -145,7 +147,7 @@ def _style(index: int) -> dict[str, Any]:
 
 
 def curves(
-    setting: EvaluationSetting, numbers: Mapping[str, Numbers], shots: Sequence[int]
+    setting: EvaluationSetting, numbers: Mapping[str, DatasetCurves], shots: Sequence[int]
 ) -> Figure:
     """One panel for the mean, one per dataset; bars are 95 % t-intervals over seeds. Methods
     without shots are level variants.
@@ -203,7 +205,7 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
 
 
 def _panel(
-    axes: Axes, numbers: Mapping[str, Numbers], dataset: str | None, shots: Sequence[int]
+    axes: Axes, numbers: Mapping[str, DatasetCurves], dataset: str | None, shots: Sequence[int]
 ) -> None:
     places = {shot: place for place, shot in enumerate(shots)}
     for index, (name, one) in enumerate(numbers.items()):
@@ -253,7 +255,7 @@ def _cost_s(found: DatasetRecords, shots: int) -> float:
 
 def cost(
     setting: EvaluationSetting,
-    numbers: Mapping[str, Numbers],
+    numbers: Mapping[str, DatasetCurves],
     costs: Mapping[str, float],
     shots: int,
 ) -> Figure:
@@ -289,7 +291,7 @@ def cost(
 
 
 def _baseline(
-    numbers: Mapping[str, Numbers], variants: Mapping[str, MethodVariant], wanted: str | None
+    numbers: Mapping[str, DatasetCurves], variants: Mapping[str, MethodVariant], wanted: str | None
 ) -> str | None:
     """The heading of the baseline: the one asked for by method or heading, else the first method
     that needs no shots.
@@ -305,7 +307,7 @@ def _baseline(
 
 
 def differences(
-    setting: EvaluationSetting, numbers: Mapping[str, Numbers], baseline: str, shots: int
+    setting: EvaluationSetting, numbers: Mapping[str, DatasetCurves], baseline: str, shots: int
 ) -> Figure:
     """Points gained over a baseline per dataset, a panel per method; bars are 95 % t-intervals of
     paired differences.
@@ -334,7 +336,9 @@ def differences(
     return figure
 
 
-def _bars(axes: Axes, datasets: Sequence[str], one: Numbers, other: Numbers, shots: int) -> None:
+def _bars(
+    axes: Axes, datasets: Sequence[str], one: DatasetCurves, other: DatasetCurves, shots: int
+) -> None:
     for place, dataset in enumerate(reversed(datasets)):
         first, second = (
             numbers[dataset].get(shots) or numbers[dataset].get(0) for numbers in (one, other)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from benchmark.records.record import Record
-from benchmark.report.averages import mean_over_seeds
+from benchmark.report.averages import mean_over_seeds, seed_of
 from benchmark.report.grouping import EvaluationSetting, GroupedRecords, MethodVariant, title
 from benchmark.report.significance import half_width
 
@@ -72,7 +72,7 @@ def _row(
     setting: EvaluationSetting, variant: MethodVariant, dataset: str, records: Sequence[Record]
 ) -> dict[str, object]:
     named = records[0].identity
-    result = mean_over_seeds({record.identity.seed: record.accuracy for record in records})
+    result = mean_over_seeds({seed_of(record): record.accuracy for record in records})
     return {
         "schema": SCHEMA,
         "suite": setting.suite,
@@ -96,7 +96,7 @@ def _row(
         "interval95": f"{half_width(result.std, result.count):.6f}"
         if result.std is not None
         else "",
-        "seeds": " ".join(map(str, result.seeds)),
+        "seeds": " ".join(str(seed) for seed in result.seeds if seed is not None),
         "n_seeds": result.count,
         "n_test": sum(records[0].counts.total),
         **_costs(records),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmark.report.averages import accuracies_by_shots
 from benchmark.report.grouping import DatasetRecords, MethodVariant, VariantRecords
-from benchmark.report.significance import Numbers, tied_with_best
+from benchmark.report.significance import DatasetAccuracies, tied_with_best
 
 
 def leading_variants(
@@ -52,7 +52,7 @@ def leading_variants(
     )
 
 
-def _numbers(found: DatasetRecords, shots: int, datasets: Sequence[str]) -> Numbers:
+def _numbers(found: DatasetRecords, shots: int, datasets: Sequence[str]) -> DatasetAccuracies:
     by_dataset = {dataset: accuracies_by_shots(found.get(dataset, ())) for dataset in datasets}
     at = {
         dataset: by_shots.get(shots) or by_shots.get(0) for dataset, by_shots in by_dataset.items()

@@ -1,13 +1,14 @@
-"""How sure a difference is. Intervals over seeds, paired tests on the same images and over
-datasets, groups that tie.
+"""How sure a difference is: intervals over seeds, paired tests over seeds, images and datasets.
 
 What is random differs: over seeds it is the draw of the support set, over images the test set, over
-datasets the choice of problems. Every function says which of them it is about. Tests are two-sided.
+datasets the choice of problems. Every function says which of them it is about. Tests are two-sided
+and scipy's; `scipy.stats` is imported where a test is made, since that takes half a second.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,13 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from benchmark.report.averages import SeedAccuracies
+
 LEVEL = 0.95
 RESAMPLES = 10_000
 FEWEST_DATASETS = 6  # with fewer, no outcome of Wilcoxon's test is rarer than 5 %
+
+SAME = 1e-12  # accuracies that differ by less are equal
 
 Array = np.ndarray[Any, Any]
 
@@ -48,48 +53,64 @@ def paired_t(differences: Sequence[float], level: float = LEVEL) -> MeanDifferen
 
     Seeds that all differ by exactly the same amount leave no doubt where that is not zero.
     """
-    values = np.asarray(differences, dtype=float)
-    if len(values) < 2:
+    if len(differences) < 2:
         return None
-    mean, std = float(values.mean()), float(values.std(ddof=1))
-    if std < 1e-12:
-        return MeanDifference(mean, mean, mean, 1.0 if abs(mean) < 1e-12 else 0.0)
-    t = mean / (std / math.sqrt(len(values)))
-    width = half_width(std, len(values), level)
-    return MeanDifference(
-        mean, mean - width, mean + width, float(2 * special.stdtr(len(values) - 1, -abs(t)))
-    )
+    values = np.asarray(differences, dtype=float)
+    mean = float(values.mean())
+    if values.std(ddof=1) < SAME:
+        return MeanDifference(mean, mean, mean, 1.0 if abs(mean) < SAME else 0.0)
+    from scipy import stats
+
+    result = stats.ttest_1samp(values, 0.0)
+    low, high = result.confidence_interval(level)
+    return MeanDifference(mean, float(low), float(high), float(result.pvalue))
+
+
+def paired_t_ps(samples: Sequence[Sequence[float]]) -> list[float | None]:
+    """The p of `paired_t` for many samples: one call of scipy for all samples of one length."""
+    from scipy import stats
+
+    ps: list[float | None] = [None] * len(samples)
+    varied: dict[int, list[int]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        if len(sample) >= 2 and np.std(sample) < SAME:
+            ps[index] = 1.0 if abs(sample[0]) < SAME else 0.0
+        elif len(sample) >= 2:
+            varied[len(sample)].append(index)
+    for indices in varied.values():
+        values_MS = np.array([samples[index] for index in indices])
+        pvalues_M = np.atleast_1d(stats.ttest_1samp(values_MS, 0.0, axis=1).pvalue)
+        for index, pvalue in zip(indices, pvalues_M, strict=True):
+            ps[index] = float(pvalue)
+    return ps
 
 
 def mcnemar(first: Array, second: Array) -> float:
     """Over images, one run against another: McNemar's exact test on the images that only one of
     them gets right.
     """
+    from scipy import stats
+
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     total = only_first + only_second
-    return (
-        min(1.0, 2 * float(special.bdtr(min(only_first, only_second), total, 0.5)))
-        if total
-        else 1.0
-    )
+    return float(stats.binomtest(only_first, total).pvalue) if total else 1.0
 
 
 def paired_bootstrap(
     first: Array, second: Array, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> MeanDifference:
     """Over images, several runs against several: image by image the share of runs that are right,
-    images drawn anew.
+    images resampled.
 
-    `first` and `second` are runs x images, true where right. Few distinct differences exist, so
-    that drawing how often each occurs (multinomial) is the same as drawing images, and takes no
-    time.
+    `first` and `second` are runs x images, true where right. There are few distinct differences,
+    so counts of each are drawn (multinomial): the same distribution as drawing images, but fast.
     """
     gaps = first.mean(axis=0) - second.mean(axis=0)
     values, counts = np.unique(np.round(gaps, 9), return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(
+    draws = np.random.default_rng(seed).multinomial(
         counts.sum(), counts / counts.sum(), size=resamples
     )
-    means = drawn @ values / counts.sum()
+    means = draws @ values / counts.sum()
     tail = min((means <= 0).sum(), (means >= 0).sum())
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
     return MeanDifference(
@@ -101,25 +122,30 @@ def wilcoxon(differences: Sequence[float]) -> float | None:
     """Over datasets: Wilcoxon's signed-rank test on one difference per dataset; None with fewer
     than six datasets.
 
-    Exact, ties included: the distribution of the rank sum is counted over all signs. Differences of
-    zero are dropped.
+    Differences of zero are dropped. Exact without ties; with ties exact up to 13 differences and
+    from RESAMPLES random signs beyond.
     """
     if len(differences) < FEWEST_DATASETS:
         return None
-    gaps = [round(gap, 12) for gap in differences if round(gap, 12)]
-    ranks = _doubled_ranks([abs(gap) for gap in gaps])
-    above = sum(rank for rank, gap in zip(ranks, gaps, strict=True) if gap > 0)
-    ways = np.ones(1)
-    for rank in ranks:
-        ways = np.convolve(ways, np.bincount([0, rank], minlength=rank + 1))
-    below = float(ways[: min(above, sum(ranks) - above) + 1].sum() / ways.sum())
-    return min(1.0, 2 * below)
+    rounded = np.round(np.asarray(differences, dtype=float), 12)
+    gaps = rounded[rounded != 0]
+    if not len(gaps):
+        return 1.0
+    from scipy import stats
 
-
-def _doubled_ranks(sizes: Sequence[float]) -> list[int]:
-    """Twice the rank of each, so that the mean rank of ties is a whole number too."""
-    ordered = sorted(sizes)
-    return [2 * ordered.index(size) + 1 + ordered.count(size) for size in sizes]
+    sizes = np.abs(gaps)
+    if len(np.unique(sizes)) == len(sizes):
+        return float(stats.wilcoxon(gaps, method="exact").pvalue)
+    signed_ranks = np.sign(gaps) * stats.rankdata(sizes)
+    test = stats.permutation_test(
+        (signed_ranks,),
+        np.sum,
+        permutation_type="samples",
+        n_resamples=RESAMPLES,
+        vectorized=True,
+        rng=0,
+    )
+    return float(test.pvalue)
 
 
 def holm(probabilities: Sequence[float]) -> list[float]:
@@ -132,63 +158,78 @@ def holm(probabilities: Sequence[float]) -> list[float]:
     return adjusted
 
 
-Numbers = Mapping[str, Mapping[int, float]]  # dataset -> seed -> accuracy
+DatasetAccuracies = Mapping[str, SeedAccuracies]
 
 
-def difference_p(first: Numbers, second: Numbers) -> float | None:
-    """One probability for two methods over a suite: over datasets where there are enough of them,
+def seed_gaps(first: SeedAccuracies, second: SeedAccuracies) -> dict[int | None, float]:
+    """seed -> difference; a result without seeds is compared with each of the other's."""
+    if set(first) == {None}:
+        return {seed: first[None] - value for seed, value in second.items()}
+    if set(second) == {None}:
+        return {seed: value - second[None] for seed, value in first.items()}
+    return {seed: first[seed] - second[seed] for seed in first if seed in second}
+
+
+def difference_p(first: DatasetAccuracies, second: DatasetAccuracies) -> float | None:
+    """One probability for two methods over a suite; see `difference_ps`."""
+    return difference_ps(first, [second])[0]
+
+
+def difference_ps(
+    first: DatasetAccuracies, others: Sequence[DatasetAccuracies]
+) -> list[float | None]:
+    """The probability of each difference to `first`: over datasets where there are enough of them,
     else over seeds.
 
-    A method without seeds (seed 0 alone, zero-shot) is compared with every seed of the other. None
-    where nothing can be said: fewer than six datasets and fewer than two seeds in common, or other
-    datasets.
+    None where nothing can be tested: fewer than six datasets and fewer than two seeds in common, or
+    other datasets.
     """
-    if set(first) != set(second) or not first:
-        return None
-    gaps = {dataset: seed_gaps(first[dataset], second[dataset]) for dataset in first}
-    if not all(gaps.values()):
-        return None
-    if len(gaps) >= FEWEST_DATASETS:
-        return wilcoxon([float(np.mean(list(by_seed.values()))) for by_seed in gaps.values()])
-    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in gaps.values())))
-    found = paired_t(
-        [float(np.mean([by_seed[seed] for by_seed in gaps.values()])) for seed in seeds]
-    )
-    return found.p if found else None
+    gaps = [_gaps(first, other) for other in others]
+    if len(first) >= FEWEST_DATASETS:
+        return [wilcoxon([_mean(by_seed) for by_seed in each]) for each in gaps]
+    return paired_t_ps([_mean_gaps(each) for each in gaps])
 
 
-def seed_gaps(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    """seed -> difference; a result without seeds stands beside each of the other's."""
-    if set(first) == {0}:
-        return {seed: first[0] - value for seed, value in second.items()}
-    if set(second) == {0}:
-        return {seed: value - second[0] for seed, value in first.items()}
-    return {seed: first[seed] - second[seed] for seed in sorted(set(first) & set(second))}
+def _gaps(first: DatasetAccuracies, second: DatasetAccuracies) -> list[dict[int | None, float]]:
+    """Per dataset, seed -> difference; nothing where the datasets or all seeds of one differ."""
+    if set(first) != set(second):
+        return []
+    gaps = [seed_gaps(first[dataset], second[dataset]) for dataset in first]
+    return gaps if all(gaps) else []
 
 
-def tied_with_best(methods: Mapping[str, Numbers], threshold: float = 1 - LEVEL) -> set[str]:
+def _mean_gaps(gaps: Sequence[Mapping[int | None, float]]) -> list[float]:
+    """The mean difference over datasets, for each seed that all of them have."""
+    shared = set.intersection(*map(set, gaps)) if gaps else set()
+    return [math.fsum(by_seed[seed] for by_seed in gaps) / len(gaps) for seed in shared]
+
+
+def _mean(by_seed: SeedAccuracies) -> float:
+    return math.fsum(by_seed.values()) / len(by_seed)
+
+
+def tied_with_best(
+    methods: Mapping[str, DatasetAccuracies], threshold: float = 1 - LEVEL
+) -> set[str]:
     """The methods that cannot be told from the best one (Holm over all comparisons with it); the
     best is among them.
 
-    Nobody leads where no comparison can be tested, with one seed and few datasets. Only methods
+    The set is empty where no comparison can be tested, with one seed and few datasets. Only methods
     with all datasets that any of them has take part: a mean over fewer is another quantity.
     """
-    whole = set().union(*methods.values()) if methods else set()
-    able = {
-        name: numbers
-        for name, numbers in methods.items()
-        if set(numbers) == whole and all(numbers.values())
+    whole = set().union(*methods.values())
+    complete = {
+        name: accuracies
+        for name, accuracies in methods.items()
+        if whole and set(accuracies) == whole and all(accuracies.values())
     }
-    if not able:
+    if not complete:
         return set()
-    means = {
-        name: float(np.mean([np.mean(list(by_seed.values())) for by_seed in numbers.values()]))
-        for name, numbers in able.items()
-    }
+    means = {name: math.fsum(map(_mean, each.values())) for name, each in complete.items()}
     best = max(means, key=means.__getitem__)
-    others = [name for name in able if name != best]
-    doubts = [difference_p(able[best], able[name]) for name in others]
-    if all(doubt is None for doubt in doubts):
+    others = [name for name in complete if name != best]
+    ps = difference_ps(complete[best], [complete[name] for name in others])
+    if all(p is None for p in ps):
         return set()
-    adjusted = holm([1.0 if doubt is None else doubt for doubt in doubts])
+    adjusted = holm([1.0 if p is None else p for p in ps])
     return {best} | {name for name, p in zip(others, adjusted, strict=True) if p >= threshold}

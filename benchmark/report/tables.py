@@ -9,6 +9,7 @@ from benchmark.records.record import Record
 from benchmark.report.averages import (
     Average,
     MeanAccuracy,
+    SeedAccuracies,
     accuracies_by_shots,
     mean_over_datasets,
     mean_over_seeds,
@@ -22,7 +23,7 @@ from benchmark.report.grouping import (
 )
 
 KINDS = ("dataset-shots", "method-shots", "method-dataset")
-AccuraciesByShots = dict[int, dict[int, float]]  # shots -> seed -> accuracy
+AccuraciesByShots = dict[int, dict[int | None, float]]  # shots -> seed -> accuracy
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _mean_row(
     return ResultRow(label, (*values, _seeds(values)), group, mean=bool(group))
 
 
-def _score(by_seed: Mapping[int, float] | None) -> MeanAccuracy | None:
+def _score(by_seed: SeedAccuracies | None) -> MeanAccuracy | None:
     return mean_over_seeds(by_seed) if by_seed else None
 
 
