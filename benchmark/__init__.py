@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from benchmark.api import Adapter, Episode, ImageSet, Labelled, Predictor
     from benchmark.backbones.clip import from_model as backbone
     from benchmark.compute.runner import run
-    from benchmark.data.few_shot import sample as few_shot
+    from benchmark.data.sampling import few_shot
     from benchmark.errors import UserError
     from benchmark.grid import Cell
     from benchmark.records.store import Store
@@ -46,7 +46,7 @@ _SOURCES = {  # public name -> module and name there
     "UserError": ("benchmark.errors", "UserError"),
     "backbone": ("benchmark.backbones.clip", "from_model"),
     "choose_on_val": ("benchmark.training.choose", "choose_on_val"),
-    "few_shot": ("benchmark.data.few_shot", "sample"),
+    "few_shot": ("benchmark.data.sampling", "few_shot"),
     "run": ("benchmark.compute.runner", "run"),
 }
 

@@ -32,7 +32,7 @@ def test_every_data_file_of_a_package_has_a_listed_ending() -> None:
     for top in ("benchmark", "adapters", "datasets_cfg"):
         for path in (ROOT / top).rglob("*"):
             if path.is_file() and path.suffix not in {".py", ".pyc"}:
-                assert path.suffix in endings, path
+                assert path.suffix in endings or path.name in endings, path
 
 
 def test_constraints_name_versions_of_every_dependency_and_nothing_else() -> None:

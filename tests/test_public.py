@@ -30,10 +30,10 @@ def test_every_public_name_is_there(name: str) -> None:
 
 def test_a_name_is_the_object_of_its_module() -> None:
     from benchmark.api import Episode
-    from benchmark.data.few_shot import sample
+    from benchmark.data.sampling import few_shot
 
     assert benchmark.Episode is Episode
-    assert benchmark.few_shot is sample
+    assert benchmark.few_shot is few_shot
 
 
 def test_what_type_checkers_see_is_what_is_imported() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from benchmark import data, methods
 from benchmark.records.record import Record
+from benchmark.reference import PUBLISHED
 from benchmark.report import grouping, published
 from benchmark.report.averages import MeanAccuracy
 from testbed.synthetic import CLASSIC, digest, identity, scored
@@ -22,7 +23,7 @@ RN50 = {"backbone": "RN50/openai", "weights_digest": digest("RN50")}
 
 
 def rows() -> list[dict[str, str]]:
-    with published.TABLE.open(newline="", encoding="utf-8") as file:
+    with PUBLISHED.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

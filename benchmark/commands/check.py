@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark import data, methods
+from benchmark import data, methods, reference
 from benchmark.backbones import weights
 from benchmark.commands import golden, live
 from benchmark.commands.cell_selection import TINY, Flags, select
@@ -46,7 +46,7 @@ def conduct(
     tolerance: int | None = None,
 ) -> int:
     """Run the cells, then compare or rewrite; the exit code."""
-    path = table or golden.GOLDEN
+    path = table or reference.GOLDEN
     rows = golden.read(path) if path.exists() or not update else []
     wanted = [] if update else golden.chosen(rows, **vars(asked))
     methods.require_trusted((row.method for row in (rows if update else wanted)), asked.method)

@@ -19,7 +19,6 @@ from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.paths import write_atomic
 
-GOLDEN = Path(__file__).resolve().parents[2] / "results" / "golden" / "tiny.csv"
 SHOTS, SEEDS = (
     ("1", "4"),
     ("1",),

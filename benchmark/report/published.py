@@ -1,5 +1,5 @@
 """Our records beside published numbers: reproduced, different, or not comparable and why. The
-numbers: results/published/.
+numbers: benchmark/reference/.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmark.errors import UserError
 from benchmark.records.record import Scalar
+from benchmark.reference import PUBLISHED
 from benchmark.report.averages import (
     Average,
     IncompleteMean,
@@ -30,7 +31,6 @@ from benchmark.report.grouping import (
     own_card,
 )
 
-TABLE = Path(__file__).resolve().parent.parent.parent / "results" / "published" / "few_shot.csv"
 COLUMNS = (
     *(
         "method",
@@ -91,7 +91,7 @@ class PublishedComparison:
         return self.ours.mean - self.published.accuracy
 
 
-def read_published(path: Path = TABLE) -> list[PublishedResult]:
+def read_published(path: Path = PUBLISHED) -> list[PublishedResult]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return [_published(row) for row in csv.DictReader(file)]

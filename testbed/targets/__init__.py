@@ -4,8 +4,7 @@ tests/test_fuzz.py for seconds.
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from benchmark.reference import GOLDEN, PUBLISHED
 from testbed.mutation import Target, csv_text, json_text, toml_text
 from testbed.targets.archives import crafted_tars, crafted_zips, packed_tars, reader, tars, zips
 from testbed.targets.arrays import (
@@ -87,10 +86,6 @@ from testbed.targets.weights import (
     weights_reader,
 )
 
-GOLDEN, PUBLISHED = (
-    Path(__file__).parents[2] / "results" / name
-    for name in ("golden/tiny.csv", "published/few_shot.csv")
-)
 TARGETS = (
     Target(
         "dataset TOML",

@@ -1,0 +1,13 @@
+"""Reference numbers that are shipped with the package: what results are compared with.
+
+GOLDEN holds counts of the embedded suite for the regression check, PUBLISHED accuracies from papers
+and repositories. Out: the two paths. May use: nothing. GOLDEN.md and PUBLISHED.md describe the
+columns.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+GOLDEN = Path(__file__).parent / "golden.csv"
+PUBLISHED = Path(__file__).parent / "published.csv"
