@@ -250,7 +250,10 @@ def test_a_source_that_does_not_add_up_is_named(tmp_path, source, complaint):
     assert str(caught.value).startswith("mine.toml: ")
 
 
-def table(file: Path, images: list[bytes], labels: list[object]) -> None:
+def table(
+    file: Path, images: list[bytes], labels: list[object], class_names: list[str] | None = None
+) -> None:
+    """A Parquet file as the hub has them, with class names in its metadata where they are given."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -259,7 +262,13 @@ def table(file: Path, images: list[bytes], labels: list[object]) -> None:
         "image": [{"bytes": image, "path": f"{i}.jpg"} for i, image in enumerate(images)],
         "label": labels,
     }
-    pq.write_table(pa.table(rows), file, row_group_size=2)
+    stored = pa.table(rows)
+    if class_names:
+        features = {"label": {"names": class_names, "_type": "ClassLabel"}}
+        stored = stored.replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": features}})}
+        )
+    pq.write_table(stored, file, row_group_size=2)
 
 
 TABLE = 'kind = "table"\nfolder = "data"\ntrain = "train-*.parquet"\ntest = "test-*.parquet"\ncut = { val = 1 }\n'
@@ -297,3 +306,69 @@ def test_a_damaged_or_missing_table_is_named(tmp_path):
     for split in ("train", "test"):
         (tmp_path / "data" / f"{split}-0.parquet").write_bytes(b"<html>")
     assert "train-0.parquet is no Parquet file with a column 'label'" in refused(toml)
+
+
+def stored_order(folder: Path, class_names: list[str]) -> None:
+    for split in ("train", "test"):
+        images = [jpeg(i) for i in range(4)]
+        table(folder / "data" / f"{split}-0.parquet", images, [0, 1, 0, 1], class_names)
+
+
+def test_class_names_stored_in_another_order_are_refused_with_both_lists(tmp_path):
+    stored_order(tmp_path, ["blue jay", "red kite"])
+    with pytest.raises(UserError) as caught:
+        data.load(own(tmp_path, TABLE))
+    assert "numbers its classes 0 'blue jay', 1 'red kite'" in str(caught.value)
+    assert "numbers them 0 'red kite', 1 'blue jay'" in str(caught.value)
+
+
+@pytest.mark.parametrize("stored", [["red kite", "blue jay"], ["Red_Kite", "blue_jay"]])
+def test_class_names_stored_in_the_same_order_are_read(tmp_path, stored):
+    stored_order(tmp_path, stored)
+    assert data.load(own(tmp_path, TABLE)).test.labels == (0, 1, 0, 1)
+
+
+def test_names_of_the_file_can_be_given_where_they_differ(tmp_path):
+    stored_order(tmp_path, ["n01608432", "n01580077"])
+    with pytest.raises(UserError, match="numbers its classes 0 'n01608432', 1 'n01580077'"):
+        data.load(own(tmp_path, TABLE))
+    names = 'label_names = ["n01608432", "n01580077"]\n'
+    assert data.load(own(tmp_path, TABLE + names)).test.labels == (0, 1, 0, 1)
+    with pytest.raises(UserError, match="label_names has 1 entries for 2 class names"):
+        data.load(own(tmp_path, TABLE + 'label_names = ["n01608432"]\n'))
+
+
+def test_class_names_that_the_datasets_library_wrote_are_compared(tmp_path):
+    import datasets
+
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["blue jay", "red kite"])}
+    )
+    rows = {"image": [{"bytes": jpeg(i), "path": None} for i in range(4)], "label": [0, 1, 0, 1]}
+    (tmp_path / "data").mkdir()
+    for split in ("train", "test"):
+        written = datasets.Dataset.from_dict(rows, features=features)
+        written.to_parquet(tmp_path / "data" / f"{split}-0.parquet")
+    with pytest.raises(UserError, match="numbers its classes 0 'blue jay', 1 'red kite'"):
+        data.load(own(tmp_path, TABLE))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "no json", "5", '{"info": 5}', '{"info": {"features": {"label": 5}}}',
+        '{"info": {"features": {"label": {"_type": "Nothing"}}}}',
+        '{"info": {"features": {"label": {"_type": "ClassLabel", "num_classes": 1000000000000}}}}',
+        '{"info": {"features": {"label": {"_type": "ClassLabel", "names": 5}}}}',
+    ],
+)  # fmt: skip
+def test_metadata_that_cannot_be_read_is_an_error_of_the_file(tmp_path, metadata):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = pa.table({"image": [jpeg()], "label": [0]})
+    (tmp_path / "data").mkdir()
+    for split in ("train", "test"):
+        marked = rows.replace_schema_metadata({"huggingface": metadata})
+        pq.write_table(marked, tmp_path / "data" / f"{split}-0.parquet")
+    assert "'huggingface' metadata cannot be read" in refused(own(tmp_path, TABLE))

@@ -304,9 +304,9 @@ def test_fewer_cells_than_a_table_promises_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = inputs.written(tmp_path / "test-0.parquet", datasets.parquets()[0])
-    monkeypatch.setattr(parquet, "_group_ends", lambda file, column: [99])
+    monkeypatch.setattr(parquet, "_row_group_ends", lambda file, column: [99])
     with pytest.raises(UserError, match=r"row 50 of .* cannot be read"):
-        parquet._cell(table, "image", 50)
+        parquet._read_cell(table, "image", 50)
 
 
 @pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1)])

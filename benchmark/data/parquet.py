@@ -1,11 +1,18 @@
-"""Tables of the Hugging Face hub, read from Parquet files on disk: pictures are bytes in a column."""
+"""Image tables of the Hugging Face hub: Parquet files on disk with pictures as bytes in a column.
+
+The `datasets` library reads the class names that it stores in such files. Rows and pictures are
+read with pyarrow and Pillow: `datasets` would copy every file into a cache of its own, whatever a
+few bytes of it may unpack to; its decoder opens paths and addresses that a cell names, runs
+PostScript and turns pictures by their EXIF data, which readers of other sources do not.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParquetPictures:
-    """Pictures in a column of Parquet files; a key is 'file#row', the row counted within the file."""
+    """Pictures in a column of Parquet files; a key is 'file#row', rows counted from 0 per file."""
 
     folder: Path
     column: str
@@ -40,7 +47,7 @@ class ParquetPictures:
 
     def _bytes(self, key: str) -> bytes:
         file, _, row = key.rpartition("#")
-        cell = _cell(self.folder / file, self.column, int(row))
+        cell = _read_cell(self.folder / file, self.column, int(row))
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(data, bytes):
             raise UserError(
@@ -53,20 +60,63 @@ class ParquetPictures:
 def read(spec: Spec, source: HubTable, location: DatasetLocation) -> ImageRows:
     """Rows in the order of the files, file names sorted."""
     folder = location.folders[0]
-    rows: dict[str, list[ImageRow]] = {split: [] for split in SPLITS}
+    by_split: dict[str, list[ImageRow]] = {split: [] for split in SPLITS}
     for split in SPLITS:
         pattern = getattr(source, split)
         for file in sorted(folder.glob(pattern)) if pattern else ():
-            rows[split] += _rows(spec, source, folder, file)
-    return ImageRows(held_out(spec.name, rows, source.cut), ParquetPictures(folder, source.image))
+            name = file.relative_to(folder).as_posix()
+            labels = _labels(file, source.label, source.label_names or spec.class_names)
+            by_split[split] += [(f"{name}#{row}", label) for row, label in enumerate(labels)]
+    pictures = ParquetPictures(folder, source.image)
+    return ImageRows(held_out(spec.name, by_split, source.cut), pictures)
 
 
-def _rows(spec: Spec, source: HubTable, folder: Path, file: Path) -> list[ImageRow]:
-    with _opened(file, source.label) as opened:
-        found = opened.read([source.label]).column(source.label).to_pylist()
-    name = file.relative_to(folder).as_posix()
-    labels = {class_name: label for label, class_name in enumerate(spec.class_names)}
-    return [(f"{name}#{row}", _label(value, labels, file)) for row, value in enumerate(found)]
+def _labels(file: Path, column: str, names: Sequence[str]) -> list[int]:
+    """The labels of a file as positions in `names`; they are stored as numbers or as names.
+
+    Raises UserError where the file's own metadata number the classes in another order.
+    """
+    with _opened(file, column) as opened:
+        stored_names = _stored_names(opened.schema_arrow, column)
+        values = opened.read([column]).column(column).to_pylist()
+    if stored_names and _normalised(stored_names) != _normalised(names):
+        raise UserError(
+            f"{file} numbers its classes {_shown(stored_names)}, but the dataset's TOML numbers "
+            f"them {_shown(names)}; put class_names in the file's order, or give the file's own "
+            f"names as source.label_names"
+        )
+    label_of = {name: label for label, name in enumerate(names)}
+    return [_label(value, label_of, file) for value in values]
+
+
+def _stored_names(schema: Any, column: str) -> list[str]:
+    """Class names that the `datasets` library wrote beside the table; none where it did not.
+
+    Its `Features.from_arrow_schema` would drop the names without a word where the column has
+    another integer type than int64, so the column's own entry is read instead.
+    """
+    metadata = (schema.metadata or {}).get(b"huggingface")
+    if metadata is None:
+        return []
+    from datasets import ClassLabel, Features  # more than a second, paid only by these files
+
+    try:
+        features = (json.loads(metadata).get("info") or {}).get("features") or {}
+        column_features = {name: features[name] for name in features if name == column}
+        feature = Features.from_dict(column_features).get(column)
+        return [str(name) for name in feature.names] if isinstance(feature, ClassLabel) else []
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"its 'huggingface' metadata cannot be read: {error}") from error
+
+
+def _normalised(names: Sequence[str]) -> list[str]:
+    return [name.replace("_", " ").casefold() for name in names]
+
+
+def _shown(names: Sequence[str], most: int = 30) -> str:
+    """A list of names with their labels, cut short where it is long."""
+    listed = ", ".join(f"{label} '{name}'" for label, name in enumerate(names[:most]))
+    return f"{listed} and so on to {len(names) - 1}" if len(names) > most else listed
 
 
 @contextmanager
@@ -77,9 +127,8 @@ def _opened(file: Path, column: str) -> Iterator[Any]:
 
     try:
         with pyarrow.parquet.ParquetFile(file) as opened:
-            if (
-                opened.metadata.num_rows > file.stat().st_size
-            ):  # labels alone can be packed without end, pictures cannot
+            # Labels alone can be packed without end, pictures cannot.
+            if opened.metadata.num_rows > file.stat().st_size:
                 raise ValueError("more rows than bytes")
             yield opened
     except (OSError, KeyError, ValueError, OverflowError, pyarrow.ArrowException) as error:
@@ -93,28 +142,26 @@ def _label(value: Any, labels: dict[str, int], file: Path) -> int:
     label = labels.get(value) if isinstance(value, str) else value
     if not isinstance(label, int) or not 0 <= label < len(labels):
         raise UserError(
-            f"{file} has the label {value!r}, which is none of the {len(labels)} class names; correct class_names"
+            f"{file} has the label {value!r}, which is none of the {len(labels)} class names; "
+            f"correct class_names"
         )
     return label
 
 
-def _cell(file: Path, column: str, row: int) -> Any:
-    ends = _group_ends(file, column)
+def _read_cell(file: Path, column: str, row: int) -> Any:
+    ends = _row_group_ends(file, column)
     group = bisect_right(ends, row)
     try:
-        return _group(file, column, group)[row - (ends[group - 1] if group else 0)].as_py()
-    except (
-        LookupError,
-        ValueError,
-        OverflowError,
-    ) as error:  # fewer cells than the file promises, or text that is none
+        return _row_group(file, column, group)[row - (ends[group - 1] if group else 0)].as_py()
+    # Fewer rows than the file's header states, or bytes that are not the text they should be.
+    except (LookupError, ValueError, OverflowError) as error:
         raise UserError(
             f"row {row} of {file} cannot be read ({error}); fetch it again", exit_code=MISSING
         ) from error
 
 
 @lru_cache(maxsize=256)
-def _group_ends(file: Path, column: str) -> list[int]:
+def _row_group_ends(file: Path, column: str) -> list[int]:
     with _opened(file, column) as opened:
         return list(
             accumulate(opened.metadata.row_group(i).num_rows for i in range(opened.num_row_groups))
@@ -122,6 +169,6 @@ def _group_ends(file: Path, column: str) -> list[int]:
 
 
 @lru_cache(maxsize=2)  # pictures are mostly read in order; more groups would only hold memory
-def _group(file: Path, column: str, group: int) -> Any:
+def _row_group(file: Path, column: str, group: int) -> Any:
     with _opened(file, column) as opened:
         return opened.read_row_group(group, columns=[column]).column(column).combine_chunks()

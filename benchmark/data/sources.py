@@ -181,6 +181,8 @@ class HubTable(BaseModel):
     cut: Cut = Cut()
     image: str = "image"
     label: str = "label"
+    # What the files call the classes, in label order, where it differs from class_names.
+    label_names: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
 
 Source = Annotated[Generated | CoopFolder | ClassFolders | HubTable, Field(discriminator="kind")]

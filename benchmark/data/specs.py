@@ -90,6 +90,11 @@ class Spec(BaseModel):
             raise ValueError(
                 f"source.class_folders has {len(self.folders)} entries for {classes} class names"
             )
+        label_names: tuple[str, ...] = getattr(self.source, "label_names", ())
+        if label_names and len(label_names) != classes:
+            raise ValueError(
+                f"source.label_names has {len(label_names)} entries for {classes} class names"
+            )
         return self
 
     @model_validator(mode="after")

@@ -348,8 +348,8 @@ def bomb_of_rows(count: int = 30_000_000) -> bytes:
 
 
 def read_parquet(folder: Path, content: bytes) -> None:
-    parquet._group.cache_clear()  # the files of the input before had the same names
-    parquet._group_ends.cache_clear()
+    parquet._row_group.cache_clear()  # the files of the input before had the same names
+    parquet._row_group_ends.cache_clear()
     for split in ("train", "test"):
         written(folder / "pets" / f"{split}-0.parquet", content)
     found = loaded(folder, TABLE)
