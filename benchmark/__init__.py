@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from benchmark.errors import UserError
     from benchmark.grid import Cell
     from benchmark.records.store import Store
+    from benchmark.report.frames import load_results
     from benchmark.training.choose import choose_on_val
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "backbone",
     "choose_on_val",
     "few_shot",
+    "load_results",
     "run",
 ]
 
@@ -47,6 +49,7 @@ _SOURCES = {  # public name -> module and name there
     "backbone": ("benchmark.backbones.clip", "from_model"),
     "choose_on_val": ("benchmark.training.choose", "choose_on_val"),
     "few_shot": ("benchmark.data.sampling", "few_shot"),
+    "load_results": ("benchmark.report.frames", "load_results"),
     "run": ("benchmark.compute.runner", "run"),
 }
 
