@@ -68,7 +68,7 @@ def image_features(tower: VisionTower, first: int, x_NLE: Tensor, reach: Reach) 
     for layer in range(first, len(blocks)):
         alone = layer == len(blocks) - 1 and tower.reads_first
         x_NLE = run_block(blocks[layer], layer, x_NLE, reach, rows=1 if alone else None)
-    return unit(tower.finish(x_NLE).float())
+    return unit(tower.finish(x_NLE))
 
 
 @torch.no_grad()

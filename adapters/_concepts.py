@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 from adapters import _checks
 from benchmark.api import Crop, Episode, ImageSet, Labelled, Predictor, unit
 from benchmark.training import loop
+from benchmark.training.noise import normal
 
 Update = Callable[[Tensor], loop.Update]  # weights_RAX -> the optimiser
 
@@ -134,7 +135,7 @@ def learn(
     weights_RAX = torch.stack(
         [starts[r].expand(len(anchors), *starts[r].shape) for r in order]
     ).clone()
-    anchor_A = torch.tensor(anchors, device=weights_RAX.device)
+    anchor_A = torch.tensor(anchors, dtype=weights_RAX.dtype, device=weights_RAX.device)
     rate_TR = torch.zeros(len(runs[order[0]].rate_T), len(runs), dtype=torch.float64)
     for place, r in enumerate(order):
         rate_TR[: len(runs[r].rate_T), place] = runs[r].rate_T
@@ -258,7 +259,7 @@ def per_class(init: str) -> Form:
 
     def start(episode: Episode, rng: Generator) -> Tensor:
         text_KD = episode.text_features()
-        noise_KD = torch.randn(text_KD.shape, generator=rng).to(text_KD.device)
+        noise_KD = normal(text_KD.shape, rng, episode.backbone)
         return lengthened(unit(noise_KD) if init == "random" else text_KD, 1.0)
 
     def home(episode: Episode, image_MD: Tensor, labels_M: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def pretrain(episodes: Sequence[Episode], context: Context, pretraining: Pretrai
         ctx_RPE, _loss(episodes, context, pretraining, rng), rate_T[:, None], update
     )
     last = loss_TR[-100:].mean() if len(loss_TR) else torch.zeros(())
-    return {"ctx_PE": ctx_RPE[0], "backbone": _letters(backbone), "final_loss": last.float().cpu()}
+    return {"ctx_PE": ctx_RPE[0], "backbone": _letters(backbone), "final_loss": last.cpu()}
 
 
 def _loss(
@@ -157,7 +157,7 @@ def prior_context(episode: Episode, context: Context) -> Tensor:
         raise UserError(
             f"the prior was pretrained on another backbone than {backbone.name}; pretrain it on this one"
         )
-    return ctx_PE.to(backbone.device).clone()
+    return ctx_PE.to(backbone.device, backbone.dtype).clone()
 
 
 def classifier(episode: Episode, context: Context) -> Tensor:

@@ -28,6 +28,7 @@ from benchmark.api import (
     UserError,
 )
 from benchmark.training import loop
+from benchmark.training.noise import normal
 
 ENCODE_BATCH = 64  # fresh crops encoded at once; moves no number
 
@@ -146,7 +147,7 @@ def word_vectors(backbone: Backbone, text: str) -> Tensor:
     end = int(
         (ids_L == empty_L[1]).int().argmax()
     )  # an empty text is start and end, so its second token is the end
-    return backbone.text.embed(ids_L[1:end]).detach().float()
+    return backbone.text.embed(ids_L[1:end]).detach().to(backbone.dtype)
 
 
 def from_words(episode: Episode, context: Context, rng: Generator) -> Tensor:
@@ -155,7 +156,7 @@ def from_words(episode: Episode, context: Context, rng: Generator) -> Tensor:
     if not context.ctx_init:
         shared = (context.n_ctx, backbone.text.width)
         shape = (len(episode.class_names), *shared) if context.class_specific else shared
-        return (context.init_std * torch.randn(shape, generator=rng)).to(backbone.device)
+        return context.init_std * normal(shape, rng, backbone)
     ctx_WE = word_vectors(backbone, context.ctx_init)
     if len(ctx_WE) != context.n_ctx:
         raise UserError(
@@ -261,7 +262,7 @@ def _lockstep(
     labels_M = torch.cat([run.bank.labels_M for run in runs])
     size = (len(runs[0].rate_T), len(runs))
     rows_TRB = torch.zeros(*size, max(run.rows_TB.shape[1] for run in runs), dtype=torch.int64)
-    weight_RB = torch.zeros(rows_TRB.shape[1:])
+    weight_RB = image_MD.new_zeros(rows_TRB.shape[1:])
     rate_TR = torch.zeros(size, dtype=torch.float64)
     first = 0
     for r, run in enumerate(runs):
@@ -270,7 +271,7 @@ def _lockstep(
         weight_RB[r, :batch] = 1 / batch
         rate_TR[:steps, r] = run.rate_T
         first += len(run.bank.labels_M)
-    rows_TRB, weight_RB = rows_TRB.to(device), weight_RB.to(device)
+    rows_TRB = rows_TRB.to(device)
 
     def batch_at(ctx: Tensor, step: Tensor) -> Batch:
         rows_RB = rows_TRB.index_select(0, step)[0, : len(ctx)]

@@ -42,6 +42,7 @@ from torch import Generator, Tensor
 from adapters import _blocks, _checks, _in_the_loop
 from adapters._checks import part
 from benchmark.api import Backbone, Episode, ImageSet, Predictor, SideTerm, unit
+from benchmark.training.noise import normal
 
 TowerParts = Mapping[
     str, Tensor
@@ -148,6 +149,7 @@ class Adapter:
             depth, width = _shape(episode.backbone, name)
             touched = depth - _blocks.first_of(self.layers, depth)
             fresh = modules(
+                episode.backbone,
                 touched,
                 self.n_prompts,
                 width,
@@ -156,9 +158,7 @@ class Adapter:
                 gated=self.init == "zero",
                 rng=rng,
             )
-            parts |= {
-                f"{name}/{key}": tensor.to(episode.backbone.device) for key, tensor in fresh.items()
-            }
+            parts |= {f"{name}/{key}": tensor for key, tensor in fresh.items()}
         return parts
 
     def _classifier(self, episode: Episode) -> Callable[[Mapping[str, Tensor]], Tensor]:
@@ -185,16 +185,25 @@ class Adapter:
 
 
 def modules(
-    touched: int, n_prompts: int, width: int, rank: int, std: float, *, gated: bool, rng: Generator
+    backbone: Backbone,
+    touched: int,
+    n_prompts: int,
+    width: int,
+    rank: int,
+    std: float,
+    *,
+    gated: bool,
+    rng: Generator,
 ) -> dict[str, Tensor]:
     """Fresh parameters of `touched` blocks."""
+    prompt_JTE = std * normal([touched, n_prompts, width], rng, backbone)
     parts = {
-        "prompt_JTE": std * torch.randn(touched, n_prompts, width, generator=rng),
-        "down_JRE": torch.randn(touched, rank, width, generator=rng),
-        "up_JER": torch.zeros(touched, width, rank),
-        "scale_J": torch.zeros(touched),
+        "prompt_JTE": prompt_JTE,
+        "down_JRE": normal([touched, rank, width], rng, backbone),
+        "up_JER": prompt_JTE.new_zeros(touched, width, rank),
+        "scale_J": prompt_JTE.new_zeros(touched),
     }
-    return parts | ({"gate_J": torch.zeros(touched)} if gated else {})
+    return parts | ({"gate_J": prompt_JTE.new_zeros(touched)} if gated else {})
 
 
 def side_term(parts: TowerParts, first: int) -> SideTerm:

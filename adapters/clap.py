@@ -98,7 +98,7 @@ def held(text_rms: float) -> _concepts.Form:
             .gather(1, labels_M[:, None])[:, 0]
         )
         count_K = labels_M.bincount(minlength=len(text_KD))
-        sum_K = torch.zeros(len(text_KD), device=right_M.device).index_add(0, labels_M, right_M)
+        sum_K = right_M.new_zeros(len(text_KD)).index_add(0, labels_M, right_M)
         lambda_K = torch.where(count_K > 0, sum_K / count_K.clamp_min(1), right_M.mean())
         return torch.cat([lambda_K[:, None], start(episode, episode.rng())], dim=1)
 

@@ -78,7 +78,7 @@ class Adapter:
         )
         rng, grow = episode.rng(), self.alpha / self.rank**0.5
         start = {
-            f"{name}/{key}": tensor.to(episode.backbone.device)
+            f"{name}/{key}": tensor.to(episode.backbone.device, episode.backbone.dtype)
             for name, each in (("vision", tower), ("text", text))
             for key, tensor in self._start(each, rng).items()
         }
@@ -202,7 +202,7 @@ def _text_features(text: TextTower, ids_NL: Tensor, reach: _blocks.Reach) -> Ten
     x_NLE = text.start(ids_NL)
     for layer, block in enumerate(text.blocks):
         x_NLE = _blocks.run_block(block, layer, x_NLE, reach)
-    return unit(text.finish(x_NLE, ids_NL).float())
+    return unit(text.finish(x_NLE, ids_NL))
 
 
 @torch.no_grad()

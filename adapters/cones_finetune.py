@@ -136,4 +136,4 @@ def _features(tower: VisionTower, first: int, parts: Mapping[str, Tensor], x_NLE
             name.split("/")[1]: weight for name, weight in parts.items() if name.startswith(f"{i}/")
         }
         x_NLE = functional_call(tower.blocks[i], own, (x_NLE,))
-    return unit(tower.finish(x_NLE).float())
+    return unit(tower.finish(x_NLE))

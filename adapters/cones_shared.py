@@ -27,6 +27,7 @@ from torch import Generator, Tensor
 from adapters import _checks, _concepts
 from adapters._checks import part
 from benchmark.api import Episode, Predictor
+from benchmark.training.noise import normal
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ def shared(rank: int) -> _concepts.Form:
     """Weights are u, V and U in a row; lengths as in level A."""
 
     def start(episode: Episode, rng: Generator) -> Tensor:
-        classes, dim = episode.text_features().shape
-        directions = torch.randn(rank * dim, generator=rng)
-        return torch.cat([torch.zeros(dim), directions, torch.zeros(classes * rank)]).to(
-            episode.backbone.device
-        )
+        text_KD = episode.text_features()
+        classes, dim = text_KD.shape
+        directions_X = normal([rank * dim], rng, episode.backbone)
+        zero_D, zero_X = text_KD.new_zeros(dim), text_KD.new_zeros(classes * rank)
+        return torch.cat([zero_D, directions_X, zero_X])
 
     def concepts(weights_AX: Tensor, text_KD: Tensor) -> Tensor:
         classes, dim = text_KD.shape

@@ -115,9 +115,10 @@ def _regress(support: Labelled, classes: int, c: float, max_iterations: int) -> 
             torch.cat([-coefficients, coefficients]) / 2,
             torch.cat([-intercepts, intercepts]) / 2,
         )
-    weight_KD = torch.zeros(classes, coefficients.shape[1])
-    bias_K = torch.full((classes,), torch.finfo(torch.float32).min)
-    weight_KD[present], bias_K[present] = coefficients.float(), intercepts.float()
+    dtype = support.images.features().dtype
+    weight_KD = torch.zeros(classes, coefficients.shape[1], dtype=dtype)
+    bias_K = torch.full((classes,), torch.finfo(torch.float32).min, dtype=dtype)
+    weight_KD[present], bias_K[present] = coefficients.to(dtype), intercepts.to(dtype)
     return weight_KD, bias_K
 
 

@@ -104,12 +104,13 @@ def uniform_prompts(episode: Episode, count: int, n_prompts: int, width: int) ->
     """prompt_JTE of VPT's size: that of a fresh linear map from a patch's pixels to a token."""
     pixels = next(episode.support.images.pixels(1)).shape
     tokens = episode.backbone.vision.start(
-        torch.zeros(1, *pixels[1:], device=episode.backbone.device)
+        torch.zeros(1, *pixels[1:], dtype=episode.backbone.dtype, device=episode.backbone.device)
     ).shape[1]
     patch_area = pixels[-1] * pixels[-2] / (tokens - 1)
     bound = (6 / (3 * patch_area + width)) ** 0.5
     noise_JTE = torch.rand(count, n_prompts, width, generator=episode.rng())
-    return ((2 * noise_JTE - 1) * bound).to(episode.backbone.device)
+    noise_JTE = noise_JTE.to(episode.backbone.device, episode.backbone.dtype)
+    return (2 * noise_JTE - 1) * bound
 
 
 def prompted(prompt_JTE: Tensor, first: int) -> _blocks.Reach:

@@ -95,7 +95,7 @@ class ImageSet:
 
         Rows are brought to unit length.
         """
-        image_ND = unit(image_ND.detach().float())
+        image_ND = unit(image_ND.detach())
 
         def encode(views: tuple[int, int, Crop] | None) -> Tensor:
             return image_ND if views is None else image_ND.expand(views[0], -1, -1)
@@ -104,7 +104,8 @@ class ImageSet:
 
 
 def unit(x_ND: Tensor) -> Tensor:
-    """Rows brought to unit length."""
+    """Rows brought to unit length, in float32 at least."""
+    x_ND = x_ND.to(torch.promote_types(x_ND.dtype, torch.float32))
     return x_ND / x_ND.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
@@ -208,6 +209,12 @@ class Backbone(Protocol):
     @property
     def device(self) -> torch.device: ...
     @property
+    def dtype(self) -> torch.dtype:
+        """Of features and pixels, and of whatever is trained on them: float32, or float64 where the
+        towers compute in it.
+        """
+
+    @property
     def logit_scale(self) -> float:
         """exp() already taken: 100 for the released CLIP weights."""
 
@@ -250,6 +257,7 @@ class FeatureBackbone:
     dim: int
     logit_scale: float
     device: torch.device
+    dtype: torch.dtype = torch.float32
     name: str = "features"
 
     @property
@@ -347,8 +355,9 @@ class Episode:
                 f"text_KD has shape {tuple(text_KD.shape)},"
                 f" but {size[0]} class names need {size[0]} rows"
             )
-        backbone = FeatureBackbone(size[1], float(logit_scale), support_ND.device)
-        text_KD = unit(text_KD.detach().float())
+        image_ND = support.images.features()
+        backbone = FeatureBackbone(size[1], float(logit_scale), image_ND.device, image_ND.dtype)
+        text_KD = unit(text_KD.detach()).to(image_ND.dtype)
         return Episode(
             "features", tuple(class_names), ("{}",), support, val, backbone, seed, text_KD=text_KD
         )
@@ -387,7 +396,7 @@ def _labelled(
     return Labelled(ImageSet.from_features(image_ND), labels_N.to(image_ND.device, torch.int64))
 
 
-Predictor = Callable[[ImageSet], Tensor]  # images -> logits_QK, float32, no gradient
+Predictor = Callable[[ImageSet], Tensor]  # images -> logits_QK, floating point, no gradient
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from benchmark.api import UserError, unit
 from benchmark.backbones import image_only, weights
 from benchmark.backbones.image_only import ImageOnly
+from benchmark.backbones.precision import resolved, tower_dtype
 from benchmark.backbones.prompting import ClassPrompts
 from benchmark.backbones.prompting.plans import default_budget_mb
 from benchmark.backbones.towers import TextTower, Tokenizer, VisionTower, through
@@ -49,6 +50,10 @@ class OpenClip:
     @property
     def device(self) -> torch.device:
         return self.model.logit_scale.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.promote_types(self.model.logit_scale.dtype, torch.float32)
 
     @property
     def logit_scale(self) -> float:
@@ -100,9 +105,8 @@ class OpenClip:
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         ids_NL = self.text.tokenize(texts)
-        return unit(
-            torch.cat([self._encode_ids(chunk_NL) for chunk_NL in ids_NL.split(TEXT_CHUNK)]).float()
-        )
+        chunks = ids_NL.split(TEXT_CHUNK)
+        return unit(torch.cat([self._encode_ids(chunk_NL) for chunk_NL in chunks]))
 
     def _encode_ids(self, ids_NL: Tensor) -> Tensor:
         tower = self.text
@@ -112,7 +116,7 @@ class OpenClip:
         return tower.finish(through(tower.blocks, tower.start(ids_NL), tower.mask), ids_NL)
 
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
-        return unit(self.model.encode_image(pixels_NCHW).float())
+        return unit(self.model.encode_image(pixels_NCHW))
 
     def class_prompts(
         self,
@@ -157,18 +161,21 @@ def from_model(model: nn.Module, name: str, tokenizer: Tokenizer | None = None) 
     )
 
 
-def load(name: str, device: str = "cpu") -> Loaded:
-    """The backbone `name` from weights on this machine (backbones.locate); nothing is downloaded,
-    no code is unpickled.
+def load(name: str, device: str = "cpu", precision: str = "auto") -> Loaded:
+    """The backbone `name` from weights on this machine; nothing is downloaded or unpickled.
+
+    `precision` is what its towers compute in (benchmark/backbones/precision.py). Raises UserError
+    for weights that are missing or do not fit, and for a precision that is not known.
     """
+    dtype = tower_dtype(resolved(precision, name))
     source = weights.locate(name)
     weights.check_unpacked(source.file)
     if source.arch.startswith(weights.TIMM):
-        return image_only.load(name, source, device)
+        return image_only.load(name, source, device, dtype)
     if name == weights.TINY:
         from benchmark.tiny.model import build
 
-        return from_model(build().to(device), name)
+        return from_model(build().to(device, dtype), name)
     import open_clip
 
     arch, options = _recipe(source)
@@ -185,7 +192,7 @@ def load(name: str, device: str = "cpu") -> Loaded:
             f"the weights of {name} in {source.file} cannot be loaded as {arch} ({words}); check both"
         ) from error
     _require_quick_gelu(model, source)
-    return from_model(model, name, tokenizer)
+    return from_model(model.to(dtype), name, tokenizer)
 
 
 def _recipe(source: weights.Source) -> tuple[str, dict[str, Any]]:

@@ -28,6 +28,10 @@ class ImageOnly:
         return next(self.model.parameters()).device
 
     @property
+    def dtype(self) -> torch.dtype:
+        return torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
+
+    @property
     def logit_scale(self) -> float:
         return SCALE
 
@@ -45,7 +49,7 @@ class ImageOnly:
         return tuple(config["mean"]), tuple(config["std"])
 
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
-        return unit(self.model.visual(pixels_NCHW).float())
+        return unit(self.model.visual(pixels_NCHW))
 
     @property
     def vision(self) -> VisionTower:
@@ -88,7 +92,9 @@ def from_model(model: nn.Module, name: str) -> ImageOnly:
     return ImageOnly(name, nn.ModuleDict({"visual": model}).eval().requires_grad_(False))
 
 
-def load(name: str, source: weights.Source, device: str = "cpu") -> ImageOnly:
+def load(
+    name: str, source: weights.Source, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> ImageOnly:
     """The timm backbone `name` from its weights file; raises UserError where the two do not fit."""
     import timm
 
@@ -102,4 +108,4 @@ def load(name: str, source: weights.Source, device: str = "cpu") -> ImageOnly:
         raise UserError(
             f"the weights of {name} in {source.file} cannot be loaded as {arch} ({words}); check both"
         ) from error
-    return from_model(model.to(device), name)
+    return from_model(model.to(device, dtype), name)

@@ -253,7 +253,7 @@ def _logits(predict: Predictor, query: ImageSet, episode: Episode) -> Tensor:
         raise UserError(
             "the predictor returned logits that are not finite, which is no result; lower the learning rate or mend the method"
         )
-    return logits_QK.float().cpu()
+    return logits_QK.cpu()
 
 
 def _plain(notes: dict[str, Any]) -> dict[str, Scalar]:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from benchmark import data, grid
@@ -74,5 +75,6 @@ def encoder(backbone: clip.Loaded, name: str) -> Encoder:
     pipeline = Pipeline(backbone.image_px, mean, std)
     facts = json.dumps(
         [weights_digest(name), pipeline.image_px, mean, std, grid.transform_version()]
+        + ([] if backbone.dtype == torch.float32 else [str(backbone.dtype)])
     )
     return Encoder(backbone, pipeline, hashlib.sha256(facts.encode()).hexdigest())

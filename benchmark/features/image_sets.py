@@ -59,7 +59,7 @@ class Encoder:
                 self.backbone.device
             )
             with torch.no_grad():
-                out_NCHW = self.pipeline.normalise(padded_NHWC, out_NCHW)
+                out_NCHW = self.pipeline.normalise(padded_NHWC, out_NCHW, self.backbone.dtype)
                 image_ND = self.backbone.encode_pixels(out_NCHW)
             yield image_ND[: len(pixels_NHWC)].cpu()
 
@@ -88,9 +88,9 @@ def image_set(
         def compute(chosen: list[int]) -> Iterator[Tensor]:
             return _encode(encoder, picture, [(i, digests[i]) for i in chosen], views)
 
-        rows = store.rows(
-            space(encoder.digest, views, encoder.backbone.name), digests, compute, timer
-        ).to(device)
+        double = encoder.backbone.dtype == torch.float64
+        where = space(encoder.digest, views, encoder.backbone.name, double=double)
+        rows = store.rows(where, digests, compute, timer).to(device)
         return rows if views is None else rows.transpose(0, 1)
 
     def decode(index_N: Tensor, crop: Crop | None, rng: Generator | None) -> Tensor:
@@ -103,7 +103,9 @@ def image_set(
                 random_view(each, image_px, crop, view_rng("fresh", seed, 0))
                 for each, seed in zip(pictures, seeds, strict=True)
             ]
-        return encoder.pipeline.normalise(torch.stack(pixels).to(device))
+        return encoder.pipeline.normalise(
+            torch.stack(pixels).to(device), dtype=encoder.backbone.dtype
+        )
 
     return ImageSet(len(digests), encode, decode)
 

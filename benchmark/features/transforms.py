@@ -38,15 +38,21 @@ class Pipeline:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def normalise(self, pixels_NHWC: Tensor, out_NCHW: Tensor | None = None) -> Tensor:
-        """uint8 pixels_NHWC -> float32 pixels_NCHW on the same device; `out_NCHW` is written to
+    def normalise(
+        self,
+        pixels_NHWC: Tensor,
+        out_NCHW: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """uint8 pixels_NHWC -> pixels_NCHW of `dtype` on the same device; `out_NCHW` is written to
         where it is given.
         """
         device, (count, height, width, channels) = pixels_NHWC.device, pixels_NHWC.shape
         if out_NCHW is None:
-            out_NCHW = torch.empty((count, channels, height, width), device=device)
+            out_NCHW = torch.empty((count, channels, height, width), dtype=dtype, device=device)
         mean_C11, std_C11 = (
-            torch.tensor(values, device=device)[:, None, None] for values in (self.mean, self.std)
+            torch.tensor(values, dtype=dtype, device=device)[:, None, None]
+            for values in (self.mean, self.std)
         )
         at_once = (
             1 if device.type == "cpu" else max(count, 1)

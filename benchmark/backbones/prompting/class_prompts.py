@@ -97,8 +97,8 @@ class ClassPrompts:
         )
 
     def encode(self, ctx_PE: Tensor | None = None, side: SideTerm | None = None) -> Tensor:
-        """text_KD, unit length, float32, differentiable in `ctx_PE` (ctx_KPE where class-specific)
-        and in what `side` closes over.
+        """text_KD, unit length, float32 at least; differentiable in `ctx_PE` (ctx_KPE where
+        class-specific) and in what `side` closes over.
 
         With a leading run dimension, ctx_RPE -> text_RKD: R runs in lockstep, each as if alone.
         `side(layer, x_RTE, attn_RTE)` may change every layer's attention output token by token: x
@@ -112,7 +112,7 @@ class ClassPrompts:
             self.tower.position_LE.dtype
         )
         text_RKD = self.encoder(flat_RPE, side)
-        text_RKD = unit(text_RKD.to(torch.promote_types(text_RKD.dtype, torch.float32)))
+        text_RKD = unit(text_RKD)
         return text_RKD if batched else text_RKD[0]
 
     def words(self, text: str) -> Tensor:
