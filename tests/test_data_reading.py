@@ -63,7 +63,7 @@ def test_a_split_file_with_another_hash_is_refused_with_both(dtd):
     file = Path(dtd).parent / "dtd" / SPLIT
     file.write_text(file.read_text() + " ")
     text = refused(dtd)
-    assert "is another split file: sha256" in text
+    assert "is another split file: its sha256 is" in text
     assert "--accept-changed-data, which marks every record" in text
 
 

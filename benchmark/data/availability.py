@@ -1,13 +1,14 @@
-"""What is there of every dataset, at a glance."""
+"""Which of the shipped datasets are on disk, and where the others can be had."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.data import catalog, reading
-from benchmark.data.locations import dataset_location
-from benchmark.data.sources import Generated
+from benchmark.data.locations import DatasetLocation, dataset_location
+from benchmark.data.sources import Generated, Part
 from benchmark.data.specs import Spec, read_spec
 
 
@@ -28,55 +29,41 @@ class DatasetStatus:
 
 
 def availability(root: Path | None = None) -> list[DatasetStatus]:
-    """One row per shipped dataset, suite by suite; looks at names only, reads no image."""
-    order = dict.fromkeys(name for members in catalog.suites().values() for name in members)
-    return [
-        _status(read_spec(name), root)
-        for name in (*order, *sorted(set(catalog.names()) - set(order)))
-    ]
+    """One status per shipped dataset, suite by suite; only looks for files, reads no image."""
+    in_suites = [name for members in catalog.suites().values() for name in members]
+    names = dict.fromkeys([*in_suites, *catalog.names()])
+    return [_status(read_spec(name), root) for name in names]
 
 
 def _status(spec: Spec, root: Path | None) -> DatasetStatus:
     location = dataset_location(spec, root)
-    folder = "" if isinstance(spec.source, Generated) else str(location.folders[0])
-    images = sum(dict(spec.counts).values()) if spec.counts else 0
-    licence = (spec.licence, spec.licence_seen, spec.registration)
     return DatasetStatus(
-        spec.name,
-        spec.title,
-        _state(spec, root),
-        folder,
-        images,
-        len(spec.class_names),
-        *licence,
-        _sources(spec),
+        name=spec.name,
+        title=spec.title,
+        state=_state(spec, location),
+        folder="" if isinstance(spec.source, Generated) else str(location.folders[0]),
+        images=sum(dict(spec.counts).values()) if spec.counts else 0,
+        classes=len(spec.class_names),
+        licence=spec.licence,
+        licence_seen=spec.licence_seen,
+        registration=spec.registration,
+        sources=", ".join(_source_labels(spec.parts[0])) if spec.parts else "",
     )
 
 
-def _state(spec: Spec, root: Path | None) -> str:
+def _state(spec: Spec, location: DatasetLocation) -> str:
     if isinstance(spec.source, Generated):
         return "drawn"
-    location = dataset_location(spec, root)
-    if not reading.lacking(spec, location):
+    if not reading.missing_paths(spec, location):
         return "adopted" if location.receipt.adopted else "ready"
-    return (
-        "partial"
-        if any(location.find(path).exists() for part in spec.parts for path in part.gives)
-        else "missing"
-    )
+    expected = [path for part in spec.parts for path in part.gives]
+    return "partial" if any(location.find(path).exists() for path in expected) else "missing"
 
 
-def _sources(spec: Spec) -> str:
-    labels = dict.fromkeys(
-        offer.label + (" (opt-in)" if offer.opt_in else "")
-        for part in spec.parts[:1]
-        for offer in part.offers
+def _source_labels(part: Part) -> Iterator[str]:
+    """Each label once, in the order in which they are tried."""
+    yield from dict.fromkeys(
+        f"{offer.label} (opt-in)" if offer.opt_in else offer.label for offer in part.offers
     )
-    by_hand = (
-        ["by hand"]
-        if any(
-            part.by_hand and all(offer.opt_in for offer in part.offers) for part in spec.parts[:1]
-        )
-        else []
-    )
-    return ", ".join([*labels, *by_hand])
+    if part.by_hand and all(offer.opt_in for offer in part.offers):
+        yield "by hand"

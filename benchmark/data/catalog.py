@@ -30,20 +30,21 @@ def suites() -> dict[str, tuple[str, ...]]:
 
 def read_suites(file: Traversable) -> dict[str, tuple[str, ...]]:
     """Suite name -> its datasets, of a TOML that holds nothing but lists of names."""
-    found = parse(file)
-    for suite, members in found.items():
+    contents = parse(file)
+    for suite, members in contents.items():
         if not isinstance(members, list) or not all(isinstance(name, str) for name in members):
             raise UserError(f"{file}: suite '{suite}' is not a list of names; correct it")
-    return {suite: tuple(members) for suite, members in found.items()}
+    return {suite: tuple(members) for suite, members in contents.items()}
 
 
-def expand(asked: Sequence[str]) -> tuple[str, ...]:
-    """Datasets meant by names, suites and "all" (every shipped one), each once, in order of asking."""
+def expand(selected: Sequence[str]) -> tuple[str, ...]:
+    """Datasets that names, suites and "all" (every shipped one) stand for, each once, in order."""
     known = {**{name: (name,) for name in names()}, **suites(), "all": names()}
-    for name in asked:
+    for name in selected:
         if name not in known and not name.endswith(".toml"):
             raise UserError(f"unknown dataset or suite '{name}'; {nearest(name, tuple(known))}")
-    return tuple(dict.fromkeys(member for name in asked for member in known.get(name, (name,))))
+    members = (member for name in selected for member in known.get(name, (name,)))
+    return tuple(dict.fromkeys(members))
 
 
 def find(name: str) -> Traversable:
@@ -57,7 +58,8 @@ def find(name: str) -> Traversable:
         return _folder() / f"{name}.toml"
     if not _is_file(name):
         raise UserError(
-            f"dataset file {name} is not there; give the path of an existing TOML or one of `list datasets`"
+            f"dataset file {name} is not there; give the path of an existing TOML "
+            f"or one of `list datasets`"
         )
     return Path(name)
 
@@ -66,10 +68,8 @@ def parse(file: Traversable) -> dict[str, Any]:
     """The contents of a TOML file; UserError where it is no TOML."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # of TOML, of UTF-8, of a number or a nesting beyond all measure
+    # ValueError: no TOML, no UTF-8, or a number of too many digits.
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not valid TOML ({error}); correct the line named") from error
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror})") from error

@@ -19,56 +19,59 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".
 def read(spec: Spec, source: ClassFolders, location: DatasetLocation) -> ImageRows:
     """Rows class by class, file names sorted: the order of a file system decides nothing."""
     folder = location.holding(source.train or source.test or ".")
-    rows: dict[str, list[ImageRow]] = {split: [] for split in SPLITS}
+    by_split: dict[str, list[ImageRow]] = {split: [] for split in SPLITS}
     problems: list[str] = []
     for split in SPLITS:
-        if below := getattr(source, split):
-            rows[split], empty = _images(folder, below, spec.folders)
-            problems += (
-                [
-                    f"{folder / below} has no images of {len(empty)} classes, the first is '{empty[0]}'"
-                ]
-                if empty
-                else []
+        split_folder = getattr(source, split)
+        if not split_folder:
+            continue
+        by_split[split], empty = _images(folder, split_folder, spec.folders)
+        if empty:
+            problems.append(
+                f"{folder / split_folder} has no images of {len(empty)} classes, "
+                f"the first is '{empty[0]}'"
             )
-    return ImageRows(
-        held_out(spec.name, rows, source.cut), PictureFiles(folder), problems=tuple(problems)
-    )
+    rows = held_out(spec.name, by_split, source.cut)
+    return ImageRows(rows, PictureFiles(folder), problems=tuple(problems))
 
 
 def held_out(
-    name: str, rows: Mapping[str, list[ImageRow]], cut: Cut
+    name: str, by_split: Mapping[str, list[ImageRow]], cut: Cut
 ) -> Mapping[str, list[ImageRow]]:
     """Rows after `cut` has moved images of every class from train to test and to val."""
-    train, test = _divided(name, rows["train"], cut.test)
+    train, test = _divided(name, by_split["train"], cut.test)
     train, val = _divided(name, train, cut.val)
-    return {"train": train, "val": val or rows["val"], "test": test or rows["test"]}
+    return {"train": train, "val": val or by_split["val"], "test": test or by_split["test"]}
 
 
 def _images(
-    folder: Path, below: str, class_folders: tuple[str, ...]
+    folder: Path, split_folder: str, class_folders: tuple[str, ...]
 ) -> tuple[list[ImageRow], list[str]]:
+    """The rows of a split, and the class folders without an image."""
     rows: list[ImageRow] = []
     empty = []
     for label, name in enumerate(class_folders):
-        files, prefix = _files(folder / below / name), os.path.normpath(f"{below}/{name}")
+        files = _image_names(folder / split_folder / name)
+        prefix = os.path.normpath(f"{split_folder}/{name}")
         rows += [(f"{prefix}/{file}", label) for file in files]
-        empty += [] if files else [name]
+        if not files:
+            empty.append(name)
     return rows, empty
 
 
-def _files(folder: Path) -> list[str]:
+def _image_names(folder: Path) -> list[str]:
     try:
-        found = os.listdir(folder)
+        names = os.listdir(folder)
     except OSError:
         return []
     images = sorted(
-        name for name in found if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")
     )
-    odd = next((name for name in images if NO_TEXT.search(name)), None)
-    if odd is not None:
+    unreadable = next((name for name in images if NO_TEXT.search(name)), None)
+    if unreadable is not None:
         raise UserError(
-            f"{folder} holds an image whose name is no text, {odd!a}; rename it", exit_code=MISSING
+            f"{folder} holds an image whose name is no text, {unreadable!a}; rename it",
+            exit_code=MISSING,
         )
     return images
 
@@ -76,21 +79,22 @@ def _files(folder: Path) -> list[str]:
 def _divided(
     name: str, rows: list[ImageRow], per_class: int
 ) -> tuple[list[ImageRow], list[ImageRow]]:
-    """`per_class` rows of every class, evenly spaced in their order, apart from the rest."""
-    members: dict[int, list[int]] = {}
+    """The rows that stay, and `per_class` rows of every class, evenly spaced in their order."""
+    positions_of: dict[int, list[int]] = {}
     for position, (_, label) in enumerate(rows):
-        members.setdefault(label, []).append(position)
-    short = next(
-        (label for label, positions in members.items() if len(positions) <= per_class), None
-    )
-    if per_class and short is not None:
-        raise UserError(
-            f"class {short} of {name} has {len(members[short])} images, too few to hold out {per_class}; lower source.cut",
-            exit_code=MISSING,
-        )
-    taken = {
-        positions[i * len(positions) // per_class]
-        for positions in members.values()
-        for i in range(per_class)
-    }
+        positions_of.setdefault(label, []).append(position)
+    _check_enough(name, positions_of, per_class)
+    taken: set[int] = set()
+    for positions in positions_of.values():
+        taken |= {positions[i * len(positions) // per_class] for i in range(per_class)}
     return [row for i, row in enumerate(rows) if i not in taken], [rows[i] for i in sorted(taken)]
+
+
+def _check_enough(name: str, positions_of: Mapping[int, list[int]], per_class: int) -> None:
+    for label, positions in positions_of.items():
+        if per_class and len(positions) <= per_class:
+            raise UserError(
+                f"class {label} of {name} has {len(positions)} images, too few to hold out "
+                f"{per_class}; lower source.cut",
+                exit_code=MISSING,
+            )

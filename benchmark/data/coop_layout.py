@@ -18,19 +18,18 @@ from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
 
 
-def needs(source: CoopFolder) -> tuple[str, ...]:
-    """What must lie in the dataset's folder: the list of images, and the images unless they lie in
-    the folder itself.
-    """
-    listed = (
-        [source.split.file] if source.split else [getattr(source.lists, split) for split in SPLITS]
-    )
-    return (*listed, source.images) if source.images != "." else tuple(listed)
+def required_paths(source: CoopFolder) -> tuple[str, ...]:
+    """Paths that must lie in the dataset's folder: its lists of images, and its image folder."""
+    lists = [getattr(source.lists, split) for split in SPLITS] if source.lists else []
+    if source.split:
+        lists = [source.split.file]
+    return (*lists, source.images) if source.images != "." else tuple(lists)
 
 
 def read(spec: Spec, source: CoopFolder, location: DatasetLocation) -> ImageRows:
-    """Rows in the list's own order, which the few-shot sampler depends on; missing images are
-    complained of and left out.
+    """Rows in the list's own order, which few-shot sampling depends on.
+
+    Missing images are left out and named as a problem.
     """
     if source.split:
         rows, problems = _from_json(spec, source.split, location.find(source.split.file))
@@ -46,7 +45,8 @@ def read(spec: Spec, source: CoopFolder, location: DatasetLocation) -> ImageRows
     missing = absent(folder, keys)
     if missing:
         problems += (
-            f"{len(missing)} of {len(keys)} images are missing in {folder}, the first is {missing[0]}",
+            f"{len(missing)} of {len(keys)} images are missing in {folder}, "
+            f"the first is {missing[0]}",
         )
     pinned = source.split is not None and source.split.sha256 is not None
     return ImageRows(without(rows, missing), PictureFiles(folder), pinned, problems)
@@ -61,16 +61,18 @@ def _from_json(
 ) -> tuple[Mapping[str, list[ImageRow]], tuple[str, ...]]:
     problems: tuple[str, ...] = ()
     try:
-        found = digests.hashed(file)
-        if split.sha256 and found != split.sha256:
+        digest = digests.hashed(file)
+        if split.sha256 and digest != split.sha256:
             problems = (
-                f"{file} is another split file: sha256 {found[:12]} found, {split.sha256[:12]} expected",
+                f"{file} is another split file: its sha256 is {digest[:12]}, "
+                f"expected {split.sha256[:12]}",
             )
         lists: dict[str, Any] = json.loads(file.read_bytes())
         return {name: [_row(row, spec) for row in lists[name]] for name in SPLITS}, problems
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{file} is no split file of {spec.name} ({error}); it needs train, val and test lists of [path, label, class name]",
+            f"{file} is no split file of {spec.name} ({error}); "
+            f"it needs train, val and test lists of [path, label, class name]",
             exit_code=MISSING,
         ) from error
 
@@ -122,7 +124,8 @@ def _lines(file: Path, labels: Mapping[str, int], suffix: str) -> list[ImageRow]
         image, _, name = line.strip().partition(" ")
         if name not in labels or "/" in image or not stays_below(image + suffix):
             raise UserError(
-                f"{file} line {number} names an unknown class: '{line.strip()}'; restore the official list",
+                f"{file} line {number} names an unknown class: '{line.strip()}'; "
+                f"restore the official list",
                 exit_code=MISSING,
             )
         rows.append((image + suffix, labels[name]))

@@ -1,6 +1,4 @@
-"""Parts of a dataset fetched from the first of their sources that works, unpacked beside the
-dataset and moved into it.
-"""
+"""Parts of a dataset, fetched from the first source that works, unpacked and moved into place."""
 
 from __future__ import annotations
 
@@ -19,8 +17,9 @@ from benchmark.errors import MISSING, UserError
 
 
 def fetch_missing_parts(request: PrepareRequest) -> Iterator[PrepareEvent]:
-    """Fetch what a dataset lacks. Raises UserError where its licence was not accepted and where no
-    source gives a part.
+    """Fetch what a dataset lacks.
+
+    Raises UserError where its licence was not accepted and where no source gives a part.
     """
     location = dataset_location(request.spec, request.root)
     missing = [
@@ -29,8 +28,9 @@ def fetch_missing_parts(request: PrepareRequest) -> Iterator[PrepareEvent]:
         if not all(location.find(path).exists() for path in part.gives)
     ]
     if not missing:
+        path = reading.missing_paths(request.spec, location)[0]
         raise UserError(
-            f"{request.name}: {location.own} lacks {reading.lacking(request.spec, location)[0]}; put it there",
+            f"{request.name}: {location.own} lacks {path}; put it there",
             exit_code=MISSING,
         )
     if request.offline:
@@ -68,11 +68,12 @@ def _part(request: PrepareRequest, part: Part, folder: Path) -> Iterator[Prepare
 
 
 def _chosen(request: PrepareRequest, part: Part) -> tuple[Offer, ...]:
-    """The offers of the label asked for; where a part has none of it, those that need no asking."""
+    """The offers of the requested label; of a part without any, those that are not opt-in."""
     labels = {offer.label for each in request.spec.parts for offer in each.offers}
     if request.source and request.source not in labels:
         raise UserError(
-            f"{request.name} has no source '{request.source}'; it has {', '.join(sorted(labels)) or 'none'}"
+            f"{request.name} has no source '{request.source}'; "
+            f"it has {', '.join(sorted(labels)) or 'none'}"
         )
     named = tuple(offer for offer in part.offers if offer.label == request.source)
     return named or tuple(offer for offer in part.offers if not offer.opt_in)
@@ -84,10 +85,11 @@ def _other_labels(part: Part, tried: Sequence[Offer]) -> str:
 
 
 def _require_licence(request: PrepareRequest) -> None:
-    if not request.accepted:
+    if not request.licence_accepted:
         seen = f" ({request.spec.licence_seen})" if request.spec.licence_seen else ""
         raise UserError(
-            f"the licence of {request.name} is: {request.spec.licence}{seen}; if you accept it, add --accept-licence {request.name}",
+            f"the licence of {request.name} is: {request.spec.licence}{seen}; "
+            f"if you accept it, add --accept-licence {request.name}",
             exit_code=MISSING,
         )
     receipt = read_receipt(request.spec, request.root)
@@ -98,13 +100,9 @@ def _require_licence(request: PrepareRequest) -> None:
 def _from_offer(
     request: PrepareRequest, part: Part, offer: Offer, folder: Path
 ) -> Iterator[PrepareEvent]:
-    """Download, check, unpack beside the dataset's folder, and move into it: a part is whole or
-    absent.
-    """
-    downloads, staging = (
-        folder / ".fetching",
-        folder / ".unpacking",
-    )  # on the disk the images will be on
+    """Download, check, unpack in a folder beside, and move: a part is whole or absent."""
+    # On the disk of the images, so that moving is renaming.
+    downloads, staging = folder / ".fetching", folder / ".unpacking"
     file = downloads / _file_name(offer.url or "")
     if offer.url and not file.exists():
         yield from _steps(
@@ -138,8 +136,8 @@ def _file_name(url: str) -> str:
 def _unpacked(
     request: PrepareRequest, part: Part, offer: Offer, file: Path, staging: Path
 ) -> Iterator[PrepareEvent]:
-    """Bring what a part gives below `staging`, out of a file, an archive, an archive within it, or
-    a folder of files.
+    """What a part gives, put below `staging`: from a file, an archive, an archive within an
+    archive, or a folder of files.
     """
     if file.is_dir():
         for path in part.gives:

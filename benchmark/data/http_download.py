@@ -1,5 +1,4 @@
-"""One file over HTTP: resumed where it stopped, tried again, and not trusted before its checksum
-is.
+"""One file over HTTP: resumed where it stopped, retried, and checked against its checksum.
 
 Written here because no library at hand does it: pooch starts a file anew each time, huggingface_hub
 serves its own hub only.
@@ -31,24 +30,21 @@ Progress = tuple[int, int | None]  # bytes so far, bytes in all where the server
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to go on with a server: attempts in a row that gain nothing, and the wait after the
-    first, doubled each time.
-    """
+    """Attempts in a row that gain nothing, and the wait after the first, doubled each time."""
 
     attempts: int = 5
     wait_s: float = 1.0
     timeout_s: float = 30.0
 
 
-STANDARD = RetryPolicy()
+DEFAULT_RETRIES = RetryPolicy()
 
 
-def fetch(url: str, target: Path, retries: RetryPolicy = STANDARD) -> Iterator[Progress]:
-    """Bring `url` to `target`, which appears only when it is complete; what an interruption left is
-    gone on from.
+def fetch(url: str, target: Path, retries: RetryPolicy = DEFAULT_RETRIES) -> Iterator[Progress]:
+    """Download `url` to `target`, which appears only when it is complete, and yield progress.
 
-    Raises UserError where the server refuses, sends a web page, or stays silent, and where the disk
-    is full.
+    An interrupted download is resumed. Raises UserError where the server refuses, sends a web page,
+    or stays silent, and where the disk is full.
     """
     part = target.with_name(target.name + ".part")
     _make(part.parent)
@@ -58,14 +54,12 @@ def fetch(url: str, target: Path, retries: RetryPolicy = STANDARD) -> Iterator[P
         try:
             yield from _attempt(url, part, retries.timeout_s)
             break
-        except (
-            OSError,
-            HTTPException,
-            ValueError,
-        ) as error:  # all of them from the network: writing raises UserErrors
+        # All of them are from the network: writing raises UserErrors.
+        except (OSError, HTTPException, ValueError) as error:
             failures = 1 if _size(part) > before else failures + 1
             if failures >= retries.attempts:
-                kept = f", {_size(part)} bytes are kept for the next attempt" if _size(part) else ""
+                size = _size(part)
+                kept = f", {size} bytes are kept for the next attempt" if size else ""
                 raise UserError(
                     f"{url} could not be fetched ({_reason(error)}); try again later{kept}",
                     exit_code=MISSING,
@@ -76,15 +70,16 @@ def fetch(url: str, target: Path, retries: RetryPolicy = STANDARD) -> Iterator[P
 
 
 def check(file: Path, *, md5: str | None = None, sha256: str | None = None) -> None:
-    """Hold a file against its published checksums; where one differs, delete the file and raise a
-    UserError.
+    """Compare a download with its published checksums.
+
+    Where one differs, the download is deleted and a UserError raised.
     """
     for algorithm, expected in (("sha256", sha256), ("md5", md5)):
-        found = digests.hashed(file, algorithm) if expected else None
-        if found != expected:
+        digest = digests.hashed(file, algorithm) if expected else None
+        if digest != expected:
             file.unlink()
             raise UserError(
-                f"{file.name} has {algorithm} {found} instead of {expected}; it was deleted",
+                f"{file.name} has {algorithm} {digest} instead of {expected}; it was deleted",
                 exit_code=MISSING,
             )
 
@@ -94,14 +89,14 @@ def require_space(folder: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed_bytes + RESERVE_BYTES > free:
         raise UserError(
-            f"{_gigabytes(needed_bytes)} are needed in {folder}, but only {_gigabytes(free)} are free; "
-            f"make room or choose another --data-root",
+            f"{_gigabytes(needed_bytes)} are needed in {folder}, but only {_gigabytes(free)} are "
+            f"free; make room or choose another --data-root",
             exit_code=MISSING,
         )
 
 
 def full_disk(error: OSError, folder: Path) -> UserError:
-    """What to say when writing failed."""
+    """The UserError for a failure to write."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return UserError(
             f"the disk under {folder} is full; make room and run the same command again",
@@ -118,7 +113,7 @@ def _attempt(url: str, part: Path, timeout_s: float) -> Iterator[Progress]:
         response = urlopen(_request(url, part), timeout=timeout_s)
     except HTTPError as error:
         with error:
-            if error.code == 416:  # what is kept is no part of what the server has now
+            if error.code == 416:  # the kept bytes are no part of the server's file
                 part.unlink(missing_ok=True)
             if error.code in PASSING or error.code == 416:
                 raise URLError(f"{error.code} {error.reason}") from error
@@ -138,16 +133,11 @@ def _attempt(url: str, part: Path, timeout_s: float) -> Iterator[Progress]:
 
 
 def _require_the_rest(response: HTTPResponse, part: Path, start: int) -> None:
-    """Raises URLError for another piece than what was asked for: put behind what is kept, pieces
-    would never come to an end.
-    """
-    if response.status == 206 and not response.headers.get("Content-Range", "").startswith(
-        f"bytes {start}-"
-    ):
+    """Raises URLError where a partial answer does not begin at the byte that was requested."""
+    sent = response.headers.get("Content-Range", "")
+    if response.status == 206 and not sent.startswith(f"bytes {start}-"):
         part.unlink(missing_ok=True)
-        raise URLError(
-            f"the server sends {response.headers.get('Content-Range', '')!r}, not what follows byte {start}"
-        )
+        raise URLError(f"the server sends {sent!r}, not what follows byte {start}")
 
 
 def _receive(
@@ -159,7 +149,8 @@ def _receive(
         while chunk := response.read(CHUNK_BYTES):
             if done == 0 and _is_web_page(chunk):
                 raise UserError(
-                    f"{url} sends a web page instead of a file, likely a login, a quota or a notice; use another --source",
+                    f"{url} sends a web page instead of a file, likely a login, a quota or a "
+                    f"notice; use another --source",
                     exit_code=MISSING,
                 )
             write(stream, chunk, part.parent)
@@ -177,9 +168,7 @@ def write(stream: IO[bytes], chunk: bytes, folder: Path) -> None:
 
 
 def _request(url: str, part: Path) -> Request:
-    """Asks for the rest where something is kept, and only if the file is still the same one
-    (If-Range).
-    """
+    """A request for the missing rest, as long as the file is still the same (If-Range)."""
     request = Request(url, headers={"User-Agent": "fsbench", "Accept-Encoding": "identity"})
     note = _read_note(part)
     if _size(part) and note.get("url") == url and note.get("validator"):
@@ -190,9 +179,8 @@ def _request(url: str, part: Path) -> Request:
 
 def _total(response: HTTPResponse, start: int) -> int | None:
     length = response.headers.get("Content-Length", "")
-    return (
-        start + int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
-    )
+    is_number = length.isascii() and length.isdigit() and len(length) < 20
+    return start + int(length) if is_number else None
 
 
 def _is_web_page(chunk: bytes) -> bool:
@@ -213,8 +201,8 @@ def _write_note(part: Path, url: str, response: HTTPResponse) -> None:
 
 
 def _read_note(part: Path) -> dict[str, str]:
-    """What is known of the kept bytes; nothing, so that they are fetched anew, where that is not
-    what was written down.
+    """Address and version of the kept bytes; empty, so that they are fetched anew, where the
+    note cannot be read.
     """
     try:
         note = json.loads(_note(part).read_bytes())

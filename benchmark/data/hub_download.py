@@ -1,6 +1,4 @@
-"""Files of Hugging Face repositories, fetched by huggingface_hub, which resumes and retries by
-itself.
-"""
+"""Files of Hugging Face repositories; huggingface_hub resumes and retries by itself."""
 
 from __future__ import annotations
 
@@ -12,8 +10,7 @@ from benchmark.errors import MISSING, UserError
 
 
 def fetch(offer: Offer, folder: Path, endpoint: str | None = None) -> Path:
-    """Bring a file, or every file a pattern with '*' names, below `folder`; what is returned is the
-    file or the folder.
+    """Fetch a file, or all files of a pattern with '*', and return the file or the folder.
 
     Raises UserError where the repository is unknown or gated, the file is not in it, or the hub
     cannot be reached.
@@ -28,7 +25,7 @@ def fetch(offer: Offer, folder: Path, endpoint: str | None = None) -> Path:
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     repo, file = offer.repo or "", offer.file or ""
-    disable_progress_bars()  # the one who called shows progress
+    disable_progress_bars()  # the caller shows progress
     options: dict[str, Any] = {
         "repo_type": offer.repo_type,
         "revision": offer.revision,
@@ -50,7 +47,8 @@ def fetch(offer: Offer, folder: Path, endpoint: str | None = None) -> Path:
         ) from error
     except (EntryNotFoundError, RepositoryNotFoundError) as error:
         raise _failed(offer, "is not on the hub, or not for you") from error
-    except Exception as error:  # the library that carries the hub's requests has changed more than once, and its errors with it
+    # The library below huggingface_hub has changed more than once, and its errors with it.
+    except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise _failed(offer, f"could not be fetched ({reason})") from error
 

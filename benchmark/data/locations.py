@@ -1,6 +1,4 @@
-"""Where a dataset lies: below the data root, beside its own TOML, or in a folder its owner already
-had.
-"""
+"""Where a dataset lies: below the data root, beside its own TOML, or in an adopted folder."""
 
 from __future__ import annotations
 
@@ -18,24 +16,22 @@ NOTES = ".fsbench"  # folder below the data root: receipts, locks, unfinished do
 
 @dataclass(frozen=True)
 class Receipt:
-    """What `prepare` found and wrote down: later readings are held against it."""
+    """What preparation recorded of a dataset; later readings are compared with it."""
 
     adopted: str | None = None  # the folder of a dataset that was adopted where it lay
     listing: str | None = None  # digest of keys and labels
     sample: str | None = None  # digest of 32 images
-    broken: str | None = None  # what the last verification found wrong
+    broken: str | None = None  # why the last verification failed
+    licence: str | None = None  # as it was accepted
 
     def text(self) -> str:
+        """The receipt as JSON."""
         return json.dumps(asdict(self), indent=1)
-
-    licence: str | None = None  # as it was accepted
 
 
 @dataclass(frozen=True)
 class DatasetLocation:
-    """The folders a dataset may lie in, an adopted one before our own, and the receipt of its
-    preparation.
-    """
+    """The folders a dataset may lie in, an adopted one first, and its receipt."""
 
     own: Path  # below the data root, or where the TOML says: the only one ever written to
     receipt: Receipt
@@ -44,12 +40,16 @@ class DatasetLocation:
     def folders(self) -> tuple[Path, ...]:
         return (Path(self.receipt.adopted), self.own) if self.receipt.adopted else (self.own,)
 
+    def has(self, relative: str) -> bool:
+        """Whether one of the folders has a path, or something that fits a pattern with '*'."""
+        return any(there(folder, relative) for folder in self.folders)
+
     def holding(self, relative: str) -> Path:
-        """The folder that has `relative`, else the one that ought to."""
+        """The folder that has `relative`, else our own."""
         return next((folder for folder in self.folders if (folder / relative).exists()), self.own)
 
     def find(self, relative: str) -> Path:
-        """The path itself in the folder that has it, else where it ought to be."""
+        """`relative` in the folder that has it, else in our own."""
         return self.holding(relative) / relative
 
 
@@ -59,14 +59,13 @@ def there(folder: Path, path: str) -> bool:
 
 
 def dataset_location(spec: Spec, root: Path | None = None) -> DatasetLocation:
-    """Where a dataset lies or would lie. A TOML that is not shipped counts its folder from where it
-    lies itself.
+    """Where a dataset lies or would lie.
+
+    The folder of a shipped dataset is relative to the data root, that of any other to its TOML.
     """
-    below: str = getattr(spec.source, "folder", ".")
-    return DatasetLocation(
-        (spec.file.parent if spec.file else root or data_dir()) / below,
-        read_receipt(spec, root),
-    )
+    base = spec.file.parent if spec.file else root or data_dir()
+    folder: str = getattr(spec.source, "folder", ".")
+    return DatasetLocation(base / folder, read_receipt(spec, root))
 
 
 def read_receipt(spec: Spec, root: Path | None = None) -> Receipt:
@@ -87,9 +86,9 @@ def read_receipt(spec: Spec, root: Path | None = None) -> Receipt:
 
 def _check_texts(receipt: Receipt) -> None:
     for name, value in asdict(receipt).items():
-        if not (value is None or isinstance(value, str)) or (
-            name == "adopted" and value is not None and not possible(value)
-        ):
+        if value is None:
+            continue
+        if not isinstance(value, str) or (name == "adopted" and not possible(value)):
             raise ValueError(f"'{name}' is not what was written down")
 
 

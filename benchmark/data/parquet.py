@@ -51,7 +51,7 @@ class ParquetPictures:
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(data, bytes):
             raise UserError(
-                f"image {self.folder / key} holds no bytes; use a table whose pictures are embedded",
+                f"image {self.folder / key} holds no bytes; use a table with embedded pictures",
                 exit_code=MISSING,
             )
         return data

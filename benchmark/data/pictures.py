@@ -15,16 +15,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "WEBP",
-    "BMP",
-    "GIF",
-    "PPM",
-    "TIFF",
-)  # those of folders.SUFFIXES: Pillow would run PostScript, too
-NARROWEST = 1000  # long side over short: a strip of one pixel's width would grow a hundredfold when its short side is resized
+# The formats of class_folders.SUFFIXES; of others Pillow would run PostScript.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
+# Long side over short side. Resizing the short side of a narrower strip would fill the memory.
+MAX_ASPECT_RATIO = 1000
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,8 @@ class GeneratedPictures:
             image: Image = specs.generator(self.source).image(*_parts(key), self.source.seed)
         except (ValueError, LookupError) as error:
             raise UserError(
-                f"the generator '{self.source.generator}' knows no {key} ({error}); correct class_names"
+                f"the generator '{self.source.generator}' cannot draw {key} ({error}); "
+                f"correct class_names"
             ) from error
         return image
 
@@ -74,22 +69,19 @@ class GeneratedPictures:
 
 
 def decode(stream: Any, label: str) -> Image:
-    """A picture in RGB from a path or a binary stream; UserError naming `label` where it is none or
-    is cut short.
+    """A picture in RGB from a path or a binary stream.
+
+    Raises UserError naming `label` where it is no picture or cut short.
     """
     from PIL import Image as pil
 
     try:
         with pil.open(stream, formats=FORMATS) as image:
-            if max(image.size) > NARROWEST * min(image.size):
+            if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
                 raise ValueError(f"{image.width} x {image.height} pixels are no picture")
-            # Palettes with transparency warn when converted in one step; the colours are the same
-            # either way.
-            return (
-                image.convert("RGBA").convert("RGB")
-                if "transparency" in image.info
-                else image.convert("RGB")
-            )
+            # Palettes with transparency warn when converted in one step, to the same colours.
+            through = image.convert("RGBA") if "transparency" in image.info else image
+            return through.convert("RGB")
     except FileNotFoundError as error:
         raise UserError(
             f"image {label} is missing; restore it or prepare the dataset again", exit_code=MISSING

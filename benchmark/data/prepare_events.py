@@ -1,6 +1,4 @@
-"""What preparing is told to do and what it tells: plain data between `prepare`, `obtain` and
-whoever shows progress.
-"""
+"""Requests to prepare a dataset, and the events that report progress: plain data."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmark.data.http_download import STANDARD, RetryPolicy
+from benchmark.data.http_download import DEFAULT_RETRIES, RetryPolicy
 from benchmark.data.specs import Spec
 from benchmark.errors import UserError
 
@@ -17,8 +15,9 @@ Step = Literal["download", "unpack", "verify", "adopted", "note", "ready", "fail
 
 @dataclass(frozen=True)
 class PrepareEvent:
-    """What just happened to a dataset; `done` of `total` counts bytes while downloading or
-    unpacking, images while verifying.
+    """What just happened to a dataset.
+
+    `done` of `total` counts bytes while downloading or unpacking, images while verifying.
     """
 
     dataset: str
@@ -35,12 +34,12 @@ class PrepareRequest:
 
     spec: Spec
     root: Path
-    accepted: bool  # its licence
+    licence_accepted: bool
     source: str | None = None
     adopt_from: Path | None = None
     verify: bool = False
     offline: bool = False
-    retries: RetryPolicy = STANDARD
+    retries: RetryPolicy = DEFAULT_RETRIES
 
     @property
     def name(self) -> str:

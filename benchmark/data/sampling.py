@@ -80,9 +80,8 @@ def _per_class(
 
 
 def _coop(rng: random.Random, members: list[int], count: int) -> list[int]:
-    return (
-        rng.sample(members, count) if len(members) >= count else members
-    )  # a short class leaves the generator untouched
+    # As in Dassl, a class with too few images leaves the generator untouched.
+    return rng.sample(members, count) if len(members) >= count else members
 
 
 def _nested(rng: random.Random, members: list[int], count: int) -> list[int]:
@@ -108,5 +107,6 @@ def _check_enough(labels: Sequence[int], shots: int) -> None:
         )
     if len(members[label]) < shots:
         raise UserError(
-            f"{shots} shots are more than class {label} has: {len(members[label])} training images; ask for fewer"
+            f"{shots} shots are more than class {label} has: {len(members[label])} training "
+            f"images; ask for fewer"
         )

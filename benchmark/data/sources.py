@@ -11,15 +11,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
-NO_TEXT = re.compile(
-    "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
-)  # controls, and halves of characters: what no name needs
+# Control characters and halves of characters, which no name needs.
+NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 PATH_BYTES, PART_BYTES = 1000, 255
 MOST_IMAGES = 100_000_000  # of a split: seventy times ImageNet
 
 
 def possible(path: str) -> bool:
-    """Whether a file system can have such a path at all; asking it would raise an error otherwise."""
+    """Whether a file system can have such a path; opening any other would raise an error."""
     sizes = [len(part.encode(errors="replace")) for part in (path, *path.split("/"))]
     return (
         bool(path)
@@ -30,16 +29,14 @@ def possible(path: str) -> bool:
 
 
 def stays_below(path: str) -> bool:
-    """Whether a stranger's path is a possible one and leads to something below the folder it is
-    meant for.
-    """
+    """Whether a stranger's path is possible and leads to something below its folder."""
     return possible(path) and not path.startswith("/") and ".." not in path.split("/")
 
 
 def _below(path: str) -> str:
-    if not stays_below(path) or any(
-        "**" in part and part != "**" for part in path.split("/")
-    ):  # pathlib takes "**" alone
+    # pathlib takes "**" as a whole part of a path only.
+    wrong_pattern = any("**" in part and part != "**" for part in path.split("/"))
+    if wrong_pattern or not stays_below(path):
         raise ValueError(f"'{path[:60]}' is not below the dataset's folder")
     return path
 
@@ -154,7 +151,8 @@ class ClassFolders(BaseModel):
     def _something_to_test_on(self) -> ClassFolders:
         if not self.test and not self.cut.test:
             raise ValueError(
-                "needs 'test', a folder, or cut.test, a number of images per class taken from 'train'"
+                "needs 'test', a folder, or cut.test, a number of images per class taken from "
+                "'train'"
             )
         if (
             (self.val and self.cut.val)
@@ -168,9 +166,7 @@ class ClassFolders(BaseModel):
 
 
 class HubTable(BaseModel):
-    """Parquet files as the Hugging Face hub holds them, one glob per split; pictures are bytes in a
-    column.
-    """
+    """Parquet files of the Hugging Face hub, one glob per split; pictures are bytes in a column."""
 
     model_config = STRICT
     kind: Literal["table"]
@@ -203,9 +199,8 @@ class Offer(BaseModel):
     md5: Md5 | None = None
     sha256: Sha256 | None = None
     inner: str | None = None  # an archive within the archive
-    holds: Annotated[
-        tuple[str, ...], Field(strict=False)
-    ] = ()  # what the part's `gives` are called there, where it differs
+    # What the part's `gives` are called there, where it differs.
+    holds: Annotated[tuple[str, ...], Field(strict=False)] = ()
     opt_in: bool = False  # used only where asked for by label
     doubt: str = ""  # what one should know before trusting it
 
@@ -227,7 +222,6 @@ class Part(BaseModel):
     gives: Belows
     offers: Annotated[tuple[Offer, ...], Field(strict=False)] = ()
     by_hand: str = ""  # how a person gets it
-    unpacked_bytes: int | None = None
 
     @model_validator(mode="after")
     def _holds_match(self) -> Part:

@@ -1,4 +1,4 @@
-"""What a dataset promises to be: the checked contents of its TOML, and the digest that names them."""
+"""Dataset specs: the checked contents of a TOML, and the digest that names them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from benchmark.errors import UserError, nearest
 from benchmark.records.record import Name
 
 # Keys that change no picture, label or prompt. Where the files lie and how they are fetched is
-# among them: what is read is checked against the promises that remain.
+# among them: what is read is checked against the keys that remain.
 COSMETIC: dict[str, Any] = {
     "title": True,
     "domain": True,
@@ -38,15 +38,11 @@ COSMETIC: dict[str, Any] = {
     "file": True,
     "source": {"folder", "sample_sha256", "content_sha256"},
 }
-
-
-MOST_DRAWN = 1_000_000  # pictures of a generator, whose list is held in memory
+MAX_GENERATED = 1_000_000  # pictures of a generator, whose list is held in memory
 
 
 class Spec(BaseModel):
-    """One dataset: names and prompts, the counts it promises, how it is read and where it can be
-    had.
-    """
+    """One dataset: names, prompts, expected sizes, how it is read and where it can be fetched."""
 
     model_config = STRICT
     name: Name
@@ -77,14 +73,12 @@ class Spec(BaseModel):
     def _lengths_fit(self) -> Spec:
         classes = len(self.class_names)
         if isinstance(self.source, Generated):
-            promised = {split: per_class * classes for split, per_class in self.source.per_class}
-            if (
-                self.counts is None
-                or promised != dict(self.counts)
-                or sum(promised.values()) > MOST_DRAWN
-            ):
+            sizes = {split: per_class * classes for split, per_class in self.source.per_class}
+            fit = self.counts is not None and sizes == dict(self.counts)
+            if not fit or sum(sizes.values()) > MAX_GENERATED:
                 raise ValueError(
-                    f"counts are not source.per_class times {classes} classes, at most {MOST_DRAWN} in all"
+                    f"counts are not source.per_class times {classes} classes, "
+                    f"at most {MAX_GENERATED} in all"
                 )
         if isinstance(self.source, ClassFolders) and len(self.folders) != classes:
             raise ValueError(
@@ -98,34 +92,32 @@ class Spec(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _places_are_its_own(self) -> Spec:
-        """What is fetched must not be written wherever a stranger's TOML likes; what is only read
-        may lie anywhere.
+    def _folders_are_its_own(self) -> Spec:
+        """A stranger's TOML must not choose where fetched files are written.
+
+        Files that are only read may lie anywhere.
         """
         folder: str = getattr(self.source, "folder", ".")
         if not possible(folder) or (self.parts and not stays_below(folder)):
             raise ValueError(
-                f"source.folder '{folder[:60]}' is not below the TOML, where alone 'parts' may be fetched to"
+                f"source.folder '{folder[:60]}' is not below the TOML, "
+                f"where alone 'parts' may be fetched to"
             )
-        outside = [
-            name
-            for name in self.folders
-            if isinstance(self.source, ClassFolders) and not stays_below(name)
-        ]
+        named = self.folders if isinstance(self.source, ClassFolders) else ()
+        outside = [name for name in named if not stays_below(name)]
         if outside:
             raise ValueError(
-                f"class '{outside[0][:60]}' cannot be the name of a folder; give source.class_folders"
+                f"class '{outside[0][:60]}' cannot be the name of a folder; "
+                f"give source.class_folders"
             )
         return self
 
     @property
     def key(self) -> str:
         """Names this dataset among files of ours: two people's "pets.toml" are not the same."""
-        return (
-            f"{self.name}-{hashlib.sha256(str(self.file).encode()).hexdigest()[:8]}"
-            if self.file
-            else self.name
-        )
+        if not self.file:
+            return self.name
+        return f"{self.name}-{hashlib.sha256(str(self.file).encode()).hexdigest()[:8]}"
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -176,7 +168,8 @@ def generator(source: Generated) -> Any:
         module = None
     if not hasattr(module, "image"):
         raise UserError(
-            f"there is no generator '{source.generator}' in benchmark.tiny; correct source.generator"
+            f"there is no generator '{source.generator}' in benchmark.tiny; "
+            f"correct source.generator"
         )
     return module
 
@@ -196,8 +189,7 @@ def _checked(file: str, values: dict[str, Any]) -> Spec:
 
 
 def _with_parent(file: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Class names and label map taken from the parent dataset, where the TOML names one and leaves
-    them out.
+    """The values with class names and labels of the parent dataset, where the TOML leaves them out.
 
     A list of class folders is looked up among the parent's: for ImageNet and its offspring these
     are WordNet ids, so a 200-class subset needs no table of label numbers that nobody can check by
@@ -207,61 +199,60 @@ def _with_parent(file: str, values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(name, str) or "class_names" in values or not isinstance(source, dict):
         return values
     parent, source = _shipped(name), dict(source)  # not just any file, which could name itself
-    asked = source.get("class_folders", "parent")
-    if not isinstance(asked, str) and not (
-        isinstance(asked, list) and all(isinstance(each, str) for each in asked)
-    ):
-        return values
-    if asked == "parent":
+    folders = source.get("class_folders", "parent")
+    if folders == "parent":
         source["class_folders"] = list(parent.folders)
-    unknown = [] if isinstance(asked, str) else sorted(set(asked) - set(parent.folders))
+    if isinstance(folders, str):
+        folders = list(parent.folders)
+    if not isinstance(folders, list) or not all(isinstance(each, str) for each in folders):
+        return values  # which the checks of the values will refuse
+    labels = _parent_labels(file, folders, parent)
+    names = [parent.class_names[label] for label in labels]
+    return values | {"source": source, "class_names": names, "parent_labels": labels}
+
+
+def _parent_labels(file: str, folders: list[str], parent: Spec) -> list[int]:
+    unknown = sorted(set(folders) - set(parent.folders))
     if unknown:
         raise UserError(
-            f"{file}: key 'source.class_folders' names {unknown[0]}, which {parent.name} does not have"
+            f"{file}: key 'source.class_folders' names {unknown[0]}, "
+            f"which {parent.name} does not have"
         )
-    labels = (
-        range(len(parent.folders))
-        if isinstance(asked, str)
-        else [parent.folders.index(folder) for folder in asked]
-    )
-    names = [parent.class_names[label] for label in labels]
-    return values | {"source": source, "class_names": names, "parent_labels": list(labels)}
+    label_of = {folder: label for label, folder in enumerate(parent.folders)}
+    return [label_of[folder] for folder in folders]
 
 
 def _sentence(error: ValidationError) -> str:
-    """The first complaint, in words that name the key."""
+    """The first error, in words that name the key."""
     first = error.errors()[0]
-    tags = {"generated", "folder", "image_folder", "table"}
-    path = [str(part) for part in first["loc"]]
-    key = (
-        ".".join(
-            part
-            for i, part in enumerate(path)
-            if not (part in tags and i and path[i - 1] == "source")
-        )
-        or "the file"
-    )
+    key = _key_of(first["loc"])
     match first["type"]:
         case "extra_forbidden":
             return f"unknown key '{key}'; {nearest(key, tuple(Spec.model_fields))}"
         case "missing":
             return f"key '{key}' is missing"
         case "union_tag_invalid":
-            return f"source.kind is {first['input'].get('kind')!r}, but the kinds are {first['ctx']['expected_tags']}"
+            kind, kinds = first["input"].get("kind"), first["ctx"]["expected_tags"]
+            return f"source.kind is {kind!r}, but the kinds are {kinds}"
         case "union_tag_not_found":
             return "key 'source.kind' is missing"
-        case "value_error" if not isinstance(
-            first["input"], str
-        ):  # about several keys, which the message names
-            return str(first["ctx"]["error"])
-    return (
-        f"key '{key}': {first['msg'].removeprefix('Value error, ')}, found {_short(first['input'])}"
-    )
+        case "value_error" if not isinstance(first["input"], str):
+            return str(first["ctx"]["error"])  # about several keys, which the message names
+    message = first["msg"].removeprefix("Value error, ")
+    return f"key '{key}': {message}, found {_short(first['input'])}"
+
+
+def _key_of(location: tuple[int | str, ...]) -> str:
+    """A key as it stands in the TOML: pydantic puts the kind of a source into its path."""
+    path = [str(part) for part in location]
+    kinds = {"generated", "folder", "image_folder", "table"}
+    if len(path) > 1 and path[0] == "source" and path[1] in kinds:
+        del path[1]
+    return ".".join(path) or "the file"
 
 
 def _short(value: Any) -> str:
-    if (
-        isinstance(value, int) and value.bit_length() > 1000
-    ):  # Python refuses to write such a number out
+    # Python refuses to write such a number out.
+    if isinstance(value, int) and value.bit_length() > 1000:
         return f"a number of {value.bit_length()} bits"
     return f"{str(value)[:60]!r}"
