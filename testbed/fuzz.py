@@ -97,7 +97,8 @@ def plan(inputs: int, only: Sequence[str]) -> dict[str, int]:
 
 
 def line(name: str, tally: Tally) -> str:
-    return f"{name:24}{tally.inputs:>8}{tally.accepted:>10}{tally.refused:>9}{tally.crashes:>9}{tally.seconds:>9.1f}"
+    counts = f"{tally.inputs:>8}{tally.accepted:>10}{tally.refused:>9}{tally.crashes:>9}"
+    return f"{name:24}{counts}{tally.seconds:>9.1f}"
 
 
 def main() -> int:

@@ -27,7 +27,8 @@ from typing import Any
 from benchmark.errors import UserError
 
 MEMORY_MB = 768  # that the peak of the process may rise by during one input
-SPACE_MB = 3072  # of addresses beyond what the process has: what is asked for and never touched costs nothing, up to here
+# Of addresses beyond what the process has: memory that is reserved but never used is free so far.
+SPACE_MB = 3072
 SECONDS = 5.0  # processor time of one input
 HANG_S = 30  # on the clock, after which an input is interrupted
 ELSEWHERE = Path("/tmp/fsbench-hostile")  # where absolute paths of hostile files lead
@@ -149,7 +150,6 @@ TOKENS = (
 
 
 # --- mutations
-# -----------------------------------------------------------------------------------------------------------------
 
 
 def mutated(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
@@ -342,7 +342,6 @@ class Trap:
 
 
 # --- judgement
-# -----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files of Hugging Face repositories and backbone weights, from a stand-in for the hub on loopback."""
+"""Files of Hugging Face repositories and backbone weights, from a local stand-in for the hub."""
 
 import io
 from collections.abc import Iterator
@@ -95,9 +95,9 @@ def test_weights_that_cannot_be_had_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError) as caught:
         prepare_backbone("ViT-B/32")
-    assert (
-        str(caught.value)
-        == "the weights of ViT-B-32/openai could not be fetched (HF_HUB_OFFLINE is set); try again with a network"
+    assert str(caught.value) == (
+        "the weights of ViT-B-32/openai could not be fetched (HF_HUB_OFFLINE is set); "
+        "try again with a network"
     )
     assert caught.value.exit_code == MISSING
 

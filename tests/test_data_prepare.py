@@ -191,9 +191,9 @@ def test_the_next_source_serves_where_one_fails(server, tmp_path):
 def test_nothing_is_fetched_before_its_licence_is_accepted(server, tmp_path):
     pets = good(server, tmp_path)
     text = pets.failure(accept_licences=())
-    assert (
-        text
-        == "the licence of pets is: for tests only (in this file); if you accept it, add --accept-licence pets"
+    assert text == (
+        "the licence of pets is: for tests only (in this file); "
+        "if you accept it, add --accept-licence pets"
     )
     assert not (tmp_path / "pets").exists()
     assert pets.run(accept_licences=("pets",))[-1].step == "ready"
@@ -217,9 +217,9 @@ def test_an_opt_in_source_is_used_only_when_asked_for(server, tmp_path):
 
 def test_what_must_be_fetched_by_hand_says_how_and_where_to(tmp_path):
     pets = case(tmp_path, part("photos", by_hand="ask the owner for photos.zip"))
-    assert (
-        pets.failure()
-        == f"pets cannot be fetched without your help; by hand: ask the owner for photos.zip (into {tmp_path / 'pets'})"
+    assert pets.failure() == (
+        f"pets cannot be fetched without your help; "
+        f"by hand: ask the owner for photos.zip (into {tmp_path / 'pets'})"
     )
 
 
@@ -391,7 +391,7 @@ def test_status_has_a_row_for_every_dataset(tmp_path):
     rows = {row.name: row for row in availability(tmp_path)}
     assert set(rows) == set(data.names())
     assert (rows["tiny_shapes"].state, rows["dtd"].state, rows["eurosat"].state) == (
-        "drawn",
+        "generated",
         "partial",
         "missing",
     )

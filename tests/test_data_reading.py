@@ -1,5 +1,6 @@
-"""Reading data that is not as promised, pictures of every mode, tables, and people's own folders."""
+"""Reading data that differ from their spec, pictures of every mode, tables, and own folders."""
 
+import hashlib
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from PIL import Image
 
 from benchmark import data
 from benchmark.data import digests
+from benchmark.data.preparation import prepare_datasets
 from benchmark.errors import MISSING, UserError
 from testbed.data_layouts import jpeg, miniature
 
@@ -61,9 +63,11 @@ def test_a_renamed_image_is_a_missing_one(dtd):
 
 def test_a_split_file_with_another_hash_is_refused_with_both(dtd):
     file = Path(dtd).parent / "dtd" / SPLIT
+    expected = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     file.write_text(file.read_text() + " ")
+    changed = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     text = refused(dtd)
-    assert "is another split file: its sha256 is" in text
+    assert f"is another split file: its sha256 is {changed}, expected {expected}" in text
     assert "--accept-changed-data, which marks every record" in text
 
 
@@ -219,6 +223,16 @@ def test_ones_own_folder_of_class_folders_needs_no_splits(tmp_path):
     assert dataset.val.open(0).mode == "RGB"
 
 
+def test_nobody_is_advised_to_delete_their_own_pictures(tmp_path):
+    birds(tmp_path / "birds")
+    shutil.rmtree(tmp_path / "birds" / "red kite")
+    source = 'kind = "image_folder"\nfolder = "birds"\ntrain = "."\ncut = { test = 3 }\n'
+    text = list(prepare_datasets([own(tmp_path, source)], tmp_path / "root"))[-1].text
+    assert "has no images of 1 classes, the first is 'red kite'" in text
+    assert f"restore the files in {tmp_path / 'birds'} and prepare mine again" in text
+    assert "delete" not in text
+
+
 def test_a_class_too_small_to_hold_images_out_is_named(tmp_path):
     birds(tmp_path / "birds", count=3)
     source = 'kind = "image_folder"\nfolder = "birds"\ntrain = "."\ncut = { test = 3 }\n'
@@ -271,7 +285,13 @@ def table(
     pq.write_table(stored, file, row_group_size=2)
 
 
-TABLE = 'kind = "table"\nfolder = "data"\ntrain = "train-*.parquet"\ntest = "test-*.parquet"\ncut = { val = 1 }\n'
+TABLE = """
+kind = "table"
+folder = "data"
+train = "train-*.parquet"
+test = "test-*.parquet"
+cut = { val = 1 }
+"""
 
 
 def test_a_hub_table_is_read_from_its_parquet_files(tmp_path):

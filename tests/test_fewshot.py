@@ -1,4 +1,4 @@
-"""Support sets: CoOp's published subsets to the last index, nested sampling, and what is refused."""
+"""Support sets: CoOp's published subsets to the last index, nested sampling, and refusals."""
 
 import csv
 import hashlib

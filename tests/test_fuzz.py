@@ -80,7 +80,6 @@ def refused(name: str, made: Any, folder: Path) -> str:
 
 
 # --- the harness itself
-# --------------------------------------------------------------------------------------------------------
 
 
 def planted(parse: Callable[[Path, Any], object]) -> Target:

@@ -168,7 +168,7 @@ def test_a_folder_is_adopted_and_status_says_so(capsys: Captured, tmp_path: Path
     assert f"dtd: adopted {tmp_path / 'mine' / 'dtd'}" in capsys.readouterr().err
     assert execute(["prepare", "--status", "--json", "--data-root", str(tmp_path)]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert rows["tiny_shapes"]["state"] == "drawn"
+    assert rows["tiny_shapes"]["state"] == "generated"
     assert (
         rows["imagenet"]["registration"],
         rows["imagenet"]["from"],

@@ -1,8 +1,8 @@
-"""Datasets as data: a TOML in datasets_cfg/ says what a dataset is, and one reader per kind of
-source knows how to read it.
+"""Datasets: TOML specs, one reader per kind of source, preparation, and few-shot sampling.
 
-`load(name)` gives a `Dataset` of three `ImageTable`s. Importing this package costs no torch, numpy,
-Pillow or hub library.
+In: a dataset's name or the path of a TOML. Out: `load(name)` gives a `Dataset` of three
+`ImageTable`s, whose pictures are decoded when they are opened. Uses `tiny` and `records` only.
+Importing this package costs no torch, numpy, Pillow or hub library.
 """
 
 from benchmark.data.catalog import names, suites

@@ -14,7 +14,7 @@ from benchmark.data.specs import Spec, read_spec
 
 @dataclass(frozen=True)
 class DatasetStatus:
-    """One dataset: `state` is "drawn", "ready", "adopted", "partial" or "missing"."""
+    """One dataset: `state` is "generated", "ready", "adopted", "partial" or "missing"."""
 
     name: str
     title: str
@@ -53,7 +53,7 @@ def _status(spec: Spec, root: Path | None) -> DatasetStatus:
 
 def _state(spec: Spec, location: DatasetLocation) -> str:
     if isinstance(spec.source, Generated):
-        return "drawn"
+        return "generated"
     if not reading.missing_paths(spec, location):
         return "adopted" if location.receipt.adopted else "ready"
     expected = [path for part in spec.parts for path in part.gives]

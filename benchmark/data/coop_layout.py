@@ -1,6 +1,4 @@
-"""The layout of CoOp: a folder of images, and one JSON split file or one text list per split that
-names them.
-"""
+"""The layout of CoOp: a folder of images, listed by one JSON file or by a text file per split."""
 
 from __future__ import annotations
 

@@ -15,9 +15,7 @@ Memo = dict[str, tuple[str, str]]  # file name -> (stamp, sha256)
 
 
 def of_file(path: Path) -> str:
-    """sha256 of the bytes of a file. Read once per content: a file whose size or time changed is
-    read again.
-    """
+    """sha256 of the bytes of a file, read again only after its size or time changed."""
     stat = _regular(path)
     stamp = f"{stat.st_size}-{stat.st_mtime_ns}"
     memory = _memory(str(path.parent), cache_dir())
@@ -39,10 +37,10 @@ def hashed(path: Path, algorithm: str = "sha256") -> str:
 
 def _regular(path: Path) -> os.stat_result:
     """Raises OSError for a pipe or a device, which may have no end."""
-    found = path.stat()
-    if not S_ISREG(found.st_mode):
+    status = path.stat()
+    if not S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
-    return found
+    return status
 
 
 @lru_cache(maxsize=4096)  # folders, not files: ImageNet has a thousand
@@ -63,8 +61,9 @@ def _remembered(memory: Path) -> Memo:
 
 
 def _append(memory: Path, line: str) -> None:
-    """One short write to the end, so that processes side by side never mix lines; a full disk only
-    costs the memory.
+    """One short write to the end, so that lines of several processes never mix.
+
+    On a full disk the digest is not remembered.
     """
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,4 @@
-"""What every reader hands over: which images with which labels are in each split, and what is not
-as promised.
-"""
+"""The result of every reader: which images with which labels are in each split, and problems."""
 
 from __future__ import annotations
 
@@ -14,13 +12,14 @@ from benchmark.data.image_table import ImageTable, Pictures
 
 ImageRow = tuple[str, int]  # key, label
 SPLITS = ("train", "val", "test")
-SAMPLED = 32  # images looked at whenever a dataset is read
+SAMPLED = 32  # images whose contents are checked whenever a dataset is read
 
 
 @dataclass(frozen=True)
 class ImageRows:
-    """Rows per split and where their pictures come from; `pinned` where the spec's own digest
-    already names these rows.
+    """Rows per split, their pictures, and what differs from the spec.
+
+    `pinned` says that the spec's own digest already names these rows.
     """
 
     by_split: Mapping[str, list[ImageRow]]
@@ -35,10 +34,9 @@ class ImageRows:
         )
 
     def keys(self) -> list[str]:
-        """Every key once, in order of appearance: where a table's val is its test, images count
-        once.
-        """
-        return list(dict.fromkeys(key for split in SPLITS for key, _ in self.by_split[split]))
+        """Every key once, in order of appearance; val and test may share images."""
+        rows = [row for split in SPLITS for row in self.by_split[split]]
+        return list(dict.fromkeys(key for key, _ in rows))
 
     def digest(self) -> str:
         """sha256 over splits, keys and labels."""
@@ -61,18 +59,16 @@ def content(pictures: Pictures, keys: Iterable[str]) -> str:
 
 
 def absent(folder: Path, keys: Sequence[str]) -> list[str]:
-    """The keys without a file. Folders are listed once each, which is far cheaper than asking file
-    by file.
-    """
-    there = {name: _names(folder / name) for name in {os.path.dirname(key) for key in keys}}
-    return [key for key in keys if os.path.basename(key) not in there[os.path.dirname(key)]]
+    """The keys without a file. Listing each folder once is far cheaper than a query per file."""
+    names_in = {name: _names(folder / name) for name in {os.path.dirname(key) for key in keys}}
+    return [key for key in keys if os.path.basename(key) not in names_in[os.path.dirname(key)]]
 
 
 def without(rows: Mapping[str, list[ImageRow]], keys: Iterable[str]) -> dict[str, list[ImageRow]]:
-    """The rows less those of the given keys."""
-    gone = frozenset(keys)
+    """The rows except those of the given keys."""
+    left_out = frozenset(keys)
     return {
-        split: [row for row in members if row[0] not in gone] for split, members in rows.items()
+        split: [row for row in members if row[0] not in left_out] for split, members in rows.items()
     }
 
 

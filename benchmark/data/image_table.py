@@ -1,6 +1,4 @@
-"""What a dataset looks like once read: three tables of keys, labels and pictures that are decoded
-when asked for.
-"""
+"""Datasets in memory: three tables of keys, labels and pictures, decoded when opened."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ class Pictures(Protocol):
     """Where the pictures of a table come from; a key names one."""
 
     def open(self, key: str) -> Image:
-        """The picture in RGB; UserError naming it where it cannot be decoded."""
+        """The picture in RGB. Raises UserError naming it where it cannot be decoded."""
 
     def digest(self, key: str) -> str:
         """sha256 of the content."""
@@ -26,8 +24,10 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True)
 class ImageTable:
-    """One split: N keys (official path below the dataset's folder, or split/class/index where
-    drawn) and N labels.
+    """One split: N keys and N labels.
+
+    A key is the official path below the dataset's folder, or split/class/index of a generated
+    picture, or file#row of a picture in a Parquet file.
     """
 
     keys: tuple[str, ...]
@@ -42,9 +42,7 @@ class ImageTable:
         return self.pictures.open(self.keys[i])
 
     def digest(self, i: int) -> str:
-        """sha256 of the content of picture i: the file's bytes, or what a drawn picture is drawn
-        from.
-        """
+        """sha256 of the bytes of picture i, or of what a generated picture depends on."""
         return self.pictures.digest(self.keys[i])
 
     def take(self, positions: Sequence[int]) -> ImageTable:
@@ -56,17 +54,15 @@ class ImageTable:
         )
 
     def only(self, classes: Sequence[int]) -> ImageTable:
-        """The rows of the chosen classes, labelled anew by their position among `classes`."""
-        new = {label: position for position, label in enumerate(classes)}
-        kept = self.take([i for i, label in enumerate(self.labels) if label in new])
-        return replace(kept, labels=tuple(new[label] for label in kept.labels))
+        """The rows of the given classes; new labels are positions in `classes`."""
+        new_label = {label: position for position, label in enumerate(classes)}
+        kept = self.take([i for i, label in enumerate(self.labels) if label in new_label])
+        return replace(kept, labels=tuple(new_label[label] for label in kept.labels))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A few-shot problem before sampling: K class names in label order, prompt templates, and three
-    splits.
-    """
+    """A few-shot problem before sampling: K class names in label order, templates, three splits."""
 
     name: str
     class_names: tuple[str, ...]
@@ -75,25 +71,21 @@ class Dataset:
     train: ImageTable
     val: ImageTable
     test: ImageTable
-    changed: bool = False  # read although it is not what its spec promises
-    parent_labels: tuple[
-        int, ...
-    ] = ()  # label here -> label in the parent dataset, for a shifted test set
+    changed: bool = False  # read although it differs from its spec
+    # Label here -> label in the parent dataset, for a shifted test set.
+    parent_labels: tuple[int, ...] = ()
     classes: str = "all"
 
     def half(self, which: str) -> Dataset:
-        """The dataset reduced to the "base" or "new" half of its classes; "all" is the dataset
-        itself.
-        """
+        """The dataset with the "base" or "new" half of its classes, or with "all" of them."""
         if which == "all":
             return self
+        parent_labels = self.parent_labels
         kept = class_half(len(self.class_names), which)
         return replace(
             self,
             class_names=tuple(self.class_names[label] for label in kept),
-            parent_labels=tuple(self.parent_labels[label] for label in kept)
-            if self.parent_labels
-            else (),
+            parent_labels=tuple(parent_labels[label] for label in kept) if parent_labels else (),
             train=self.train.only(kept),
             val=self.val.only(kept),
             test=self.test.only(kept),

@@ -67,7 +67,7 @@ class SplitSizes(BaseModel):
 
 
 class Generated(BaseModel):
-    """Pictures drawn by benchmark.tiny.<generator> from a seed; the same number in every class."""
+    """Pictures of benchmark.tiny.<generator>, made from a seed, as many in every class."""
 
     model_config = STRICT
     kind: Literal["generated"]
@@ -201,8 +201,8 @@ class Offer(BaseModel):
     inner: str | None = None  # an archive within the archive
     # What the part's `gives` are called there, where it differs.
     holds: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    opt_in: bool = False  # used only where asked for by label
-    doubt: str = ""  # what one should know before trusting it
+    opt_in: bool = False  # used only where its label is given
+    doubt: str = ""  # what to know before trusting it
 
     @model_validator(mode="after")
     def _one_place(self) -> Offer:

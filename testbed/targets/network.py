@@ -14,7 +14,8 @@ from testbed.targets.inputs import Random, from_trees, written
 
 ANSWERS = (
     b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: "one"\r\n\r\nhello',
-    b'HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-4/5\r\nContent-Length: 3\r\nETag: "one"\r\n\r\nllo',
+    b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-4/5\r\nContent-Length: 3\r\n"
+    b'ETag: "one"\r\n\r\nllo',
     b"HTTP/1.0 200 OK\r\nLast-Modified: Tue, 01 Jan 2030 00:00:00 GMT\r\n\r\nhello",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",

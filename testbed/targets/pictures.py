@@ -36,7 +36,10 @@ def images() -> list[bytes]:
     return [*made, _saved(picture, "GIF", save_all=True, append_images=[grey]), POSTSCRIPT]
 
 
-POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(/tmp/fsbench-hostile) (w) file closefile showpage\n%%EOF\n"
+POSTSCRIPT = (
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    b"(/tmp/fsbench-hostile) (w) file closefile showpage\n%%EOF\n"
+)
 
 
 def _saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
