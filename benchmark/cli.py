@@ -1,301 +1,102 @@
-"""The command line: flags become plain data, plain data become one call. Exit codes:
+"""The command line: one module of benchmark/commands per command, assembled here.
 
-0 all well; 1 some cells failed; 2 the command makes no sense; 3 regression; 4 data or weights are
-missing; 130 interrupted.
+Exit codes: 0 all well; 1 some cells failed; 2 the command makes no sense; 3 numbers differ from
+those expected; 4 data or weights are missing; 130 interrupted.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from benchmark.commands import options as opt
-from benchmark.commands import prepare as cli_data
-from benchmark.commands import results as cli_results
+from benchmark.commands.check import check
+from benchmark.commands.compare import compare
+from benchmark.commands.doctor import doctor
+from benchmark.commands.export import export
+from benchmark.commands.features import features
+from benchmark.commands.list_ import list_
+from benchmark.commands.merge import merge
+from benchmark.commands.plan import plan
+from benchmark.commands.prepare import prepare
+from benchmark.commands.replay import replay
+from benchmark.commands.report import report
+from benchmark.commands.run import run
+from benchmark.commands.status import status
 from benchmark.errors import UserError
 
-if TYPE_CHECKING:
-    from rich.console import Console
+INTERRUPTED = 130
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {  # of --help, in this order
+    "Look around": (list_, doctor),
+    "Get ready": (prepare, features),
+    "Run cells": (plan, run, status, replay, check),
+    "Read results": (report, compare, export, merge),
+}
 
-    from benchmark.commands.cell_selection import Selection
-    from benchmark.records.store import Store
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    help="Few-shot adaptation of vision-language models: datasets x methods x shots x seeds.",
-)
-app.add_typer(cli_results.app)
-app.add_typer(cli_data.app)
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"fsbench {version('fsbench')}")
+        raise typer.Exit
+
+
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
+    """Few-shot adaptation of vision-language models: datasets x methods x shots x seeds."""
+
+
+def _assembled() -> typer.Typer:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+    app.callback()(_main)
+    for panel, commands in PANELS.items():
+        for command in commands:
+            name = command.__name__.rstrip("_")
+            app.command(name, rich_help_panel=panel)(command)
+    return app
+
+
+app = _assembled()
 
 
 def main() -> None:
+    """Run the command line of this process and end it with the exit code."""
     sys.exit(execute(sys.argv[1:]))
 
 
 def execute(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; an error of the user's is one sentence on
-    stderr.
-    """
+    """Run one command line and return its exit code; a user's error is one sentence on stderr."""
     try:
-        return int(
-            app(list(arguments), prog_name="python -m benchmark", standalone_mode=False) or 0
-        )
+        code = app(list(arguments), prog_name="python -m benchmark", standalone_mode=False)
+        return int(code or 0)
     except UserError as error:
         return _complain(str(error), error.exit_code)
     except TyperException as error:
-        return _complain(_worded(error), getattr(error, "exit_code", 2))
+        return _complain(_sentence(error), getattr(error, "exit_code", 2))
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", 130)
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
-def _worded(error: TyperException) -> str:
-    """A usage error in one sentence; 'No such command' and 'No such option' name what comes
-    nearest.
-    """
-    word = getattr(error, "format_message", None)
-    return str(word() if word else error)
+def _sentence(error: TyperException) -> str:
+    """A usage error in one sentence; for an unknown command or option it names the nearest one."""
+    format_message = getattr(error, "format_message", None)
+    return str(format_message() if format_message else error)
 
 
 def _complain(message: str, code: int) -> int:
     if message:
-        print(f"error: {message}" if code != 130 else message, file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
     return code
-
-
-def _consoles() -> tuple[Console, Console]:
-    """Results to stdout, everything else to stderr; bound to the streams of now, because a cell's
-    prints are led into its log.
-    """
-    from rich.console import Console
-
-    return Console(file=sys.stdout), Console(file=sys.stderr)
-
-
-def _go_offline(offline: bool) -> None:
-    if offline:  # the hub libraries read these when they are imported
-        os.environ |= {
-            "HF_HUB_OFFLINE": "1",
-            "HF_DATASETS_OFFLINE": "1",
-            "TRANSFORMERS_OFFLINE": "1",
-        }
-
-
-def _announce(selection: Selection) -> None:
-    for remark in selection.remarks:
-        print(remark, file=sys.stderr)
-
-
-@app.command()
-def run(
-    method: opt.Method = opt.NOTHING,
-    dataset: opt.Dataset = opt.NOTHING,
-    suite: opt.Suite = opt.NOTHING,
-    shots: opt.Shots = opt.NOTHING,
-    seed: opt.Seed = opt.NOTHING,
-    backbone: opt.Backbone = opt.NOTHING,
-    val: opt.Val = "up-to-4",
-    sources: opt.Sources = "default",
-    classes: opt.Classes = "all",
-    sampler: opt.Sampler = "coop",
-    set_: opt.Set = opt.NOTHING,
-    results: opt.Results = opt.DEFAULT,
-    data_root: opt.DataRoot = None,
-    accept_changed_data: opt.AcceptChangedData = False,
-    device: opt.Device = "auto",
-    offline: opt.Offline = False,
-    force: opt.Force = False,
-    executor: opt.Executor = "serial",
-    address: opt.Address = None,
-    gpus_per_cell: opt.GpusPerCell = None,
-    shard: opt.Shard = None,
-    time_limit: opt.TimeLimit = None,
-    batch: opt.Batch = None,
-    dry_run: opt.DryRun = False,
-    as_json: opt.Json = False,
-    plain: opt.Plain = False,
-) -> None:
-    """Run a grid of cells; those on record are not computed again. Ctrl-C loses only the cells that
-    are running.
-    """
-    from benchmark.commands import run
-    from benchmark.commands.cell_selection import Flags, select
-    from benchmark.records.store import Store
-
-    _go_offline(offline)
-    place = run.Place(executor, address, gpus_per_cell)
-    selection = select(
-        Flags(
-            method,
-            dataset,
-            suite,
-            shots,
-            seed,
-            backbone,
-            val,
-            sources,
-            classes,
-            sampler,
-            set_,
-            data_root,
-        )
-    )
-    selection = replace(selection, cells=run.part(selection.cells, shard))
-    _announce(selection)
-    store = Store(results)
-    if dry_run:
-        return _show_plan(selection, store, as_json, data_root, accept_changed_data)
-    store.make_ready()
-    manner = run.Manner(
-        data_root, accept_changed_data, device, force, place, time_limit, batch, plain, as_json
-    )
-    raise typer.Exit(run.conduct(selection.cells, store, manner, *_consoles()))
-
-
-@app.command()
-def plan(
-    method: opt.Method = opt.NOTHING,
-    dataset: opt.Dataset = opt.NOTHING,
-    suite: opt.Suite = opt.NOTHING,
-    shots: opt.Shots = opt.NOTHING,
-    seed: opt.Seed = opt.NOTHING,
-    backbone: opt.Backbone = opt.NOTHING,
-    val: opt.Val = "up-to-4",
-    sources: opt.Sources = "default",
-    classes: opt.Classes = "all",
-    sampler: opt.Sampler = "coop",
-    set_: opt.Set = opt.NOTHING,
-    results: opt.Results = opt.DEFAULT,
-    data_root: opt.DataRoot = None,
-    accept_changed_data: opt.AcceptChangedData = False,
-    as_json: opt.Json = False,
-) -> None:
-    """Say what `run` would do with the same flags: cells on record, cells missing, how long they
-    may take.
-    """
-    from benchmark.commands.cell_selection import Flags, select
-    from benchmark.records.store import Store
-
-    selection = select(
-        Flags(
-            method,
-            dataset,
-            suite,
-            shots,
-            seed,
-            backbone,
-            val,
-            sources,
-            classes,
-            sampler,
-            set_,
-            data_root,
-        )
-    )
-    _announce(selection)
-    _show_plan(selection, Store(results), as_json, data_root, accept_changed_data)
-
-
-def _show_plan(
-    selection: Selection, store: Store, as_json: bool, root: Path | None, accept_changed_data: bool
-) -> None:
-    from benchmark.commands import plan
-
-    items = plan.look(selection.cells, store, root, accept_changed_data=accept_changed_data)
-    print(json.dumps(plan.as_dict(items), indent=1) if as_json else plan.text(items))
-
-
-@app.command("list")
-def list_(
-    what: Annotated[str, typer.Argument(metavar="methods|datasets|suites|backbones")],
-    data_root: opt.DataRoot = None,
-    as_json: opt.Json = False,
-) -> None:
-    """List what there is to choose from."""
-    from benchmark.commands import listing
-
-    found = listing.rows(what, data_root)
-    print(json.dumps(found, indent=1) if as_json else listing.text(found))
-
-
-@app.command()
-def check(
-    method: opt.Method = opt.NOTHING,
-    dataset: opt.Dataset = opt.NOTHING,
-    shots: opt.Shots = opt.NOTHING,
-    seed: opt.Seed = opt.NOTHING,
-    golden: Annotated[
-        Path | None,
-        typer.Option("--golden", metavar="FILE", help="Golden table. [default: the suite's own]"),
-    ] = None,
-    against: Annotated[
-        str, typer.Option("--against", metavar="golden|published", help="What to compare with.")
-    ] = "golden",
-    update: Annotated[
-        bool, typer.Option("--update", help="Rewrite the rows asked for instead of comparing.")
-    ] = False,
-    tolerance: Annotated[
-        int | None,
-        typer.Option(
-            "--tolerance",
-            metavar="IMAGES",
-            min=0,
-            help="With --update: of the rows written.",
-            show_default=False,
-        ),
-    ] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(
-            "--results", metavar="DIR", help="Keep the records there.", show_default=False
-        ),
-    ] = None,
-    device: opt.Device = "cpu",
-    as_json: opt.Json = False,
-    plain: opt.Plain = False,
-) -> None:
-    """Run cells of the embedded suite again and compare their counts with a golden table; exit code
-    3 where they differ.
-
-    With --against published: put the records in a folder beside published numbers instead; nothing
-    is run.
-    """
-    from benchmark.commands import check
-
-    cli_results.among("against", against, ("golden", "published"))
-    if against == "published":
-        raise typer.Exit(check.published(results or opt.DEFAULT, method, dataset, shots, as_json))
-    asked = check.Asked(method, dataset, shots, seed)
-    raise typer.Exit(
-        check.conduct(
-            asked, golden, update, results, device, as_json, *_consoles(), plain, tolerance
-        )
-    )
-
-
-@app.command()
-def doctor(
-    results: opt.Results = opt.DEFAULT,
-    data_root: opt.DataRoot = None,
-    devices: Annotated[
-        bool, typer.Option("--devices", help="Look for GPUs as well (imports torch).")
-    ] = False,
-    as_json: opt.Json = False,
-) -> None:
-    """Say what this machine has: versions, folders, prepared data, weights."""
-    from benchmark.commands import doctor as examination
-
-    found = examination.examine(results, data_root, devices)
-    print(json.dumps(found, indent=1) if as_json else examination.text(found))

@@ -304,7 +304,7 @@ def test_a_run_ends_with_its_table_and_the_same_command_finds_everything(
 def test_json_is_all_there_is_on_stdout(say: Say, tmp_path: Path) -> None:
     first = json.loads(say("run", *QUICK, "--json", "--results", tmp_path).out)
     second = json.loads(say("run", *QUICK, "--json", "--results", tmp_path).out)
-    assert (first["status"], second["status"]) == ("computed", "found")
+    assert (first["status"], second["status"]) == ("computed", "cached")
     assert first["accuracy"] == pytest.approx(first["correct"] / first["total"], abs=1e-6)
     assert Store(tmp_path).has(first["key"])
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from benchmark.commands import live
+from benchmark.commands import live_view, printing
 from benchmark.compute.runner import Outcome
 from benchmark.grid import Cell
 from testbed.synthetic import identity, scored
@@ -29,10 +29,10 @@ def console(terminal: bool) -> tuple[Console, io.StringIO]:
 
 def test_lines_tell_computed_failed_and_found() -> None:
     shown, stream = console(terminal=False)
-    with live.lines(shown, 3) as view:
+    with live_view.lines(shown, 3) as view:
         for news in NEWS:
-            view.stage(news.cell, "fit")
-            view.outcome(news)
+            view.on_stage(news.cell, "fit")
+            view.on_outcome(news)
     assert stream.getvalue().splitlines() == [
         "[2/3] coop tiny_digits 4-shot seed 2 tiny: 75.0 % (2.2 s)",
         "[3/3] coop tiny_digits 4-shot seed 3 tiny: failed: the learning rate [0.1] is too high",
@@ -42,10 +42,10 @@ def test_lines_tell_computed_failed_and_found() -> None:
 
 def test_the_bar_shows_the_running_cell_its_stage_and_failures() -> None:
     shown, stream = console(terminal=True)
-    with live.bar(shown, 3) as view:
+    with live_view.bar(shown, 3) as view:
         for news in NEWS:
-            view.stage(news.cell, "fit")
-            view.outcome(news)
+            view.on_stage(news.cell, "fit")
+            view.on_outcome(news)
     text = stream.getvalue()
     assert "failed coop tiny_digits 4-shot seed 3 tiny: the learning rate [0.1] is too high" in text
     assert "coop tiny_digits 4-shot seed 3 tiny: fit" in text
@@ -66,16 +66,16 @@ def test_plain_without_a_terminal_on_request_and_under_ci(
     monkeypatch: pytest.MonkeyPatch, terminal: bool, asked: bool, ci: str, plain: bool
 ) -> None:
     monkeypatch.setenv("CI", ci)
-    assert live.wants_plain(console(terminal)[0], asked) is plain
+    assert printing.wants_plain(console(terminal)[0], asked) is plain
 
 
 def test_the_time_left_comes_from_the_cells_computed_so_far() -> None:
-    assert live._left(30.0, 0, 10) == ""
-    assert live._left(30.0, 3, 7) == "1 min 10 s left"
+    assert live_view._left(30.0, 0, 10) == ""
+    assert live_view._left(30.0, 3, 7) == "1 min 10 s left"
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(8.6, "9 s"), (200, "3 min 20 s"), (18660, "5 h 11 min")]
 )
 def test_durations_are_readable(seconds: float, text: str) -> None:
-    assert live.duration(seconds) == text
+    assert printing.duration(seconds) == text

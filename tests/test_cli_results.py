@@ -12,7 +12,7 @@ import pytest
 
 from benchmark import data, methods
 from benchmark.cli import execute
-from benchmark.commands.replay import cell_of
+from benchmark.compute.rerun import cell_of
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.report import grouping, shell_commands, tables

@@ -596,6 +596,6 @@ def test_shards_of_a_grid_run_into_one_folder_and_make_the_whole(
     assert len(seen) == 7
     assert execute(command) == 0
     assert {json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()} == {
-        "found"
+        "cached"
     }
     assert os.listdir(tmp_path / "plans") == []

@@ -252,22 +252,22 @@ def test_an_image_encoder_runs_what_needs_no_text_and_refuses_the_rest(
 def test_progress_is_a_few_lines_without_a_terminal_and_a_bar_on_one() -> None:
     from rich.console import Console
 
-    from benchmark.commands import live_prepare
+    from benchmark.commands import prepare_view
 
     events = [
         PrepareEvent("pets", "download", "http://x/pets.zip", done, 1000)
         for done in range(0, 1001, 10)
     ]
     console = Console(record=True, width=200, file=io.StringIO())
-    with live_prepare.lines(console) as show:
+    with prepare_view.lines(console) as show:
         for event in [*events, PrepareEvent("pets", "ready", "2 train")]:
             show(event)
     shown = console.export_text().splitlines()
     assert shown[0] == "pets: download http://x/pets.zip (0 of 1,000 bytes)"
     assert shown[-1] == "pets: ready 2 train"
-    assert len(shown) == live_prepare.LINES + 2
+    assert len(shown) == prepare_view.LINES + 2
     terminal = Console(record=True, width=200, force_terminal=True, file=io.StringIO())
-    with live_prepare.bars(terminal) as show:
+    with prepare_view.bars(terminal) as show:
         for event in [
             *events,
             PrepareEvent("pets", "note", "[red] herring"),

@@ -33,7 +33,7 @@ def chosen(flags: Flags) -> tuple[set[str], set[str], str]:
 
 
 def test_nothing_prepared_means_the_embedded_suite_and_says_so(here: set[str]) -> None:
-    datasets, names, remarks = chosen(Flags(["zero_shot"]))
+    datasets, names, remarks = chosen(Flags(methods=["zero_shot"]))
     assert datasets == set(data.suites()["tiny"])
     assert names == {"tiny"}
     assert "no dataset is prepared" in remarks
@@ -45,7 +45,7 @@ def test_prepared_data_without_weights_means_the_embedded_suite_and_says_which_i
 ) -> None:
     here |= {"caltech101"}
     monkeypatch.setattr(weights, "seem_here", lambda name: False)
-    datasets, names, remarks = chosen(Flags(["zero_shot"]))
+    datasets, names, remarks = chosen(Flags(methods=["zero_shot"]))
     assert (datasets, names) == (set(data.suites()["tiny"]), {"tiny"})
     assert "caltech101 prepared, but not the weights of ViT-B-16/openai" in remarks
 
@@ -55,7 +55,7 @@ def test_prepared_data_and_weights_mean_the_standard_datasets_and_name_those_lef
 ) -> None:
     here |= {"caltech101", "dtd"}
     monkeypatch.setattr(weights, "seem_here", lambda name: True)
-    datasets, names, remarks = chosen(Flags(["zero_shot"]))
+    datasets, names, remarks = chosen(Flags(methods=["zero_shot"]))
     assert (datasets, names) == ({"caltech101", "dtd"}, {"ViT-B-16/openai"})
     assert "left out, not prepared: imagenet" in remarks
 
@@ -65,12 +65,15 @@ def test_a_backbone_named_by_the_user_needs_no_standard_weights(
 ) -> None:
     here |= {"caltech101"}
     monkeypatch.setattr(weights, "seem_here", lambda name: False)
-    assert chosen(Flags(["zero_shot"], backbones=["tiny"]))[:2] == ({"caltech101"}, {"tiny"})
+    assert chosen(Flags(methods=["zero_shot"], backbones=["tiny"]))[:2] == (
+        {"caltech101"},
+        {"tiny"},
+    )
 
 
 def test_a_prior_sees_the_prepared_others_and_the_user_is_told(here: set[str]) -> None:
     here |= {"caltech101", "dtd", "eurosat"}
-    made = select(Flags(["prompt_adapter"], datasets=["dtd"], shots=["1"], seeds=["1"]))
+    made = select(Flags(methods=["prompt_adapter"], datasets=["dtd"], shots=["1"], seeds=["1"]))
     assert [cell.sources for cell in made.cells] == [("caltech101", "eurosat")]
     assert (
         "of 11 datasets of its suite 3 are prepared; its prior sees caltech101, eurosat"
@@ -80,7 +83,7 @@ def test_a_prior_sees_the_prepared_others_and_the_user_is_told(here: set[str]) -
 
 def test_without_any_other_dataset_there_is_no_prior_and_the_user_is_told(here: set[str]) -> None:
     here |= {"dtd"}
-    made = select(Flags(["prompt_adapter"], datasets=["dtd"], shots=["1"], seeds=["1"]))
+    made = select(Flags(methods=["prompt_adapter"], datasets=["dtd"], shots=["1"], seeds=["1"]))
     assert [cell.sources for cell in made.cells] == [()]
     assert "there is no prior" in " ".join(made.remarks)
 

@@ -22,7 +22,7 @@ import pytest
 from rich.console import Console
 
 from benchmark.cli import execute
-from benchmark.commands import status
+from benchmark.commands import progress_view
 from benchmark.records.announcements import announce_plan, announced
 from benchmark.records.progress import look
 from benchmark.records.store import LEASE_S, Store
@@ -107,7 +107,7 @@ def keys(found: tuple[Any, ...]) -> list[str]:
 
 
 def text(store: Store) -> str:
-    return "\n".join(line.plain for line in status.lines(look(store), str(store.root)))
+    return "\n".join(line.plain for line in progress_view.lines(look(store), str(store.root)))
 
 
 def test_every_cell_of_a_plan_is_in_one_state(store: Store) -> None:
@@ -369,7 +369,7 @@ def test_many_failures_are_cut_short_for_people(store: Store) -> None:
     plan(store, *many)
     for key in many:
         store.fail(key, "it broke\n")
-    assert text(store).count("it broke") == status.SHOWN
+    assert text(store).count("it broke") == progress_view.SHOWN
     assert "and 15 more; --json names them all" in text(store)
 
 
@@ -439,7 +439,7 @@ def test_a_watch_ends_when_the_last_cell_does(store: Store) -> None:
         announcement.unlink()
 
     seen: list[int] = []
-    found = status.watch(store, lambda now: seen.append(len(now.running)), [], after(3, end))
+    found = progress_view.watch(store, lambda now: seen.append(len(now.running)), [], after(3, end))
     assert seen == [1, 1, 1]
     assert (found.records, found.running) == (2, ())
 
@@ -447,19 +447,21 @@ def test_a_watch_ends_when_the_last_cell_does(store: Store) -> None:
 def test_a_watch_waits_a_while_for_a_worker_that_has_not_begun_its_next_cell(store: Store) -> None:
     plan(store, *KEYS[:2])
     seen: list[int] = []
-    status.watch(store, lambda now: seen.append(len(now.running)), [], lambda seconds: None)
-    assert seen == [0] * status.QUIET_LOOKS
+    progress_view.watch(store, lambda now: seen.append(len(now.running)), [], lambda seconds: None)
+    assert seen == [0] * progress_view.QUIET_READINGS
     seen.clear()
     begin = after(3, lambda: claimed(store, KEYS[0], ELSEWHERE, 7))
     with pytest.raises(StopIteration):  # it goes on for as long as the cell runs
-        status.watch(store, lambda now: seen.append(len(now.running)), [], begin)
+        progress_view.watch(store, lambda now: seen.append(len(now.running)), [], begin)
     assert seen[:4] == [0, 0, 0, 1]
 
 
 def test_a_watch_ends_at_once_where_nothing_can_come(store: Store) -> None:
     plan(store, *KEYS[:1])
     store.fail(KEYS[0], "it broke\n")
-    assert status.watch(store, lambda now: pytest.fail("there is nothing to wait for"), []).failed
+    assert progress_view.watch(
+        store, lambda now: pytest.fail("there is nothing to wait for"), []
+    ).failed
 
 
 def test_ctrl_c_is_the_usual_end_of_a_watch(store: Store) -> None:
@@ -469,7 +471,7 @@ def test_ctrl_c_is_the_usual_end_of_a_watch(store: Store) -> None:
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    assert status.watch(store, lambda now: None, [], interrupt).running
+    assert progress_view.watch(store, lambda now: None, [], interrupt).running
 
 
 def test_on_a_terminal_long_lines_are_cut_and_the_picture_goes_away(store: Store) -> None:
@@ -477,7 +479,7 @@ def test_on_a_terminal_long_lines_are_cut_and_the_picture_goes_away(store: Store
     announce_plan(store, {KEYS[2]: ("coop " + "n_ctx=16 " * 20, None)})
     store.fail(KEYS[2], "it broke\n")
     out, stream = terminal()
-    with status.picture(out, "results") as show:
+    with progress_view.picture(out, "results") as show:
         show(look(store))
         show(look(store))
     shown = stream.getvalue()
@@ -490,7 +492,7 @@ def test_without_a_terminal_a_watch_prints_a_line_when_something_happens(store: 
     plan(store, *KEYS[:2])
     claimed(store, KEYS[0], HERE, os.getpid())
     written: list[int] = []
-    with status.changes(lambda now: written.append(now.done)) as show:
+    with progress_view.changes(lambda now: written.append(now.done)) as show:
         for _ in range(3):
             show(look(store))
         done(store, KEYS[1])
@@ -549,7 +551,7 @@ def _asleep(results: Path) -> bool:
 def test_a_real_run_is_seen_from_outside_and_when_it_is_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "LOOK_S", 0.01)
+    monkeypatch.setattr(progress_view, "PAUSE_S", 0.01)
     command = ["status", "--results", str(tmp_path / "results")]
     with running(tmp_path) as process:
         assert execute([*command, "--json"]) == 0

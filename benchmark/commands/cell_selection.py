@@ -1,9 +1,8 @@
-"""What the flags of a command mean: names become methods, datasets, backbones, and those become
-cells.
-"""
+"""What the options of a command mean: names become methods, datasets and backbones, those cells."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from benchmark import data, grid, methods
 from benchmark.backbones import weights
+from benchmark.commands.options import one_of, whole_numbers
 from benchmark.errors import MISSING, UserError, nearest
 from benchmark.grid import Cell, Choices
 from benchmark.methods import Card
@@ -18,13 +18,12 @@ from benchmark.records.record import Scalar
 
 TINY, STANDARD = "tiny", "classic"  # suites
 FULL_SETS = -1  # of source_shots
-MOST_DIGITS = 9  # of a number of shots or a seed
 SOURCES = ("default", "others", "all", "none")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Flags:
-    """The flags of `run` and `plan` as given; empty means that the user left the choice to us."""
+    """The options of `run` and `plan` that choose cells; an empty list means the default choice."""
 
     methods: Sequence[str] = ()
     datasets: Sequence[str] = ()
@@ -37,7 +36,7 @@ class Flags:
     classes: str = "all"
     sampler: str = "coop"
     settings: Sequence[str] = ()  # [method.]key=value
-    root: Path | None = None
+    data_root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -48,44 +47,49 @@ class Selection:
     remarks: list[str] = field(default_factory=list)
 
 
+def announce(selection: Selection) -> None:
+    """Print the remarks on stderr."""
+    for remark in selection.remarks:
+        print(remark, file=sys.stderr)
+
+
 def select(flags: Flags) -> Selection:
-    """Raises UserError for whatever names nothing, with the nearest name that does."""
+    """The cells that options choose.
+
+    Raises UserError for an unknown name, with the nearest known one.
+    """
     remarks: list[str] = []
     cards = _methods(flags, remarks)
     datasets = _datasets(flags, remarks)
     choices = Choices(
-        shots=_integers("shots", flags.shots) or grid.SHOTS,
-        seeds=_integers("seed", flags.seeds) or grid.SEEDS,
-        val=_one_of("val", flags.val, grid.VAL_POLICIES),
-        sampler=_one_of("sampler", flags.sampler, grid.SAMPLERS),
-        classes=_one_of("classes", flags.classes, grid.CLASSES),
+        shots=whole_numbers("shots", flags.shots) or grid.SHOTS,
+        seeds=whole_numbers("seed", flags.seeds) or grid.SEEDS,
+        val=one_of("val", flags.val, grid.VAL_POLICIES),
+        sampler=one_of("sampler", flags.sampler, grid.SAMPLERS),
+        classes=one_of("classes", flags.classes, grid.CLASSES),
         sources=_sources(flags.sources),
     )
     chosen = [weights.canonical(name) for name in flags.backbones]
-    around = _prepared_around(flags, cards, remarks)
-    cells = [
-        cell
-        for names, backbone in _with_backbones(datasets, chosen)
-        for cell in grid.expand(cards, names, backbone, choices, around)
-    ]
+    suite_of = _prepared_suite(flags, cards, remarks)
+    cells: list[Cell] = []
+    for names, backbones in _with_backbones(datasets, chosen):
+        cells += grid.expand(cards, names, backbones, choices, suite_of)
     return Selection(cells, remarks)
 
 
 def _with_backbones(
     datasets: Sequence[str], chosen: Sequence[str]
 ) -> list[tuple[list[str], list[str]]]:
-    """The embedded suite has its embedded backbone, everything else the field's standard one,
-    unless the user chose.
+    """Datasets and the backbones to run them with.
+
+    By default the embedded suite has its embedded backbone, everything else the standard one.
     """
     if chosen:
         return [(list(datasets), list(chosen))]
     embedded = [name for name in datasets if name in data.suites()[TINY]]
     others = [name for name in datasets if name not in embedded]
-    return [
-        (names, [backbone])
-        for names, backbone in ((embedded, weights.TINY), (others, weights.STANDARD))
-        if names
-    ]
+    pairs = [(embedded, [weights.TINY]), (others, [weights.STANDARD])]
+    return [(names, backbones) for names, backbones in pairs if names]
 
 
 def suite_around(dataset: str) -> tuple[str, ...]:
@@ -93,59 +97,53 @@ def suite_around(dataset: str) -> tuple[str, ...]:
     return next((names for names in data.suites().values() if dataset in names), (dataset,))
 
 
-def _prepared_around(
+def _prepared_suite(
     flags: Flags, cards: Sequence[tuple[Card, object]], remarks: list[str]
 ) -> Callable[[str], tuple[str, ...]]:
-    """What a prior may see beside a dataset: what of its suite is prepared. The record names each,
-    so no two mixtures are confused.
+    """dataset -> what of its suite is prepared, which is what its prior may see.
+
+    Records name each source, so that no two mixtures are confused.
     """
+    priors = any(card.pretrains for card, _ in cards) and flags.sources != "none"
 
     @cache
-    def around(dataset: str) -> tuple[str, ...]:
+    def prepared_suite(dataset: str) -> tuple[str, ...]:
         suite = suite_around(dataset)
-        here = tuple(name for name in suite if name == dataset or _is_here(name, flags.root))
-        if (
-            len(here) < len(suite)
-            and any(card.pretrains for card, _ in cards)
-            and flags.sources != "none"
-        ):
-            rest = (
-                ", ".join(name for name in here if name != dataset)
-                or "no other dataset, so there is no prior"
-            )
+        here = [name for name in suite if name == dataset or _is_prepared(name, flags.data_root)]
+        if priors and len(here) < len(suite):
+            others = ", ".join(name for name in here if name != dataset)
             remarks.append(
-                f"{dataset}: of {len(suite)} datasets of its suite {len(here)} are prepared; its prior sees {rest}"
+                f"{dataset}: of {len(suite)} datasets of its suite {len(here)} are prepared; "
+                f"its prior sees {others or 'no other dataset, so there is no prior'}"
             )
-        return here
+        return tuple(here)
 
-    return around
+    return prepared_suite
 
 
 def _methods(flags: Flags, remarks: list[str]) -> list[tuple[Card, dict[str, Scalar]]]:
-    names = list(flags.methods) or _rankable(remarks)
+    names = list(flags.methods) or _ranked_methods(remarks)
     given = _settings(flags.settings, names)
     return [(card, methods.checked(card, given[card.name])) for card in map(methods.card, names)]
 
 
-def _rankable(remarks: list[str]) -> list[str]:
-    """Every method but those whose prior reads full training sets: their numbers stand beside no
-    others.
-    """
+def _ranked_methods(remarks: list[str]) -> list[str]:
+    """Every method but those whose priors read full training sets: they stand in no ranking."""
     names = methods.names()
     chosen = [name for name in names if methods.card(name).source_shots != FULL_SETS]
     left_out = [name for name in names if name not in chosen]
-    rest = (
-        f"; left out, because their priors read full training sets: {', '.join(left_out)}"
-        if left_out
-        else ""
-    )
-    remarks.append(f"no --method given: taking all {len(chosen)} ({', '.join(chosen)}){rest}")
+    remark = f"no --method given: taking all {len(chosen)} ({', '.join(chosen)})"
+    if left_out:
+        names_left_out = ", ".join(left_out)
+        remark += f"; left out, because their priors read full training sets: {names_left_out}"
+    remarks.append(remark)
     return chosen
 
 
 def _settings(settings: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Scalar]]:
-    """method -> parameters as text. A bare key goes to every method, a later setting over an
-    earlier one.
+    """method -> parameters as text.
+
+    A bare key goes to every method; a later setting replaces an earlier one.
     """
     given: dict[str, dict[str, Scalar]] = {name: {} for name in names}
     for setting in settings:
@@ -153,11 +151,13 @@ def _settings(settings: Sequence[str], names: Sequence[str]) -> dict[str, dict[s
         method, _, key = target.rpartition(".")
         if not equals or not key:
             raise UserError(
-                f"--set takes key=value or method.key=value, not '{setting}'; for example --set coop.n_ctx=4"
+                f"--set takes key=value or method.key=value, not '{setting}'; "
+                "for example --set coop.n_ctx=4"
             )
         if method and method not in given:
             raise UserError(
-                f"--set {setting}: '{method}' is not among the chosen methods; {nearest(method, list(names))}"
+                f"--set {setting}: '{method}' is not among the chosen methods; "
+                f"{nearest(method, list(names))}"
             )
         for name in [method] if method else names:
             given[name][key] = value
@@ -166,16 +166,17 @@ def _settings(settings: Sequence[str], names: Sequence[str]) -> dict[str, dict[s
 
 def _datasets(flags: Flags, remarks: list[str]) -> list[str]:
     if not flags.datasets and not flags.suites:
-        return _whatever_is_here(flags, remarks)
+        return _default_datasets(flags, remarks)
     for name in flags.datasets:
         data.read_spec(name)  # raises for an unknown name
-    missing = [name for name in flags.datasets if not data.prepared(name, flags.root)]
+    missing = [name for name in flags.datasets if not data.prepared(name, flags.data_root)]
     if missing:
         raise UserError(
-            f"the data of {', '.join(missing)} are not here; {_how_to(missing)}", exit_code=MISSING
+            f"the data of {', '.join(missing)} are not here; {_remedy(missing)}", exit_code=MISSING
         )
     chosen = [name for suite in flags.suites for name in _suite(suite)]
-    return list(dict.fromkeys([*flags.datasets, *_only_prepared(chosen, flags.root, remarks)]))
+    prepared = _only_prepared(chosen, flags.data_root, remarks)
+    return list(dict.fromkeys([*flags.datasets, *prepared]))
 
 
 def _suite(name: str) -> tuple[str, ...]:
@@ -185,45 +186,44 @@ def _suite(name: str) -> tuple[str, ...]:
     return suites[name]
 
 
-def _whatever_is_here(flags: Flags, remarks: list[str]) -> list[str]:
-    """The standard datasets that are prepared, where there is a backbone to run them with; the
-    embedded suite otherwise.
-    """
-    here = [name for name in data.suites()[STANDARD] if _is_here(name, flags.root)]
+def _default_datasets(flags: Flags, remarks: list[str]) -> list[str]:
+    """The prepared standard datasets if there is a backbone for them, else the embedded suite."""
+    standard = data.suites()[STANDARD]
+    here = [name for name in standard if _is_prepared(name, flags.data_root)]
     if here and (flags.backbones or weights.seem_here(weights.STANDARD)):
-        return _only_prepared(data.suites()[STANDARD], flags.root, remarks)
-    lacking = (
-        f"{', '.join(here)} prepared, but not the weights of {weights.STANDARD}"
-        if here
-        else "no dataset is prepared"
-    )
-    remedy = (
-        f"`python -m benchmark prepare --backbone {weights.STANDARD}` gets them"
-        if here
-        else _how_to(["--suite " + STANDARD])
-    )
+        return _only_prepared(standard, flags.data_root, remarks)
+    if here:
+        lacking = f"{', '.join(here)} prepared, but not the weights of {weights.STANDARD}"
+        remedy = f"`python -m benchmark prepare --backbone {weights.STANDARD}` gets them"
+    else:
+        lacking = "no dataset is prepared"
+        remedy = _remedy([f"--suite {STANDARD}"])
     remarks.append(f"{lacking}: taking the embedded suite '{TINY}'; {remedy}")
     return list(data.suites()[TINY])
 
 
-def _only_prepared(names: Sequence[str], root: Path | None, remarks: list[str]) -> list[str]:
-    """Rather a short grid now than a failure in an hour; with nothing left there is nothing to do."""
-    left_out = [name for name in names if not _is_here(name, root)]
+def _only_prepared(names: Sequence[str], data_root: Path | None, remarks: list[str]) -> list[str]:
+    """The prepared ones of `names`: a short grid now is better than a failure in an hour.
+
+    Raises UserError where none is left.
+    """
+    left_out = [name for name in names if not _is_prepared(name, data_root)]
     if names and len(left_out) == len(names):
         raise UserError(
-            f"none of {', '.join(names)} is prepared; {_how_to(left_out)}", exit_code=MISSING
+            f"none of {', '.join(names)} is prepared; {_remedy(left_out)}", exit_code=MISSING
         )
     if left_out:
-        remarks.append(f"left out, not prepared: {', '.join(left_out)}; {_how_to(left_out)}")
+        remarks.append(f"left out, not prepared: {', '.join(left_out)}; {_remedy(left_out)}")
     return [name for name in names if name not in left_out]
 
 
-def _is_here(name: str, root: Path | None) -> bool:
-    return name in data.names() and data.prepared(name, root)
+def _is_prepared(name: str, data_root: Path | None) -> bool:
+    return name in data.names() and data.prepared(name, data_root)
 
 
-def _how_to(names: Sequence[str]) -> str:
-    return f"`python -m benchmark prepare {' '.join(names)}` gets them, or --data-root says where they lie"
+def _remedy(names: Sequence[str]) -> str:
+    command = f"python -m benchmark prepare {' '.join(names)}"
+    return f"`{command}` gets them, or --data-root names the folder they are in"
 
 
 def _sources(text: str) -> str:
@@ -233,23 +233,7 @@ def _sources(text: str) -> str:
     for name in map(str.strip, text.split(",")):
         if name not in known and not name.endswith(".toml"):
             raise UserError(
-                f"--sources takes {', '.join(SOURCES)} or datasets, not '{name}'; {nearest(name, known)}"
+                f"--sources takes {', '.join(SOURCES)} or datasets, not '{name}'; "
+                f"{nearest(name, known)}"
             )
     return text
-
-
-def _one_of(flag: str, value: str, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise UserError(
-            f"--{flag} takes {' or '.join(allowed)}, not '{value}'; {nearest(value, list(allowed))}"
-        )
-    return value
-
-
-def _integers(flag: str, values: Sequence[str]) -> list[int]:
-    for value in values:
-        if not value.isdecimal() or len(value) > MOST_DIGITS:
-            raise UserError(
-                f"--{flag} takes whole numbers separated by commas, not '{value[:60]}'; for example --{flag} 1,2,4"
-            )
-    return [int(value) for value in values]

@@ -1,152 +1,108 @@
-"""`check` from flags to exit code: which golden rows, run where, compared how."""
+"""`check`: run cells of the embedded suite again and compare their counts with a golden table."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
+import typer
 
-from benchmark import data, methods, reference
-from benchmark.backbones import weights
-from benchmark.commands import golden, live
-from benchmark.commands.cell_selection import TINY, Flags, select
-from benchmark.compute import runner
-from benchmark.compute.runner import Outcome
-from benchmark.grid import Cell
-from benchmark.records.store import Store
+from benchmark.commands import options as opt
 
-OK, FAILED, REGRESSION = 0, 1, 3
+if TYPE_CHECKING:
+    from benchmark.commands.golden_check import CheckRequest
+
+Golden = Annotated[
+    Path | None,
+    typer.Option("--golden", metavar="FILE", help="Golden table. [default: the suite's own]"),
+]
+Against = Annotated[
+    str, typer.Option("--against", metavar="golden|published", help="What to compare with.")
+]
+Update = Annotated[
+    bool, typer.Option("--update", help="Rewrite the chosen rows instead of comparing.")
+]
+Tolerance = Annotated[
+    int | None,
+    typer.Option(
+        "--tolerance",
+        metavar="IMAGES",
+        min=0,
+        help="With --update: of the rows written.",
+        show_default=False,
+    ),
+]
+KeepIn = Annotated[
+    Path | None,
+    typer.Option("--results", metavar="DIR", help="Keep the records there.", show_default=False),
+]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Which rows; empty means all of the golden table."""
+def check(
+    method: opt.Method = opt.NOTHING,
+    dataset: opt.Dataset = opt.NOTHING,
+    shots: opt.Shots = opt.NOTHING,
+    seed: opt.Seed = opt.NOTHING,
+    golden: Golden = None,
+    against: Against = "golden",
+    update: Update = False,
+    tolerance: Tolerance = None,
+    results: KeepIn = None,
+    device: opt.Device = "cpu",
+    as_json: opt.Json = False,
+    plain: opt.Plain = False,
+) -> None:
+    """Run cells of the embedded suite again and compare their counts with a golden table.
 
-    method: Sequence[str] = ()
-    dataset: Sequence[str] = ()
-    shots: Sequence[str] = ()
-    seed: Sequence[str] = ()
+    Exit code 3 where they differ. With --against published nothing is run: the records of a folder
+    are compared with published numbers.
+    """
+    from benchmark.commands.golden_check import CheckRequest
+    from benchmark.reference import GOLDEN
+
+    opt.one_of("against", against, ("golden", "published"))
+    request = CheckRequest(
+        methods=method,
+        datasets=dataset,
+        shots=shots,
+        seeds=seed,
+        table=golden or GOLDEN,
+        results=results,
+        device=device,
+        plain=plain,
+        as_json=as_json,
+    )
+    if against == "published":
+        raise typer.Exit(_with_published(request))
+    raise typer.Exit(_with_golden(request, update, tolerance))
 
 
-def conduct(
-    asked: Asked,
-    table: Path | None,
-    update: bool,
-    results: Path | None,
-    device: str,
-    as_json: bool,
-    out: Console,
-    err: Console,
-    plain: bool = False,
-    tolerance: int | None = None,
-) -> int:
-    """Run the cells, then compare or rewrite; the exit code."""
-    path = table or reference.GOLDEN
-    rows = golden.read(path) if path.exists() or not update else []
-    wanted = [] if update else golden.chosen(rows, **vars(asked))
-    methods.require_trusted((row.method for row in (rows if update else wanted)), asked.method)
-    cells = _new_cells(asked, rows) if update else [cell for row in wanted for cell in _cell(row)]
-    with _store(results) as store:
-        outcomes = list(_shown(cells, store, device, plain or as_json, err))
+def _with_golden(request: CheckRequest, update: bool, tolerance: int | None) -> int:
+    from benchmark.commands import golden_check
+    from benchmark.commands.printing import consoles
+
+    out, err = consoles()
     if update:
-        golden.write(path, golden.updated(rows, outcomes, tolerance))
-        err.print(
-            f"{path}: {len(outcomes)} rows written", markup=False, highlight=False, soft_wrap=True
-        )
-        return OK
-    return _verdicts(list(golden.compare(wanted, outcomes)), as_json, out)
+        return golden_check.update(request, tolerance, err)
+    return golden_check.compare(request, out, err)
 
 
-def _new_cells(asked: Asked, rows: Sequence[golden.Expected]) -> list[Cell]:
-    """What `--update` runs: the flags, or the methods the table knows, or all of ours."""
-    known = sorted({row.method for row in rows})
-    flags = Flags(
-        methods=asked.method or known or methods.names(),
-        datasets=asked.dataset or data.suites()[TINY],
-        shots=asked.shots or golden.SHOTS,
-        seeds=asked.seed or golden.SEEDS,
-        backbones=[weights.TINY],
-    )
-    return select(flags).cells
+def _with_published(request: CheckRequest) -> int:
+    """Print records beside published numbers; 3 where a comparable one differs."""
+    from benchmark.commands.golden_check import OK, REGRESSION
+    from benchmark.commands.printing import print_json
+    from benchmark.records.store import Store
+    from benchmark.report import grouping, published, record_selection
 
-
-def _cell(row: golden.Expected) -> list[Cell]:
-    """The cell of a golden row, made by the same rules as a user's."""
-    shots = [str(row.shots)] if row.shots else ["1"]
-    return select(
-        Flags([row.method], [row.dataset], (), shots, [str(row.seed or 1)], [row.backbone])
-    ).cells
-
-
-@contextmanager
-def _store(results: Path | None) -> Iterator[Store]:
-    """A store of its own: records from before would hide a regression."""
-    if results:
-        yield Store(results)
-        return
-    with tempfile.TemporaryDirectory(prefix="fsbench-check-") as folder:
-        yield Store(Path(folder))
-
-
-def _shown(
-    cells: Sequence[Cell], store: Store, device: str, plain: bool, err: Console
-) -> Iterator[Outcome]:
-    view = (
-        live.lines(err, len(cells)) if live.wants_plain(err, plain) else live.bar(err, len(cells))
-    )
-    with view as show:
-        for outcome in runner.run(cells, store, device=device, force=True, on_stage=show.stage):
-            show.outcome(outcome)
-            yield outcome
-
-
-def _verdicts(verdicts: Sequence[golden.Verdict], as_json: bool, out: Console) -> int:
-    """Print what differs and what failed; a difference weighs more than a failure."""
-    bad = [verdict for verdict in verdicts if verdict.problem]
-    if as_json:
-        print(
-            json.dumps(
-                [
-                    {**vars(verdict.expected), "now": verdict.correct, "problem": verdict.problem}
-                    for verdict in verdicts
-                ],
-                indent=1,
-            )
-        )
-    else:
-        for verdict in bad:
-            out.print(f"differs: {verdict}", markup=False, highlight=False, soft_wrap=True)
-        summary = (
-            f"{len(verdicts) - len(bad)} of {len(verdicts)} cells are as the golden table says"
-        )
-        out.print(summary, markup=False, highlight=False, soft_wrap=True)
-    if any(verdict.correct is not None for verdict in bad):
-        return REGRESSION
-    return FAILED if bad else OK
-
-
-def published(
-    results: Path,
-    methods: Sequence[str],
-    datasets: Sequence[str],
-    shots: Sequence[str],
-    as_json: bool,
-) -> int:
-    """Records beside published numbers; exit code 3 where one differs that could be compared."""
-    from benchmark.report import grouping, record_selection
-    from benchmark.report import published as facts
-
-    records = record_selection.select_records(Store(results), [], methods, datasets)
+    store = Store(request.results or opt.DEFAULT)
+    records = record_selection.select_records(store, [], request.methods, request.datasets)
+    shots = request.shots
     wanted = [record for record in records if not shots or str(record.identity.shots) in shots]
-    found = list(facts.compare_published(grouping.group_records(wanted), facts.read_published()))
-    print(
-        json.dumps(facts.published_dicts(found), indent=1)
-        if as_json
-        else facts.published_text(found)
+    compared = list(
+        published.compare_published(grouping.group_records(wanted), published.read_published())
     )
-    return REGRESSION if any(one.verdict == "differs" for one in found) else OK
+    if request.as_json:
+        print_json(published.published_dicts(compared))
+    else:
+        print(published.published_text(compared))
+    return REGRESSION if any(each.verdict == "differs" for each in compared) else OK

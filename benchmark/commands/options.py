@@ -1,33 +1,61 @@
-"""The flags that commands share, each written once. List-like flags take commas or repetition."""
+"""The options that commands share, each written once. Lists take commas or repetition."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, nearest
 
 DEFAULT = Path("results")
 List = list[str]
 NOTHING: List = []  # the default of every list: the choice is left to the suite
+MOST_DIGITS = 9  # of a number of shots or a seed
 
 
-def words(values: List) -> list[str]:
-    """Commas and repetition mean the same: ['a,b', 'c'] -> ['a', 'b', 'c'], each once."""
-    found = (word.strip() for value in values for word in value.split(","))
-    return list(dict.fromkeys(word for word in found if word))
+def words(option: typer.CallbackParam, values: List) -> list[str]:
+    """Commas and repetition mean the same: ['a,b', 'c'] -> ['a', 'b', 'c'], each once.
+
+    Raises UserError for an empty value: an unset shell variable must not choose everything.
+    """
+    parts = [word.strip() for value in values for word in value.split(",")]
+    if not all(parts):
+        raise UserError(
+            f"{option.opts[0]} has an empty value; name what you want, or leave the option out"
+        )
+    return list(dict.fromkeys(parts))
 
 
-def numbers(flag: str, values: List) -> list[int]:
+def whole_numbers(flag: str, values: Sequence[str]) -> list[int]:
     """A list of whole numbers, as --shots and --seed take it."""
     for value in values:
-        if not value.isdecimal():
+        if not value.isdecimal() or len(value) > MOST_DIGITS:
             raise UserError(
-                f"--{flag} takes whole numbers separated by commas, not '{value}'; for example --{flag} 1,2,4"
+                f"--{flag} takes whole numbers separated by commas, not '{value[:60]}'; "
+                f"for example --{flag} 1,2,4"
             )
     return [int(value) for value in values]
+
+
+def one_of(flag: str, value: str, allowed: Sequence[str]) -> str:
+    """`value`; UserError with the nearest allowed one where it is not allowed."""
+    if value not in allowed:
+        raise UserError(
+            f"--{flag} takes {', '.join(allowed)}, not '{value}'; {nearest(value, list(allowed))}"
+        )
+    return value
+
+
+def require_folder(flag: str, path: Path | None) -> None:
+    """UserError where `path` is a file or lies below one; a folder may still have to be made."""
+    if path is None:
+        return
+    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not existing.is_dir():
+        raise UserError(f"--{flag} takes a folder, and {existing} is a file; name another one")
 
 
 Method = Annotated[
@@ -157,6 +185,9 @@ Offline = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Compute again what is on record.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would run, and stop: the same as `plan`.")
+]
+Superseded = Annotated[
+    bool, typer.Option("--superseded", help="Include records of older adapter versions.")
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Machine output on stdout; everything else goes to stderr.")

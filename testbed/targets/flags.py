@@ -11,8 +11,8 @@ from unittest import mock
 
 from benchmark import methods
 from benchmark.backbones import weights
-from benchmark.commands import replay
 from benchmark.commands.cell_selection import Flags, select
+from benchmark.compute import rerun
 from benchmark.records.store import Store
 from testbed.mutation import TRAP_CODE, json_text, mutated
 from testbed.targets.inputs import Random, written
@@ -81,7 +81,7 @@ def make_flags(rng: Random) -> dict[str, Any]:
 
 
 def read_flags(folder: Path, flags: dict[str, Any]) -> None:
-    for cell in select(Flags(**flags, root=folder)).cells:
+    for cell in select(Flags(**flags, data_root=folder)).cells:
         methods.load(cell.method, dict(cell.params))
 
 
@@ -157,4 +157,4 @@ def read_key(folder: Path, name: str) -> None:
     written(folder / "secret.json", b"{}")
     tree = record_trees()[0]
     written(folder / "results" / "records" / f"{tree['key']}.json", json_text(tree))
-    replay.find(Store(folder / "results"), name)
+    rerun.find(Store(folder / "results"), name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmark.commands import status
+from benchmark.commands import progress_view
 from benchmark.records.store import Store
 from testbed.mutation import json_text, mutated, mutated_tree
 from testbed.targets.inputs import Random, written
@@ -57,7 +57,7 @@ def make_grid(rng: Random) -> dict[str, bytes]:
 def read_grid(folder: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         written(folder / "results" / name, content)
-    found = status.examine(Store(folder / "results"), [])
-    status.as_dict(found, "results")
-    for line in status.lines(found, "results"):
+    found = progress_view.read_progress(Store(folder / "results"), [])
+    progress_view.as_dict(found, "results")
+    for line in progress_view.lines(found, "results"):
         assert "\x1b" not in line.plain, "a stranger steers the terminal"

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import methods
-from benchmark.commands import golden, replay
-from benchmark.compute import runner
+from benchmark.compute import rerun, runner
 from benchmark.errors import UserError
 from benchmark.records import merge
 from benchmark.records.record import hash_of
@@ -17,6 +16,7 @@ from benchmark.records.store import Store
 from benchmark.report import comparison as comparison
 from benchmark.report import (
     cost_tables,
+    golden,
     grouping,
     leaderboard,
     page,
@@ -166,7 +166,7 @@ def read_replay(folder: Path, files: list[tuple[str, bytes]]) -> None:
         written(store.root / "records" / f"{name}.json", text)
     for record in store.records():
         if record.identity.method in methods.names() and record.identity.dataset.startswith("tiny"):
-            cell = replay.cell_of(record.identity)
+            cell = rerun.cell_of(record.identity)
             methods.load(cell.method, dict(cell.params))
             runner.plan([cell], root=folder)
 
@@ -202,11 +202,11 @@ def rows_of(file: Path, count: int = 4) -> list[Any]:
 
 def read_golden(folder: Path, text: bytes) -> None:
     """Read, and made into cells."""
-    from benchmark.commands import check
+    from benchmark.commands.golden_check import cells_of
 
     for row in golden.read(written(folder / "golden.csv", text)):
         if "." not in row.method:
-            check._cell(row)
+            cells_of(row)
 
 
 def read_published(folder: Path, text: bytes) -> None:

@@ -1,0 +1,39 @@
+"""`compare`: two methods on the same seeds and test images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from benchmark.commands import options as opt
+from benchmark.commands.printing import print_json, warn
+
+First = Annotated[
+    str, typer.Argument(metavar="A", help="A method, or a whole row heading of `report`.")
+]
+Second = Annotated[str, typer.Argument(metavar="B", help="Another one.")]
+
+
+def compare(
+    first: First,
+    second: Second,
+    shots: opt.Shots = opt.NOTHING,
+    results: opt.Results = opt.DEFAULT,
+    data_root: opt.DataRoot = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Compare two methods on the same seeds and test images, and over the datasets of a suite."""
+    from benchmark.records.store import Store
+    from benchmark.report import comparison, grouping, record_selection
+
+    notes: list[str] = []
+    store = Store(results)
+    groups = grouping.group_records(record_selection.select_records(store, notes), notes)
+    numbers = opt.whole_numbers("shots", shots)
+    compared = comparison.compare(groups, first, second, store, data_root, numbers)
+    if as_json:
+        print_json([comparison.comparison_dict(each) for each in compared])
+    else:
+        print("\n\n".join(comparison.comparison_text(each) for each in compared))
+    warn(notes)

@@ -1,0 +1,132 @@
+"""Run the cells of a golden table again: which rows, run where, compared or written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmark import data, methods, reference
+from benchmark.backbones import weights
+from benchmark.commands.cell_selection import TINY, Flags, select
+from benchmark.commands.live_view import live_view
+from benchmark.commands.printing import print_json, say
+from benchmark.compute import runner
+from benchmark.compute.runner import Outcome
+from benchmark.grid import Cell
+from benchmark.records.store import Store
+from benchmark.report import golden
+
+OK, FAILED, REGRESSION = 0, 1, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckRequest:
+    """Rows of a golden table (an empty choice means all) and how their cells are run."""
+
+    methods: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+    shots: Sequence[str] = ()
+    seeds: Sequence[str] = ()
+    table: Path = reference.GOLDEN
+    results: Path | None = None  # where records are kept; None keeps none
+    device: str = "cpu"
+    plain: bool = False
+    as_json: bool = False
+
+    @property
+    def columns(self) -> dict[str, Sequence[str]]:
+        """Column of the golden table -> wanted values."""
+        names = ("method", "dataset", "shots", "seed")
+        values = (self.methods, self.datasets, self.shots, self.seeds)
+        return dict(zip(names, values, strict=True))
+
+
+def compare(request: CheckRequest, out: Console, err: Console) -> int:
+    """Run the cells of the chosen rows, print which counts differ and return the exit code."""
+    rows = golden.chosen(golden.read(request.table), request.columns)
+    methods.require_trusted((row.method for row in rows), request.methods)
+    cells = [cell for row in rows for cell in cells_of(row)]
+    outcomes = _run(cells, request, err)
+    return _print_results(list(golden.compare(rows, outcomes)), request.as_json, out)
+
+
+def update(request: CheckRequest, tolerance: int | None, err: Console) -> int:
+    """Run the chosen cells, write their counts into the table and return the exit code."""
+    path = request.table
+    rows = golden.read(path) if path.exists() else []
+    methods.require_trusted((row.method for row in rows), request.methods)
+    outcomes = _run(_cells_to_update(request, rows), request, err)
+    golden.write(path, golden.updated(rows, outcomes, tolerance))
+    say(err, f"{path}: {len(outcomes)} rows written")
+    return OK
+
+
+def cells_of(row: golden.GoldenRow) -> list[Cell]:
+    """The cell of a golden row, made by the same rules as a user's."""
+    flags = Flags(
+        methods=[row.method],
+        datasets=[row.dataset],
+        shots=[str(row.shots or 1)],
+        seeds=[str(row.seed or 1)],
+        backbones=[row.backbone],
+    )
+    return select(flags).cells
+
+
+def _cells_to_update(request: CheckRequest, rows: Sequence[golden.GoldenRow]) -> list[Cell]:
+    """The cells that were chosen; by default those of the table's methods, or of all methods."""
+    known = sorted({row.method for row in rows})
+    flags = Flags(
+        methods=request.methods or known or methods.names(),
+        datasets=request.datasets or data.suites()[TINY],
+        shots=request.shots or golden.SHOTS,
+        seeds=request.seeds or golden.SEEDS,
+        backbones=[weights.TINY],
+    )
+    return select(flags).cells
+
+
+def _run(cells: Sequence[Cell], request: CheckRequest, err: Console) -> list[Outcome]:
+    outcomes = []
+    plain = request.plain or request.as_json
+    with _store(request.results) as store, live_view(err, len(cells), plain) as view:
+        for outcome in runner.run(
+            cells, store, device=request.device, force=True, on_stage=view.on_stage
+        ):
+            view.on_outcome(outcome)
+            outcomes.append(outcome)
+    return outcomes
+
+
+@contextmanager
+def _store(results: Path | None) -> Iterator[Store]:
+    """The store in `results`, or an empty one that is deleted afterwards."""
+    if results:
+        yield Store(results)
+        return
+    with tempfile.TemporaryDirectory(prefix="fsbench-check-") as folder:
+        yield Store(Path(folder))
+
+
+def _print_results(results: Sequence[golden.GoldenResult], as_json: bool, out: Console) -> int:
+    """Print what differs and what failed; a difference decides the exit code over a failure."""
+    bad = [result for result in results if result.problem]
+    if as_json:
+        print_json([_as_dict(result) for result in results])
+    else:
+        for result in bad:
+            say(out, f"differs: {result}")
+        agreeing = len(results) - len(bad)
+        say(out, f"{agreeing} of {len(results)} cells are as the golden table says")
+    if any(result.correct is not None for result in bad):
+        return REGRESSION
+    return FAILED if bad else OK
+
+
+def _as_dict(result: golden.GoldenResult) -> dict[str, object]:
+    return {**vars(result.row), "now": result.correct, "problem": result.problem}

@@ -1,0 +1,130 @@
+"""Run a grid to its end: a live view while it runs, tables after it, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from benchmark.commands.executor_choice import ExecutorChoice
+from benchmark.commands.live_view import LiveView, live_view
+from benchmark.commands.outcome_output import as_dict, print_failures, print_tables
+from benchmark.commands.printing import say
+from benchmark.compute import runner
+from benchmark.compute.executors import scheduling
+from benchmark.compute.runner import Outcome
+from benchmark.errors import UserError
+from benchmark.grid import Cell
+from benchmark.records.store import Store
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """How a grid is to be run and shown."""
+
+    data_root: Path | None = None
+    accept_changed_data: bool = False
+    device: str = "auto"
+    force: bool = False
+    executor: ExecutorChoice = field(default_factory=ExecutorChoice)
+    limit_s: float | None = None  # seconds for one cell
+    batch: bool | None = None
+    plain: bool = False
+    as_json: bool = False
+
+
+def shard_of(cells: Sequence[Cell], shard: str | None) -> list[Cell]:
+    """The cells of --shard I/N; all of them where `shard` is None."""
+    if shard is None:
+        return list(cells)
+    number, slash, count = shard.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UserError(
+            f"--shard takes I/N with I from 1 to N, not '{shard}'; "
+            "the third of eight parts is --shard 3/8"
+        )
+    return scheduling.shard(cells, int(number), int(count))
+
+
+def run_grid(
+    cells: Sequence[Cell], store: Store, request: RunRequest, out: Console, err: Console
+) -> int:
+    """Run all cells, print their results and return the exit code."""
+    outcomes: list[Outcome] = []
+    stop: BaseException | None = None
+    plain = request.plain or request.as_json
+    try:
+        with live_view(err, len(cells), plain) as view, _termination_as_interrupt():
+            for outcome in _outcomes(cells, store, request, view):
+                outcomes.append(outcome)
+                view.on_outcome(outcome)
+                if request.as_json:
+                    print(json.dumps(as_dict(outcome, store)), file=out.file, flush=True)
+    except KeyboardInterrupt as interrupt:
+        stop = interrupt
+    except UserError as error:
+        if not error.stops or all(outcome.cached for outcome in outcomes):
+            raise
+        stop = error
+    if not request.as_json:
+        print_tables(outcomes, out)
+    print_failures(outcomes, store, err)
+    if stop:
+        return _report_stop(stop, outcomes, len(cells), store, err)
+    return FAILED if any(outcome.error for outcome in outcomes) else OK
+
+
+def _outcomes(
+    cells: Sequence[Cell], store: Store, request: RunRequest, view: LiveView
+) -> Iterator[Outcome]:
+    with request.executor.open(view.on_stage) as executor:
+        yield from runner.run(
+            cells,
+            store,
+            root=request.data_root,
+            accept_changed_data=request.accept_changed_data,
+            device=request.device,
+            force=request.force,
+            limit_s=request.limit_s,
+            batch=request.batch,
+            executor=executor,
+        )
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C: a scheduler sends it some time before it kills."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    usual = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+
+
+def _report_stop(
+    reason: BaseException, outcomes: Sequence[Outcome], total: int, store: Store, err: Console
+) -> int:
+    """Say what is kept of a grid that was stopped; the exit code."""
+    kept = sum(outcome.record is not None for outcome in outcomes)
+    state = f"{kept} of {total} cells are kept in {store.root}"
+    if isinstance(reason, UserError):
+        say(err, f"stopped: {reason}; {state}, and then the same command goes on from there")
+        return FAILED
+    say(err, f"interrupted: {state}; the same command goes on from there")
+    return INTERRUPTED

@@ -1,0 +1,190 @@
+"""What a grid would cost: which cells are on record, which are missing, and how long those may take.
+
+Computes no cell.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark import methods
+from benchmark.commands.printing import duration, print_json
+from benchmark.compute import runner
+from benchmark.compute.history import History
+from benchmark.grid import Cell
+from benchmark.records.record import Identity, Record, key
+from benchmark.records.store import Store
+
+CellKey = tuple[object, ...]  # what names a cell, without versions and digests
+STATES = ("done", "missing", "failed before")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell:
+    """A cell before it runs."""
+
+    cell: Cell
+    key: str
+    record: Record | None
+    failed: bool  # its last attempt left a log
+    source_changed: bool  # the adapter's file is another than the record's, its version is not
+    superseded: tuple[str, ...]  # keys of older records: of another version, data or weights
+    expected_s: float | None  # from records of the same method; None where there are none
+
+    @property
+    def state(self) -> str:
+        """One of STATES."""
+        return "done" if self.record else "failed before" if self.failed else "missing"
+
+
+def print_plan(
+    cells: Sequence[Cell],
+    store: Store,
+    data_root: Path | None,
+    accept_changed_data: bool,
+    as_json: bool,
+) -> None:
+    """Print the plan of a grid as text, or as JSON."""
+    planned = planned_cells(cells, store, data_root, accept_changed_data=accept_changed_data)
+    if as_json:
+        print_json(as_dict(planned))
+    else:
+        print(text(planned))
+
+
+def planned_cells(
+    cells: Sequence[Cell],
+    store: Store,
+    data_root: Path | None = None,
+    *,
+    accept_changed_data: bool = False,
+) -> list[PlannedCell]:
+    """The state of every cell, in order. Raises UserError as runner.plan does."""
+    identities = runner.plan(cells, root=data_root, accept_changed_data=accept_changed_data)
+    records = {record.key: record for record in store.records()}
+    older = _by_cell(records.values())
+    history = History.of(records.values())
+    planned = []
+    for cell, identity in identities:
+        name = key(identity)
+        planned.append(
+            PlannedCell(
+                cell=cell,
+                key=name,
+                record=records.get(name),
+                failed=store.failure(name).is_file(),
+                source_changed=_source_changed(records.get(name)),
+                superseded=_superseded(identity, older),
+                expected_s=None if name in records else history.expected_s(cell),
+            )
+        )
+    return planned
+
+
+def eta_s(planned: Iterable[PlannedCell]) -> float | None:
+    """Seconds for all missing cells; None where no time is known.
+
+    Cells of methods that never ran are taken at the mean of the others.
+    """
+    missing = [each for each in planned if not each.record]
+    known = [each.expected_s for each in missing if each.expected_s is not None]
+    return sum(known) / len(known) * len(missing) if known else None
+
+
+def as_dict(planned: Sequence[PlannedCell]) -> dict[str, Any]:
+    """What `plan --json` prints."""
+    return {
+        "total": len(planned),
+        "missing": sum(not each.record for each in planned),
+        "eta_s": eta_s(planned),
+        "cells": [_cell_dict(each) for each in planned],
+    }
+
+
+def _cell_dict(planned: PlannedCell) -> dict[str, Any]:
+    return {
+        "cell": str(planned.cell),
+        "key": planned.key,
+        "state": planned.state,
+        "source_changed": planned.source_changed,
+        "superseded": list(planned.superseded),
+        "expected_s": planned.expected_s,
+    }
+
+
+def text(planned: Sequence[PlannedCell]) -> str:
+    """What `plan` prints: a line per method and backbone, the sum, and warnings."""
+    groups: dict[str, list[PlannedCell]] = defaultdict(list)
+    for each in planned:
+        groups[f"{each.cell.method}, {each.cell.backbone}"].append(each)
+    lines = [f"{name}: {_counts(group)}" for name, group in groups.items()]
+    seconds = eta_s(planned)
+    to_go = f"; about {duration(seconds)} to go" if seconds else ""
+    return "\n".join([*lines, f"in all: {_counts(planned)}{to_go}", *_warnings(planned)])
+
+
+def _warnings(planned: Sequence[PlannedCell]) -> list[str]:
+    """Methods whose file changed since their records, and how many records are superseded."""
+    changed = sorted({each.cell.method for each in planned if each.source_changed})
+    warnings = [
+        f"the file of {name} has changed since its records, its version has not: "
+        "raise the version if numbers change"
+        for name in changed
+    ]
+    older = sum(len(each.superseded) for each in planned)
+    if older:
+        why = "another version, dataset, weights or protocol"
+        warnings.append(f"{older} records of these cells are superseded: {why}")
+    return warnings
+
+
+def _counts(planned: Sequence[PlannedCell]) -> str:
+    """'45 cells: 30 done, 15 missing'."""
+    states = {state: sum(each.state == state for each in planned) for state in STATES}
+    shown = [f"{count} {state}" for state, count in states.items() if count]
+    return f"{len(planned)} cells: {', '.join(shown)}"
+
+
+def _source_changed(record: Record | None) -> bool:
+    if not record or "adapter_source" not in record.provenance:
+        return False
+    digest = methods.card(record.identity.method).source_digest
+    return bool(record.provenance["adapter_source"] != digest)
+
+
+def _superseded(identity: Identity, older: Mapping[CellKey, Sequence[Record]]) -> tuple[str, ...]:
+    """Keys of other records of the same cell and hyper-parameters, sorted."""
+    same = [other for other in older.get(_cell_key(identity), ()) if _same_params(other, identity)]
+    return tuple(sorted(other.key for other in same if other.key != key(identity)))
+
+
+def _cell_key(identity: Identity) -> CellKey:
+    """The choices of the user that name a cell, without versions and digests."""
+    return (
+        identity.method,
+        identity.dataset,
+        identity.classes,
+        identity.shots,
+        identity.seed,
+        identity.sampler,
+        identity.val,
+        identity.backbone,
+        tuple(sorted(identity.sources)),
+    )
+
+
+def _same_params(record: Record, identity: Identity) -> bool:
+    """Whether the hyper-parameters that both versions of a method have are equal."""
+    shared = record.identity.params.keys() & identity.params.keys()
+    return all(record.identity.params[name] == identity.params[name] for name in shared)
+
+
+def _by_cell(records: Iterable[Record]) -> dict[CellKey, list[Record]]:
+    by_cell: dict[CellKey, list[Record]] = defaultdict(list)
+    for record in records:
+        by_cell[_cell_key(record.identity)].append(record)
+    return by_cell

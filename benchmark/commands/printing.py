@@ -1,0 +1,57 @@
+"""Printing that commands share: results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def consoles() -> tuple[Console, Console]:
+    """Consoles for stdout and stderr, bound to the streams of this moment.
+
+    A running cell's prints are redirected into its log, so the streams must be taken before.
+    """
+    from rich.console import Console
+
+    return Console(file=sys.stdout), Console(file=sys.stderr)
+
+
+def say(console: Console, text: str) -> None:
+    """Print `text` as it is: no markup, no highlighting, no wrapping."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """Print `value` on stdout as indented JSON."""
+    print(json.dumps(value, indent=1))
+
+
+def warn(notes: Sequence[str]) -> None:
+    """Print one warning per note on stderr."""
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+
+
+def wants_plain(console: Console, requested: bool) -> bool:
+    """Whether to print lines instead of a live view.
+
+    True on request, without a terminal, and under continuous integration (CI set).
+    """
+    in_ci = os.environ.get("CI", "") not in ("", "0", "false")
+    return requested or not console.is_terminal or in_ci
+
+
+def duration(seconds: float) -> str:
+    """'9 s', '3 min 20 s' or '5 h 10 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,106 @@
+"""`report`: tables from records, as text, as a page, or as figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.commands import options as opt
+from benchmark.commands.printing import warn
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmark.report.tables import ResultTable
+
+Kind = Annotated[
+    str,
+    typer.Option("--table", metavar="KIND", help="dataset-shots, method-shots or method-dataset."),
+]
+Format = Annotated[
+    str, typer.Option("--format", metavar="FORMAT", help="text, markdown, csv or latex.")
+]
+Cost = Annotated[
+    bool,
+    typer.Option("--cost", help="Show what accuracy costs: parameters, computation, seconds."),
+]
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="DIR", help="Write a page that opens from disk instead."),
+]
+Figures = Annotated[
+    Path | None,
+    typer.Option("--figures", metavar="DIR", help="Draw figures as PDF and PNG instead."),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        metavar="METHOD",
+        help="With --figures. [default: zero-shot]",
+        show_default=False,
+    ),
+]
+Images = Annotated[
+    bool, typer.Option("--images/--no-images", help="With --html: show disputed test images.")
+]
+
+
+def report(
+    results: opt.Results = opt.DEFAULT,
+    table: Kind = "dataset-shots",
+    form: Format = "text",
+    method: opt.Method = opt.NOTHING,
+    dataset: opt.Dataset = opt.NOTHING,
+    backbone: opt.Backbone = opt.NOTHING,
+    superseded: opt.Superseded = False,
+    cost: Cost = False,
+    html: Html = None,
+    figures: Figures = None,
+    baseline: Baseline = None,
+    images: Images = True,
+    data_root: opt.DataRoot = None,
+) -> None:
+    """Print tables from the records in a folder, write them as a page, or draw figures."""
+    from benchmark.records.store import Store
+    from benchmark.report import cost_tables, grouping, record_selection, rendering, tables
+
+    opt.one_of("table", table, tables.KINDS)
+    opt.one_of("format", form, rendering.FORMATS)
+    if cost and form == "csv":
+        raise UserError("--cost has no CSV of its own; `export` writes every cost of every row")
+    for flag, folder in (("html", html), ("figures", figures)):
+        opt.require_folder(flag, folder)
+    notes: list[str] = []
+    store = Store(results)
+    groups = grouping.group_records(
+        record_selection.select_records(store, notes, method, dataset, backbone), notes, superseded
+    )
+    if html:
+        from benchmark.report import page
+
+        size = page.write_page(html, groups, store, data_root, images)
+        print(f"{html / 'index.html'}: {size / 1e6:.1f} MB without images")
+    elif figures:
+        from benchmark.report import figures as drawing
+
+        print("\n".join(map(str, drawing.write_figures(figures, groups, baseline))))
+    elif cost:
+        _print_tables(cost_tables.cost_tables(groups), form)
+    else:
+        _print_tables(tables.tables(groups, table, ranked=True), form)
+    warn(notes)
+
+
+def _print_tables(tables: list[ResultTable], form: str) -> None:
+    from rich.console import Console
+
+    from benchmark.report import rendering
+
+    if form != "text":
+        print(rendering.render(tables, form), end="")
+        return
+    out = Console()
+    for table in tables:
+        out.print(rendering.terminal(table), soft_wrap=True)
