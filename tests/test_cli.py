@@ -118,7 +118,7 @@ NONSENSE = {
     "shots that are no number": (["run", *QUICK, "--shots", "one"], 2, "whole numbers"),
     "a seed that is no number": (["run", *QUICK, "--seed", "1.5"], 2, "whole numbers"),
     "an unknown validation policy": (
-        ["run", *QUICK, "--val", "min5"],
+        ["run", *QUICK, "--val", "up-to-5"],
         2,
         "did you mean 'up-to-4'?",
     ),
