@@ -53,7 +53,7 @@ class OpenClip:
 
     @property
     def dtype(self) -> torch.dtype:
-        return torch.promote_types(self.model.logit_scale.dtype, torch.float32)
+        return torch.promote_types(weights_dtype(self.model), torch.float32)
 
     @property
     def logit_scale(self) -> float:
@@ -116,7 +116,7 @@ class OpenClip:
         return tower.finish(through(tower.blocks, tower.start(ids_NL), tower.mask), ids_NL)
 
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
-        return unit(self.model.encode_image(pixels_NCHW))
+        return unit(self.model.encode_image(pixels_NCHW.to(weights_dtype(self.model))))
 
     def class_prompts(
         self,
@@ -150,12 +150,30 @@ class OpenClip:
 Loaded = OpenClip | ImageOnly  # what `load` gives
 
 
-def from_model(model: nn.Module, name: str, tokenizer: Tokenizer | None = None) -> OpenClip:
-    """Any open_clip model object as a Backbone; it is frozen and put in eval mode. The default
-    tokenizer is CLIP's own BPE.
+def weights_dtype(model: Any) -> torch.dtype:
+    """What the towers compute in; the dtype of what leaves them is the backbone's own."""
+    return next(iter(model.visual.parameters())).dtype
+
+
+def from_model(
+    model: nn.Module,
+    name: str,
+    tokenizer: Tokenizer | None = None,
+    *,
+    precision: str | None = None,
+) -> OpenClip:
+    """Any open_clip model object as a Backbone; it is frozen and put in eval mode.
+
+    The default tokenizer is CLIP's own BPE. With a `precision` the model's weights are brought to
+    it in place; without one they stay as they are.
     """
     import open_clip
 
+    if precision:
+        scale: Any = model.logit_scale
+        exact = scale.detach().clone()
+        model = model.to(tower_dtype(precision))
+        scale.data = exact  # CLIP's release leaves it in float32 as well
     return OpenClip(
         name, model.eval().requires_grad_(False), tokenizer or open_clip.SimpleTokenizer()
     )
@@ -167,15 +185,15 @@ def load(name: str, device: str = "cpu", precision: str = "auto") -> Loaded:
     `precision` is what its towers compute in (benchmark/backbones/precision.py). Raises UserError
     for weights that are missing or do not fit, and for a precision that is not known.
     """
-    dtype = tower_dtype(resolved(precision, name))
+    precision = resolved(precision, name)
     source = weights.locate(name)
     weights.check_unpacked(source.file)
     if source.arch.startswith(weights.TIMM):
-        return image_only.load(name, source, device, dtype)
+        return image_only.load(name, source, device, tower_dtype(precision))
     if name == weights.TINY:
         from benchmark.tiny.model import build
 
-        return from_model(build().to(device, dtype), name)
+        return from_model(build().to(device), name, precision=precision)
     import open_clip
 
     arch, options = _recipe(source)
@@ -192,7 +210,7 @@ def load(name: str, device: str = "cpu", precision: str = "auto") -> Loaded:
             f"the weights of {name} in {source.file} cannot be loaded as {arch} ({words}); check both"
         ) from error
     _require_quick_gelu(model, source)
-    return from_model(model.to(dtype), name, tokenizer)
+    return from_model(model, name, tokenizer, precision=precision)
 
 
 def _recipe(source: weights.Source) -> tuple[str, dict[str, Any]]:

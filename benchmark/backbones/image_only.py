@@ -49,7 +49,7 @@ class ImageOnly:
         return tuple(config["mean"]), tuple(config["std"])
 
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
-        return unit(self.model.visual(pixels_NCHW))
+        return unit(self.model.visual(pixels_NCHW.to(next(self.model.parameters()).dtype)))
 
     @property
     def vision(self) -> VisionTower:
