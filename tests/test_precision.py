@@ -16,7 +16,7 @@ from testbed import naive_clip
 
 NAMES = ("cat", "old dog", "house plant")
 # precision -> largest 1 - cosine of features, largest relative error of the context's gradient
-BOUNDS = {"float32": (1e-6, 1e-5), "float16": (1e-5, 0.02), "bfloat16": (2e-3, 0.2)}
+BOUNDS = {"float32": (1e-6, 1e-5), "float16": (1e-5, 0.02), "bfloat16": (1e-2, 0.2)}
 
 
 def backbone(precision: str) -> OpenClip:
