@@ -299,7 +299,7 @@ def test_rows_without_bytes_are_no_table_of_pictures(tmp_path: Path) -> None:
     assert "more rows than bytes" in refused("parquet", datasets.bomb_of_rows(), tmp_path)
 
 
-def test_fewer_cells_than_a_table_promises_are_named(
+def test_fewer_rows_than_a_file_states_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = inputs.written(tmp_path / "test-0.parquet", datasets.parquets()[0])

@@ -1,6 +1,4 @@
-"""The kinds of source a dataset can be read from, and the parts it can be fetched in: the checked
-tables of a TOML.
-"""
+"""The tables of a dataset's TOML: kinds of source to read from, and parts to fetch."""
 
 from __future__ import annotations
 
@@ -120,9 +118,7 @@ class CoopFolder(BaseModel):
 
 
 class Cut(BaseModel):
-    """Images of every class taken out of the training folder, evenly spaced over the sorted file
-    names.
-    """
+    """Images per class moved out of the training folder, evenly spaced over sorted file names."""
 
     model_config = STRICT
     val: int = Field(default=0, ge=0)
@@ -148,17 +144,14 @@ class ClassFolders(BaseModel):
     class_folders: Literal["names", "index", "parent"] | Belows = "names"
 
     @model_validator(mode="after")
-    def _something_to_test_on(self) -> ClassFolders:
+    def _has_test_images(self) -> ClassFolders:
         if not self.test and not self.cut.test:
             raise ValueError(
                 "needs 'test', a folder, or cut.test, a number of images per class taken from "
                 "'train'"
             )
-        if (
-            (self.val and self.cut.val)
-            or (self.test and self.cut.test)
-            or ((self.cut.val or self.cut.test) and not self.train)
-        ):
+        twice = (self.val and self.cut.val) or (self.test and self.cut.test)
+        if twice or ((self.cut.val or self.cut.test) and not self.train):
             raise ValueError(
                 "'cut' takes images from 'train' and stands instead of a folder of its own"
             )
@@ -185,9 +178,7 @@ Source = Annotated[Generated | CoopFolder | ClassFolders | HubTable, Field(discr
 
 
 class Offer(BaseModel):
-    """One place a part can be had from: a url, or a file of a Hugging Face repository at a
-    revision.
-    """
+    """One source of a part: a url, or a file of a Hugging Face repository at a revision."""
 
     model_config = STRICT
     label: str = "official"
@@ -205,7 +196,7 @@ class Offer(BaseModel):
     doubt: str = ""  # what to know before trusting it
 
     @model_validator(mode="after")
-    def _one_place(self) -> Offer:
+    def _one_source(self) -> Offer:
         if (self.url is None) == (self.repo is None) or (
             self.repo is not None and self.file is None
         ):
@@ -214,9 +205,7 @@ class Offer(BaseModel):
 
 
 class Part(BaseModel):
-    """Something a dataset is made of. It is there when everything in `gives` is, below the
-    dataset's folder.
-    """
+    """Files that are fetched together; `gives` lists their paths below the dataset's folder."""
 
     model_config = STRICT
     gives: Belows

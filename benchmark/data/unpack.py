@@ -1,6 +1,4 @@
-"""Archives from strangers: only what is wanted comes out, and nothing can land outside the folder
-it is meant for.
-"""
+"""Archives from strangers: only the wanted members are unpacked, and never outside their folder."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ from benchmark.errors import MISSING, UserError
 
 CHUNK_BYTES = 1 << 20
 HEADER_BYTES = 16 << 20  # more than any header of a tar needs, which is read whole
-# What the libraries raise of bytes that are no archive
+# What the libraries raise for bytes that are no archive.
 BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError),
     *(ValueError, LookupError, RuntimeError, MemoryError),
@@ -34,9 +32,7 @@ PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may grow to: images are compressed already, so more than this is no image
-    archive.
-    """
+    """What an archive may grow to: images are compressed already and hardly grow."""
 
     factor: int = 20  # of the archive's own size
     spare_bytes: int = 1 << 30
@@ -55,8 +51,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Tar:
-    """A tar as tarfile reads it, without letting it take much at once or unpack without end, be it
-    wanted or passed over.
+    """A stream for tarfile that refuses huge headers and positions beyond a limit.
+
+    The limit holds for members that are skipped as well.
     """
 
     stream: IO[bytes]
@@ -80,15 +77,15 @@ class Tar:
             raise OverflowError("a tar without end")
 
 
-STANDARD = Limits()
+DEFAULT_LIMITS = Limits()
 
 
 def unpack(
-    archive: Path, into: Path, wanted: Mapping[str, str], limits: Limits = STANDARD
+    archive: Path, into: Path, wanted: Mapping[str, str], limits: Limits = DEFAULT_LIMITS
 ) -> Iterator[Progress]:
-    """Bring the wanted files and folders of an archive below `into`.
+    """Unpack the wanted files and folders of an archive below `into`, and yield progress.
 
-    `wanted` maps a path in the archive, wherever it stands there, to the path it gets. An archive
+    `wanted` maps a path in the archive, at any depth, to the path it gets. An archive
     that is damaged or cut short, that holds a path or link leading out, that grows beyond the
     limits, or that lacks something is deleted, and a UserError says why.
     """
@@ -112,19 +109,17 @@ def unpack(
     except OverflowError as error:
         raise _refused(archive, f"grows beyond {limit} bytes or {limits.files} files") from error
     except OSError as error:
-        if error.errno in {
-            None,
-            errno.EINVAL,
-        }:  # a decompressor's own, or a place in the file that cannot be
+        # No number: raised by a decompressor. EINVAL: an impossible position in the file.
+        if error.errno in {None, errno.EINVAL}:
             raise _refused(archive, "is damaged or cut short") from error
         raise UserError(
             f"{archive} cannot be read ({error.strerror}); try again", exit_code=MISSING
         ) from error
     except BROKEN as error:
         raise _refused(archive, "is damaged or cut short") from error
-    lacking = [name for name, target in wanted.items() if not (into / target).exists()]
-    if lacking:
-        raise _refused(archive, f"holds no '{lacking[0]}'")
+    missing = [name for name, target in wanted.items() if not (into / target).exists()]
+    if missing:
+        raise _refused(archive, f"holds no '{missing[0]}'")
 
 
 def is_archive(file: Path) -> bool:
@@ -134,7 +129,7 @@ def is_archive(file: Path) -> bool:
 
 @contextmanager
 def _opened(archive: Path, limit: int) -> Iterator[tuple[Iterator[Member], int | None]]:
-    """The members of a zip or tar, and the bytes they declare where that is known beforehand."""
+    """The members of a zip or tar, and their size in all where the archive states it."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
             yield _zip_members(opened), sum(info.file_size for info in opened.infolist())
@@ -147,7 +142,7 @@ def _opened(archive: Path, limit: int) -> Iterator[tuple[Iterator[Member], int |
 
 
 def _unpacked(archive: Path) -> IO[bytes]:
-    """A tar's own bytes: what it is packed with shows in its first ones."""
+    """The bytes of a tar, decompressed by what its first bytes say."""
     with archive.open("rb") as stream:
         head = stream.read(6)
     opener = next((each for magic, each in PACKED.items() if head.startswith(magic)), None)
@@ -157,11 +152,8 @@ def _unpacked(archive: Path) -> IO[bytes]:
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
     for info in archive.infolist():
-        plain = (info.external_attr >> 16) & 0o170000 in {
-            0,
-            0o100000,
-            0o040000,
-        }  # else a link or a device, by its Unix mode
+        # Any other Unix mode is that of a link or a device.
+        plain = (info.external_attr >> 16) & 0o170000 in {0, 0o100000, 0o040000}
 
         def opened(info: zipfile.ZipInfo = info) -> IO[bytes]:
             return archive.open(info)
@@ -171,7 +163,8 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
 
 def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
     while (info := archive.next()) is not None:
-        archive.members.clear()  # type: ignore[attr-defined]  # tarfile remembers every member, and there may be millions
+        # tarfile remembers every member, and there may be millions.
+        archive.members.clear()  # type: ignore[attr-defined]
 
         def opened(info: tarfile.TarInfo = info) -> IO[bytes]:
             stream = archive.extractfile(info)
@@ -191,23 +184,21 @@ def _safe_parts(archive: Path, member: Member) -> tuple[str, ...]:
 
 
 def _chooser(wanted: Mapping[str, str]) -> Callable[[tuple[str, ...]], str | None]:
-    """Where a member goes, if anywhere. What stands before a wanted path is dropped; its first
-    place in the archive counts.
+    """A function from a member's path to the path it is unpacked to, None for the unwanted.
+
+    Folders above a wanted path are dropped; where it occurs twice, the first one is taken.
     """
     paths = {PurePosixPath(name).parts: target for name, target in wanted.items()}
-    before: dict[tuple[str, ...], tuple[str, ...]] = {}
+    above: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def target(parts: tuple[str, ...]) -> str | None:
-        if (
-            "__MACOSX" in parts or not parts or parts[-1].startswith("._")
-        ):  # what one system's archiver adds
+        # Files that the archiver of macOS adds.
+        if "__MACOSX" in parts or not parts or parts[-1].startswith("._"):
             return None
         for path, name in paths.items():
             for i in range(len(parts) - len(path) + 1):
-                if (
-                    parts[i : i + len(path)] == path
-                    and before.setdefault(path, parts[:i]) == parts[:i]
-                ):
+                matches = parts[i : i + len(path)] == path
+                if matches and above.setdefault(path, parts[:i]) == parts[:i]:
                     return str(PurePosixPath(name, *parts[i + len(path) :]))
         return None
 
@@ -236,7 +227,7 @@ def _created(archive: Path, member: Member, target: Path) -> IO[bytes]:
 
 
 def _is_text(name: str) -> bool:
-    """False for bytes in no known encoding, which Python carries as halves of characters."""
+    """Whether a name can be encoded: Python reads unknown bytes as halves of characters."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -245,7 +236,7 @@ def _is_text(name: str) -> bool:
 
 
 def _refused(archive: Path, why: str) -> UserError:
-    """An archive that was refused is of no further use, so the next attempt fetches it anew."""
+    """The error for an archive, which is deleted so that the next attempt downloads it again."""
     archive.unlink(missing_ok=True)
     return UserError(f"{archive.name} {why}; it was deleted", exit_code=MISSING)
 

@@ -313,6 +313,7 @@ def crafted_parquets() -> list[bytes]:
         for images in ([None], [5], ["text"], [{"path": "x"}], [{"bytes": None}], [[jpeg()]])
     ]
     made.append(bomb_of_rows())
+    made += [table_with_metadata(text) for text in HOSTILE_METADATA]
     for name in ("arrow.py_extension_type", "pandas.period", "arrow.json"):
         marked = pa.field(
             "label",
@@ -334,6 +335,27 @@ def crafted_parquets() -> list[bytes]:
     )
     made.append(sink.getvalue())
     return made
+
+
+HOSTILE_METADATA = (  # of the "huggingface" entry, where the datasets library keeps class names
+    b"\xff",
+    b"[" * 100_000,
+    b'{"info": {"features": {"label": {"_type": "ClassLabel", "num_classes": 1000000000000}}}}',
+    b'{"info": {"features": {"label": {"_type": "ClassLabel", "names_file": "/etc/passwd"}}}}',
+    b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": {"a": 1}}}}}',
+    b'{"info": {"features": {"label": {"_type": ["ClassLabel"]}}}}',
+    b'{"info": {"features": ["label"]}}',
+)
+
+
+def table_with_metadata(text: bytes) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = pa.table({"image": [jpeg()], "label": [0]})
+    sink = io.BytesIO()
+    pq.write_table(rows.replace_schema_metadata({b"huggingface": text}), sink)
+    return sink.getvalue()
 
 
 def bomb_of_rows(count: int = 30_000_000) -> bytes:
