@@ -21,7 +21,7 @@ from rich.table import Table
 from benches.timing import machine
 from benchmark.compute.resources import Resources
 from benchmark.compute.runner import run
-from benchmark.features import image_sets
+from benchmark.features import decoding
 from benchmark.features.feature_store import Stopwatch
 from benchmark.features.image_sets import image_set
 from benchmark.grid import Cell
@@ -50,7 +50,7 @@ def extraction(root: Path | None) -> str:
         image_set(table, encoder, Resources(root).features(), Stopwatch()).features()
     return (
         f"{count} images: {wall_s:.1f} s, {count / wall_s:.0f} images/s on the clock, {count / cpu_s:.0f} per processor second, "
-        f"{image_sets.DECODERS} decoding threads; read back in {time.perf_counter() - start:.2f} s"
+        f"{decoding.DECODERS} decoding threads; read back in {time.perf_counter() - start:.2f} s"
     )
 
 

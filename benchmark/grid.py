@@ -161,9 +161,9 @@ def identity(
 
 
 @cache
-def transform_version() -> str:
-    """Version of our image pipeline, stored precision included, and of Pillow's resize: its 13.0
-    changed the order of passes.
+def transform_version(*, on_device: bool = False) -> str:
+    """Version of the image pipeline, with that of Pillow's resize, whose 13.0 changed the order of
+    passes. Pictures are cut on the host, or on a GPU (benchmark/features/resampling.py).
     """
     major = int(version("pillow").split(".")[0])
-    return f"2-pillow{'13' if major >= 13 else '12'}"
+    return f"{'device-1' if on_device else 'host-2'}-pillow{'13' if major >= 13 else '12'}"

@@ -4,7 +4,9 @@ order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +18,12 @@ from torch import Tensor
 from benchmark.api import Crop
 from benchmark.conformance import toy
 from benchmark.data import ImageTable
-from benchmark.features.image_sets import (
-    AHEAD,
-    BATCH,
-    Encoder,
-    Stopwatch,
-    image_set,
-    open_store,
-    space,
-)
+from benchmark.data.pictures import PictureFiles
+from benchmark.errors import UserError
+from benchmark.features import decoding
+from benchmark.features.encoding import AHEAD, CPU_ROWS, Encoder, frozen_encoder
+from benchmark.features.feature_store import Stopwatch, open_store, space
+from benchmark.features.image_sets import image_set
 from benchmark.features.transforms import Pipeline
 
 
@@ -50,7 +49,8 @@ def table(count: int, pictures: Noise | None = None) -> ImageTable:
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     backbone = toy.backbone()
-    return Encoder(backbone, Pipeline(backbone.image_px, *backbone.normalisation), "e" * 64)
+    pipeline = Pipeline(backbone.image_px, *backbone.normalisation)
+    return frozen_encoder(backbone, pipeline, "e" * 64)
 
 
 def features(
@@ -62,8 +62,8 @@ def features(
 def test_features_do_not_depend_on_who_else_is_encoded_nor_on_the_order(
     encoder: Encoder, tmp_path: Path
 ) -> None:
-    whole = features(table(BATCH + 7), encoder, tmp_path / "a")
-    few = features(table(BATCH + 7).take([70, 3, 11]), encoder, tmp_path / "b")
+    whole = features(table(CPU_ROWS + 7), encoder, tmp_path / "a")
+    few = features(table(CPU_ROWS + 7).take([70, 3, 11]), encoder, tmp_path / "b")
     assert torch.equal(few, whole[[70, 3, 11]])
     views = (3, 0, Crop())
     all_views = features(table(40), encoder, tmp_path / "a", views)
@@ -134,20 +134,20 @@ def test_an_interruption_loses_no_row_that_was_encoded(encoder: Encoder, tmp_pat
         features(table(140, Stopping()), encoder, tmp_path)
     again = Noise()
     whole = features(table(140, again), encoder, tmp_path)
-    assert set(again.opened) == {str(i) for i in range(2 * BATCH, 140)}
+    assert set(again.opened) == {str(i) for i in range(2 * CPU_ROWS, 140)}
     assert torch.equal(whole, features(table(140), encoder, tmp_path / "at-once"))
 
 
 def test_a_long_extraction_is_written_down_now_and_then(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmark.features.feature_store.FILE_ROWS", BATCH)
-    whole = features(table(3 * BATCH), encoder, tmp_path)
+    monkeypatch.setattr("benchmark.features.feature_store.FILE_ROWS", CPU_ROWS)
+    whole = features(table(3 * CPU_ROWS), encoder, tmp_path)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 3
-    assert torch.equal(features(table(3 * BATCH), encoder, tmp_path), whole)
+    assert torch.equal(features(table(3 * CPU_ROWS), encoder, tmp_path), whole)
 
 
-@pytest.mark.parametrize("views", [None, (5, 0, Crop()), (BATCH + 1, 0, Crop())])
+@pytest.mark.parametrize("views", [None, (5, 0, Crop()), (CPU_ROWS + 1, 0, Crop())])
 def test_features_do_not_depend_on_the_number_of_decoding_threads(
     encoder: Encoder,
     tmp_path: Path,
@@ -156,7 +156,7 @@ def test_features_do_not_depend_on_the_number_of_decoding_threads(
 ) -> None:
     found = []
     for threads in (1, 7):
-        monkeypatch.setattr("benchmark.features.image_sets.DECODERS", threads)
+        monkeypatch.setattr("benchmark.features.decoding.DECODERS", threads)
         found.append(features(table(30), encoder, tmp_path / str(threads), views))
     assert torch.equal(*found)
 
@@ -180,13 +180,13 @@ def test_few_pictures_are_decoded_before_they_are_needed(encoder: Encoder, tmp_p
 
         def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
             nonlocal encoded
-            encoded += BATCH
+            encoded += CPU_ROWS
             assert len(pictures.opened) <= encoded + AHEAD
             return encoder.backbone.encode_pixels(pixels_NCHW)
 
-    watched = Encoder(Counting(), encoder.pipeline, encoder.digest)  # type: ignore[arg-type]
-    features(table(6 * BATCH, pictures), watched, tmp_path)
-    assert encoded == 6 * BATCH
+    watched = frozen_encoder(Counting(), encoder.pipeline, encoder.digest)  # type: ignore[arg-type]
+    features(table(6 * CPU_ROWS, pictures), watched, tmp_path)
+    assert encoded == 6 * CPU_ROWS
 
 
 def test_everything_that_changes_a_feature_is_in_its_space() -> None:
@@ -228,3 +228,142 @@ def test_fresh_crops_follow_the_generator(encoder: Encoder, tmp_path: Path) -> N
     once = images.augmented(index_N, torch.Generator().manual_seed(5))
     assert torch.equal(once, images.augmented(index_N, torch.Generator().manual_seed(5)))
     assert not torch.equal(once, images.augmented(index_N, torch.Generator().manual_seed(6)))
+
+
+def test_features_do_not_depend_on_the_number_of_encoding_threads(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = []
+    for threads in (1, 3):
+        monkeypatch.setattr("benchmark.features.encoding.THREADS", threads)
+        results.append(features(table(5 * CPU_ROWS + 3), encoder, tmp_path / str(threads)))
+    assert torch.equal(*results)
+    assert torch.get_num_threads() == 1
+
+
+@pytest.fixture(scope="module")
+def device_encoder(encoder: Encoder) -> Encoder:
+    """The pipeline of a GPU, on the CPU."""
+    pipeline = replace(encoder.pipeline, cuts_on_device=True)
+    return frozen_encoder(encoder.backbone, pipeline, "d" * 64)
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_both_pipelines_give_the_same_views(
+    encoder: Encoder, device_encoder: Encoder, tmp_path: Path, count: int
+) -> None:
+    pictures, views = Noise(), (5, 0, Crop())
+    on_device = features(table(count, pictures), device_encoder, tmp_path, views)
+    assert torch.equal(on_device, features(table(count), encoder, tmp_path, views))
+    assert set(pictures.opened.values()) == {1}  # one decode serves all views
+
+
+def test_centre_features_of_both_pipelines_differ_by_rounding(
+    encoder: Encoder, device_encoder: Encoder, tmp_path: Path
+) -> None:
+    on_device = features(table(70), device_encoder, tmp_path)
+    on_host = features(table(70), encoder, tmp_path)
+    assert float((1 - (on_device * on_host).sum(1)).max()) < 1e-4
+
+
+def test_pixels_of_both_pipelines_differ_by_rounding(
+    encoder: Encoder, device_encoder: Encoder, tmp_path: Path
+) -> None:
+    index_N, rng = torch.tensor([2, 0, 2]), torch.Generator()
+    ours, hosts = (
+        image_set(table(4), each, open_store(tmp_path), Stopwatch())
+        for each in (device_encoder, encoder)
+    )
+    assert torch.equal(
+        ours.augmented(index_N, rng.manual_seed(5)), hosts.augmented(index_N, rng.manual_seed(5))
+    )
+    step = 1 / 255 / min(encoder.pipeline.std)
+    apart = (torch.cat(list(ours.pixels(3))) - torch.cat(list(hosts.pixels(3)))).abs()
+    assert float(apart.max()) <= 2.01 * step
+
+
+# How far features of a random tower move, 1 - cos at most; TF32 changes nothing on a CPU.
+@pytest.mark.parametrize(
+    ("precision", "apart"), [("tf32", 0.0), ("float16", 1e-5), ("bfloat16", 1e-3)]
+)
+def test_a_precision_moves_features_a_little(
+    encoder: Encoder, tmp_path: Path, precision: str, apart: float
+) -> None:
+    before = {name: each.clone() for name, each in encoder.backbone.model.state_dict().items()}
+    in_precision = frozen_encoder(encoder.backbone, encoder.pipeline, "p" * 64, precision)
+    moved_ND = features(table(70), in_precision, tmp_path)
+    exact_ND = features(table(70), encoder, tmp_path)
+    cosine_N = torch.cosine_similarity(moved_ND.double(), exact_ND.double())
+    assert moved_ND.dtype == torch.float32
+    assert float((1 - cosine_N).max()) <= apart + 1e-12
+    assert torch.equal(moved_ND, exact_ND) == (apart == 0)
+    for name, each in encoder.backbone.model.state_dict().items():
+        assert torch.equal(each, before[name])
+
+
+def test_features_of_a_double_encoder_are_stored_in_double(tmp_path: Path) -> None:
+    where, rows_ND = space("f" * 64, None, double=True), torch.rand(3, 4, dtype=torch.float64)
+    for store in (open_store(tmp_path), open_store(tmp_path)):
+        read_ND = store.rows(where, ["a", "b", "c"], lambda _: iter([rows_ND]), Stopwatch())
+        assert read_ND.dtype == torch.float64
+        assert torch.equal(read_ND, rows_ND)
+
+
+# --- decoding by processes
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> ImageTable:
+    """Forty pictures, the last one larger than the memory of a chunk."""
+    for number in range(39):
+        Noise().open(str(number)).save(tmp_path / f"{number}.png")
+    Image.new("RGB", (2400, 2400), (1, 2, 3)).save(tmp_path / "39.png")
+    keys = tuple(f"{number}.png" for number in range(40))
+    return ImageTable(keys, (0,) * 40, PictureFiles(tmp_path))
+
+
+@pytest.fixture
+def few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "FEWEST", 1)
+    monkeypatch.setattr(decoding, "PROCESSES", 2)
+
+
+def decoded(rows: ImageTable, positions: Sequence[int]) -> list[Tensor]:
+    pictures = []
+    for chunk in decoding.decoded(rows, positions, by_processes=True):
+        pictures += [each.clone() for each in chunk.pictures]
+        chunk.release()
+    return pictures
+
+
+@pytest.mark.usefixtures("few_processes")
+def test_processes_decode_what_pillow_decodes(files: ImageTable) -> None:
+    positions = [39, *range(39)] * 10  # more chunks than there is shared memory for
+    for position, pixels in zip(positions, decoded(files, positions), strict=True):
+        assert np.array_equal(pixels.numpy(), np.asarray(files.open(position)))
+
+
+@pytest.mark.usefixtures("few_processes")
+def test_an_error_of_a_process_is_that_of_the_picture(files: ImageTable) -> None:
+    (files.pictures.folder / "7.png").write_bytes(b"nothing")  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"7\.png cannot be decoded"):
+        decoded(files, range(40))
+    assert len(decoded(files, range(8, 40))) == 32  # its memory has been given back
+
+
+@pytest.mark.usefixtures("few_processes")
+def test_a_process_that_died_is_replaced(files: ImageTable) -> None:
+    pool = decoding.decoding_pool()
+    dead = pool.idle.get()
+    dead.close()
+    pool.idle.put(dead)
+    for _ in range(2):
+        assert len(decoded(files, range(40))) == 40
+
+
+def test_pictures_that_cannot_be_sent_are_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "FEWEST", 1)
+    pictures = Noise()
+    pictures.opened = defaultdict(lambda: 0)  # a lambda cannot be pickled
+    assert len(decoded(table(20, pictures), range(20))) == 20
+    assert len(pictures.opened) == 20

@@ -17,7 +17,8 @@ import pytest
 from benchmark.compute.resources import Resources
 from benchmark.compute.runner import Outcome, run
 from benchmark.errors import UserError
-from benchmark.features.image_sets import Stopwatch, image_set
+from benchmark.features.feature_store import Stopwatch
+from benchmark.features.image_sets import image_set
 from benchmark.grid import Cell
 from benchmark.records.store import Store
 from tests.cheating import stolen

@@ -16,7 +16,8 @@ from benchmark.api import Episode, ImageSet, Labelled, State
 from benchmark.backbones import clip
 from benchmark.compute.resources import Resources
 from benchmark.data.sampling import few_shot
-from benchmark.features.image_sets import Stopwatch, image_set
+from benchmark.features.feature_store import Stopwatch
+from benchmark.features.image_sets import image_set
 
 
 @dataclass(frozen=True)

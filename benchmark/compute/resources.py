@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from benchmark import data, grid
 from benchmark.api import template_mean
 from benchmark.backbones import clip
 from benchmark.backbones.image_only import ImageOnly
-from benchmark.features.image_sets import Encoder, FeatureStore, open_store
+from benchmark.features.encoding import Encoder, frozen_encoder
+from benchmark.features.feature_store import FeatureStore, open_store
 from benchmark.features.transforms import Pipeline
 from benchmark.paths import cache_dir
 
@@ -72,9 +72,10 @@ def encoder(backbone: clip.Loaded, name: str) -> Encoder:
     from benchmark.backbones.weights import weights_digest
 
     mean, std = backbone.normalisation
-    pipeline = Pipeline(backbone.image_px, mean, std)
+    on_device = backbone.device.type == "cuda"
+    pipeline = Pipeline(backbone.image_px, mean, std, cuts_on_device=on_device)
+    transform = grid.transform_version(on_device=on_device)
     facts = json.dumps(
-        [weights_digest(name), pipeline.image_px, mean, std, grid.transform_version()]
-        + ([] if backbone.dtype == torch.float32 else [str(backbone.dtype)])
+        [weights_digest(name), pipeline.image_px, mean, std, transform, str(backbone.dtype)]
     )
-    return Encoder(backbone, pipeline, hashlib.sha256(facts.encode()).hexdigest())
+    return frozen_encoder(backbone, pipeline, hashlib.sha256(facts.encode()).hexdigest())

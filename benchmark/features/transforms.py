@@ -1,14 +1,15 @@
-"""From a decoded picture to what the image tower reads: crops and resizing on uint8, normalisation
-in batches on the device.
+"""From a decoded picture to the input of the image tower: cuts and resizing on uint8, then
+normalisation in batches on the device.
 
 Sources: CoOp's transforms (KaiyangZhou/CoOp, Dassl `build_transform`): resize the short side and
 crop the centre for testing, random resized crop and mirror for training, bicubic, CLIP's channel
-mean and std. `grid.transform_version` names this file's behaviour together with Pillow's; raise its
-number when a pixel changes.
+mean and std. `grid.transform_version` names the behaviour of this file and of resampling.py,
+together with Pillow's; raise its number when a pixel changes.
 
-The centre crop is resized by torch's antialiased bicubic on uint8, which works as Pillow's does
-with coefficients of 16 bits instead of 22: of Caltech101's pixels 0.3 % differ, by 1, rarely by 2
-of 255, in less than half of the time (benches/pictures.py). Random views go through Pillow itself.
+On the host, the centre crop is resized by torch's antialiased bicubic on uint8, which works as
+Pillow's does with coefficients of 16 bits instead of 22: of Caltech101's pixels 0.3 % differ, by 1,
+rarely by 2 of 255, in less than half of the time (benches/pictures.py). Random views go through
+Pillow itself. On a GPU, resampling.py gives Pillow's pixels for both.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from PIL import __version__ as PILLOW_VERSION
 from torch import Tensor
 
 from benchmark.api import Crop
 
 ASPECT = (3 / 4, 4 / 3)  # random resized crop: range of width / height
 ATTEMPTS = 10  # then the whole picture, its aspect clipped to ASPECT
+PILLOW = int(PILLOW_VERSION.split(".")[0])
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Pipeline:
     image_px: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    cuts_on_device: bool = False  # by resampling.py, instead of the host
 
     def normalise(
         self,
@@ -44,67 +48,89 @@ class Pipeline:
         out_NCHW: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """uint8 pixels_NHWC -> pixels_NCHW of `dtype` on the same device; `out_NCHW` is written to
-        where it is given.
+        """uint8 pixels_NHWC -> pixels_NCHW of `dtype` on the same device, in `out_NCHW` if given.
+
+        Without it the memory is ordered as that of the pixels, channels last.
         """
-        device, (count, height, width, channels) = pixels_NHWC.device, pixels_NHWC.shape
+        device, count = pixels_NHWC.device, len(pixels_NHWC)
         if out_NCHW is None:
-            out_NCHW = torch.empty((count, channels, height, width), dtype=dtype, device=device)
+            out_NCHW = torch.empty_like(pixels_NHWC, dtype=dtype).permute(0, 3, 1, 2)
         mean_C11, std_C11 = (
             torch.tensor(values, dtype=dtype, device=device)[:, None, None]
             for values in (self.mean, self.std)
         )
-        at_once = (
-            1 if device.type == "cpu" else max(count, 1)
-        )  # one picture stays in the processor's cache, a batch keeps a GPU busy
+        # one picture stays in the processor's cache, a batch keeps a GPU busy
+        at_once = 1 if device.type == "cpu" else max(count, 1)
         for out, pixels in zip(out_NCHW.split(at_once), pixels_NHWC.split(at_once), strict=True):
             out.copy_(pixels.permute(0, 3, 1, 2)).div_(255).sub_(mean_C11).div_(std_C11)
         return out_NCHW
 
 
-def centre(picture: Image.Image, image_px: int) -> Tensor:
-    """uint8 pixels_HWC of an RGB picture: short side to `image_px`, bicubic, then the middle
-    square.
-    """
-    width, height = picture.size
+@dataclass(frozen=True)
+class Cut:
+    """A box of a picture, resized, of which a square window is kept."""
+
+    box: tuple[int, int, int, int]  # left, top, right, bottom in the picture
+    size: tuple[int, int]  # width and height of the box after resizing
+    corner: tuple[int, int]  # left and top of the window in the resized box
+    mirrored: bool = False
+
+    def columns_first(self) -> bool:
+        """Whether Pillow resizes the columns before the rows; since version 13 it does so for boxes
+        that shrink in height by more than twice as much as in width.
+        """
+        left, top, right, bottom = self.box
+        less_wide, less_high = right - left - self.size[0], bottom - top - self.size[1]
+        return PILLOW >= 13 and less_high > max(0, 2 * less_wide)
+
+
+def centre_cut(size: tuple[int, int], image_px: int) -> Cut:
+    """Short side to `image_px`, then the middle square, of a picture of `size` (width, height)."""
+    width, height = size
     short = min(width, height)
-    size = (
-        int(image_px * width / short),
-        int(image_px * height / short),
-    )  # torchvision truncates the long side too
-    left, top = round((size[0] - image_px) / 2), round((size[1] - image_px) / 2)
-    return _resized(picture, size)[top : top + image_px, left : left + image_px]
+    # torchvision truncates the long side too
+    resized = int(image_px * width / short), int(image_px * height / short)
+    corner = round((resized[0] - image_px) / 2), round((resized[1] - image_px) / 2)
+    return Cut((0, 0, width, height), resized, corner)
 
 
-def _resized(picture: Image.Image, size: tuple[int, int]) -> Tensor:
+def random_cut(size: tuple[int, int], image_px: int, crop: Crop, rng: np.random.Generator) -> Cut:
+    """A random resized crop, mirrored half of the time where `crop` allows that."""
+    box = _box(size, crop.min_scale, rng)
+    mirrored = crop.flip and bool(rng.random() < 0.5)
+    return Cut(box, (image_px, image_px), (0, 0), mirrored)
+
+
+def centre(picture: Image.Image, image_px: int) -> Tensor:
+    """uint8 pixels_HWC of the centre cut of an RGB picture."""
+    cut = centre_cut(picture.size, image_px)
+    left, top = cut.corner
+    return _resized(picture, cut)[top : top + image_px, left : left + image_px]
+
+
+def _resized(picture: Image.Image, cut: Cut) -> Tensor:
     """pixels_HWC of the whole picture at another size."""
     width, height = picture.size
-    if (
-        size == picture.size or height > 2 * width
-    ):  # of tall pictures Pillow 13 resizes columns first, where torch starts with rows
-        return _pixels(
-            picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
-        )
+    if cut.size == picture.size:
+        return _pixels(picture)
+    if height > 2 * width:  # of which Pillow 13 resizes the columns first, and torch the rows
+        return _pixels(picture.resize(cut.size, Image.Resampling.BICUBIC))
     pixels_1CHW = _pixels(picture).permute(2, 0, 1)[None]
-    return F.interpolate(pixels_1CHW, (size[1], size[0]), mode="bicubic", antialias=True)[
-        0
-    ].permute(1, 2, 0)
+    resized_1CHW = F.interpolate(pixels_1CHW, cut.size[::-1], mode="bicubic", antialias=True)
+    return resized_1CHW[0].permute(1, 2, 0)
 
 
 def random_view(
     picture: Image.Image, image_px: int, crop: Crop, rng: np.random.Generator
 ) -> Tensor:
-    """uint8 pixels_HWC of one random resized crop, mirrored half of the time."""
-    box = _box(picture.size, crop.min_scale, rng)
-    view = picture.crop(box).resize((image_px, image_px), Image.Resampling.BICUBIC)
-    mirrored = crop.flip and rng.random() < 0.5
-    return _pixels(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else view)
+    """uint8 pixels_HWC of one random cut."""
+    cut = random_cut(picture.size, image_px, crop, rng)
+    view = picture.crop(cut.box).resize(cut.size, Image.Resampling.BICUBIC)
+    return _pixels(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if cut.mirrored else view)
 
 
 def view_rng(digest: str, seed: int, view: int) -> np.random.Generator:
-    """The randomness of one view: a function of the picture, the view seed and the view's number,
-    of nothing else.
-    """
+    """The randomness of one view: a function of picture, view seed and the view's number alone."""
     name = hashlib.sha256(f"{digest}/{seed}/{view}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(name[:16], "little")))
 
