@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from benchmark import data, grid, methods
 from benchmark.cli import execute
+from benchmark.commands.row_tables import print_rows
 from benchmark.compute import runner
 from benchmark.records.record import Identity, Scalar, key
 from benchmark.records.store import Store
@@ -139,6 +141,16 @@ NONSENSE = {
     ),
     "an unknown table": (["report", "--table", "shots"], 2, "did you mean 'method-shots'?"),
     "an unknown format": (["report", "--format", "word"], 2, "markdown"),
+    "an empty method": (["run", "--method", "", *QUICK[2:]], 2, "--method has an empty value"),
+    "an empty dataset among others": (
+        ["run", *QUICK[:2], "--dataset", "tiny_digits,,tiny_shapes"],
+        2,
+        "--dataset has an empty value",
+    ),
+    "empty shots": (["run", *QUICK, "--shots", " "], 2, "--shots has an empty value"),
+    "an empty setting": (["run", *QUICK, "--set", ""], 2, "key=value"),
+    "an empty sampler": (["run", *QUICK, "--sampler", ""], 2, "--sampler takes coop, nested"),
+    "an empty list of sources": (["run", *QUICK, "--sources", ""], 2, "--sources takes"),
     "a golden table that is not there": (
         ["check", "--golden", "nowhere.csv"],
         2,
@@ -274,6 +286,44 @@ def test_lists_are_the_same_for_people_and_machines(say: Say, what: str) -> None
     assert names
 
 
+def test_a_list_has_one_line_a_row_and_keeps_it_whole_without_a_terminal(say: Say) -> None:
+    names = methods.names()
+    heading, *lines = say("list", "methods").out.splitlines()
+    assert heading.split() == ["name", "title", "needs", "paper"]
+    assert len(lines) == len(names)
+    coop = lines[names.index("coop")]
+    assert re.fullmatch(r"coop +CoOp +shots +arXiv:2109\.01134", coop)
+    zero_shot = lines[names.index("zero_shot")]
+    assert re.fullmatch(r"zero_shot +Zero-shot CLIP +nothing +arXiv:2103\.00020", zero_shot)
+
+
+def test_one_name_of_a_list_shows_everything_about_it(say: Say) -> None:
+    row = json.loads(say("list", "methods", "coop", "--json").out)
+    assert row["params"] == methods.card("coop").defaults
+    text = say("list", "methods", "coop").out
+    assert all(re.search(rf"^  {name} ", text, re.MULTILINE) for name in row["params"])
+    assert "did you mean 'coop'?" in say("list", "methods", "cop").err
+
+
+def test_rows_are_cut_to_a_terminal_and_whole_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"name": "a", "images": 1331167, "licence": "word " * 30}]
+    monkeypatch.setenv("COLUMNS", "40")
+    print_rows(rows, ["name", "images", "licence"])
+    assert capsys.readouterr().out.splitlines()[1].startswith("a     1,331,167  word word")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the stream for a terminal then
+    print_rows(rows, ["name", "images", "licence"])
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 2
+    assert shown[1].endswith("\N{HORIZONTAL ELLIPSIS}")
+    assert len(shown[1]) <= 40
+
+
+def test_the_version_is_that_of_the_package(say: Say) -> None:
+    assert say("--version").out == f"fsbench {version('fsbench')}\n"
+
+
 def test_doctor_finds_what_is_embedded(say: Say, tmp_path: Path) -> None:
     found = json.loads(say("doctor", "--json", "--results", tmp_path).out)
     assert found["datasets"]["tiny_digits"] == "prepared"
@@ -352,6 +402,15 @@ def test_a_report_warns_of_what_it_passes_over(say: Say, tmp_path: Path) -> None
     assert f"{cut.key}.json is not a record" in said.err
     assert "50.0" in said.out
     assert say("export", "--results", tmp_path).out.count("\n") == 2
+
+
+@pytest.mark.parametrize("flag", ["--html", "--figures"])
+def test_a_report_is_not_written_below_a_file(say: Say, tmp_path: Path, flag: str) -> None:
+    write(tmp_path, [scored(named, 0.5) for named in planned("linear_probe")])
+    (tmp_path / "file").write_text("")
+    said = say("report", "--results", tmp_path, flag, tmp_path / "file" / "below")
+    assert said.code == 2
+    assert f"{flag} takes a folder, and {tmp_path / 'file'} is a file" in said.err
 
 
 def test_export_writes_where_it_is_told(say: Say, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def features(
 ) -> None:
     """Show the stored image features, by backbone and kind of view, or clear them."""
     from benchmark.backbones import weights
-    from benchmark.commands import list_rows
+    from benchmark.commands.row_tables import print_rows
     from benchmark.features import inventory
     from benchmark.paths import cache_dir
 
@@ -40,7 +40,7 @@ def features(
     if as_json:
         print_json(rows)
     elif rows:
-        print(list_rows.text(rows))
+        print_rows(rows, list(rows[0]))
     size_mb = sum(file.size_bytes for file in files) / 1e6
     action = "cleared from" if clear else "in"
     count = sum(file.rows for file in files)

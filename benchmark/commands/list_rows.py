@@ -9,9 +9,16 @@ from typing import Any
 from benchmark import data, methods
 from benchmark.backbones import weights
 from benchmark.errors import UserError, nearest
+from benchmark.methods import Card
 
 Row = dict[str, Any]
 Rows = list[Row]
+COLUMNS = {  # that a table shows; JSON and the details of one name have everything
+    "methods": ("name", "title", "needs", "paper"),
+    "datasets": ("name", "title", "classes", "test", "prepared", "licence"),
+    "suites": ("name", "prepared", "datasets"),
+    "backbones": ("name", "what"),
+}
 
 
 def rows(what: str, data_root: Path | None) -> Rows:
@@ -31,6 +38,14 @@ def rows(what: str, data_root: Path | None) -> Rows:
     return lists[what](data_root)
 
 
+def row(what: str, name: str, data_root: Path | None) -> Row:
+    """Everything about one method, dataset, suite or backbone; UserError for an unknown name."""
+    by_name = {each["name"]: each for each in rows(what, data_root)}
+    if name not in by_name:
+        raise UserError(f"there is no '{name}' among {what}; {nearest(name, list(by_name))}")
+    return by_name[name]
+
+
 def _method(name: str) -> Row:
     try:
         card = methods.card(name)
@@ -38,6 +53,7 @@ def _method(name: str) -> Row:
         return {
             "name": name,
             "title": "cannot be loaded",
+            "needs": "",
             "paper": "",
             "summary": str(error),
             "params": {},
@@ -45,10 +61,18 @@ def _method(name: str) -> Row:
     return {
         "name": name,
         "title": card.title,
+        "needs": _needs(card),
         "paper": card.paper,
         "summary": card.summary,
         "params": card.defaults,
     }
+
+
+def _needs(card: Card) -> str:
+    """What a method learns from: labelled images of its dataset, and of source datasets."""
+    if not card.few_shot:
+        return "nothing"
+    return "shots, sources" if card.pretrains else "shots"
 
 
 def _dataset(name: str, data_root: Path | None) -> Row:
@@ -70,28 +94,3 @@ def _suite(name: str, members: tuple[str, ...], data_root: Path | None) -> Row:
         "datasets": list(members),
         "prepared": sum(data.prepared(member, data_root) for member in known),
     }
-
-
-def text(rows: Rows) -> str:
-    """Aligned columns; the last one may be long, lists and tables of parameters stand there."""
-    shown = [[_word(value) for value in row.values()] for row in rows]
-    heads = list(rows[0]) if rows else []
-    widths = [max(len(row[index]) for row in [heads, *shown]) for index in range(len(heads))]
-    return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in [heads, *shown]
-    )
-
-
-def _word(value: object) -> str:
-    match value:
-        case None:
-            return "-"
-        case bool():
-            return "yes" if value else "no"
-        case dict():
-            return " ".join(f"{name}={setting}" for name, setting in value.items())
-        case list():
-            return " ".join(map(str, value))
-        case _:
-            return str(value)

@@ -1,4 +1,4 @@
-"""What a person sees while a grid runs: a bar on a terminal, a line per cell elsewhere, on stderr."""
+"""The view of a running grid, on stderr: a bar on a terminal, a line per cell elsewhere."""
 
 from __future__ import annotations
 

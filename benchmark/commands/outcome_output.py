@@ -32,7 +32,7 @@ def as_dict(outcome: Outcome, store: Store) -> dict[str, Any]:
 
 
 def print_tables(outcomes: Sequence[Outcome], out: Console) -> None:
-    """Print dataset x shots for every method; with several methods also their means side by side."""
+    """Print dataset x shots for every method; with several methods also their means."""
     groups = grouping.group_records(outcome.record for outcome in outcomes if outcome.record)
     several = any(len(by_line) > 1 for by_line in groups.values())
     for kind in tables.KINDS[:2] if several else tables.KINDS[:1]:

@@ -1,4 +1,4 @@
-"""What a grid would cost: which cells are on record, which are missing, and how long those may take.
+"""What a grid would cost: cells on record, missing cells, and how long those may take.
 
 Computes no cell.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -163,13 +163,26 @@ def _exit_code(failures: Failures) -> int:
 
 def _print_status(data_root: Path | None, as_json: bool) -> None:
     """Print what is there of every dataset."""
-    from benchmark.commands import list_rows
+    from benchmark.commands.row_tables import print_rows
 
     rows = _status_rows(data_root)
     if as_json:
-        print_json(rows)
-    else:
-        print(list_rows.text(rows))
+        return print_json(rows)
+    shown = [row | {"licence": _licence_text(row)} for row in rows]
+    return print_rows(shown, ("name", "state", "images", "from", "licence"))
+
+
+def _licence_text(row: Mapping[str, Any]) -> str:
+    """The licence, after what a person has done or has to do for it."""
+    steps = [
+        word
+        for word, applies in (
+            ("accepted", row["accepted"]),
+            ("registration needed", row["registration"]),
+        )
+        if applies
+    ]
+    return ": ".join([*steps, row["licence"] or "-"])
 
 
 def _status_rows(data_root: Path | None) -> list[dict[str, Any]]:

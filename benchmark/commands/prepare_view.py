@@ -1,4 +1,4 @@
-"""What a person sees while datasets are prepared: bars on a terminal, lines elsewhere, on stderr."""
+"""The view of a preparation, on stderr: bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
