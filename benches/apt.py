@@ -237,7 +237,9 @@ def gaps(images: int, steps: int) -> list[Gap]:
     from benchmark.compute.resources import Resources
     from benchmark.grid import Cell
 
-    made = problem(Resources(), Cell("apt", "tiny_textures", 1, 1, "tiny"))
+    made = problem(
+        Resources(), Cell(method="apt", dataset="tiny_textures", shots=1, seed=1, backbone="tiny")
+    )
     tower = made.episode.backbone.vision
     pixels = made.query.decode(
         torch.arange(0, len(made.query), len(made.query) // images)[:images], None, None

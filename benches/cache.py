@@ -151,8 +151,8 @@ def tuning_rows() -> list[tuple[str, ...]]:
             )
             return fresh.views(views, 1, crop)[step % views]
 
-    stored = lambda: tuned_keys(cache, lambda step: view_VND[step % views], labels_N, steps)  # noqa: E731
-    again = lambda: tuned_keys(cache, encoded_again, labels_N, steps)  # noqa: E731
+    stored = lambda: tuned_keys(cache, lambda step: view_VND[step % views], labels_N, steps)
+    again = lambda: tuned_keys(cache, encoded_again, labels_N, steps)
     apart = float((stored() - again()).abs().max())
     times = alternate({"naive": again, "ours": stored}, 1, warm=0)
     per_view = Timing(

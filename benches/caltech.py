@@ -42,12 +42,12 @@ def extraction(root: Path | None) -> str:
     tables = (dataset.train, dataset.val, dataset.test)
     start, cpu = time.perf_counter(), time.process_time()
     count = sum(
-        len(image_set(table, encoder, resources.features(), timer).features()) for table in tables
+        len(image_set(table, encoder, resources.features, timer).features()) for table in tables
     )
     wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
     start = time.perf_counter()
     for table in tables:
-        image_set(table, encoder, Resources(root).features(), Stopwatch()).features()
+        image_set(table, encoder, Resources(root).features, Stopwatch()).features()
     return (
         f"{count} images: {wall_s:.1f} s, {count / wall_s:.0f} images/s on the clock, {count / cpu_s:.0f} per processor second, "
         f"{decoding.DECODERS} decoding threads; read back in {time.perf_counter() - start:.2f} s"
@@ -59,7 +59,13 @@ def cells(methods: list[str], shots: int, seeds: list[int]) -> list[Cell]:
     for name in methods:
         few_shot = card(name).few_shot
         made += [
-            Cell(name, "caltech101", shots if few_shot else 0, seed, "tiny")
+            Cell(
+                method=name,
+                dataset="caltech101",
+                shots=shots if few_shot else 0,
+                seed=seed,
+                backbone="tiny",
+            )
             for seed in (seeds if few_shot else seeds[:1])
         ]
     return made

@@ -98,15 +98,14 @@ def whole(cell: Cell, work: Callable[[Resources], None]) -> tuple[float, float]:
     decoding and encoding.
     """
     with tempfile.TemporaryDirectory() as folder:
-        resources = Resources()
-        resources.kept["features", ""] = open_store(Path(folder))
+        resources = Resources(features=open_store(Path(folder)))
         resources.backbone(cell.backbone)
         first, second = once(lambda: work(resources)), once(lambda: work(resources))
     return first.cpu_s, first.cpu_s - second.cpu_s
 
 
 def coop_line(shots: int, timed: int) -> Line:
-    cell = Cell("coop", "tiny_textures", shots, 1, "tiny")
+    cell = Cell(method="coop", dataset="tiny_textures", shots=shots, seed=1, backbone="tiny")
     adapter = methods.load("coop")
 
     def ours(resources: Resources) -> None:
@@ -127,7 +126,12 @@ def prompt_adapter_line(shots: int, timed: int) -> Line:
     both stages and 10 + 16 passes.
     """
     cell = Cell(
-        "prompt_adapter", "tiny_textures", shots, 1, "tiny", sources=("tiny_digits", "tiny_shapes")
+        method="prompt_adapter",
+        dataset="tiny_textures",
+        shots=shots,
+        seed=1,
+        backbone="tiny",
+        sources=("tiny_digits", "tiny_shapes"),
     )
     adapter = methods.load("prompt_adapter")
 

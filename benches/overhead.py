@@ -42,7 +42,14 @@ PER_SEED = 3  # datasets
 def cells(count: int) -> list[Cell]:
     """Distinct cells of one support set: a parameter that does nothing names them."""
     return [
-        Cell(MOODY, "tiny_digits", 1, 1, "tiny", params=(("on_seed", 1 + number),))
+        Cell(
+            method=MOODY,
+            dataset="tiny_digits",
+            shots=1,
+            seed=1,
+            backbone="tiny",
+            params=(("on_seed", 1 + number),),
+        )
         for number in range(count)
     ]
 

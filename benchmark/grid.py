@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from itertools import product
@@ -17,12 +17,16 @@ SEEDS = (1, 2, 3)
 VAL_POLICIES = ("up-to-4", "none")
 SAMPLERS = ("coop", "nested")
 CLASSES = ("all", "base", "new")
+LOW_PRECISIONS = ("tf32", "bfloat16", "float16")
 PROTOCOL = 1  # raise when a rule of the harness itself changes numbers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell:
-    """method x dataset x shots x seed x backbone, and the choices that make it another experiment."""
+    """method x dataset x shots x seed x backbone, and the choices that make it another experiment.
+
+    `precision` "auto" is resolved when the cell is planned, before anything is hashed or stored.
+    """
 
     method: str
     dataset: str
@@ -30,16 +34,19 @@ class Cell:
     seed: int
     backbone: str
     sources: tuple[str, ...] = ()  # datasets a prior may see, resolved and sorted
+    source_shots: int = 0  # images per class of each source; 0: as many as the cell; -1: all
     val: str = "up-to-4"
     sampler: str = "coop"
     classes: str = "all"
-    params: tuple[
-        tuple[str, Scalar], ...
-    ] = ()  # hyper-parameters that differ from the method's defaults, sorted
+    precision: str = "auto"  # of the frozen backbone
+    # hyper-parameters that differ from the method's defaults, sorted
+    params: tuple[tuple[str, Scalar], ...] = ()
 
     def __str__(self) -> str:
+        precision = f" {self.precision}" if self.precision in LOW_PRECISIONS else ""
         changed = "".join(f" {name}={value}" for name, value in self.params)
-        return f"{self.method} {self.dataset} {self.shots}-shot seed {self.seed} {self.backbone}{changed}"
+        problem = f"{self.dataset} {self.shots}-shot seed {self.seed}"
+        return f"{self.method} {problem} {self.backbone}{precision}{changed}"
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,10 @@ class Choices:
     val: str = "up-to-4"
     sampler: str = "coop"
     classes: str = "all"
-    sources: str = "default"  # "default" (each method's own), "others", "all", "none", or names joined by commas
+    # "default" (each method's own), "others", "all", "none", or names joined by commas
+    sources: str = "default"
+    source_shots: int | None = None  # None: each method's own
+    precision: str = "auto"
 
 
 def expand(
@@ -85,23 +95,34 @@ def _cell(
     changed = tuple(
         sorted((name, value) for name, value in params.items() if value != card.defaults[name])
     )
-    if not card.few_shot:
-        return Cell(
-            card.name, dataset, 0, 0, backbone, (), "none", "coop", choices.classes, changed
-        )
-    sources = resolve_sources(card, choices.sources, dataset, suite_of(dataset))
-    return Cell(
-        card.name,
-        dataset,
-        shots,
-        seed,
-        backbone,
-        sources,
-        choices.val,
-        choices.sampler,
-        choices.classes,
-        changed,
+    cell = Cell(
+        method=card.name,
+        dataset=dataset,
+        shots=0,
+        seed=0,
+        backbone=backbone,
+        val="none",
+        classes=choices.classes,
+        precision=choices.precision,
+        params=changed,
     )
+    if not card.few_shot:
+        return cell
+    sources = resolve_sources(card, choices.sources, dataset, suite_of(dataset))
+    return replace(
+        cell,
+        shots=shots,
+        seed=seed,
+        sources=sources,
+        source_shots=_source_shots(card, choices, shots) if sources else 0,
+        val=choices.val,
+        sampler=choices.sampler,
+    )
+
+
+def _source_shots(card: Card, choices: Choices, shots: int) -> int:
+    own = card.source_shots if choices.source_shots is None else choices.source_shots
+    return own or shots
 
 
 def resolve_sources(card: Card, policy: str, target: str, suite: Sequence[str]) -> tuple[str, ...]:
@@ -152,9 +173,10 @@ def identity(
         sampler=cell.sampler,
         val=cell.val,
         sources=dict(dataset_of(name) for name in cell.sources),
-        source_shots=card.source_shots or cell.shots if cell.sources else 0,
+        source_shots=(cell.source_shots or cell.shots) if cell.sources else 0,
         backbone=cell.backbone,
         weights_digest=weights_digest(cell.backbone),
+        precision=cell.precision,
         transform=transform_version(),
         protocol=PROTOCOL,
     )

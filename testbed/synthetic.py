@@ -40,6 +40,7 @@ def identity(
         "source_shots": 0,
         "backbone": "tiny",
         "weights_digest": digest("tiny"),
+        "precision": "float64",
         "transform": "1-pillow12",
         "protocol": 1,
     }

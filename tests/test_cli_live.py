@@ -12,7 +12,10 @@ from benchmark.compute.runner import Outcome
 from benchmark.grid import Cell
 from testbed.synthetic import identity, scored
 
-CELLS = [Cell("coop", "tiny_digits", 4, seed, "tiny") for seed in (1, 2, 3)]
+CELLS = [
+    Cell(method="coop", dataset="tiny_digits", shots=4, seed=seed, backbone="tiny")
+    for seed in (1, 2, 3)
+]
 NEWS = [
     Outcome(CELLS[0], "k1", scored(identity(seed=1), 0.5), None, cached=True),
     Outcome(CELLS[1], "k2", scored(identity(seed=2), 0.75), None, cached=False),

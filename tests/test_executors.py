@@ -40,7 +40,12 @@ BATCHABLE = [name for name in methods.names() if methods.card(name).batchable]
 def frail(seed: int, fault: str = "none", **params: Any) -> Cell:
     changed = {"fault": fault, **params} if fault != "none" else params
     return Cell(
-        "tests.plugins.frail", "tiny_digits", 1, seed, TINY, params=tuple(sorted(changed.items()))
+        method="tests.plugins.frail",
+        dataset="tiny_digits",
+        shots=1,
+        seed=seed,
+        backbone=TINY,
+        params=tuple(sorted(changed.items())),
     )
 
 
@@ -66,7 +71,7 @@ def grid(
     datasets: int = 3, shots: tuple[int, ...] = (1, 2, 4, 8, 16), seeds: int = 3
 ) -> list[Cell]:
     return [
-        Cell(method, f"set{d}", k, seed, TINY)
+        Cell(method=method, dataset=f"set{d}", shots=k, seed=seed, backbone=TINY)
         for d in range(datasets)
         for method in ("coop", "cones", "tip_adapter")
         for k in shots
@@ -76,7 +81,10 @@ def grid(
 
 @given(st.integers(1, 40), st.integers(0, 200))
 def test_shards_are_a_partition_of_the_grid(count: int, size: int) -> None:
-    cells = [Cell("coop", "set", 1, seed, TINY) for seed in range(size)]
+    cells = [
+        Cell(method="coop", dataset="set", shots=1, seed=seed, backbone=TINY)
+        for seed in range(size)
+    ]
     parts = [shard(cells, number, count) for number in range(1, count + 1)]
     assert sorted(cell.seed for part in parts for cell in part) == list(range(size))
     assert max(map(len, parts)) - min(map(len, parts)) <= 2
@@ -93,7 +101,11 @@ def test_no_shard_gets_all_the_long_cells(count: int) -> None:
 
 
 def test_runs_that_differ_in_their_seed_only_stand_together() -> None:
-    cells = [Cell("coop", "tiny_digits", k, seed, TINY) for k in (1, 2) for seed in (1, 2, 3)]
+    cells = [
+        Cell(method="coop", dataset="tiny_digits", shots=k, seed=seed, backbone=TINY)
+        for k in (1, 2)
+        for seed in (1, 2, 3)
+    ]
     found = batches([task(cell) for cell in cells], lambda cell: True)
     assert [[each.cell.seed for each in batch] for batch in found] == [[1, 2, 3], [1, 2, 3]]
     assert [
@@ -118,13 +130,16 @@ def test_what_failed_before_stands_alone_and_comes_last_the_latest_failure_at_th
 
 def test_the_longest_jobs_come_first_and_none_is_longer_than_its_share() -> None:
     cells = [
-        Cell("zero_shot", name, 0, 0, TINY, val="none")
+        Cell(method="zero_shot", dataset=name, shots=0, seed=0, backbone=TINY, val="none")
         for name in ("tiny_digits", "tiny_shapes", "tiny_textures")
     ]
     tasks = [task(cell, seconds) for cell, seconds in zip(cells, (1.0, 9.0, 5.0), strict=True)]
     made = jobs(tasks, lambda cell: False, slots=2)
     assert [job.weight_s for job in made] == [9.0, 5.0, 1.0]
-    many = [task(Cell("tip_adapter", "tiny_digits", 1, seed, TINY)) for seed in range(80)]
+    many = [
+        task(Cell(method="tip_adapter", dataset="tiny_digits", shots=1, seed=seed, backbone=TINY))
+        for seed in range(80)
+    ]
     assert {len(job.batches) for job in jobs(many, lambda cell: False, slots=2)} == {
         10
     }  # a quarter of half of 80 s each
@@ -148,7 +163,10 @@ def test_a_job_goes_on_without_what_was_told_and_takes_what_had_begun_apart() ->
 def test_records_of_runs_trained_together_are_those_of_runs_alone(
     method: str, tmp_path: Path
 ) -> None:
-    cells = [Cell(method, "tiny_digits", 1, seed, TINY) for seed in (1, 2, 3)]
+    cells = [
+        Cell(method=method, dataset="tiny_digits", shots=1, seed=seed, backbone=TINY)
+        for seed in (1, 2, 3)
+    ]
     together = by_seed(list(run(cells, Store(tmp_path / "together"))))
     for cell in cells:
         (alone,) = run([cell], Store(tmp_path / "alone"))
@@ -201,8 +219,17 @@ def test_seeds_are_trained_in_one_batch_by_default_only_on_one_thread_of_a_cpu(
     device: str, backbone: str, batch: bool | None, expected: bool, tmp_path: Path
 ) -> None:
     options = RunOptions(tmp_path, device=device)
-    assert is_batched(options, batch, Cell("coop", "dtd", 1, 1, backbone)) is expected
-    assert not is_batched(options, batch, Cell("tip_adapter", "dtd", 1, 1, backbone))
+    assert (
+        is_batched(
+            options, batch, Cell(method="coop", dataset="dtd", shots=1, seed=1, backbone=backbone)
+        )
+        is expected
+    )
+    assert not is_batched(
+        options,
+        batch,
+        Cell(method="tip_adapter", dataset="dtd", shots=1, seed=1, backbone=backbone),
+    )
 
 
 # --- what cells need
@@ -318,7 +345,7 @@ from benchmark.compute.runner import run
 from benchmark.records.store import Store
 limits.GRACE_S = 1.0
 def cells(*seeds):
-    return [Cell("tests.plugins.frail", "tiny_digits", 1, seed, "tiny", params=(("fault", "hang in native code"),)) for seed in seeds]
+    return [Cell(method="tests.plugins.frail", dataset="tiny_digits", shots=1, seed=seed, backbone="tiny", params=(("fault", "hang in native code"),)) for seed in seeds]
 list(run(cells(3), Store(Path(sys.argv[1]))))  # loads torch, outside of the limit
 for outcome in run(cells(2, 1), Store(Path(sys.argv[1])), limit_s=8):
     print(outcome.cell.seed, flush=True)
@@ -434,7 +461,12 @@ def test_a_disk_that_is_full_stops_the_run_with_nothing_half_written(tmp_path: P
     does not.
     """
     store = Store(tmp_path)
-    list(run([Cell("tip_adapter", "tiny_digits", 1, 9, TINY)], store))  # features are stored by now
+    list(
+        run(
+            [Cell(method="tip_adapter", dataset="tiny_digits", shots=1, seed=9, backbone=TINY)],
+            store,
+        )
+    )  # features are stored by now
 
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
@@ -498,7 +530,7 @@ def test_a_corrupt_feature_file_is_noticed_and_made_again(
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FSBENCH_CACHE", str(tmp_path / "cache"))
-    cell = Cell("tip_adapter", "tiny_digits", 1, 1, TINY)
+    cell = Cell(method="tip_adapter", dataset="tiny_digits", shots=1, seed=1, backbone=TINY)
     (whole,) = run([cell], Store(tmp_path / "a"))
     for shard_file in (tmp_path / "cache").rglob("*.safetensors"):
         data = bytearray(shard_file.read_bytes())
@@ -516,7 +548,7 @@ def test_order_shards_and_grouping_do_not_change_a_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = [
-        Cell(method, "tiny_digits", k, seed, TINY)
+        Cell(method=method, dataset="tiny_digits", shots=k, seed=seed, backbone=TINY)
         for method in ("tip_adapter", "cones")
         for k in (1, 2)
         for seed in (1, 2)

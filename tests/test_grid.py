@@ -12,7 +12,14 @@ from benchmark.grid import Cell, Choices, expand, identity, resolve_sources
 from benchmark.records.record import Identity, key
 
 SUITE = ("tiny_digits", "tiny_shapes", "tiny_textures")
-CELL = Cell("prompt_adapter", "tiny_digits", 4, 1, "tiny", sources=("tiny_shapes", "tiny_textures"))
+CELL = Cell(
+    method="prompt_adapter",
+    dataset="tiny_digits",
+    shots=4,
+    seed=1,
+    backbone="tiny",
+    sources=("tiny_shapes", "tiny_textures"),
+)
 
 
 def key_of(cell: Cell, data: str = "d", weights: str = "w") -> str:
@@ -50,6 +57,8 @@ def test_a_default_written_out_keeps_the_key() -> None:
         {"val": "none"},
         {"sampler": "nested"},
         {"classes": "base"},
+        {"source_shots": -1},
+        {"precision": "float16"},
         {"params": (("n_ctx", 4),)},
     ],
 )
@@ -59,7 +68,8 @@ def test_every_field_of_a_cell_changes_the_key(change: dict[str, object]) -> Non
 
 def test_the_change_list_above_names_every_field() -> None:
     assert {field.name for field in dataclasses.fields(Cell)} == {
-        "method", "dataset", "shots", "seed", "backbone", "sources", "val", "sampler", "classes", "params",
+        "method", "dataset", "shots", "seed", "backbone", "sources", "source_shots", "val", "sampler",
+        "classes", "precision", "params",
     }  # fmt: skip
 
 
@@ -118,7 +128,10 @@ def test_zero_shots_are_refused_with_a_way_out() -> None:
 
 
 def test_where_a_toml_lies_names_nothing() -> None:
-    here, there = (Cell("coop", f"/{place}/mine.toml", 4, 1, "tiny") for place in ("a", "b"))
+    here, there = (
+        Cell(method="coop", dataset=f"/{place}/mine.toml", shots=4, seed=1, backbone="tiny")
+        for place in ("a", "b")
+    )
     card = methods.card("coop")
     keys = {key(identity(cell, card, lambda _: ("mine", "digest"), str)) for cell in (here, there)}
     assert len(keys) == 1
@@ -134,3 +147,26 @@ def test_pillow_thirteen_is_another_transform(monkeypatch: pytest.MonkeyPatch) -
         assert with_pillow("12.3.0") != with_pillow("13.0.0") == with_pillow("13.1.0")
     finally:
         grid.transform_version.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("own", "chosen", "expected"),
+    [(0, None, 4), (-1, None, -1), (-1, 2, 2), (-1, 0, 4), (0, -1, -1)],
+)
+def test_source_shots_are_the_methods_own_unless_chosen(
+    own: int, chosen: int | None, expected: int
+) -> None:
+    card = dataclasses.replace(methods.card("prompt_adapter"), source_shots=own)
+    choices = Choices(shots=(4,), seeds=(1,), sources="others", source_shots=chosen)
+    (cell,) = expand([(card, {})], ["tiny_digits"], ["tiny"], choices, lambda name: SUITE)
+    assert cell.source_shots == expected
+
+
+def test_a_cell_without_sources_has_no_source_shots() -> None:
+    (cell,) = cells("coop", Choices(shots=(4,), seeds=(1,), source_shots=-1))
+    assert cell.source_shots == 0
+
+
+def test_a_cell_is_named_by_its_low_precision() -> None:
+    assert str(dataclasses.replace(CELL, precision="tf32")).endswith("tiny tf32")
+    assert str(dataclasses.replace(CELL, precision="float64")).endswith("tiny")

@@ -160,7 +160,10 @@ def test_cells_computed_together_share_the_energy_and_not_the_use() -> None:
 
 
 def cells(method: str) -> list[Cell]:
-    return [Cell(method, "tiny_digits", 1, seed, "tiny") for seed in (1, 2)]
+    return [
+        Cell(method=method, dataset="tiny_digits", shots=1, seed=seed, backbone="tiny")
+        for seed in (1, 2)
+    ]
 
 
 def test_records_say_what_was_drawn(
@@ -185,7 +188,10 @@ def test_records_say_what_was_drawn(
 
 
 def test_records_of_a_processor_say_nothing_and_old_ones_are_read(tmp_path: Path) -> None:
-    (outcome,) = run([Cell("zero_shot", "tiny_digits", 0, 1, "tiny")], Store(tmp_path))
+    (outcome,) = run(
+        [Cell(method="zero_shot", dataset="tiny_digits", shots=0, seed=1, backbone="tiny")],
+        Store(tmp_path),
+    )
     assert outcome.record
     assert (outcome.record.costs.energy_j, outcome.record.costs.gpu_use) == (None, None)
     old = outcome.record.costs.model_dump(exclude={"energy_j", "gpu_use"})

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.compute.episode import source_episode
 from benchmark.compute.resources import Resources
 from benchmark.compute.runner import Outcome, run
+from benchmark.data import ImageTable
 from benchmark.errors import UserError
 from benchmark.features.feature_store import Stopwatch
 from benchmark.features.image_sets import image_set
@@ -36,18 +38,18 @@ def moody(
         if (name, value) != ("mood", "fine")
     }
     return Cell(
-        "tests.plugins.moody",
-        TARGET,
-        1,
-        seed,
-        "tiny",
-        sources,
+        method="tests.plugins.moody",
+        dataset=TARGET,
+        shots=1,
+        seed=seed,
+        backbone="tiny",
+        sources=sources,
         params=tuple(sorted(changed.items())),
     )  # type: ignore[arg-type]
 
 
 def zero_shot(dataset: str = TARGET) -> Cell:
-    return Cell("zero_shot", dataset, 0, 0, "tiny", val="none")
+    return Cell(method="zero_shot", dataset=dataset, shots=0, seed=0, backbone="tiny", val="none")
 
 
 def one(cell: Cell, store: Store, **how: object) -> Outcome:
@@ -133,7 +135,10 @@ def test_an_interruption_passes_through_and_keeps_what_is_finished(tmp_path: Pat
 
 
 def test_a_cheating_method_finds_neither_labels_nor_paths_that_say_them(tmp_path: Path) -> None:
-    cheat = one(Cell("tests.cheating", TARGET, 2, 1, "tiny"), Store(tmp_path)).record
+    cheat = one(
+        Cell(method="tests.cheating", dataset=TARGET, shots=2, seed=1, backbone="tiny"),
+        Store(tmp_path),
+    ).record
     honest = one(zero_shot(), Store(tmp_path)).record
     assert cheat is not None
     assert honest is not None
@@ -146,7 +151,7 @@ def test_the_same_cheat_reads_the_paths_of_images_that_are_not_sealed() -> None:
     names = resources.dataset(TARGET).class_names
     for sealed in (False, True):
         images = image_set(
-            table, resources.encoder("tiny"), resources.features(), Stopwatch(), sealed=sealed
+            table, resources.encoder("tiny"), resources.features, Stopwatch(), sealed=sealed
         )
         assert (stolen(images, len(table), names) is None) == sealed
 
@@ -156,12 +161,12 @@ def test_a_prior_is_pretrained_once_stored_with_its_origin_and_shared(tmp_path: 
     sources = ("tiny_shapes", "tiny_textures")
     first = one(moody(diary=str(diary), sources=sources), Store(tmp_path)).record
     other = Cell(
-        "tests.plugins.moody",
-        TARGET,
-        1,
-        1,
-        "tiny",
-        sources,
+        method="tests.plugins.moody",
+        dataset=TARGET,
+        shots=1,
+        seed=1,
+        backbone="tiny",
+        sources=sources,
         val="none",
         params=(("diary", str(diary)),),
     )
@@ -179,6 +184,21 @@ def test_a_prior_is_pretrained_once_stored_with_its_origin_and_shared(tmp_path: 
     assert set(facts["classes"]) == set(sources)
 
 
+def test_a_source_costs_its_support_set_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    digested: list[int] = []
+    digest = ImageTable.digest
+
+    def counted(table: ImageTable, position: int) -> str:
+        digested.append(position)
+        return digest(table, position)
+
+    monkeypatch.setattr(ImageTable, "digest", counted)
+    episode = source_episode(Resources(), moody(), "tiny_shapes", 2)
+    classes = len(episode.class_names)
+    assert len(episode.support) == 2 * classes
+    assert len(digested) == 2 * classes + 2 * classes  # min(2, 4) validation images per class
+
+
 def test_another_seed_has_another_prior(tmp_path: Path) -> None:
     for seed in (1, 2):
         one(moody(seed=seed, sources=("tiny_shapes",)), Store(tmp_path))
@@ -188,7 +208,15 @@ def test_another_seed_has_another_prior(tmp_path: Path) -> None:
 def test_base_and_new_halves_are_cut_after_sampling_and_cover_all_classes(tmp_path: Path) -> None:
     counts = {}
     for classes in ("all", "base", "new"):
-        cell = Cell("zero_shot", TARGET, 0, 0, "tiny", val="none", classes=classes)
+        cell = Cell(
+            method="zero_shot",
+            dataset=TARGET,
+            shots=0,
+            seed=0,
+            backbone="tiny",
+            val="none",
+            classes=classes,
+        )
         record = one(cell, Store(tmp_path)).record
         assert record is not None
         counts[classes] = record.counts.total
@@ -198,11 +226,20 @@ def test_base_and_new_halves_are_cut_after_sampling_and_cover_all_classes(tmp_pa
 
 def test_what_cannot_run_is_refused_before_any_work(tmp_path: Path) -> None:
     for cell, sentence in [
-        (Cell("cooop", TARGET, 1, 1, "tiny"), "unknown method 'cooop'"),
-        (Cell("zero_shot", "tiny_digitz", 0, 0, "tiny"), "tiny_digitz"),
-        (Cell("zero_shot", TARGET, 0, 0, "tinny"), "unknown backbone 'tinny'"),
         (
-            Cell("zero_shot", TARGET, 0, 0, "ViT-B-16/openai"),
+            Cell(method="cooop", dataset=TARGET, shots=1, seed=1, backbone="tiny"),
+            "unknown method 'cooop'",
+        ),
+        (
+            Cell(method="zero_shot", dataset="tiny_digitz", shots=0, seed=0, backbone="tiny"),
+            "tiny_digitz",
+        ),
+        (
+            Cell(method="zero_shot", dataset=TARGET, shots=0, seed=0, backbone="tinny"),
+            "unknown backbone 'tinny'",
+        ),
+        (
+            Cell(method="zero_shot", dataset=TARGET, shots=0, seed=0, backbone="ViT-B-16/openai"),
             "weights of ViT-B-16/openai are not on this machine",
         ),
     ]:
@@ -212,7 +249,10 @@ def test_what_cannot_run_is_refused_before_any_work(tmp_path: Path) -> None:
 
 
 def test_too_many_shots_fail_their_cell_with_a_sentence(tmp_path: Path) -> None:
-    outcome = one(Cell("tests.cheating", TARGET, 1000, 1, "tiny"), Store(tmp_path))
+    outcome = one(
+        Cell(method="tests.cheating", dataset=TARGET, shots=1000, seed=1, backbone="tiny"),
+        Store(tmp_path),
+    )
     assert outcome.error is not None
     assert "1000" in outcome.error
 
@@ -226,7 +266,7 @@ sys.path.insert(0, sys.argv[3])
 from benchmark.grid import Cell
 from benchmark.compute.runner import run
 from benchmark.records.store import Store
-cells = [Cell("tests.plugins.moody", "tiny_digits", 1, seed, "tiny", params=(("diary", sys.argv[2]),)) for seed in range(1, 7)]
+cells = [Cell(method="tests.plugins.moody", dataset="tiny_digits", shots=1, seed=seed, backbone="tiny", params=(("diary", sys.argv[2]),)) for seed in range(1, 7)]
 for outcome in run(cells, Store(Path(sys.argv[1]))):
     assert outcome.error is None, outcome.error
 """

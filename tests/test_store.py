@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def make_record(seed: int = 1, correct: tuple[int, ...] = (3, 4)) -> Record:
     identity = Identity(
         method="coop", adapter_version=1, params={"n_ctx": 16}, dataset="tiny_digits", dataset_digest="d", classes="all", shots=4,
-        seed=seed, sampler="coop", val="up-to-4", sources={}, source_shots=0, backbone="tiny", weights_digest="w", transform="1", protocol=1,
+        seed=seed, sampler="coop", val="up-to-4", sources={}, source_shots=0, backbone="tiny", weights_digest="w", precision="float64", transform="1", protocol=1,
     )  # fmt: skip
     costs = Costs(encode_s=0, pretrain_s=0, fit_s=1, predict_s=0, peak_mb=1, trainable_params=2)
     return Record(

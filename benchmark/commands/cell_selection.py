@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmark import data, grid, methods
 from benchmark.backbones import weights
+from benchmark.backbones.precision import AUTO, PRECISIONS
 from benchmark.commands.options import one_of, whole_numbers
 from benchmark.errors import MISSING, UserError, nearest
 from benchmark.grid import Cell, Choices
@@ -33,6 +34,8 @@ class Flags:
     backbones: Sequence[str] = ()
     val: str = "up-to-4"
     sources: str = "default"
+    source_shots: int | None = None  # None: each method's own
+    precision: str = "auto"
     classes: str = "all"
     sampler: str = "coop"
     settings: Sequence[str] = ()  # [method.]key=value
@@ -68,6 +71,8 @@ def select(flags: Flags) -> Selection:
         sampler=one_of("sampler", flags.sampler, grid.SAMPLERS),
         classes=one_of("classes", flags.classes, grid.CLASSES),
         sources=_sources(flags.sources),
+        source_shots=flags.source_shots,
+        precision=one_of("precision", flags.precision, (AUTO, *PRECISIONS)),
     )
     chosen = [weights.canonical(name) for name in flags.backbones]
     suite_of = _prepared_suite(flags, cards, remarks)

@@ -140,6 +140,27 @@ Sources = Annotated[
         help="What priors see: default, others, all, none, or datasets by name.",
     ),
 ]
+SourceShots = Annotated[
+    int | None,
+    typer.Option(
+        "--source-shots",
+        metavar="NUMBER",
+        min=-1,
+        max=10**9,
+        help="Images per class of each source: 0 as many as the cell, -1 full training sets. "
+        "[default: each method's own]",
+        show_default=False,
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="Of the frozen backbone: float64, float32, tf32, bfloat16, float16; auto is float64 "
+        "for tiny, float32 on a CPU, float16 on a GPU.",
+    ),
+]
 Classes = Annotated[
     str,
     typer.Option("--classes", metavar="all|base|new", help="All classes, or the base or new half."),
@@ -175,7 +196,9 @@ AcceptChangedData = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        "--device", metavar="NAME", help="cpu, cuda, cuda:1; auto takes a GPU where there is one."
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1; auto takes a GPU where there is one, but for the tiny backbone.",
     ),
 ]
 Offline = Annotated[

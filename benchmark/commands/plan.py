@@ -14,12 +14,15 @@ def plan(
     backbone: opt.Backbone = opt.NOTHING,
     val: opt.Val = "up-to-4",
     sources: opt.Sources = "default",
+    source_shots: opt.SourceShots = None,
+    precision: opt.Precision = "auto",
     classes: opt.Classes = "all",
     sampler: opt.Sampler = "coop",
     set_: opt.Set = opt.NOTHING,
     results: opt.Results = opt.DEFAULT,
     data_root: opt.DataRoot = None,
     accept_changed_data: opt.AcceptChangedData = False,
+    device: opt.Device = "auto",
     as_json: opt.Json = False,
 ) -> None:
     """Say what `run` would do with the same options.
@@ -39,6 +42,8 @@ def plan(
         backbones=backbone,
         val=val,
         sources=sources,
+        source_shots=source_shots,
+        precision=precision,
         classes=classes,
         sampler=sampler,
         settings=set_,
@@ -46,4 +51,6 @@ def plan(
     )
     selection = select(flags)
     announce(selection)
-    print_plan(selection.cells, Store(results), data_root, accept_changed_data, as_json)
+    print_plan(
+        selection.cells, Store(results), data_root, accept_changed_data, as_json, device=device
+    )

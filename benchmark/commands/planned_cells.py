@@ -47,9 +47,13 @@ def print_plan(
     data_root: Path | None,
     accept_changed_data: bool,
     as_json: bool,
+    *,
+    device: str = "auto",
 ) -> None:
     """Print the plan of a grid as text, or as JSON."""
-    planned = planned_cells(cells, store, data_root, accept_changed_data=accept_changed_data)
+    planned = planned_cells(
+        cells, store, data_root, device=device, accept_changed_data=accept_changed_data
+    )
     if as_json:
         print_json(as_dict(planned))
     else:
@@ -61,10 +65,13 @@ def planned_cells(
     store: Store,
     data_root: Path | None = None,
     *,
+    device: str = "auto",
     accept_changed_data: bool = False,
 ) -> list[PlannedCell]:
     """The state of every cell, in order. Raises UserError as runner.plan does."""
-    identities = runner.plan(cells, root=data_root, accept_changed_data=accept_changed_data)
+    identities = runner.plan(
+        cells, root=data_root, device=device, accept_changed_data=accept_changed_data
+    )
     records = {record.key: record for record in store.records()}
     older = _by_cell(records.values())
     history = History.of(records.values())

@@ -19,6 +19,8 @@ def run(
     backbone: opt.Backbone = opt.NOTHING,
     val: opt.Val = "up-to-4",
     sources: opt.Sources = "default",
+    source_shots: opt.SourceShots = None,
+    precision: opt.Precision = "auto",
     classes: opt.Classes = "all",
     sampler: opt.Sampler = "coop",
     set_: opt.Set = opt.NOTHING,
@@ -71,6 +73,8 @@ def run(
         backbones=backbone,
         val=val,
         sources=sources,
+        source_shots=source_shots,
+        precision=precision,
         classes=classes,
         sampler=sampler,
         settings=set_,
@@ -81,7 +85,9 @@ def run(
     announce(selection)
     store = Store(results)
     if dry_run:
-        return print_plan(selection.cells, store, data_root, accept_changed_data, as_json)
+        return print_plan(
+            selection.cells, store, data_root, accept_changed_data, as_json, device=device
+        )
     store.make_ready()
     raise typer.Exit(run_grid(selection.cells, store, request, *consoles()))
 

@@ -70,7 +70,7 @@ def compute_records(
     Raises what the method raises; nothing is kept of a failure. `memory_share` below 1 has the text
     side work in smaller chunks.
     """
-    with _threads_for(resources.backbone(cells[0][0].backbone)):
+    with _threads_for(resources.backbone(cells[0][0].backbone, cells[0][0].precision)):
         return _compute(resources, store, on_stage, cells, memory_share)
 
 
@@ -105,12 +105,13 @@ def _compute(
     first = cells[0][0]
     adapter = methods.load(first.method, dict(first.params))
     on_stage(first, "load")
-    _reset_peak(resources.device)
+    device = resources.device_of(first.backbone)
+    _reset_peak(device)
     runs = [
         _run(resources, store, on_stage, cell, identity, adapter, memory_share)
         for cell, identity in cells
     ]
-    with power.metered(resources.device) as drawn:
+    with power.metered(device) as drawn:
         predictors, fit_s = _fitted(adapter, runs, on_stage)
         finished = [
             _finished(resources, run, predict, fit_s, len(runs), on_stage)
@@ -168,14 +169,14 @@ def _finished(
     on_stage: OnStage,
 ) -> tuple[Record, Tensor]:
     """The record of a fitted run, and predicted_Q."""
-    made = run.problem
+    made, device = run.problem, resources.device_of(run.cell.backbone)
     logits_QK, costs = _predicted(predict, run, on_stage)
     counts, predicted_Q = score(logits_QK, made.answers.labels)
     notes = made.episode.notes
     circumstances = {
         "support_digest": made.support_digest,
         "changed_data": made.changed_data,
-    } | _memory(resources.device, made)
+    } | _memory(device, made)
     record = Record(
         key=key(run.identity),
         identity=run.identity,
@@ -188,7 +189,7 @@ def _finished(
             trainable_params=int(notes.get("trainable_params", 0)),
         ),
         notes=_plain(notes),
-        provenance=provenance(run.cell, resources.device) | circumstances,
+        provenance=provenance(run.cell, device) | circumstances,
     )
     return record, predicted_Q
 

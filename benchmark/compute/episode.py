@@ -40,56 +40,69 @@ def problem(
     """The episode of a cell; the test labels stay beside it and never enter it. `memory_share` is
     the backbone's (clip.OpenClip).
     """
-    drawn, timer = _drawn(resources.dataset(cell.dataset), cell), Stopwatch()
-    images = partial(
-        image_set, encoder=resources.encoder(cell.backbone), store=resources.features(), timer=timer
-    )
-    backbone = resources.backbone(cell.backbone)
+    dataset, timer = resources.dataset(cell.dataset), Stopwatch()
+    train, val = _sampled(dataset, cell)
+    test = dataset.half(cell.classes).test
+    images = _image_sets(resources, cell, timer)
+    learned_from = _episode(resources, cell, train, val, timer)
+    backbone = learned_from.backbone
     if isinstance(backbone, clip.OpenClip):
         backbone = replace(backbone, memory_share=memory_share)
-    episode = Episode(
-        dataset=drawn.name,
-        class_names=drawn.class_names,
-        templates=drawn.templates,
-        support=_labelled(drawn.train, images, backbone.device),
-        val=_labelled(drawn.val, images, backbone.device) if len(drawn.val) else None,
-        backbone=backbone,
-        seed=cell.seed,
-        prior=prior,
-        text_KD=resources.text(cell.backbone, drawn),
-    )
     return Problem(
-        episode,
-        images(drawn.test, sealed=True),
-        drawn.test,
-        _digest(drawn.train),
-        drawn.changed,
-        timer,
+        episode=replace(learned_from, backbone=backbone, prior=prior),
+        query=images(test, sealed=True),
+        answers=test,
+        support_digest=_digest(train),
+        changed_data=dataset.changed,
+        timer=timer,
     )
 
 
 def source_episode(resources: Resources, cell: grid.Cell, source: str, shots: int) -> Episode:
-    """Support and validation images of a source dataset for a prior; `shots` -1 means its full
-    training set.
+    """Support and validation images of a source dataset for a prior, of all its classes; no test
+    image is listed. `shots` -1 means its full training set.
     """
     as_target = replace(cell, dataset=source, shots=max(shots, 0), classes="all", sources=())
-    made = problem(resources, as_target).episode
-    if shots >= 0:
-        return made
-    images = partial(
+    train, val = _sampled(resources.dataset(source), as_target)
+    if shots < 0:
+        train = resources.dataset(source).train
+    return _episode(resources, as_target, train, val, Stopwatch())
+
+
+def _episode(
+    resources: Resources,
+    cell: grid.Cell,
+    train: data.ImageTable,
+    val: data.ImageTable,
+    timer: Stopwatch,
+) -> Episode:
+    dataset = resources.dataset(cell.dataset).half(cell.classes)
+    images = _image_sets(resources, cell, timer)
+    backbone = resources.backbone(cell.backbone, cell.precision)
+    return Episode(
+        dataset=dataset.name,
+        class_names=dataset.class_names,
+        templates=dataset.templates,
+        support=_labelled(train, images, backbone.device),
+        val=_labelled(val, images, backbone.device) if len(val) else None,
+        backbone=backbone,
+        seed=cell.seed,
+        text_KD=resources.text(cell.backbone, cell.precision, dataset),
+    )
+
+
+def _image_sets(resources: Resources, cell: grid.Cell, timer: Stopwatch) -> Callable[..., ImageSet]:
+    return partial(
         image_set,
-        encoder=resources.encoder(cell.backbone),
-        store=resources.features(),
-        timer=Stopwatch(),
-    )
-    return replace(
-        made, support=_labelled(resources.dataset(source).train, images, made.backbone.device)
+        encoder=resources.encoder(cell.backbone, cell.precision),
+        store=resources.features,
+        timer=timer,
     )
 
 
-def _drawn(dataset: data.Dataset, cell: grid.Cell) -> data.Dataset:
-    """The dataset with its support set for training and its few-shot validation set; drawn from all
-    classes, then halved, as CoOp does.
+def _sampled(dataset: data.Dataset, cell: grid.Cell) -> tuple[data.ImageTable, data.ImageTable]:
+    """The support set and the few-shot validation set: sampled from all classes, then halved, as
+    CoOp does.
     """
     train: Sequence[int] = ()
     val: Sequence[int] = ()
@@ -98,13 +111,13 @@ def _drawn(dataset: data.Dataset, cell: grid.Cell) -> data.Dataset:
             dataset.train.labels, dataset.val.labels, cell.shots, cell.seed, cell.sampler
         )
     val = val if cell.val == "up-to-4" else ()
-    return replace(dataset, train=dataset.train.take(train), val=dataset.val.take(val)).half(
-        cell.classes
-    )
+    sampled = replace(dataset, train=dataset.train.take(train), val=dataset.val.take(val))
+    halved = sampled.half(cell.classes)
+    return halved.train, halved.val
 
 
 def _labelled(
-    table: data.ImageTable, images: Callable[[data.ImageTable], ImageSet], device: torch.device
+    table: data.ImageTable, images: Callable[..., ImageSet], device: torch.device
 ) -> Labelled:
     return Labelled(images(table), torch.tensor(table.labels, dtype=torch.int64, device=device))
 

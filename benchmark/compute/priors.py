@@ -54,6 +54,7 @@ def prior_identity(identity: Identity, adapter: Pretrainable) -> dict[str, Any]:
             "seed",
             "sampler",
             "weights_digest",
+            "precision",
             "transform",
             "protocol",
         }

@@ -21,7 +21,6 @@ def provenance(cell: Cell, device: str) -> dict[str, Any]:
     """Facts for the record of a cell."""
     return environment(device) | {
         "threads": torch.get_num_threads(),
-        "precision": dict(cell.params).get("precision", "float32"),
         "adapter_source": methods.card(cell.method).source_digest,
     }
 

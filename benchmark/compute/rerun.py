@@ -69,6 +69,8 @@ def cell_of(identity: Identity) -> Cell:
         seed=identity.seed,
         backbone=identity.backbone,
         sources=tuple(sorted(identity.sources)),
+        source_shots=identity.source_shots,
+        precision=identity.precision,
         val=identity.val,
         sampler=identity.sampler,
         classes=identity.classes,
@@ -85,7 +87,7 @@ def rerun(
     """
     methods.require_trusted([record.identity.method], trusted)
     cell = cell_of(record.identity)
-    ((_, identity),) = runner.plan([cell], root=data_root)
+    ((_, identity),) = runner.plan([cell], root=data_root, device=device)
     with tempfile.TemporaryDirectory(prefix="fsbench-replay-") as folder:
         (outcome,) = runner.run([cell], Store(Path(folder)), root=data_root, device=device)
     if not outcome.record:

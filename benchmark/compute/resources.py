@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,66 +14,86 @@ from benchmark import data, grid
 from benchmark.api import template_mean
 from benchmark.backbones import clip
 from benchmark.backbones.image_only import ImageOnly
+from benchmark.backbones.weights import weights_digest
+from benchmark.compute.devices import device_for, precision_for
 from benchmark.features.encoding import Encoder, frozen_encoder
 from benchmark.features.feature_store import FeatureStore, open_store
 from benchmark.features.transforms import Pipeline
 from benchmark.paths import cache_dir
 
-Made = TypeVar("Made")
+Kept = TypeVar("Kept")
 
 
-@dataclass(frozen=True)
 class Resources:
-    """What one process keeps between cells: datasets, backbones, classifiers, features."""
+    """Loads a dataset or a backbone when it is first needed and keeps it.
 
-    root: Path | None = None  # of the datasets
-    device: str = "cpu"
-    accept_changed_data: bool = False
-    kept: dict[tuple[str, ...], object] = field(default_factory=dict, repr=False)
+    A backbone exists once per precision. `device` may be "auto"; `features` are kept in the cache
+    folder unless another store is given.
+    """
 
-    def once(self, kind: str, name: str, make: Callable[[], Made]) -> Made:
-        """Make a thing the first time it is asked for."""
-        if (kind, name) not in self.kept:
-            self.kept[kind, name] = make()
-        return self.kept[kind, name]  # type: ignore[return-value]
+    def __init__(
+        self,
+        root: Path | None = None,
+        device: str = "cpu",
+        *,
+        accept_changed_data: bool = False,
+        features: FeatureStore | None = None,
+    ) -> None:
+        self.root = root  # of the datasets
+        self.device = device
+        self.accept_changed_data = accept_changed_data
+        self.features = features or open_store(cache_dir() / "features")
+        self._cache: dict[tuple[str, ...], object] = {}
 
     def dataset(self, name: str) -> data.Dataset:
-        return self.once(
-            "dataset",
-            name,
+        return self._once(
+            ("dataset", name),
             lambda: data.load(name, self.root, accept_changed_data=self.accept_changed_data),
         )
 
-    def backbone(self, name: str) -> clip.Loaded:
-        return self.once("backbone", name, lambda: clip.load(name, self.device))
-
-    def encoder(self, name: str) -> Encoder:
-        return self.once("encoder", name, lambda: encoder(self.backbone(name), name))
-
-    def features(self) -> FeatureStore:
-        return self.once("features", "", lambda: open_store(cache_dir() / "features"))
-
-    def text(self, backbone: str, dataset: data.Dataset) -> Tensor | None:
-        """text_KD of the dataset's own templates; None of an image encoder without a text side, so
-        that only who asks for it fails.
-        """
-        if isinstance(self.backbone(backbone), ImageOnly):
-            return None
-        make = partial(
-            template_mean, self.backbone(backbone), dataset.class_names, dataset.templates
+    def backbone(self, name: str, precision: str = "auto") -> clip.Loaded:
+        precision = precision_for(name, self.device, precision)
+        return self._once(
+            ("backbone", name, precision),
+            lambda: clip.load(name, self.device_of(name), precision),
         )
-        return self.once("text", f"{backbone} {dataset.digest} {dataset.classes}", make)
+
+    def encoder(self, name: str, precision: str = "auto") -> Encoder:
+        """The image side of a backbone."""
+        precision = precision_for(name, self.device, precision)
+        return self._once(
+            ("encoder", name, precision),
+            lambda: encoder(self.backbone(name, precision), name, precision),
+        )
+
+    def text(self, name: str, precision: str, dataset: data.Dataset) -> Tensor | None:
+        """text_KD of the dataset's own templates; None for an image encoder without a text side,
+        so that only a method that needs the text fails.
+        """
+        backbone = self.backbone(name, precision)
+        if isinstance(backbone, ImageOnly):
+            return None
+        return self._once(
+            ("text", name, precision, dataset.digest, dataset.classes),
+            lambda: template_mean(backbone, dataset.class_names, dataset.templates),
+        )
+
+    def device_of(self, backbone: str) -> str:
+        return device_for(backbone, self.device)
+
+    def _once(self, key: tuple[str, ...], make: Callable[[], Kept]) -> Kept:
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]  # type: ignore[return-value]
 
 
-def encoder(backbone: clip.Loaded, name: str) -> Encoder:
-    """The image side of a backbone, named by its weights, its pixels and our pipeline's version."""
-    from benchmark.backbones.weights import weights_digest
-
+def encoder(backbone: clip.Loaded, name: str, precision: str) -> Encoder:
+    """The image side of a backbone; its digest covers weights, pixels, pipeline and precision."""
     mean, std = backbone.normalisation
     on_device = backbone.device.type == "cuda"
     pipeline = Pipeline(backbone.image_px, mean, std, cuts_on_device=on_device)
     transform = grid.transform_version(on_device=on_device)
-    facts = json.dumps(
-        [weights_digest(name), pipeline.image_px, mean, std, transform, str(backbone.dtype)]
+    parts = [weights_digest(name), pipeline.image_px, mean, std, transform, precision]
+    return frozen_encoder(
+        backbone, pipeline, hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     )
-    return frozen_encoder(backbone, pipeline, hashlib.sha256(facts.encode()).hexdigest())

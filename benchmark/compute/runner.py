@@ -10,7 +10,7 @@ to be computed, so that a finished grid answers at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,8 @@ from time import sleep
 
 from benchmark import data, grid, methods
 from benchmark.backbones import weights
+from benchmark.compute import devices
+from benchmark.compute.devices import device_for, precision_for
 from benchmark.compute.executors.scheduling import Executor, Report, RunOptions, Task, jobs
 from benchmark.compute.executors.serial import Serial
 from benchmark.compute.history import History
@@ -43,9 +45,13 @@ class Outcome:
 
 
 def plan(
-    cells: Iterable[Cell], *, root: Path | None = None, accept_changed_data: bool = False
+    cells: Iterable[Cell],
+    *,
+    root: Path | None = None,
+    device: str = "auto",
+    accept_changed_data: bool = False,
 ) -> list[tuple[Cell, Identity]]:
-    """The identity of every cell. Raises UserError for what cannot run: unknown names, wrong
+    """The identity of every cell, whose precision "auto" is what `device` stands for. Raises UserError for what cannot run: unknown names, wrong
     parameters, missing weights or data.
     """
 
@@ -55,9 +61,14 @@ def plan(
             name, root, accept_changed_data=accept_changed_data
         )
 
+    devices.check_name(device)
+    resolved = [
+        replace(cell, precision=precision_for(cell.backbone, device, cell.precision))
+        for cell in cells
+    ]
     return [
         (cell, grid.identity(cell, methods.card(cell.method), dataset_of, weights.weights_digest))
-        for cell in cells
+        for cell in resolved
     ]
 
 
@@ -86,11 +97,16 @@ def run(
     """
     planned = {
         key(identity): (cell, identity)
-        for cell, identity in plan(cells, root=root, accept_changed_data=accept_changed_data)
+        for cell, identity in plan(
+            cells, root=root, device=device, accept_changed_data=accept_changed_data
+        )
     }
     known = {} if force else {name: record for name in planned if (record := store.get(name))}
     missing = {name: made for name, made in planned.items() if name not in known}
     _check_methods(cell for cell, _ in missing.values())
+    executor = executor or Serial(on_stage)
+    if executor.on_this_machine:
+        _check_devices((cell for cell, _ in missing.values()), device)
     yield from (
         Outcome(planned[name][0], name, record, None, cached=True) for name, record in known.items()
     )
@@ -103,22 +119,13 @@ def run(
         options = RunOptions(
             store.root.resolve(),
             root,
-            resolved(device),
+            device,
             accept_changed_data,
             force,
             limit_s,
             store.lease_s,
         )
-        yield from _computed(todo, store, executor or Serial(on_stage), options, batch)
-
-
-def resolved(device: str) -> str:
-    """'auto' becomes a GPU where there is one."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+        yield from _computed(todo, store, executor, options, batch)
 
 
 def _task(cell: Cell, identity: Identity, name: str, store: Store, history: History) -> Task:
@@ -171,7 +178,8 @@ def is_batched(options: RunOptions, batch: bool | None, cell: Cell) -> bool:
     threads and GPUs add in another order then, which is for the user to want. A cell with a time
     limit of its own is trained on its own.
     """
-    exact = options.device == "cpu" and cell.backbone == weights.TINY
+    on_cpu = device_for(cell.backbone, options.device) == "cpu"
+    exact = on_cpu and cell.backbone == weights.TINY
     wanted = exact if batch is None else batch
     return wanted and options.limit_s is None and methods.card(cell.method).batchable
 
@@ -182,3 +190,9 @@ def _check_methods(cells: Iterable[Cell]) -> None:
     """
     for method, params in dict.fromkeys((cell.method, cell.params) for cell in cells):
         methods.load(method, dict(params))
+
+
+def _check_devices(cells: Iterable[Cell], device: str) -> None:
+    """Ask for every device and precision that will be used, before any work is done."""
+    for backbone, precision in dict.fromkeys((cell.backbone, cell.precision) for cell in cells):
+        devices.require(backbone, device, precision)

@@ -57,6 +57,7 @@ class Identity(BaseModel):
     ]  # shots per class shown to the prior; -1 for full training sets
     backbone: str
     weights_digest: str
+    precision: str  # of the frozen backbone: float64, float32, tf32, bfloat16 or float16
     transform: str  # version of the image pipeline, Pillow's resize order included
     protocol: Whole  # raised when the harness's own rules change numbers
 

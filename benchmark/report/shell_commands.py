@@ -16,9 +16,12 @@ def run_command(named: Identity) -> str:
     words += ["--shots", str(named.shots), "--seed", str(named.seed)] if named.shots else []
     words += ["--val", named.val] if named.shots and named.val != "up-to-4" else []
     words += ["--sampler", named.sampler] if named.sampler not in ("coop", "none") else []
+    words += ["--precision", named.precision]
     words += ["--classes", named.classes] if named.classes != "all" else []
     words += ["--sources", ",".join(sorted(named.sources))] if named.sources else []
     card = own_card(named.method)
+    if named.sources:
+        words += ["--source-shots", str(named.source_shots)]
     for name, value in named.params.items():
         if not card or card.defaults.get(name, ...) != value:
             words += ["--set", f"{named.method}.{name}={value}"]

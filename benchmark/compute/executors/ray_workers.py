@@ -16,6 +16,7 @@ from functools import cache, cached_property, partial
 from typing import Any
 
 from benchmark.backbones import weights
+from benchmark.compute.devices import device_for
 from benchmark.compute.executors.dispatch import Flights
 from benchmark.compute.executors.scheduling import Job, Report, RunOptions, Task
 from benchmark.compute.executors.worker import Bench, bench, perform
@@ -56,6 +57,10 @@ class Ray:
     gpus_per_cell: float | None = None
     on_stage: OnStage = ignore_stage
 
+    @property
+    def on_this_machine(self) -> bool:
+        return self.address is None
+
     @cached_property
     def slots(self) -> int:
         """The processors there are: cells that need more leave some of them to the others."""
@@ -88,7 +93,8 @@ class Ray:
         """A small model is best on one processor; others on a CPU take what serial runs take, so
         that their numbers agree.
         """
-        on_gpu = options.device.startswith("cuda") or bool(self.gpus_per_cell)
+        backbone = next(job.tasks).cell.backbone
+        on_gpu = device_for(backbone, options.device) != "cpu" or bool(self.gpus_per_cell)
         small = all(task.cell.backbone == weights.TINY for task in job.tasks)
         cpus = 1 if on_gpu or small else self.cpus or os.cpu_count() or 1
         return Need(

@@ -116,6 +116,10 @@ class Executor(Protocol):
     def slots(self) -> int:
         """Jobs that can run at the same time, for grouping; 1 keeps the order of the plan."""
 
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether all cells are computed here, so that devices can be checked beforehand."""
+
     def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[Report]: ...
 
 

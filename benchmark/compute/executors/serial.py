@@ -5,23 +5,24 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from benchmark.compute.executors.scheduling import Job, Report, RunOptions
 from benchmark.compute.executors.worker import Bench, bench, perform
 from benchmark.compute.stages import OnStage, ignore_stage
 
 
-@dataclass(frozen=True)
 class Serial:
-    on_stage: OnStage = ignore_stage
-    slots: int = 1
-    kept: dict[RunOptions, Bench] = field(
-        default_factory=dict, repr=False
-    )  # what cells of a run have in common is loaded once
+    """Computes cells here, one after the other; what the cells of a run share is loaded once."""
+
+    slots = 1
+    on_this_machine = True
+
+    def __init__(self, on_stage: OnStage = ignore_stage) -> None:
+        self.on_stage = on_stage
+        self._benches: dict[RunOptions, Bench] = {}
 
     def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[Report]:
-        if options not in self.kept:
-            self.kept[options] = bench(options, self.on_stage, own_process=False)
+        if options not in self._benches:
+            self._benches[options] = bench(options, self.on_stage, own_process=False)
         for job in jobs:
-            yield from perform(job, self.kept[options])
+            yield from perform(job, self._benches[options])
