@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
@@ -29,9 +30,7 @@ def jpeg(seed: int = 0) -> bytes:
 
 
 def miniature(name: str, root: Path) -> Path:
-    """Write a small dataset in the layout of `name` below `root`, and its TOML beside it; returns
-    the TOML's path.
-    """
+    """Write a small dataset in the layout of `name`, and its TOML, whose path is returned."""
     spec = data.read_spec(name)
     text = (resources.files("datasets_cfg") / f"{name}.toml").read_text(encoding="utf-8")
     if isinstance(spec.source, CoopFolder):
@@ -59,10 +58,8 @@ def _coop(spec: data.Spec, source: CoopFolder, root: Path) -> str:
     split file's sha256.
     """
     folder, rng = root / source.folder, random.Random(0)
-    rows = {
-        split: [row for label in range(len(spec.class_names)) for row in _rows(split, label)]
-        for split in PER_CLASS
-    }
+    labels = range(len(spec.class_names))
+    rows = {split: _rows(split, labels) for split in PER_CLASS}
     for split, members in rows.items():
         rng.shuffle(members)
         _write([folder / source.images / _path(source, split, path) for path, _ in members])
@@ -72,28 +69,26 @@ def _coop(spec: data.Spec, source: CoopFolder, root: Path) -> str:
             (folder / getattr(source.lists, split)).write_text("\n".join(lines) + "\n")
         return ""
     assert source.split
-    listed = {
-        split: [
-            [_path(source, split, path), label, spec.class_names[label]] for path, label in members
-        ]
-        for split, members in rows.items()
-    }
+    listed: dict[str, list[tuple[str, int, str]]] = {split: [] for split in rows}
+    for split, members in rows.items():
+        for path, label in members:
+            name = spec.class_names[label]
+            listed[split].append((_path(source, split, path), label, name))
     raw = json.dumps(listed).encode()
     (folder / source.split.file).write_bytes(raw)
     return hashlib.sha256(raw).hexdigest()
 
 
-def _rows(split: str, label: int) -> list[tuple[str, int]]:
-    return [(f"{split}_{label:04}_{i}", label) for i in range(PER_CLASS[split])]
+def _rows(split: str, labels: Iterable[int]) -> list[tuple[str, int]]:
+    count = PER_CLASS[split]
+    return [(f"{split}_{label:04}_{i}", label) for label in labels for i in range(count)]
 
 
 def _path(source: CoopFolder, split: str, stem: str) -> str:
     """Cars have their folder inside the path; others have a folder per class or one for all."""
-    return (
-        f"cars_{'test' if split == 'test' else 'train'}/{stem}.jpg"
-        if source.images == "."
-        else f"{stem}.jpg"
-    )
+    if source.images != ".":
+        return f"{stem}.jpg"
+    return f"cars_{'test' if split == 'test' else 'train'}/{stem}.jpg"
 
 
 def _class_folders(spec: data.Spec, source: ClassFolders, root: Path) -> None:

@@ -1,9 +1,10 @@
-"""Hostile inputs for every parser of foreign files: `python -m testbed.fuzz --inputs 20000 --seed
-0`. Exit code 1 on any crash.
+"""Hostile inputs for every parser of foreign files; exit code 1 on any crash.
+
+    python -m testbed.fuzz --inputs 20000 --seed 0
 
 Each parser runs in a process of its own with bounded memory, so that one which takes its process
-down is named as well. The same seed gives the same inputs. What counts as a crash stands in
-testbed/hostile.py, what is read in testbed/hostile.py.
+down is named as well. The same seed gives the same inputs. testbed/mutation.py says what counts as
+a crash, testbed/targets/ what is read.
 """
 
 from __future__ import annotations
@@ -50,25 +51,25 @@ def fuzz(name: str, inputs: int, seed: int) -> Tally:
     target.make(random.Random(0))  # what is made once must not count as memory of an input
     with tempfile.TemporaryDirectory(prefix="fsbench-fuzz-") as folder, bounded_memory():
         os.environ["FSBENCH_CACHE"] = f"{folder}/cache"
-        for made in chain(
+        for content in chain(
             crafted, (target.make(rng) for _ in range(max(0, inputs - len(crafted))))
         ):
-            verdict = judge(target, made, Path(folder) / "box")
+            verdict = judge(target, content, Path(folder) / "box")
             tally.inputs += 1
             tally.accepted += verdict.accepted and not verdict.crash
             tally.refused += not verdict.accepted and not verdict.crash
             tally.crashes += bool(verdict.crash)
             kind = verdict.crash.partition(": ")[0]
             if verdict.crash and kind not in tally.kinds:
-                least = smaller(target, made, Path(folder) / "box", verdict.crash)
+                least = smaller(target, content, Path(folder) / "box", verdict.crash)
                 tally.kinds[kind] = f"{verdict.crash}\n    of {shown(least)}"
     tally.seconds = time.perf_counter() - start
     return tally
 
 
-def shown(made: object) -> str:
+def shown(content: object) -> str:
     """An input as it can be pasted into a test, cut where it is long."""
-    text = repr(made)
+    text = repr(content)
     return text if len(text) < 600 else f"{text[:400]} ... {text[-150:]} ({len(text)} characters)"
 
 

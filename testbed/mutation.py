@@ -370,7 +370,7 @@ class TooSlow(BaseException):
     """Not an Exception, so that no parser can take it for one of its own."""
 
 
-def judge(target: Target, made: Any, box: Path) -> Verdict:
+def judge(target: Target, content: Any, box: Path) -> Verdict:
     """Read an input in an empty folder below `box` and see what else has happened."""
     inside = box / "inside"
     for left in (box, ELSEWHERE):
@@ -381,7 +381,7 @@ def judge(target: Target, made: Any, box: Path) -> Verdict:
     try:
         with interrupted(HANG_S), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            target.parse(inside, made)
+            target.parse(inside, content)
         verdict = Verdict(True)
     except UserError as error:
         verdict = Verdict(False, "" if str(error).strip() else "a UserError without a word")
@@ -449,22 +449,22 @@ def bounded_memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-def smaller(target: Target, made: Any, box: Path, crash: str, attempts: int = 200) -> Any:
+def smaller(target: Target, content: Any, box: Path, crash: str, attempts: int = 200) -> Any:
     """An input of bytes cut down as long as the same crash comes of it; other inputs, and those
     that take long, as they are.
     """
-    if not isinstance(made, bytes) or crash.startswith(("took", "TooSlow")):
-        return made
-    kind, step = crash.partition(": ")[0], max(1, len(made) // 2)
+    if not isinstance(content, bytes) or crash.startswith(("took", "TooSlow")):
+        return content
+    kind, step = crash.partition(": ")[0], max(1, len(content) // 2)
     while step and attempts > 0:
-        for start in range(0, len(made), step):
+        for start in range(0, len(content), step):
             attempts -= 1
-            candidate = made[:start] + made[start + step :]
+            candidate = content[:start] + content[start + step :]
             if judge(target, candidate, box).crash.partition(": ")[0] == kind:
-                made = candidate
+                content = candidate
                 break
             if attempts <= 0:
                 break
         else:
             step //= 2
-    return made
+    return content

@@ -34,10 +34,7 @@ def read(spec: Spec, source: CoopFolder, location: DatasetLocation) -> ImageRows
     else:
         assert source.lists, "a folder has a split file or lists"
         rows, problems = _from_lists(spec, source.lists, location), ()
-    rows = {
-        split: [(_below(source.images, path), label) for path, label in rows[split]]
-        for split in SPLITS
-    }
+    rows = {split: _below(source.images, rows[split]) for split in SPLITS}
     keys = [key for split in SPLITS for key, _ in rows[split]]
     folder = location.holding(source.images if source.images != "." or not keys else keys[0])
     missing = absent(folder, keys)
@@ -50,8 +47,9 @@ def read(spec: Spec, source: CoopFolder, location: DatasetLocation) -> ImageRows
     return ImageRows(without(rows, missing), PictureFiles(folder), pinned, problems)
 
 
-def _below(images: str, path: str) -> str:
-    return path if images == "." else f"{images}/{path}"
+def _below(images: str, rows: list[ImageRow]) -> list[ImageRow]:
+    """Rows with paths below the dataset's folder instead of below its image folder."""
+    return rows if images == "." else [(f"{images}/{path}", label) for path, label in rows]
 
 
 def _from_json(
@@ -66,7 +64,7 @@ def _from_json(
                 f"expected {split.sha256[:12]}",
             )
         lists: dict[str, Any] = json.loads(file.read_bytes())
-        return {name: [_row(row, spec) for row in lists[name]] for name in SPLITS}, problems
+        return {name: _checked_rows(lists[name], spec) for name in SPLITS}, problems
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{file} is no split file of {spec.name} ({error}); "
@@ -75,7 +73,11 @@ def _from_json(
         ) from error
 
 
-def _row(row: Any, spec: Spec) -> ImageRow:
+def _checked_rows(rows: Any, spec: Spec) -> list[ImageRow]:
+    return [_checked_row(row, spec) for row in rows]
+
+
+def _checked_row(row: Any, spec: Spec) -> ImageRow:
     path, label, name = row
     if (type(path), type(label), type(name)) != (str, int, str):
         raise TypeError("a row is not text, number, text")

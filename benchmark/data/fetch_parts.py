@@ -10,7 +10,13 @@ from urllib.parse import urlsplit
 
 from benchmark.data import http_download, hub_download, reading, unpack
 from benchmark.data.http_download import Progress
-from benchmark.data.locations import NOTES, dataset_location, read_receipt, write_receipt
+from benchmark.data.locations import (
+    NOTES,
+    DatasetLocation,
+    dataset_location,
+    read_receipt,
+    write_receipt,
+)
 from benchmark.data.prepare_events import PrepareEvent, PrepareRequest, Step
 from benchmark.data.sources import Offer, Part
 from benchmark.errors import MISSING, UserError
@@ -22,11 +28,7 @@ def fetch_missing_parts(request: PrepareRequest) -> Iterator[PrepareEvent]:
     Raises UserError where its licence was not accepted and where no source gives a part.
     """
     location = dataset_location(request.spec, request.root)
-    missing = [
-        part
-        for part in request.spec.parts
-        if not all(location.find(path).exists() for path in part.gives)
-    ]
+    missing = [part for part in request.spec.parts if not _is_there(part, location)]
     if not missing:
         path = reading.missing_paths(request.spec, location)[0]
         raise UserError(
@@ -41,6 +43,10 @@ def fetch_missing_parts(request: PrepareRequest) -> Iterator[PrepareEvent]:
     with _alone(request):
         for part in missing:
             yield from _part(request, part, location.own)
+
+
+def _is_there(part: Part, location: DatasetLocation) -> bool:
+    return all(location.find(path).exists() for path in part.gives)
 
 
 def _part(request: PrepareRequest, part: Part, folder: Path) -> Iterator[PrepareEvent]:

@@ -15,27 +15,15 @@ def fetch(offer: Offer, folder: Path, endpoint: str | None = None) -> Path:
     Raises UserError where the repository is unknown or gated, the file is not in it, or the hub
     cannot be reached.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    repo, file = offer.repo or "", offer.file or ""
-    disable_progress_bars()  # the caller shows progress
-    options: dict[str, Any] = {
-        "repo_type": offer.repo_type,
-        "revision": offer.revision,
-        "local_dir": folder,
-        "endpoint": endpoint,
-    }
     try:
-        if "*" in file:
-            return Path(str(snapshot_download(repo, allow_patterns=[file], **options)))
-        return Path(str(hf_hub_download(repo, file, **options)))
+        return _download(offer, folder, endpoint)
     except GatedRepoError as error:
         raise _failed(
             offer, "asks for an account: accept its terms on its page and run `hf auth login`"
@@ -51,6 +39,23 @@ def fetch(offer: Offer, folder: Path, endpoint: str | None = None) -> Path:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise _failed(offer, f"could not be fetched ({reason})") from error
+
+
+def _download(offer: Offer, folder: Path, endpoint: str | None) -> Path:
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    repo, file = offer.repo or "", offer.file or ""
+    disable_progress_bars()  # the caller shows progress
+    options: dict[str, Any] = {
+        "repo_type": offer.repo_type,
+        "revision": offer.revision,
+        "local_dir": folder,
+        "endpoint": endpoint,
+    }
+    if "*" in file:
+        return Path(str(snapshot_download(repo, allow_patterns=[file], **options)))
+    return Path(str(hf_hub_download(repo, file, **options)))
 
 
 def _failed(offer: Offer, why: str) -> UserError:

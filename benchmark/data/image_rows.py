@@ -60,7 +60,8 @@ def content(pictures: Pictures, keys: Iterable[str]) -> str:
 
 def absent(folder: Path, keys: Sequence[str]) -> list[str]:
     """The keys without a file. Listing each folder once is far cheaper than a query per file."""
-    names_in = {name: _names(folder / name) for name in {os.path.dirname(key) for key in keys}}
+    folders = {os.path.dirname(key) for key in keys}
+    names_in = {name: _names(folder / name) for name in folders}
     return [key for key in keys if os.path.basename(key) not in names_in[os.path.dirname(key)]]
 
 

@@ -106,25 +106,25 @@ DEVICES = [
 
 @cache
 def crafted_tars() -> list[bytes]:
-    made = [tarred("w", special(name, tarfile.REGTYPE)) for name in ESCAPES]
-    made += [
+    crafted = [tarred("w", special(name, tarfile.REGTYPE)) for name in ESCAPES]
+    crafted += [
         tarred(
             "w", special("set/images/link", kind, to), special("set/images/link/x", tarfile.REGTYPE)
         )
         for kind, to in LINKS + DEVICES
     ]
-    made += [
+    crafted += [
         tarred(
             "w",
             special("set/images/A/1.JPG", tarfile.REGTYPE),
             special("set/images/a", tarfile.REGTYPE),
         )
     ]  # colliding
-    made += [
+    crafted += [
         tarred("w", special("set/images/a/1.jpg", tarfile.REGTYPE)),
         tarred("w", special("set/images/" + "x" * 300, tarfile.REGTYPE)),
     ]
-    made += [tarred("w", special("set/images/set.uid", tarfile.REGTYPE, mode=0o4777))]
+    crafted += [tarred("w", special("set/images/set.uid", tarfile.REGTYPE, mode=0o4777))]
     for key, value in (
         ("size", "-1"),
         ("size", "1" * 5000),
@@ -135,10 +135,10 @@ def crafted_tars() -> list[bytes]:
     ):
         info = special("set/images/pax.jpg", tarfile.REGTYPE)
         info.pax_headers = {key: value}
-        made.append(tarred("w", info))
-    made += [bomb_of_zeros(name) for name in ("set/images/bomb", "elsewhere/bomb")]
-    made += [bomb_of_header(kind) for kind in (b"x", b"L", b"g")] + [bomb_of_members()]
-    return made
+        crafted.append(tarred("w", info))
+    crafted += [bomb_of_zeros(name) for name in ("set/images/bomb", "elsewhere/bomb")]
+    crafted += [bomb_of_header(kind) for kind in (b"x", b"L", b"g")] + [bomb_of_members()]
+    return crafted
 
 
 @cache
@@ -169,12 +169,12 @@ def _gzip_of(head: bytes, zeros: int) -> bytes:
 
 @cache
 def crafted_zips() -> list[bytes]:
-    made = [zipped([(zipfile.ZipInfo(name), b"x"), ("images/1.jpg", b"y")]) for name in ESCAPES]
+    crafted = [zipped([(zipfile.ZipInfo(name), b"x"), ("images/1.jpg", b"y")]) for name in ESCAPES]
     for mode in (stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK):
         link = zipfile.ZipInfo("images/link")
         link.external_attr = (mode | 0o777) << 16
-        made.append(zipped([(link, b"/etc/passwd"), ("images/1.jpg", b"y")]))
-    made += [
+        crafted.append(zipped([(link, b"/etc/passwd"), ("images/1.jpg", b"y")]))
+    crafted += [
         zipped([("images/1.jpg", b"x"), ("IMAGES/1.JPG", b"y")]),
         zipped([("images/1.jpg", b"x"), ("images/1.jpg/2.jpg", b"y")]),
     ]
@@ -183,7 +183,7 @@ def crafted_zips() -> list[bytes]:
     huge = bomb.replace(struct.pack("<I", 64 << 20), struct.pack("<I", 0xFFFFFFFE))
     not_utf8 = zipped({"images/é.jpg": b"x"}).replace("é".encode(), b"\xff\xff")
     return [
-        *made,
+        *crafted,
         bomb,
         lying,
         huge,

@@ -307,13 +307,13 @@ def crafted_parquets() -> list[bytes]:
         [2**62],
         [-1],
     ]
-    made = [table_bytes([jpeg()], labels) for labels in odd]
-    made += [
+    crafted = [table_bytes([jpeg()], labels) for labels in odd]
+    crafted += [
         table_bytes(images, [0])
         for images in ([None], [5], ["text"], [{"path": "x"}], [{"bytes": None}], [[jpeg()]])
     ]
-    made.append(bomb_of_rows())
-    made += [table_with_metadata(text) for text in HOSTILE_METADATA]
+    crafted.append(bomb_of_rows())
+    crafted += [table_with_metadata(text) for text in HOSTILE_METADATA]
     for name in ("arrow.py_extension_type", "pandas.period", "arrow.json"):
         marked = pa.field(
             "label",
@@ -325,7 +325,7 @@ def crafted_parquets() -> list[bytes]:
         )
         sink = io.BytesIO()
         pq.write_table(pa.table([pa.array([b"cat"])], schema=pa.schema([marked])), sink)
-        made.append(sink.getvalue())
+        crafted.append(sink.getvalue())
     sink = io.BytesIO()
     pq.write_table(
         pa.table(
@@ -333,8 +333,8 @@ def crafted_parquets() -> list[bytes]:
         ),
         sink,
     )
-    made.append(sink.getvalue())
-    return made
+    crafted.append(sink.getvalue())
+    return crafted
 
 
 HOSTILE_METADATA = (  # of the "huggingface" entry, where the datasets library keeps class names

@@ -117,13 +117,13 @@ def crafted_flags() -> list[dict[str, Any]]:
         "hf-hub:",
         "\udcff/x.bin",
     ]
-    made: list[dict[str, Any]] = [{"datasets": [name]} for name in names] + [
+    crafted: list[dict[str, Any]] = [{"datasets": [name]} for name in names] + [
         {"methods": [name]} for name in modules
     ]
-    made += [{kind: [number]} for kind in ("shots", "seeds") for number in numbers] + [
+    crafted += [{kind: [number]} for kind in ("shots", "seeds") for number in numbers] + [
         {"backbones": [name]} for name in files
     ]
-    made += [
+    crafted += [
         {"settings": [text]}
         for text in (
             "=",
@@ -135,7 +135,7 @@ def crafted_flags() -> list[dict[str, Any]]:
             "zero_shot.x=1",
         )
     ]
-    return [{"methods": ["coop"], "datasets": ["tiny_digits"]} | each for each in made]
+    return [{"methods": ["coop"], "datasets": ["tiny_digits"]} | each for each in crafted]
 
 
 def read_backbone(folder: Path, name: str) -> None:

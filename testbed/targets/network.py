@@ -61,10 +61,10 @@ def honest_download() -> tuple[bytes, bytes]:
     return json_text({"url": HERE, "validator": "x"}), ANSWERS[0]
 
 
-def read_download(folder: Path, made: tuple[bytes, bytes]) -> None:
+def read_download(folder: Path, parts: tuple[bytes, bytes]) -> None:
     url, answer = _server()
     written(folder / "set.zip.part", b"he")
-    written(folder / "set.zip.part.json", made[0].replace(HERE.encode(), url.encode()))
-    answer["bytes"] = made[1]
+    written(folder / "set.zip.part.json", parts[0].replace(HERE.encode(), url.encode()))
+    answer["bytes"] = parts[1]
     for _ in http_download.fetch(url, folder / "set.zip", RetryPolicy(2, 0.0, 1.0)):
         pass

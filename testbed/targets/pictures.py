@@ -20,20 +20,22 @@ from testbed.targets.inputs import Random, written
 def images() -> list[bytes]:
     picture = Image.frombytes("RGB", (24, 16), Random(0).randbytes(24 * 16 * 3))
     grey, palette = picture.convert("L"), picture.quantize(16)
-    made = [_saved(picture, kind) for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")]
-    made += [_saved(palette, kind, transparency=3) for kind in ("PNG", "GIF")] + [
+    crafted = [
+        _saved(picture, kind) for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
+    ]
+    crafted += [_saved(palette, kind, transparency=3) for kind in ("PNG", "GIF")] + [
         _saved(grey, "TIFF", compression="tiff_lzw")
     ]
-    made += [
+    crafted += [
         _saved(picture.convert("CMYK"), "JPEG"),
         _saved(picture, "JPEG", progressive=True),
         _saved(picture, "WEBP", lossless=True),
     ]
-    made += [
+    crafted += [
         _saved(picture, "TIFF", compression="tiff_adobe_deflate"),
         _saved(picture, "PNG", icc_profile=b"icc" * 100),
     ]
-    return [*made, _saved(picture, "GIF", save_all=True, append_images=[grey]), POSTSCRIPT]
+    return [*crafted, _saved(picture, "GIF", save_all=True, append_images=[grey]), POSTSCRIPT]
 
 
 POSTSCRIPT = (

@@ -33,7 +33,7 @@ from testbed.targets.inputs import Random, nothing_beside, written
 
 @cache
 def record_trees() -> list[Any]:
-    made = [
+    honest = [
         scored(identity(method, dataset, seed=seed), 0.5 + 0.1 * seed)
         for method, dataset, seed in RECORDS
     ]
@@ -46,7 +46,7 @@ def record_trees() -> list[Any]:
         ),
         0.7,
     )
-    return [json.loads(each.model_dump_json()) for each in (*made, prior)]
+    return [json.loads(each.model_dump_json()) for each in (*honest, prior)]
 
 
 RECORDS = [
@@ -79,9 +79,9 @@ def _file_name(tree: Any) -> str:
     return (name.replace("/", "_").replace("\0", "") or "x")[:100]
 
 
-def read_record(folder: Path, made: tuple[str, bytes]) -> None:
+def read_record(folder: Path, parts: tuple[str, bytes]) -> None:
     """Passed over with a word about it, or trusted."""
-    written(folder / "records" / f"{made[0]}.json", made[1])
+    written(folder / "records" / f"{parts[0]}.json", made[1])
     notes: list[str] = []
     found = list(Store(folder).records(notes))
     if not found:

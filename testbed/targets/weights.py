@@ -85,8 +85,8 @@ def crafted_torch() -> list[bytes]:
             return torch._utils._rebuild_tensor_v2, (Trap(), 5)
 
     traps = [Trap(), {"state_dict": Trap()}, {"a": state(), "b": Trap()}, TypeTrap()]
-    made = [pickle.dumps(trap, protocol) for trap in traps[:3] for protocol in (0, 2, 4)]
-    made += [
+    crafted = [pickle.dumps(trap, protocol) for trap in traps[:3] for protocol in (0, 2, 4)]
+    crafted += [
         torch_bytes(trap, _use_new_zipfile_serialization=new)
         for trap in traps
         for new in (True, False)
@@ -96,7 +96,7 @@ def crafted_torch() -> list[bytes]:
         warnings.simplefilter("ignore")  # deprecated, but checkpoints of that kind are still about
         torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), stream)
     return [
-        *made,
+        *crafted,
         stream.getvalue(),
         torch_bytes(5),
         torch_bytes([]),
