@@ -114,10 +114,11 @@ def dawdle(folder: Path, made: Any) -> None:
 def test_the_harness_catches_a_planted_crash(
     parse: Any, crash: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("testbed.mutation.HANG_S", 1)
-    found = judge(planted(parse), b"x", tmp_path / "box")
-    assert crash in found.crash
-    assert not found.accepted or "written" in crash or "run" in crash or "grew" in crash
+    if parse is dawdle:  # a loaded machine needs longer than a second to fill its memory
+        monkeypatch.setattr("testbed.mutation.HANG_S", 1)
+    verdict = judge(planted(parse), b"x", tmp_path / "box")
+    assert crash in verdict.crash
+    assert not verdict.accepted or "written" in crash or "run" in crash or "grew" in crash
 
 
 def test_a_crash_is_told_by_a_small_input(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def _file_name(tree: Any) -> str:
 
 def read_record(folder: Path, parts: tuple[str, bytes]) -> None:
     """Passed over with a word about it, or trusted."""
-    written(folder / "records" / f"{parts[0]}.json", made[1])
+    written(folder / "records" / f"{parts[0]}.json", parts[1])
     notes: list[str] = []
     found = list(Store(folder).records(notes))
     if not found:
