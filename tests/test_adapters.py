@@ -205,7 +205,7 @@ def test_few_images_are_tuned_for_a_hundred_steps_and_many_for_twenty_epochs() -
 
 
 def test_without_tuning_the_fine_tuned_forms_are_the_plain_ones() -> None:
-    images = toy.test_set().images
+    images = toy.held_out().images
     for plain, tuned, few in (
         (tip_adapter, tip_adapter_f, {}),
         (prompt_adapter, prompt_adapter_f, {"epochs": "10"}),
@@ -491,7 +491,7 @@ def test_prograds_step_is_projected_run_by_run_where_it_contradicts() -> None:
 
 def test_prograd_without_strength_is_coop_from_the_same_start() -> None:
     words = {"n_ctx": 4, "ctx_init": "a photo of a", "epochs": "5"}
-    images = toy.test_set().images
+    images = toy.held_out().images
     expected_QK = coop.Adapter(**words).fit(toy.episode())(images)
     torch.testing.assert_close(
         prograd.Adapter(strength=0.0, **words).fit(toy.episode())(images),
@@ -618,7 +618,7 @@ def test_a_prior_from_elsewhere_is_refused() -> None:
 def test_without_a_step_the_transfer_keeps_the_prior() -> None:
     context, pretraining = parts(pretrain_steps=5)
     prior = _multitask.pretrain(sources(), context, pretraining)
-    given, images = toy.episode(prior=prior), toy.test_set().images
+    given, images = toy.episode(prior=prior), toy.held_out().images
     kept_QK = prompt_adapter.Adapter(epochs="0").fit(given)(images)
     other = (
         import_module("adapters.prompt_adapter_notransfer").Adapter().fit(toy.episode(prior=prior))
@@ -700,7 +700,7 @@ def test_a_context_that_does_not_fit_is_refused() -> None:
 
 def test_bfloat16_is_another_run_close_to_the_float32_one() -> None:
     """An opt-in that the record's hyper-parameters name; close, but not the same numbers."""
-    exam = toy.test_set()
+    exam = toy.held_out()
     plain, half = (
         coop.Adapter(epochs="5", precision=precision).fit(toy.episode())(exam.images)
         for precision in ("float32", "bfloat16")

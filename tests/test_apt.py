@@ -248,7 +248,7 @@ def test_what_is_trained_is_counted(side: str, layers: int) -> None:
 
 
 def test_the_papers_start_is_not_zero_shot() -> None:
-    given, images = toy.episode(1), toy.test_set().images
+    given, images = toy.episode(1), toy.held_out().images
     zero_QK, paper_QK = (
         apt.Adapter(epochs="0", init=init).fit(given)(images) for init in ("zero", "paper")
     )
@@ -290,7 +290,7 @@ def test_a_tower_without_blocks_is_declined_with_a_way_out(method: Any, way_out:
 
 def test_a_resnet_takes_approximated_prompts_on_its_text_side() -> None:
     given = dataclasses.replace(toy.episode(2), backbone=resnet())
-    assert apt.Adapter(side="text", epochs="2").fit(given)(toy.test_set().images).shape == (30, 3)
+    assert apt.Adapter(side="text", epochs="2").fit(given)(toy.held_out().images).shape == (30, 3)
 
 
 # --- what the methods in the loop share
@@ -340,7 +340,7 @@ def test_kept_inputs_change_no_number_and_are_computed_once(kind: Any, layers: i
         predict = kind(layers=layers, epochs="6", views=2, keep_mb=keep_mb).fit(
             counter.watch(toy.episode(2))
         )
-        outcomes.append((counter.decoded, predict(toy.test_set().images)))
+        outcomes.append((counter.decoded, predict(toy.held_out().images)))
     (anew, anew_QK), (once, once_QK) = outcomes
     assert torch.equal(anew_QK, once_QK)
     extra = 1 if kind is vpt.Adapter else 0  # VPT looks at one picture for its size

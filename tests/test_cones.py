@@ -285,7 +285,7 @@ def test_without_a_cache_it_is_the_concepts_themselves() -> None:
 
 
 def test_without_tuning_it_is_the_concepts_and_from_words_it_is_zero_shot() -> None:
-    given, images = toy.episode(4), toy.test_set().images
+    given, images = toy.episode(4), toy.held_out().images
     untuned_QK = cones_finetune.Adapter(tune_epochs="0").fit(given)(images)
     torch.testing.assert_close(untuned_QK, cones.Adapter().fit(given)(images), rtol=1e-4, atol=1e-3)
     words_QK = cones_finetune.Adapter(start="words", tune_epochs="0").fit(given)(images)

@@ -196,7 +196,7 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_logits_are_finite_and_without_gradient(name: str, case: str) -> None:
     given = episode(name, **CASES[case])
-    exam = toy.test_set(len(given.class_names))
+    exam = toy.held_out(len(given.class_names))
     logits_QK = adapter(name).fit(given)(exam.images)
     assert logits_QK.shape == (len(exam), len(given.class_names))
     assert logits_QK.dtype == given.backbone.dtype
@@ -208,10 +208,10 @@ def test_logits_are_finite_and_without_gradient(name: str, case: str) -> None:
 @every
 def test_a_second_run_is_identical_bit_by_bit(name: str) -> None:
     torch.manual_seed(1)
-    first_QK = adapter(name).fit(episode(name))(toy.test_set().images)
+    first_QK = adapter(name).fit(episode(name))(toy.held_out().images)
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    second_QK = adapter(name).fit(episode(name))(toy.test_set().images)
+    second_QK = adapter(name).fit(episode(name))(toy.held_out().images)
     assert torch.equal(first_QK, second_QK), "the numbers depend on something else than the episode"
     assert torch.equal(before, torch.get_rng_state()), "randomness comes from episode.rng()"
 
@@ -221,7 +221,7 @@ def test_the_backbone_is_left_as_it_was(name: str) -> None:
     model = toy.backbone().model
     before = clip.state_digest(model)
     predict = adapter(name).fit(episode(name))
-    predict(toy.test_set().images)
+    predict(toy.held_out().images)
     assert clip.state_digest(model) == before
     assert not any(module.training for module in model.modules())
     assert not any(weight.requires_grad or weight.grad is not None for weight in model.parameters())
@@ -253,7 +253,7 @@ def test_images_are_predicted_one_by_one(name: str) -> None:
 
 @every
 def test_a_predictor_is_used_again_with_the_same_answer(name: str) -> None:
-    predict, images = adapter(name).fit(episode(name)), toy.test_set().images
+    predict, images = adapter(name).fit(episode(name)), toy.held_out().images
     assert torch.equal(predict(images), predict(images))
 
 
@@ -264,7 +264,7 @@ def test_a_predictor_is_used_again_with_the_same_answer(name: str) -> None:
 @promising
 @pytest.mark.parametrize("val", [True, False])
 def test_with_nothing_learned_it_is_zero_shot(name: str, val: bool) -> None:
-    given, images = episode(name, val=val, primed=False), toy.test_set().images
+    given, images = episode(name, val=val, primed=False), toy.held_out().images
     logits_QK = adapter(name, **adapter(name).zero_shot_at).fit(given)(images)
     zero_QK = given.backbone.logit_scale * images.features() @ given.text_features().T
     torch.testing.assert_close(logits_QK, zero_QK, rtol=1e-4, atol=1e-3)
@@ -272,7 +272,7 @@ def test_with_nothing_learned_it_is_zero_shot(name: str, val: bool) -> None:
 
 @few_shot
 def test_separable_classes_are_learned(name: str) -> None:
-    given, exam = episode(name, shots=8, classes=4), toy.test_set(4)
+    given, exam = episode(name, shots=8, classes=4), toy.held_out(4)
     zero = toy.accuracy(
         given.backbone.logit_scale * exam.images.features() @ given.text_features().T, exam.labels_N
     )
@@ -309,7 +309,7 @@ def test_a_prior_is_plain_tensors_and_the_same_again(name: str) -> None:
 
 @pretrained
 def test_a_prior_changes_the_outcome(name: str) -> None:
-    images = toy.test_set().images
+    images = toy.held_out().images
     with_QK, without_QK = (
         adapter(name).fit(episode(name, primed=primed))(images) for primed in (True, False)
     )
@@ -328,7 +328,7 @@ def test_runs_trained_together_are_the_runs_trained_alone(name: str) -> None:
     given = [
         episode(name, shots=shots, seed=seed) for shots, seed in [(1, 1), (4, 2), (2, 1), (4, 1)]
     ]
-    images = toy.test_set().images
+    images = toy.held_out().images
     together = method.fit_batch(given)
     for predict, each in zip(together, given, strict=True):
         fresh = dataclasses.replace(each, notes={})
@@ -344,7 +344,7 @@ def test_runs_trained_together_are_the_runs_trained_alone(name: str) -> None:
 
 
 def test_a_cheat_finds_no_labels_in_what_it_is_given() -> None:
-    given, exam = toy.episode(), toy.test_set()
+    given, exam = toy.episode(), toy.held_out()
     logits_QK = cheating.Adapter().fit(given)(exam.images)
     honest_QK = given.backbone.logit_scale * exam.images.features() @ given.text_features().T
     assert torch.equal(logits_QK, honest_QK)
@@ -361,7 +361,7 @@ class Careless:
 
 
 def test_the_cheat_would_find_them_if_they_were_there() -> None:
-    given, exam = toy.episode(), toy.test_set()
+    given, exam = toy.episode(), toy.held_out()
     labels = tuple(exam.labels_N.tolist())
     leaking = [
         dataclasses.replace(

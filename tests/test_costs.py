@@ -23,7 +23,7 @@ L, E, DEPTH, D, K = (
 
 def added(name: str, **params: Any) -> int | None:
     predict = import_module(f"adapters.{name}").Adapter(**params).fit(toy.episode(2, K))
-    return macs.added_macs(predict, toy.test_set(K).images, toy.backbone())
+    return macs.added_macs(predict, toy.held_out(K).images, toy.backbone())
 
 
 def frozen() -> int:
@@ -76,7 +76,7 @@ def test_deep_prompts_are_tokens_like_others(prompts: int) -> None:
 
 
 def test_one_image_is_too_few_to_tell() -> None:
-    images = dataclasses.replace(toy.test_set(K).images, size=1)
+    images = dataclasses.replace(toy.held_out(K).images, size=1)
     assert (
         macs.added_macs(lambda images: torch.zeros(len(images), K), images, toy.backbone()) is None
     )

@@ -27,7 +27,12 @@ TEMPLATES = ("a photo of a {}.",)
 
 @cache
 def backbone() -> OpenClip:
-    """The toy CLIP; shared, so a test that changes it is a test that fails."""
+    """The toy CLIP, shared by all episodes of a process."""
+    return build()
+
+
+def build() -> OpenClip:
+    """A fresh toy CLIP; its weights are always the same."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = open_clip.CLIP(
@@ -123,7 +128,7 @@ def labelled(per_class: int, classes: int, seed: int, noise: float = 0.3) -> Lab
     return Labelled(image_set(pixels_NCHW), labels_N)
 
 
-def test_set(classes: int = 3, per_class: int = 10) -> Labelled:
+def held_out(classes: int = 3, per_class: int = 10) -> Labelled:
     """Images that are in no episode, with their labels."""
     return labelled(per_class, classes, 999)
 

@@ -1,0 +1,376 @@
+"""The checks of correctness and of capability, one function per clause of the contract.
+
+A check of correctness that fails means that the numbers of a method cannot be trusted. A check of
+capability that fails means that the method learned little on a small problem.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.api import Adapter, Episode, Predictor, UserError
+from benchmark.backbones import clip
+from benchmark.conformance import toy
+from benchmark.conformance.subject import (
+    NEEDS_MORE,
+    Broken,
+    Check,
+    Subject,
+    few_shot,
+    pretrains,
+    source_episodes,
+)
+
+SCALARS = (str, int, float, bool)
+TOLERANCE = 1e-4  # of the largest logit: batches of another size sum in another order
+BATCH_TOLERANCE = 0.02  # likewise, after a training that has made much of the last bit
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+EPISODES: dict[str, dict[str, Any]] = {
+    "4 shots of 3 classes": {},
+    "1 shot": {"shots": 1},
+    "2 classes": {"classes": 2},
+    "val=None": {"val": False},
+    "prior=None": {"primed": False},
+    "1 shot of 2 classes, val=None, prior=None": {
+        "shots": 1,
+        "classes": 2,
+        "val": False,
+        "primed": False,
+    },
+    "two classes of the same name": {"names": ("cat", "cat", "dog")},
+}
+
+
+def require(holds: bool | Tensor, sentence: str) -> None:
+    if not holds:
+        raise Broken(sentence)
+
+
+# --- the class
+
+
+def class_variables(subject: Subject) -> None:
+    adapter = subject.adapter()
+    require(isinstance(adapter, Adapter), "class Adapter has no function fit(episode); add it")
+    kinds = {"title": str, "paper": str, "version": int, "few_shot": bool}
+    for name, kind in kinds.items():
+        value = getattr(adapter, name)
+        require(
+            type(value) is kind,
+            f"{name} is {value!r}, which is no {kind.__name__}; give the class variable one",
+        )
+
+
+def frozen(subject: Subject) -> None:
+    require(
+        type(subject.adapter()).__dataclass_params__.frozen,
+        "class Adapter can be changed after it was made; write @dataclass(frozen=True) above it",
+    )
+
+
+def plain_values(subject: Subject) -> None:
+    for name, value in _flat(subject.adapter()).items():
+        require(
+            value is None or type(value) in SCALARS,
+            f"the hyper-parameter {name} is a {type(value).__name__}, which a record cannot hold; "
+            "make it a number, a text or a truth value",
+        )
+
+
+def _flat(group: Any) -> dict[str, Any]:
+    """Hyper-parameters by name; a field that is a dataclass is a group of them."""
+    values: dict[str, Any] = {}
+    for each in dataclasses.fields(group):
+        value = getattr(group, each.name)
+        values |= _flat(value) if dataclasses.is_dataclass(value) else {each.name: value}
+    return values
+
+
+# --- what fit returns
+
+
+def logits_of(subject: Subject, case: dict[str, Any]) -> None:
+    given = subject.episode(**case)
+    images = toy.held_out(len(given.class_names)).images
+    logits_QK = subject.fit(given)(images)
+    require(
+        isinstance(logits_QK, Tensor),
+        f"predict returned {type(logits_QK).__name__}; return a tensor of logits",
+    )
+    shape, expected = tuple(logits_QK.shape), (len(images), len(given.class_names))
+    require(
+        shape == expected,
+        f"predict returned shape {shape} instead of {expected}; return one row per image and one "
+        "column per class",
+    )
+    require(
+        logits_QK.dtype == torch.float32,
+        f"predict returned {logits_QK.dtype}; return float32, as with logits.float()",
+    )
+    require(
+        not logits_QK.requires_grad,
+        "the logits carry a gradient; predict inside torch.no_grad() or detach what fit learned",
+    )
+    require(
+        logits_QK.isfinite().all(),
+        "some logits are infinite or not a number; look for a division by zero or an overflow",
+    )
+    notes_are_plain(given)
+
+
+def notes_are_plain(given: Episode) -> None:
+    for name, note in given.notes.items():
+        require(
+            type(note) in SCALARS,
+            f"episode.notes['{name}'] is a {type(note).__name__}, which a record cannot hold; "
+            "note a number, a text or a truth value",
+        )
+
+
+def repeatable(subject: Subject) -> None:
+    """The same instance, fitted to another episode in between, under other global random states."""
+    images, adapter = toy.held_out().images, subject.adapter()
+
+    def logits(seed: int, global_seed: int) -> Tensor:
+        _seed_globally(global_seed)
+        return adapter.fit(subject.episode(seed=seed))(images)
+
+    with torch.random.fork_rng():
+        first_QK, _, again_QK = logits(1, 1), logits(2, 2), logits(1, 3)
+    require(
+        torch.equal(first_QK, again_QK),
+        "a second fit of the same episode gave other logits; draw random numbers from "
+        "episode.rng() alone and keep nothing between two fits",
+    )
+
+
+def _seed_globally(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    random.seed(seed)
+
+
+def global_randomness(subject: Subject) -> None:
+    before = torch.get_rng_state()
+    subject.fit(subject.episode())(toy.held_out().images)
+    require(
+        torch.equal(before, torch.get_rng_state()),
+        "the global random state moved, so other methods get other numbers; pass episode.rng() "
+        "as `generator`",
+    )
+
+
+def predict_twice(subject: Subject) -> None:
+    predict, images = subject.fit(subject.episode()), toy.held_out().images
+    require(
+        torch.equal(predict(images), predict(images)),
+        "predict gave other logits the second time; it must not change what fit learned",
+    )
+
+
+def image_by_image(subject: Subject) -> None:
+    predict = subject.fit(subject.episode())
+    a, b = toy.labelled(3, 3, 5).images, toy.labelled(5, 3, 6).images
+    apart_QK, joined_QK = torch.cat([predict(a), predict(b)]), predict(toy.join(a, b))
+    require(
+        _close(joined_QK, apart_QK),
+        "the logits of an image depend on the images beside it: predict(A + B) is not predict(A) "
+        "followed by predict(B); treat each image on its own",
+    )
+
+
+def _close(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max()))
+
+
+# --- what is left behind
+
+
+def backbone_untouched(subject: Subject) -> None:
+    try:
+        subject.fit(subject.episode())(toy.held_out().images)
+        _require_untouched()
+    finally:
+        toy.backbone.cache_clear()  # a damaged one must not reach the next check
+
+
+def _require_untouched() -> None:
+    model = toy.backbone().model
+    require(
+        clip.state_digest(model) == clip.state_digest(toy.build().model),
+        "the weights of the backbone changed; train a copy, episode.backbone.copy()",
+    )
+    require(
+        not any(module.training for module in model.modules()),
+        "the backbone was left in training mode; do not call train() on it",
+    )
+    require(
+        not any(weight.requires_grad for weight in model.parameters()),
+        "weights of the backbone were left requiring a gradient; train a copy, "
+        "episode.backbone.copy()",
+    )
+    require(
+        not any(weight.grad is not None for weight in model.parameters()),
+        "weights of the backbone hold a gradient; differentiate with respect to your own weights",
+    )
+    require(
+        not any(getattr(module, kind) for module in model.modules() for kind in HOOKS),
+        "hooks were left on the backbone; remove them before fit and predict return",
+    )
+
+
+def episode_untouched(subject: Subject) -> None:
+    given = toy.feature_episode()
+    parts = {
+        "episode.support.images.features()": given.support.images.features(),
+        "episode.support.labels_N": given.support.labels_N,
+        "episode.text_features()": given.text_features(),
+    }
+    before = {name: part.clone() for name, part in parts.items()}
+    subject.fit(given)(given.support.images)
+    for name, part in parts.items():
+        require(
+            torch.equal(part, before[name]),
+            f"{name} was overwritten, which other methods read as well; work on a clone()",
+        )
+
+
+# --- pretraining, batches, and starting points
+
+
+def prior_is_plain(subject: Subject) -> None:
+    first, again = subject.prior(2), subject.adapter().pretrain(source_episodes(2))
+    assert first is not None
+    for name, tensor in first.items():
+        require(
+            isinstance(tensor, Tensor) and not tensor.requires_grad,
+            f"pretrain returned '{name}' that is no tensor without gradient; detach() it",
+        )
+        require(
+            name in again and torch.equal(tensor, again[name]),
+            f"a second pretraining gave another '{name}'; draw from episodes[0].rng() alone",
+        )
+    json.dumps(dict(subject.adapter().pretraining()))
+
+
+def prior_is_read(subject: Subject) -> None:
+    images = toy.held_out().images
+    with_QK, without_QK = (
+        subject.fit(subject.episode(primed=primed))(images) for primed in (True, False)
+    )
+    require(
+        not torch.equal(with_QK, without_QK),
+        "fit gives the same logits with a prior and without; read episode.prior",
+    )
+
+
+def batched_equals_single(subject: Subject) -> None:
+    """Runs of different length; one must not see what another does."""
+    adapter, images = subject.adapter(), toy.held_out().images
+    given = [subject.episode(shots=shots, seed=seed) for shots, seed in [(1, 1), (4, 2), (4, 1)]]
+    predictors: list[Predictor] = adapter.fit_batch(given)
+    for predict, each in zip(predictors, given, strict=True):
+        alone = dataclasses.replace(each, notes={})
+        require(
+            _close(predict(images), adapter.fit(alone)(images), BATCH_TOLERANCE),
+            f"fit_batch gave other logits than fit ({len(each.support)} images, seed {each.seed}); "
+            "no run may see another",
+        )
+        require(
+            each.notes.keys() == alone.notes.keys(),
+            "fit_batch leaves other notes than fit; note the same in both",
+        )
+
+
+def starts_at_zero_shot(subject: Subject) -> None:
+    images = toy.held_out().images
+    for val in (True, False):
+        given = subject.episode(val=val, primed=False)
+        logits_QK = subject.fit(given, **subject.adapter().zero_shot_at)(images)
+        require(
+            torch.allclose(logits_QK, _zero_shot(given, images), rtol=1e-4, atol=1e-3),
+            "with the hyper-parameters of zero_shot_at the logits are not those of zero-shot CLIP; "
+            "correct the method or the claim",
+        )
+
+
+def _zero_shot(given: Episode, images: Any) -> Tensor:
+    return given.backbone.logit_scale * images.features() @ given.text_features().T
+
+
+def refuses_in_words(subject: Subject) -> None:
+    try:
+        subject.fit(toy.feature_episode())
+    except UserError as error:
+        require(
+            NEEDS_MORE in str(error),
+            f"an episode of plain features is refused with '{error}'; let the episode's backbone "
+            "say what is missing",
+        )
+
+
+# --- capability
+
+
+def learns_separable_classes(subject: Subject) -> None:
+    given, test = subject.episode(shots=8, classes=4), toy.held_out(4)
+    zero = toy.accuracy(_zero_shot(given, test.images), test.labels_N)
+    learned = toy.accuracy(subject.fit(given)(test.images), test.labels_N)
+    assert zero < 0.7, "the toy problem leaves nothing to learn"
+    require(
+        learned > zero + 0.05,
+        f"{100 * learned:.0f} % of the test images are right with 8 shots, {100 * zero:.0f} % "
+        "with zero-shot CLIP",
+    )
+
+
+def learns_from_features(subject: Subject) -> None:
+    given, test = toy.feature_episode(shots=8), toy.feature_episode(shots=8, seed=2).support
+    learned = toy.accuracy(subject.fit(given)(test.images), test.labels_N)
+    require(learned > 0.8, f"{100 * learned:.0f} % of well separated test clusters are right")
+
+
+def _offers(name: str) -> Callable[[Subject], bool]:
+    return lambda subject: hasattr(subject.adapter(), name)
+
+
+CHECKS = (
+    Check("title, paper, version and few_shot are given", class_variables),
+    Check("the class is a frozen dataclass", frozen),
+    Check("hyper-parameters are plain values", plain_values),
+    *(
+        Check(f"logits are right in shape and kind: {name}", partial(logits_of, case=case))
+        for name, case in EPISODES.items()
+    ),
+    Check("a second fit gives identical logits", repeatable),
+    Check("the global random state is left alone", global_randomness),
+    Check("predict can be called again", predict_twice),
+    Check("predict(A + B) is predict(A), then predict(B)", image_by_image),
+    Check("the backbone is left as it was", backbone_untouched),
+    Check(
+        "features and labels are left as they were", episode_untouched, Subject.reads_features_only
+    ),
+    Check("plain features are enough, or the refusal says why not", refuses_in_words),
+    Check("a prior is plain tensors, and the same again", prior_is_plain, pretrains),
+    Check("a prior is read", prior_is_read, pretrains),
+    Check(
+        "runs in one batch give what they give alone", batched_equals_single, _offers("fit_batch")
+    ),
+    Check("untrained, it is zero-shot CLIP", starts_at_zero_shot, _offers("zero_shot_at")),
+    Check("learns separable classes", learns_separable_classes, few_shot, capability=True),
+    Check(
+        "learns from plain features",
+        learns_from_features,
+        lambda subject: few_shot(subject) and subject.reads_features_only(),
+        capability=True,
+    ),
+)

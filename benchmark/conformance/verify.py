@@ -1,0 +1,61 @@
+"""All checks run on one method, and their outcome in words."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.api import UserError
+from benchmark.conformance.checks import CHECKS
+from benchmark.conformance.subject import Broken, Check, Subject
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What became of a check: `problem` is None where the clause holds."""
+
+    clause: str
+    capability: bool
+    problem: str | None
+
+    def __str__(self) -> str:
+        if self.problem is None:
+            return f"  kept    {self.clause}"
+        return f"  {'weak' if self.capability else 'broken':7} {self.clause}: {self.problem}"
+
+
+def verify(subject: Subject) -> Iterator[CheckResult]:
+    """The results of all checks that apply to the method, one by one.
+
+    Raises UserError where the method cannot be loaded.
+    """
+    subject.card()
+    for check in CHECKS:
+        try:
+            applies = check.applies(subject)
+        except Exception as error:
+            yield CheckResult(check.clause, check.capability, _words(error))
+            continue
+        if applies:
+            yield CheckResult(check.clause, check.capability, problem(check, subject))
+
+
+def problem(check: Check, subject: Subject) -> str | None:
+    """What a check finds wrong; an exception of the method's is a finding too."""
+    try:
+        check.test(subject)
+    except Exception as error:
+        return _words(error)
+    return None
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, Broken):
+        return str(error)
+    if isinstance(error, UserError):
+        return f"the method refused: {error}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}, line {last.lineno}"
+    return f"the method raised {type(error).__name__}: {error} ({place})"
