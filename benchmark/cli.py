@@ -27,12 +27,13 @@ from benchmark.commands.replay import replay
 from benchmark.commands.report import report
 from benchmark.commands.run import run
 from benchmark.commands.status import status
+from benchmark.commands.test_ import test_
 from benchmark.errors import UserError
 
 INTERRUPTED = 130
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {  # of --help, in this order
     "Look around": (list_, doctor),
-    "Get ready": (prepare, features),
+    "Get ready": (prepare, features, test_),
     "Run cells": (plan, run, status, replay, check),
     "Read results": (report, compare, export, merge),
 }

@@ -128,7 +128,7 @@ def _prepared_suite(
 
 def _methods(flags: Flags, remarks: list[str]) -> list[tuple[Card, dict[str, Scalar]]]:
     names = list(flags.methods) or _ranked_methods(remarks)
-    given = _settings(flags.settings, names)
+    given = settings_by_method(flags.settings, names)
     return [(card, methods.checked(card, given[card.name])) for card in map(methods.card, names)]
 
 
@@ -145,7 +145,9 @@ def _ranked_methods(remarks: list[str]) -> list[str]:
     return chosen
 
 
-def _settings(settings: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Scalar]]:
+def settings_by_method(
+    settings: Sequence[str], names: Sequence[str]
+) -> dict[str, dict[str, Scalar]]:
     """method -> parameters as text.
 
     A bare key goes to every method; a later setting replaces an earlier one.

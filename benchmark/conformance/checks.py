@@ -196,14 +196,7 @@ def _close(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:
 
 
 def backbone_untouched(subject: Subject) -> None:
-    try:
-        subject.fit(subject.episode())(toy.held_out().images)
-        _require_untouched()
-    finally:
-        toy.backbone.cache_clear()  # a damaged one must not reach the next check
-
-
-def _require_untouched() -> None:
+    subject.fit(subject.episode())(toy.held_out().images)
     model = toy.backbone().model
     require(
         clip.state_digest(model) == clip.state_digest(toy.build().model),
@@ -276,7 +269,7 @@ def prior_is_read(subject: Subject) -> None:
 def batched_equals_single(subject: Subject) -> None:
     """Runs of different length; one must not see what another does."""
     adapter, images = subject.adapter(), toy.held_out().images
-    given = [subject.episode(shots=shots, seed=seed) for shots, seed in [(1, 1), (4, 2), (4, 1)]]
+    given = [subject.episode(shots=shots, seed=seed) for shots, seed in [(1, 1), (4, 2), (4, 3)]]
     predictors: list[Predictor] = adapter.fit_batch(given)
     for predict, each in zip(predictors, given, strict=True):
         alone = dataclasses.replace(each, notes={})

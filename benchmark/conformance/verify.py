@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.api import UserError
+from benchmark.conformance import toy
 from benchmark.conformance.checks import CHECKS
 from benchmark.conformance.subject import Broken, Check, Subject
 
@@ -38,6 +39,8 @@ def verify(subject: Subject) -> Iterator[CheckResult]:
         except Exception as error:
             yield CheckResult(check.clause, check.capability, _words(error))
             continue
+        finally:
+            toy.backbone.cache_clear()
         if applies:
             yield CheckResult(check.clause, check.capability, problem(check, subject))
 
@@ -48,6 +51,8 @@ def problem(check: Check, subject: Subject) -> str | None:
         check.test(subject)
     except Exception as error:
         return _words(error)
+    finally:
+        toy.backbone.cache_clear()  # a damaged one must not reach the next check
     return None
 
 

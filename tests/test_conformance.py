@@ -1,0 +1,301 @@
+"""The checks themselves: each finds the fault it is meant to find, and a sound method has none."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmark.cli import execute
+from benchmark.conformance.subject import Subject
+from benchmark.conformance.verify import verify
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+SOUND = '''"""Zero-shot logits, as a method with support images."""
+import random
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from benchmark.api import UserError
+
+
+@dataclass(frozen=True)
+class Adapter:
+    title: ClassVar[str] = "Sound"
+    paper: ClassVar[str] = "none"
+    version: ClassVar[int] = 1
+    few_shot: ClassVar[bool] = True
+
+    scale: float = 1.0
+
+    def fit(self, episode):
+        text_KD = episode.text_features()
+        return lambda images: self.scale * images.features() @ text_KD.T
+'''
+FIT = """    def fit(self, episode):
+        text_KD = episode.text_features()
+        return lambda images: self.scale * images.features() @ text_KD.T
+"""
+PREDICT = "self.scale * images.features() @ text_KD.T"
+PRETRAINING = """
+    sources: ClassVar[str] = "others"
+    source_shots: ClassVar[int] = 0
+
+    def pretraining(self):
+        return {"name": "sound"}
+
+    def pretrain(self, episodes):
+        return {"bias": torch.ones(1)}
+"""
+FEATURES = "text_KD = episode.text_features()"
+WEIGHTS = "list(episode.backbone.model.parameters())"
+# what is wrong -> the text replaced, what stands there instead, the sentence expected
+FAULTS: dict[str, tuple[str, str, str]] = {
+    "no title of text": (
+        'title: ClassVar[str] = "Sound"',
+        "title: ClassVar[int] = 7",
+        "title is 7",
+    ),
+    "not frozen": ("@dataclass(frozen=True)", "@dataclass", "can be changed after it was made"),
+    "a list as hyper-parameter": (
+        "scale: float = 1.0",
+        "scale: float = 1.0\n    grid: Any = (1, 2)",
+        "the hyper-parameter grid is a tuple, which a record cannot hold",
+    ),
+    "no function": (FIT, "    def fit(self, episode):\n        return 3\n", "fit returned int"),
+    "no tensor": (PREDICT, "[1.0]", "predict returned list"),
+    "a class too few": (
+        PREDICT,
+        f"({PREDICT})[:, 1:]",
+        "predict returned shape (30, 2) instead of",
+    ),
+    "double precision": (PREDICT, f"({PREDICT}).double()", "predict returned torch.float64"),
+    "a gradient": (PREDICT, f"{PREDICT} * torch.ones(1, requires_grad=True)", "carry a gradient"),
+    "not a number": (PREDICT, f"{PREDICT} / 0 * 0", "infinite or not a number"),
+    "a note that is a tensor": (
+        FEATURES,
+        f"episode.notes['loss'] = torch.ones(1); {FEATURES}",
+        "episode.notes['loss'] is a Tensor",
+    ),
+    "an exception": (FEATURES, "raise ValueError('no luck')", "raised ValueError: no luck"),
+    "fails at one shot": (
+        FEATURES,
+        f"{FEATURES}\n        assert len(episode.support) > 3, 'too few images'",
+        "raised AssertionError: too few images",
+    ),
+    "needs a validation set": (FEATURES, f"len(episode.val); {FEATURES}", "raised TypeError"),
+    "classes by name": (
+        FEATURES,
+        f"{FEATURES}[[*dict(zip(episode.class_names, range(9))).values()]]",
+        "predict returned shape (30, 2) instead of (30, 3)",
+    ),
+    "random numbers of torch": (
+        FEATURES,
+        f"{FEATURES} + torch.randn(1)",
+        "a second fit of the same episode gave other logits",
+    ),
+    "random numbers of numpy": (
+        FEATURES,
+        f"{FEATURES} * float(np.random.rand())",
+        "a second fit of the same episode gave other logits",
+    ),
+    "random numbers of Python": (
+        FEATURES,
+        f"{FEATURES} * random.random()",
+        "a second fit of the same episode gave other logits",
+    ),
+    "memory between fits": (
+        FIT,
+        f"    seen: ClassVar[list] = []\n{FIT}".replace(
+            FEATURES, f"self.seen.append(1); {FEATURES} + len(self.seen)"
+        ),
+        "a second fit of the same episode gave other logits",
+    ),
+    "a global random state that moves": (
+        FEATURES,
+        f"torch.randn(1); {FEATURES}",
+        "the global random state moved",
+    ),
+    "a predictor that wears out": (
+        FIT,
+        FIT.replace("return", "calls = []\n        return").replace(
+            PREDICT, f"calls.append(1) or {PREDICT} * len(calls)"
+        ),
+        "predict gave other logits the second time",
+    ),
+    "statistics of the batch": (
+        PREDICT,
+        "(images.features() - images.features().mean(0)) @ text_KD.T",
+        "depend on the images beside it",
+    ),
+    "weights that are changed": (
+        FEATURES,
+        f"{WEIGHTS}[0].data.add_(1) if hasattr(episode.backbone, 'model') else 0; {FEATURES}",
+        "the weights of the backbone changed",
+    ),
+    "training mode": (
+        FEATURES,
+        f"{FEATURES}; hasattr(episode.backbone, 'model') and episode.backbone.model.train()",
+        "left in training mode",
+    ),
+    "weights that want a gradient": (
+        FEATURES,
+        f"{FEATURES}; hasattr(episode.backbone, 'model') and {WEIGHTS}[0].requires_grad_()",
+        "left requiring a gradient",
+    ),
+    "a gradient left behind": (
+        FEATURES,
+        f"{FEATURES}\n        for w in {WEIGHTS} if hasattr(episode.backbone, 'model') else []:"
+        "\n            w.grad = torch.zeros_like(w)",
+        "hold a gradient",
+    ),
+    "a hook left behind": (
+        FEATURES,
+        f"{FEATURES}\n        if hasattr(episode.backbone, 'model'):"
+        "\n            episode.backbone.model.register_forward_hook(lambda *_: None)",
+        "hooks were left",
+    ),
+    "features that are overwritten": (
+        FEATURES,
+        f"{FEATURES}; episode.support.images.features().mul_(2)",
+        "episode.support.images.features() was overwritten",
+    ),
+    "a refusal that hides the reason": (
+        FEATURES,
+        f"{FEATURES}\n        if not hasattr(episode.backbone, 'model'):"
+        "\n            raise UserError('not with this backbone')",
+        "plain features is refused with 'not with this backbone'",
+    ),
+    "a prior with a gradient": (
+        "    scale: float = 1.0\n",
+        "    scale: float = 1.0\n" + PRETRAINING.replace("(1)}", "(1, requires_grad=True)}"),
+        "pretrain returned 'bias' that is no tensor without gradient",
+    ),
+    "a prior that is another each time": (
+        "    scale: float = 1.0\n",
+        "    scale: float = 1.0\n" + PRETRAINING.replace("torch.ones", "torch.rand"),
+        "a second pretraining gave another 'bias'",
+    ),
+    "a prior that nobody reads": (
+        "    scale: float = 1.0\n",
+        "    scale: float = 1.0\n" + PRETRAINING,
+        "the same logits with a prior and without",
+    ),
+    "a batch whose runs are mixed up": (
+        FIT,
+        f"""{FIT.replace("text_KD = ", "text_KD = episode.seed * ")}
+    def fit_batch(self, episodes):
+        return [self.fit(episode) for episode in reversed(episodes)]
+""",
+        "fit_batch gave other logits than fit",
+    ),
+    "a batch with other notes": (
+        FIT,
+        f"""{FIT}
+    def fit_batch(self, episodes):
+        episodes[0].notes["alone"] = False
+        return [self.fit(episode) for episode in episodes]
+""",
+        "fit_batch leaves other notes",
+    ),
+    "a claim to be zero-shot": (
+        "    scale: float = 1.0\n",
+        "    zero_shot_at: ClassVar[dict] = {'scale': 2.0}\n\n    scale: float = 1.0\n",
+        "not those of zero-shot CLIP",
+    ),
+}
+CAPABILITIES = {"learns separable classes", "learns from plain features"}
+NUMBERS = itertools.count()
+PlugIn = Callable[[str], str]  # source of a method -> its module
+
+
+@pytest.fixture
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlugIn:
+    """Writes a module of its own name and gives that name."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(source: str) -> str:
+        name = f"plug_in_{next(NUMBERS)}"
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+        (tmp_path / name / "method.py").write_text(source)
+        return f"{name}.method"
+
+    return write
+
+
+def test_a_sound_method_keeps_everything(plug_in: PlugIn) -> None:
+    results = list(verify(Subject(plug_in(SOUND))))
+    assert [str(each) for each in results if each.problem and not each.capability] == []
+    assert len(results) > 15
+
+
+def test_a_method_that_learns_nothing_is_weak_and_not_broken(plug_in: PlugIn) -> None:
+    results = {each.clause: each for each in verify(Subject(plug_in(SOUND)))}
+    assert results.keys() >= CAPABILITIES
+    assert results["learns separable classes"].problem
+    assert "weak" in str(results["learns separable classes"])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_is_found_and_named(fault: str, plug_in: PlugIn) -> None:
+    old, new, sentence = FAULTS[fault]
+    assert old in SOUND
+    results = list(verify(Subject(plug_in(SOUND.replace(old, new)))))
+    problems = [each.problem for each in results if each.problem and not each.capability]
+    assert any(sentence in problem for problem in problems), problems
+
+
+def test_a_damaged_backbone_does_not_reach_the_next_method(plug_in: PlugIn) -> None:
+    old, new, _ = FAULTS["weights that are changed"]
+    list(verify(Subject(plug_in(SOUND.replace(old, new)))))
+    after = list(verify(Subject(plug_in(SOUND))))
+    assert not [str(each) for each in after if each.problem and not each.capability]
+
+
+def test_the_command_prints_every_clause_and_exits_with_0_or_1(
+    plug_in: PlugIn,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert execute(["test", plug_in(SOUND)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Sound (plug_in_")
+    assert "  kept    a second fit gives identical logits" in out
+    assert re.search(r"correctness: (\d+) of \1 checks hold", out)
+    old, new, sentence = FAULTS["double precision"]
+    assert execute(["test", plug_in(SOUND.replace(old, new))]) == 1
+    assert (
+        f"broken  logits are right in shape and kind: 1 shot: {sentence}" in capsys.readouterr().out
+    )
+
+
+def test_the_command_as_json_and_with_other_settings(
+    plug_in: PlugIn,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = SOUND.replace(*FAULTS["a claim to be zero-shot"][:2]).replace(
+        PREDICT, f"20 * {PREDICT}"
+    )
+    assert execute(["test", plug_in(source), "--set", "scale=3", "--json"]) == 1
+    results = json.loads(capsys.readouterr().out)
+    broken = [each["clause"] for each in results if each["problem"] and not each["capability"]]
+    assert broken == ["untrained, it is zero-shot CLIP"]
+
+
+def test_an_unknown_method_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["test", "cooop"]) == 2
+    assert "did you mean 'coop'" in capsys.readouterr().err
+
+
+def test_the_method_of_the_readme_keeps_everything(plug_in: PlugIn) -> None:
+    block = next(
+        each for each in re.findall(r"```python\n(.*?)```", README, re.S) if "class Adapter" in each
+    )
+    results = list(verify(Subject(plug_in(block))))
+    assert [str(each) for each in results if each.problem] == []
