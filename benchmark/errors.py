@@ -1,15 +1,19 @@
-"""The one exception made for people."""
+"""The exception whose message is shown to users without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
 
 MOST_CHARACTERS = 4000  # of a message
+MISSING = 4  # exit code where data, weights or a licence are missing
 
 
 class UserError(Exception):
-    """What is wrong, why, and what to do instead, in one sentence that is shown without a
-    traceback.
+    """What is wrong, why, and what to do instead, in one sentence.
 
     `exit_code` is what the command line ends with: 2 for usage, 4 where data or weights are
-    missing. `stops` says that going on with other cells makes no sense either: a disk that is full
-    stays full.
+    missing. `stops` says that no other cell can run either: a disk that is full stays full.
     """
 
     def __init__(self, message: str, *, exit_code: int = 2, stops: bool = False) -> None:
@@ -19,25 +23,19 @@ class UserError(Exception):
 
 
 def _one_line(message: str) -> str:
-    """What a stranger's file brings into a message may be long, of several lines, or steer a
-    terminal.
+    """`message` on one line of printable characters, cut in the middle where it is too long.
+
+    Text from files of unknown origin could otherwise control the terminal.
     """
-    plain = "".join(
-        character if character.isprintable() else "?" for character in " ".join(message.split())
-    )
-    return (
-        plain
-        if len(plain) <= MOST_CHARACTERS
-        else f"{plain[: MOST_CHARACTERS // 2]} ... {plain[-MOST_CHARACTERS // 2 :]}"
-    )
+    line = " ".join(message.split())
+    plain = "".join(character if character.isprintable() else "?" for character in line)
+    if len(plain) <= MOST_CHARACTERS:
+        return plain
+    half = MOST_CHARACTERS // 2
+    return f"{plain[:half]} ... {plain[-half:]}"
 
 
-MISSING = 4  # exit code where data, weights or a licence are missing
-
-
-def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:
-    """', did you mean X?' for the known name most like `name`, or the list of what there is."""
-    import difflib
-
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The hint "did you mean 'X'?" for the known name most like `name`, or else all known names."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known) or 'none'}"

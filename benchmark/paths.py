@@ -1,4 +1,4 @@
-"""Where things lie on disk, and the one way to write a file: whole or not at all."""
+"""Folders on disk, and writing a file so that it is whole or absent."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PART = ".part"  # ends the name of a file that is being written
 
 
 def cache_dir() -> Path:
-    """Features and other things that can be computed again; FSBENCH_CACHE moves it."""
+    """The folder of what can be computed again, such as features; FSBENCH_CACHE sets it."""
     return Path(os.environ.get("FSBENCH_CACHE") or platformdirs.user_cache_path("fsbench"))
 
 
 def data_dir() -> Path:
-    """Datasets in CoOp's layout; FSBENCH_DATA or --data-root move it."""
+    """The folder of datasets in CoOp's layout; FSBENCH_DATA or --data-root set it."""
     return Path(os.environ.get("FSBENCH_DATA") or platformdirs.user_data_path("fsbench"))
 
 
@@ -33,11 +33,10 @@ def _umask() -> int:
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write beside, flush to disk, rename: a reader sees the old file or the whole new one, never a
-    part.
+    """Write `data` to `path` so that readers see the old file or the whole new one.
 
-    `durable` waits until file and name are on the disk, so that a power cut takes nothing back;
-    without it only the last seconds can be lost, which is enough for what merely informs.
+    `durable` waits until the file and its name are on the disk, so that a power cut loses nothing;
+    without it the last seconds can be lost. Raises UserError where the disk is full or read-only.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,9 +52,8 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())
-            os.fchmod(
-                stream.fileno(), 0o666 & ~_umask()
-            )  # mkstemp gives 0600, which would lock out who shares the folder
+            # mkstemp gives 0600, which would lock out others who share the folder
+            os.fchmod(stream.fileno(), 0o666 & ~_umask())
         os.replace(temporary, path)
         if durable:
             _flush_names(path.parent)
@@ -68,9 +66,7 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def _flush_names(folder: Path) -> None:
-    """A rename is on the disk when its folder is; some network file systems refuse to be asked, and
-    then we have done what we can.
-    """
+    """Flush a folder, so that a rename in it is on the disk; some network file systems refuse."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
@@ -80,8 +76,9 @@ def _flush_names(folder: Path) -> None:
 
 
 def remove_parts(folder: Path, older_than_s: float = 3600) -> None:
-    """Remove what writers that were killed left in `folder`; ages are told by the file system's own
-    clock, not by this machine's.
+    """Remove the unfinished files that killed writers left in `folder`.
+
+    Ages are measured by the file system's clock, which may differ from this machine's.
     """
     parts = list(folder.glob(f".*{PART}"))
     if parts:
@@ -93,8 +90,9 @@ def remove_parts(folder: Path, older_than_s: float = 3600) -> None:
 
 
 def clock_of(folder: Path) -> float:
-    """Seconds as the file system that holds `folder` counts them, so that ages of files are right
-    whoever wrote them.
+    """The time in seconds by the clock of the file system that holds `folder`.
+
+    Ages of files are right by this clock, whichever machine wrote them.
     """
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock.", suffix=PART) as probe:

@@ -1,6 +1,4 @@
-"""The command line as a person meets it: what it prints where, what it ends with, and what it says
-to nonsense.
-"""
+"""The command line: what it prints where, its exit codes, and its answers to nonsense."""
 
 from __future__ import annotations
 
@@ -27,6 +25,7 @@ from benchmark.records.store import Store
 from testbed.synthetic import scored, write
 
 ROOT = Path(__file__).resolve().parent.parent
+EXECUTE = "import sys; from benchmark.cli import execute;"
 QUICK = ["--method", "zero_shot", "--dataset", "tiny_digits"]
 MOODY = [
     "--method",
@@ -597,7 +596,7 @@ def fresh(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 )
 def test_looking_around_imports_no_torch(arguments: list[str]) -> None:
     heavy = "{'torch', 'open_clip', 'pandas', 'matplotlib', 'scipy', 'datasets'}"
-    script = f"import sys; from benchmark.cli import execute; print(execute({arguments}), {heavy} & sys.modules.keys())"
+    script = f"{EXECUTE} print(execute({arguments}), {heavy} & sys.modules.keys())"
     assert fresh("-c", script).stdout.splitlines()[-1] == "0 set()"
 
 
@@ -614,7 +613,8 @@ def test_a_finished_grid_is_shown_without_torch_and_without_pandas(tmp_path: Pat
         "--results",
         str(tmp_path),
     ]
-    script = f"import sys; from benchmark.cli import execute; print(execute({run}), {{'torch', 'pandas'}} & sys.modules.keys())"
+    heavy = "{'torch', 'pandas'}"
+    script = f"{EXECUTE} print(execute({run}), {heavy} & sys.modules.keys())"
     assert fresh("-c", script).stdout.splitlines()[-1] == "0 set()"
 
 

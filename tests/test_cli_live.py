@@ -1,4 +1,4 @@
-"""What is seen while a grid runs, on a terminal and without one."""
+"""The view of a running grid, on a terminal and without one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CELLS = [
     Cell(method="coop", dataset="tiny_digits", shots=4, seed=seed, backbone="tiny")
     for seed in (1, 2, 3)
 ]
-NEWS = [
+OUTCOMES = [
     Outcome(CELLS[0], "k1", scored(identity(seed=1), 0.5), None, cached=True),
     Outcome(CELLS[1], "k2", scored(identity(seed=2), 0.75), None, cached=False),
     Outcome(CELLS[2], "k3", None, "the learning rate [0.1] is too high", cached=False),
@@ -30,12 +30,12 @@ def console(terminal: bool) -> tuple[Console, io.StringIO]:
     ), stream
 
 
-def test_lines_tell_computed_failed_and_found() -> None:
+def test_lines_show_computed_and_failed_cells_and_count_cached_ones() -> None:
     shown, stream = console(terminal=False)
     with live_view.lines(shown, 3) as view:
-        for news in NEWS:
-            view.on_stage(news.cell, "fit")
-            view.on_outcome(news)
+        for outcome in OUTCOMES:
+            view.on_stage(outcome.cell, "fit")
+            view.on_outcome(outcome)
     assert stream.getvalue().splitlines() == [
         "[2/3] coop tiny_digits 4-shot seed 2 tiny: 75.0 % (2.2 s)",
         "[3/3] coop tiny_digits 4-shot seed 3 tiny: failed: the learning rate [0.1] is too high",
@@ -46,9 +46,9 @@ def test_lines_tell_computed_failed_and_found() -> None:
 def test_the_bar_shows_the_running_cell_its_stage_and_failures() -> None:
     shown, stream = console(terminal=True)
     with live_view.bar(shown, 3) as view:
-        for news in NEWS:
-            view.on_stage(news.cell, "fit")
-            view.on_outcome(news)
+        for outcome in OUTCOMES:
+            view.on_stage(outcome.cell, "fit")
+            view.on_outcome(outcome)
     text = stream.getvalue()
     assert "failed coop tiny_digits 4-shot seed 3 tiny: the learning rate [0.1] is too high" in text
     assert "coop tiny_digits 4-shot seed 3 tiny: fit" in text
@@ -56,7 +56,7 @@ def test_the_bar_shows_the_running_cell_its_stage_and_failures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("terminal", "asked", "ci", "plain"),
+    ("terminal", "requested", "ci", "plain"),
     [
         (True, False, "", False),
         (True, True, "", True),
@@ -66,10 +66,10 @@ def test_the_bar_shows_the_running_cell_its_stage_and_failures() -> None:
     ],
 )
 def test_plain_without_a_terminal_on_request_and_under_ci(
-    monkeypatch: pytest.MonkeyPatch, terminal: bool, asked: bool, ci: str, plain: bool
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, requested: bool, ci: str, plain: bool
 ) -> None:
     monkeypatch.setenv("CI", ci)
-    assert printing.wants_plain(console(terminal)[0], asked) is plain
+    assert printing.wants_plain(console(terminal)[0], requested) is plain
 
 
 def test_the_time_left_comes_from_the_cells_computed_so_far() -> None:

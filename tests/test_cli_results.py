@@ -1,4 +1,4 @@
-"""Commands over records: comparisons, replays, merges, published numbers; each with its exit code."""
+"""Commands over records: comparisons, replays, merges, published numbers, exit codes."""
 
 from __future__ import annotations
 
@@ -188,10 +188,8 @@ def test_no_file_of_a_stranger_decides_which_module_is_run(
     ):
         said = say(*command)
         assert said.code == 2
-        assert (
-            "is a module from elsewhere, whose code would run; if you trust it, add --method trapped.method"
-            in said.err
-        )
+        assert "is a module from elsewhere, whose code would run" in said.err
+        assert "if you trust it, add --method trapped.method" in said.err
     for command in (["report"], ["export"], ["status"], ["compare", "trapped.method", "coop"]):
         say(*command, "--results", "trapped")
     assert not Path("sprung").exists()

@@ -53,7 +53,7 @@ def own_dataset(folder: Path, per_class: int = 4) -> Path:
     return folder / "my.toml"
 
 
-def test_without_a_word_it_says_what_to_say(capsys: Captured) -> None:
+def test_without_arguments_it_says_what_to_name(capsys: Captured) -> None:
     assert execute(["prepare"]) == 2
     assert (
         "prepare what? Name datasets, suites (tiny, classic, imagenet_shift), all, or a --backbone"
@@ -61,7 +61,7 @@ def test_without_a_word_it_says_what_to_say(capsys: Captured) -> None:
     )
 
 
-def test_what_is_drawn_is_ready_and_json_stands_alone_on_stdout(
+def test_generated_data_are_ready_and_json_stands_alone_on_stdout(
     capsys: Captured, tmp_path: Path
 ) -> None:
     assert (
@@ -314,7 +314,7 @@ def test_stored_features_are_cleared_by_backbone_and_by_age(stored: Path, capsys
     assert execute(["features", "--clear", "--older-than", "30"]) == 0
     assert len(inventory.list_files(stored)) == 3
     assert execute(["features", "--clear", "--older-than", "7"]) == 0
-    assert {shard.backbone for shard in inventory.list_files(stored)} == {"tiny"}
+    assert {file.backbone for file in inventory.list_files(stored)} == {"tiny"}
     assert execute(["features", "--clear", "--backbone", "RN50"]) == 0
     assert len(inventory.list_files(stored)) == 2
     assert execute(["features", "--clear"]) == 0
@@ -324,7 +324,7 @@ def test_stored_features_are_cleared_by_backbone_and_by_age(stored: Path, capsys
     assert capsys.readouterr().out == ""
 
 
-def test_a_damaged_file_is_listed_as_nobodys(stored: Path) -> None:
+def test_a_damaged_file_is_listed_without_a_backbone(stored: Path) -> None:
     (stored / "x").mkdir()
     (stored / "x" / "cut.safetensors").write_bytes(b"\x08\x00")
     (stored / "x" / "odd.safetensors").write_bytes(b"\x02" + bytes(7) + b"[]" + bytes(9))

@@ -1,6 +1,4 @@
-"""What is taken when the user leaves the choice to us, and what a prior may see of a suite that is
-half there.
-"""
+"""Default choices of methods, datasets and backbones, and the sources of a prior."""
 
 from __future__ import annotations
 
@@ -24,11 +22,11 @@ def here(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def chosen(flags: Flags) -> tuple[set[str], set[str], str]:
-    made = select(flags)
+    selection = select(flags)
     return (
-        {cell.dataset for cell in made.cells},
-        {cell.backbone for cell in made.cells},
-        " ".join(made.remarks),
+        {cell.dataset for cell in selection.cells},
+        {cell.backbone for cell in selection.cells},
+        " ".join(selection.remarks),
     )
 
 
@@ -71,24 +69,28 @@ def test_a_backbone_named_by_the_user_needs_no_standard_weights(
     )
 
 
-def test_a_prior_sees_the_prepared_others_and_the_user_is_told(here: set[str]) -> None:
+def test_a_prior_sees_the_prepared_others_and_a_remark_says_so(here: set[str]) -> None:
     here |= {"caltech101", "dtd", "eurosat"}
-    made = select(Flags(methods=["prompt_adapter"], datasets=["dtd"], shots=["1"], seeds=["1"]))
-    assert [cell.sources for cell in made.cells] == [("caltech101", "eurosat")]
+    selection = select(
+        Flags(methods=["prompt_adapter"], datasets=["dtd"], shots=["1"], seeds=["1"])
+    )
+    assert [cell.sources for cell in selection.cells] == [("caltech101", "eurosat")]
     assert (
         "of 11 datasets of its suite 3 are prepared; its prior sees caltech101, eurosat"
-        in " ".join(made.remarks)
+        in " ".join(selection.remarks)
     )
 
 
-def test_without_any_other_dataset_there_is_no_prior_and_the_user_is_told(here: set[str]) -> None:
+def test_without_any_other_dataset_there_is_no_prior_and_a_remark_says_so(here: set[str]) -> None:
     here |= {"dtd"}
-    made = select(Flags(methods=["prompt_adapter"], datasets=["dtd"], shots=["1"], seeds=["1"]))
-    assert [cell.sources for cell in made.cells] == [()]
-    assert "there is no prior" in " ".join(made.remarks)
+    selection = select(
+        Flags(methods=["prompt_adapter"], datasets=["dtd"], shots=["1"], seeds=["1"])
+    )
+    assert [cell.sources for cell in selection.cells] == [()]
+    assert "there is no prior" in " ".join(selection.remarks)
 
 
-def test_a_glance_finds_weights_where_the_hub_keeps_them(
+def test_weights_are_looked_for_where_the_hub_keeps_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))

@@ -166,7 +166,7 @@ Classes = Annotated[
     typer.Option("--classes", metavar="all|base|new", help="All classes, or the base or new half."),
 ]
 Sampler = Annotated[
-    str, typer.Option("--sampler", metavar="coop|nested", help="How the support set is drawn.")
+    str, typer.Option("--sampler", metavar="coop|nested", help="How the support set is sampled.")
 ]
 Set = Annotated[
     List,
@@ -190,7 +190,7 @@ AcceptChangedData = Annotated[
     bool,
     typer.Option(
         "--accept-changed-data",
-        help="Go on with data that are not what their spec promises; every record is marked.",
+        help="Go on with data that differ from their spec; every record is marked.",
     ),
 ]
 Device = Annotated[

@@ -78,7 +78,7 @@ def remove(root: Path, files: Sequence[FeatureFile]) -> None:
 
 
 def table_rows(files: Sequence[FeatureFile]) -> list[dict[str, Any]]:
-    """One row per space, as `listing.text` and JSON take it."""
+    """One row per space, for `features` and its JSON."""
     spaces: dict[tuple[str, str], list[FeatureFile]] = {}
     for file in files:
         spaces.setdefault((file.backbone, file.space), []).append(file)
