@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,21 @@ def test_a_finished_cell_is_found_not_computed_and_force_computes_it(tmp_path: P
     assert forced.record is not None
     assert first.record is not None
     assert forced.record.counts == first.record.counts
+
+
+def test_encoding_counts_for_the_record_that_did_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FSBENCH_CACHE", str(tmp_path / "cache"))
+    start = time.perf_counter()
+    outcomes = [one(zero_shot(), Store(tmp_path / name)) for name in ("a", "b")]
+    elapsed_s = time.perf_counter() - start
+    records = [outcome.record for outcome in outcomes if outcome.record]
+    first, second = (record.costs for record in records)
+    assert 0 < first.encode_s < elapsed_s
+    assert second.encode_s == 0
+    assert second.images_per_s  # counts encoding all the same
+    assert second.images_per_s < sum(records[0].counts.total) / first.encode_s * 1.001
 
 
 @pytest.mark.parametrize(
@@ -259,6 +275,7 @@ def test_too_many_shots_fail_their_cell_with_a_sentence(tmp_path: Path) -> None:
 
 SCRIPT = """
 import sys
+import time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)

@@ -219,15 +219,13 @@ def _predicted(
     on_stage(run.cell, "predict")
     fitted_s = made.timer.worth_s
     logits_QK, predict_s = _timed(lambda: _logits(predict, made.query, made.episode), [made])
-    encode_s, peak_mb = (
-        made.timer.worth_s,
-        _peak_mb(device),
-    )  # before the count below asks for features again
+    query_s = predict_s + made.timer.worth_s - fitted_s
+    peak_mb = _peak_mb(device)  # before the count below asks for features again
     return logits_QK, {
-        "encode_s": encode_s,
+        "encode_s": made.timer.encoding_s,
         "predict_s": predict_s,
         "peak_mb": peak_mb,
-        "images_per_s": len(made.query) / max(predict_s + encode_s - fitted_s, 1e-9),
+        "images_per_s": len(made.query) / max(query_s, 1e-9),
         "added_macs": added_macs(predict, made.query, made.episode.backbone),
     }
 

@@ -78,8 +78,10 @@ class Counts(BaseModel):
 
 
 class Costs(BaseModel):
-    """Seconds of each stage, apart. `encode_s` is what encoding the features used takes, whether or
-    not they were stored already.
+    """Seconds of each stage, apart.
+
+    `encode_s` is spent on features that were not stored yet, so that the sum over records is the
+    time that encoding took; `images_per_s` counts encoding whether or not it was stored.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
