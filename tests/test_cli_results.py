@@ -16,7 +16,7 @@ from benchmark.compute.rerun import cell_of
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.report import grouping, shell_commands, tables
-from benchmark.report.ranking import leading_variants
+from benchmark.report.ranking import leading_variants, ranked_accuracies
 from testbed.synthetic import TINY, digest, grid, identity, record, scored, write
 
 
@@ -135,7 +135,9 @@ def test_leaders_are_marked_within_a_protocol_only() -> None:
         for seed in (1, 2, 3)
     ]
     (groups,) = grouping.group_records([*better, *worse, *apart, *barred]).values()
-    assert {line.method for line in leading_variants(groups, 4, TINY)} == {"linear_probe"}
+    assert {line.method for line in leading_variants(ranked_accuracies(groups), 4, TINY)} == {
+        "linear_probe"
+    }
     (table,) = tables.tables(
         grouping.group_records([*better, *worse, *apart, *barred]), "method-shots", ranked=True
     )

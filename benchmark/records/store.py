@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ class Store:
         """All trustworthy records in order of key, but those `besides`; what was passed over, and
         why, is added to `problems`.
         """
-        for path in sorted((self.root / "records").glob("*.json")):
+        for path in sorted((self.root / "records").glob("*.json"), key=attrgetter("name")):
             if path.stem in besides:
                 continue
             try:

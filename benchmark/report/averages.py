@@ -34,6 +34,7 @@ class IncompleteMean:
 
 
 SeedAccuracies = Mapping[int | None, float]  # seed -> accuracy; None where nothing is drawn
+AccuraciesByShots = dict[int, dict[int | None, float]]  # shots -> seed -> accuracy
 Average = MeanAccuracy | IncompleteMean | None
 
 
@@ -52,9 +53,9 @@ def _sorted_seeds(seeds: Iterable[int | None]) -> tuple[int | None, ...]:
     return tuple(sorted(seeds, key=lambda seed: -1 if seed is None else seed))
 
 
-def accuracies_by_shots(records: Sequence[Record]) -> dict[int, dict[int | None, float]]:
+def accuracies_by_shots(records: Sequence[Record]) -> AccuraciesByShots:
     """shots -> seed -> accuracy, of records of one variant and dataset."""
-    by_shots: dict[int, dict[int | None, float]] = defaultdict(dict)
+    by_shots: AccuraciesByShots = defaultdict(dict)
     for record in records:
         by_shots[record.identity.shots][seed_of(record)] = record.accuracy
     return by_shots

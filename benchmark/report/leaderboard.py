@@ -1,82 +1,102 @@
-"""The leaderboard: one CSV row per method x dataset x shots x backbone x protocol. Columns:
-results/LEADERBOARD.md.
+"""The leaderboard: one CSV row per method x dataset x shots x backbone x protocol.
+
+Its columns are described in results/LEADERBOARD.md.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Sequence
-from statistics import fmean
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark.records.record import Record
-from benchmark.report.averages import mean_over_seeds, seed_of
+from benchmark.report.averages import seed_of
+from benchmark.report.frames import records_frame
 from benchmark.report.grouping import EvaluationSetting, GroupedRecords, MethodVariant, title
 from benchmark.report.significance import half_width
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SCHEMA = 1
 COLUMNS = (
-    *(
-        "schema",
-        "suite",
-        "dataset",
-        "shots",
-        "method",
-        "title",
-        "adapter_version",
-        "params",
-        "backbone",
-        "weights_digest",
-    ),
-    *("classes", "sampler", "val", "sources", "source_shots", "target_in_sources", "ranked"),
-    *("mean", "std", "interval95", "seeds", "n_seeds", "n_test"),
-    *(
-        "encode_s",
-        "pretrain_s",
-        "fit_s",
-        "predict_s",
-        "peak_mb",
-        "trainable_params",
-        "added_macs",
-        "images_per_s",
-    ),
-    *("dataset_digest", "transform", "protocol", "suite_version", "keys"),
-)
+    "schema", "suite", "dataset", "shots", "method", "title", "adapter_version", "params",
+    "backbone", "weights_digest", "classes", "sampler", "val", "sources", "source_shots",
+    "target_in_sources", "ranked", "mean", "std", "interval95", "seeds", "n_seeds", "n_test",
+    "encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params", "added_macs",
+    "images_per_s", "dataset_digest", "transform", "protocol", "suite_version", "keys",
+)  # fmt: skip
+DECIMALS = {
+    "mean": 6, "std": 6, "interval95": 6, "encode_s": 3, "pretrain_s": 3, "fit_s": 3,
+    "predict_s": 3, "peak_mb": 1, "added_macs": 0, "images_per_s": 1,
+}  # fmt: skip
+
+
+class Result(NamedTuple):
+    """The records behind one row: they differ in their seeds alone."""
+
+    setting: EvaluationSetting
+    variant: MethodVariant
+    dataset: str
+    records: list[Record]
 
 
 def leaderboard_csv(groups: GroupedRecords) -> str:
     """CSV text. Accuracies are fractions; costs are means over the row's seeds."""
-    text = io.StringIO()
-    write = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    write.writeheader()
-    write.writerows(leaderboard_rows(groups))
-    return text.getvalue()
+    frame = leaderboard_frame(groups)
+    for column, decimals in DECIMALS.items():
+        frame[column] = [_fixed(value, decimals) for value in frame[column].astype("Float64")]
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
-def leaderboard_rows(groups: GroupedRecords) -> Iterator[dict[str, object]]:
-    """The rows as dictionaries, in the order of the tables."""
+def leaderboard_frame(groups: GroupedRecords) -> pd.DataFrame:
+    """The rows in the order of the tables, numbers unrounded; missing where there is none."""
+    import pandas as pd
+
+    results = list(_results(groups))
+    described = pd.DataFrame([_description(result) for result in results])
+    return described.join(_numbers(results))[list(COLUMNS)]
+
+
+def _results(groups: GroupedRecords) -> Iterator[Result]:
     for setting, variants in groups.items():
         for variant, datasets in variants.items():
             for dataset, records in sorted(datasets.items()):
-                for shots in sorted({record.identity.shots for record in records}):
-                    yield _row(
-                        setting,
-                        variant,
-                        dataset,
-                        [record for record in records if record.identity.shots == shots],
-                    )
+                # grouped records are sorted by shots and seed
+                for _, same_shots in groupby(records, key=lambda record: record.identity.shots):
+                    yield Result(setting, variant, dataset, list(same_shots))
 
 
-def _row(
-    setting: EvaluationSetting, variant: MethodVariant, dataset: str, records: Sequence[Record]
-) -> dict[str, object]:
+def _numbers(results: list[Result]) -> pd.DataFrame:
+    """Accuracies and costs of each result over its seeds."""
+    records = records_frame(record for result in results for record in result.records)
+    rows = [row for row, result in enumerate(results) for _ in result.records]
+    seeds = records.groupby(rows)
+    accuracy, costs = seeds["accuracy"], seeds[["encode_s", "pretrain_s", "fit_s", "predict_s"]]
+    numbers = costs.mean().join(seeds[["peak_mb", "trainable_params"]].max())
+    numbers["mean"] = accuracy.mean()
+    numbers["std"] = accuracy.std()
+    numbers["n_seeds"] = accuracy.size()
+    halves = zip(numbers["std"], numbers["n_seeds"], strict=True)
+    numbers["interval95"] = [half_width(std, count) if count > 1 else None for std, count in halves]
+    for cost in ("added_macs", "images_per_s"):
+        complete = seeds[cost].count() == numbers["n_seeds"]
+        numbers[cost] = seeds[cost].mean().where(complete)
+    numbers["n_test"] = seeds["total"].first()
+    return numbers
+
+
+def _description(result: Result) -> dict[str, object]:
+    """What a row is about, in words and names."""
+    setting, variant, records = result.setting, result.variant, result.records
     named = records[0].identity
-    result = mean_over_seeds({seed_of(record): record.accuracy for record in records})
+    seeds = [seed_of(record) for record in records]
+    versions = {str(record.provenance.get("suite") or "") for record in records}
     return {
         "schema": SCHEMA,
         "suite": setting.suite,
-        "dataset": dataset,
+        "dataset": result.dataset,
         "shots": named.shots,
         "method": variant.method,
         "title": title(variant.method),
@@ -89,45 +109,21 @@ def _row(
         "val": variant.val,
         "sources": " ".join(sorted(named.sources)),
         "source_shots": "full" if named.source_shots == -1 else named.source_shots,
-        "target_in_sources": _yes(variant.exposure.target),
-        "ranked": _yes(variant.exposure.ranked),
-        "mean": f"{result.mean:.6f}",
-        "std": "" if result.std is None else f"{result.std:.6f}",
-        "interval95": f"{half_width(result.std, result.count):.6f}"
-        if result.std is not None
-        else "",
-        "seeds": " ".join(str(seed) for seed in result.seeds if seed is not None),
-        "n_seeds": result.count,
-        "n_test": sum(records[0].counts.total),
-        **_costs(records),
+        "target_in_sources": _yes_or_no(variant.exposure.target),
+        "ranked": _yes_or_no(variant.exposure.ranked),
+        "seeds": " ".join(str(seed) for seed in seeds if seed is not None),
         "dataset_digest": named.dataset_digest,
         "transform": setting.transform,
         "protocol": setting.protocol,
-        "suite_version": " ".join(
-            sorted({str(record.provenance.get("suite") or "") for record in records})
-        ),
+        "suite_version": " ".join(sorted(versions)),
         "keys": " ".join(record.key for record in records),
     }
 
 
-def _costs(records: Sequence[Record]) -> dict[str, object]:
-    seconds = ("encode_s", "pretrain_s", "fit_s", "predict_s")
-    means: dict[str, object] = {
-        name: f"{fmean(getattr(record.costs, name) for record in records):.3f}" for name in seconds
-    }
-    return means | {
-        "peak_mb": f"{max(record.costs.peak_mb for record in records):.1f}",
-        "trainable_params": max(record.costs.trainable_params for record in records),
-        "added_macs": _mean_of(records, "added_macs", "{:.0f}"),
-        "images_per_s": _mean_of(records, "images_per_s", "{:.1f}"),
-    }
+def _fixed(value: object, decimals: int) -> str:
+    """A number with so many decimals; empty where it is missing."""
+    return f"{value:.{decimals}f}" if isinstance(value, float) else ""
 
 
-def _mean_of(records: Sequence[Record], cost: str, form: str) -> str:
-    """The mean of a cost that old records lack; empty where one of them does."""
-    values = [getattr(record.costs, cost) for record in records]
-    return "" if None in values else form.format(fmean(values))
-
-
-def _yes(truth: bool) -> str:
+def _yes_or_no(truth: bool) -> str:
     return "yes" if truth else "no"

@@ -32,7 +32,7 @@ from benchmark.report.grouping import (
     headings,
     members,
 )
-from benchmark.report.ranking import leading_variants
+from benchmark.report.ranking import leading_variants, ranked_accuracies
 
 MEAN = ""  # stands for the mean over a suite where a dataset's name would stand
 WORST_CONFUSIONS = 12
@@ -114,12 +114,13 @@ def _rows(setting: EvaluationSetting, variants: VariantRecords, first: int) -> I
             for one in records
         }
     )
+    accuracies = ranked_accuracies(variants)
     ahead = {
-        (shots, dataset): leading_variants(variants, shots, [dataset])
+        (shots, dataset): leading_variants(accuracies, shots, [dataset])
         for shots in shots_seen
         for dataset in whole
     }
-    ahead |= {(shots, MEAN): leading_variants(variants, shots, whole) for shots in shots_seen}
+    ahead |= {(shots, MEAN): leading_variants(accuracies, shots, whole) for shots in shots_seen}
     for number, (variant, found) in enumerate(variants.items(), first):
         numbers = {dataset: accuracies_by_shots(found.get(dataset, ())) for dataset in whole}
         for shots in sorted({shots for by_shots in numbers.values() for shots in by_shots}):

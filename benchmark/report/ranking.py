@@ -1,60 +1,65 @@
-"""Which variants of a table lead: not one winner, but all that cannot be told from the best under the
-same protocol.
-"""
+"""Which variants lead a column: all that cannot be told from the best under the same protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from benchmark.report.averages import accuracies_by_shots
-from benchmark.report.grouping import DatasetRecords, MethodVariant, VariantRecords
+from benchmark.report.averages import AccuraciesByShots, accuracies_by_shots
+from benchmark.report.grouping import MethodVariant, VariantRecords
 from benchmark.report.significance import DatasetAccuracies, tied_with_best
+
+VariantAccuracies = Mapping[MethodVariant, Mapping[str, AccuraciesByShots]]
+
+
+def ranked_accuracies(variants: VariantRecords) -> VariantAccuracies:
+    """What `leading_variants` compares: the accuracies of all variants but diagnostics."""
+    return {
+        variant: {dataset: accuracies_by_shots(found) for dataset, found in by_dataset.items()}
+        for variant, by_dataset in variants.items()
+        if variant.exposure.ranked
+    }
 
 
 def leading_variants(
-    variants: VariantRecords, shots: int, datasets: Sequence[str]
+    accuracies: VariantAccuracies, shots: int, datasets: Sequence[str]
 ) -> frozenset[MethodVariant]:
     """Among variants of one protocol at one number of shots, those that tie with the best over
     `datasets`.
 
     Methods without shots take part in every protocol, since none of it concerns them, and lead only
-    where they lead in all. A variant that stands alone leads nothing. Diagnostics never take part.
+    where they lead in all. A variant that stands alone leads nothing.
     """
-    numbers = {
-        variant: _numbers(found, shots, datasets)
-        for variant, found in variants.items()
-        if variant.exposure.ranked
-    }
-    present = {variant: by_dataset for variant, by_dataset in numbers.items() if by_dataset}
-    untrained = {variant for variant in present if variant.sampler == "none"}
-    protocols = {variant.protocol for variant in present if variant not in untrained} or {
-        variant.protocol for variant in untrained
-    }
-    found: list[frozenset[MethodVariant]] = []
-    for protocol in protocols:
-        rivals = {
-            str(index): variant
-            for index, variant in enumerate(present)
-            if variant.protocol == protocol or variant in untrained
-        }
-        ahead = (
-            tied_with_best({name: present[variant] for name, variant in rivals.items()})
-            if len(rivals) > 1
-            else set()
-        )
-        found.append(frozenset(rivals[name] for name in ahead))
-    everywhere = frozenset.intersection(*found) if found else frozenset()
-    return frozenset(
-        variant
-        for ahead in found
-        for variant in ahead
-        if variant not in untrained or variant in everywhere
-    )
+    compared = {variant: _at(each, shots, datasets) for variant, each in accuracies.items()}
+    compared = {variant: by_dataset for variant, by_dataset in compared.items() if by_dataset}
+    untrained = {variant for variant in compared if variant.sampler == "none"}
+    protocols = {variant.protocol for variant in compared if variant not in untrained}
+    protocols = protocols or {variant.protocol for variant in untrained}
+    ahead = [
+        _tied([one for one in compared if one.protocol == protocol or one in untrained], compared)
+        for protocol in protocols
+    ]
+    everywhere = frozenset.intersection(*ahead) if ahead else frozenset()
+    return (frozenset().union(*ahead) - untrained) | (everywhere & untrained)
 
 
-def _numbers(found: DatasetRecords, shots: int, datasets: Sequence[str]) -> DatasetAccuracies:
-    by_dataset = {dataset: accuracies_by_shots(found.get(dataset, ())) for dataset in datasets}
-    at = {
-        dataset: by_shots.get(shots) or by_shots.get(0) for dataset, by_shots in by_dataset.items()
-    }
-    return {dataset: by_seed for dataset, by_seed in at.items() if by_seed}
+def _tied(
+    rivals: Collection[MethodVariant], accuracies: Mapping[MethodVariant, DatasetAccuracies]
+) -> frozenset[MethodVariant]:
+    named = {str(index): variant for index, variant in enumerate(rivals)}
+    if len(named) < 2:
+        return frozenset()
+    tied = tied_with_best({name: accuracies[variant] for name, variant in named.items()})
+    return frozenset(named[name] for name in tied)
+
+
+def _at(
+    by_dataset: Mapping[str, AccuraciesByShots], shots: int, datasets: Sequence[str]
+) -> DatasetAccuracies:
+    """The accuracies at `shots`, or at none where a method never uses any."""
+    chosen = {}
+    for dataset in datasets:
+        by_shots = by_dataset.get(dataset, {})
+        by_seed = by_shots.get(shots) or by_shots.get(0)
+        if by_seed:
+            chosen[dataset] = by_seed
+    return chosen

@@ -125,18 +125,44 @@ def wilcoxon(differences: Sequence[float]) -> float | None:
     Differences of zero are dropped. Exact without ties; with ties exact up to 13 differences and
     from RESAMPLES random signs beyond.
     """
-    if len(differences) < FEWEST_DATASETS:
-        return None
-    rounded = np.round(np.asarray(differences, dtype=float), 12)
-    gaps = rounded[rounded != 0]
-    if not len(gaps):
-        return 1.0
+    return wilcoxon_ps([differences])[0]
+
+
+def wilcoxon_ps(samples: Sequence[Sequence[float]]) -> list[float | None]:
+    """`wilcoxon` of many samples: one call of scipy for all of one length without ties."""
     from scipy import stats
 
-    sizes = np.abs(gaps)
-    if len(np.unique(sizes)) == len(sizes):
-        return float(stats.wilcoxon(gaps, method="exact").pvalue)
-    signed_ranks = np.sign(gaps) * stats.rankdata(sizes)
+    ps: list[float | None] = [None] * len(samples)
+    untied: dict[int, list[int]] = defaultdict(list)
+    gaps = [_nonzero(sample) for sample in samples]
+    for index, gap in enumerate(gaps):
+        if len(samples[index]) < FEWEST_DATASETS:
+            continue
+        if len(np.unique(np.abs(gap))) < len(gap) or not len(gap):
+            ps[index] = _tied_wilcoxon(gap)
+        else:
+            untied[len(gap)].append(index)
+    for indices in untied.values():
+        gaps_MN = np.array([gaps[index] for index in indices])
+        pvalues_M = np.atleast_1d(stats.wilcoxon(gaps_MN, method="exact", axis=1).pvalue)
+        for index, pvalue in zip(indices, pvalues_M, strict=True):
+            ps[index] = float(pvalue)
+    return ps
+
+
+def _nonzero(differences: Sequence[float]) -> Array:
+    """The differences but those of zero; rounded, so that equal ones are seen to be equal."""
+    rounded = np.round(np.asarray(differences, dtype=float), 12)
+    return rounded[rounded != 0]
+
+
+def _tied_wilcoxon(gaps: Array) -> float:
+    """The signed-rank test by its permutation distribution, which ties do not disturb."""
+    from scipy import stats
+
+    if not len(gaps):
+        return 1.0
+    signed_ranks = np.sign(gaps) * stats.rankdata(np.abs(gaps))
     test = stats.permutation_test(
         (signed_ranks,),
         np.sum,
@@ -186,7 +212,7 @@ def difference_ps(
     """
     gaps = [_gaps(first, other) for other in others]
     if len(first) >= FEWEST_DATASETS:
-        return [wilcoxon([_mean(by_seed) for by_seed in each]) for each in gaps]
+        return wilcoxon_ps([[_mean(by_seed) for by_seed in each] for each in gaps])
     return paired_t_ps([_mean_gaps(each) for each in gaps])
 
 

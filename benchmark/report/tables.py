@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from benchmark.records.record import Record
 from benchmark.report.averages import (
+    AccuraciesByShots,
     Average,
     MeanAccuracy,
     SeedAccuracies,
@@ -23,7 +24,6 @@ from benchmark.report.grouping import (
 )
 
 KINDS = ("dataset-shots", "method-shots", "method-dataset")
-AccuraciesByShots = dict[int, dict[int | None, float]]  # shots -> seed -> accuracy
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,10 @@ def _marked(
     columns: Sequence[tuple[int, Sequence[str]]],
 ) -> list[ResultRow]:
     """The rows of `variants`, with the leading values of every column (shots, datasets) marked."""
-    from benchmark.report.ranking import leading_variants
+    from benchmark.report.ranking import leading_variants, ranked_accuracies
 
-    ahead = [leading_variants(variants, shot, datasets) for shot, datasets in columns]
+    accuracies = ranked_accuracies(variants)
+    ahead = [leading_variants(accuracies, shot, datasets) for shot, datasets in columns]
     return [
         replace(
             row,
