@@ -84,6 +84,7 @@ def test_suites_backbones_weights_class_splits_and_protocols_never_share_a_table
         identity(classes="base"),
         identity(transform="1-pillow13"),
         identity(protocol=2),
+        identity(precision="float16"),
         identity(dataset="dtd"),
     ]
     groups = grouping.group_records([scored(one, 0.5) for one in [plain, *others]])

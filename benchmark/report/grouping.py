@@ -1,7 +1,7 @@
 """Which records may be averaged with which: the only place that decides it.
 
-A *setting* is what all numbers of one table share: suite, backbone and weights, class split, image
-pipeline, protocol. A *variant* is one row of it: a method with its hyper-parameters, validation
+A *setting* is what all numbers of one table share: suite, backbone, weights and
+precision, class split, image pipeline, protocol. A *variant* is one row of it: a method with its hyper-parameters, validation
 policy, sampler and what its prior has seen. Records of one setting, variant and dataset differ in
 shots and seed alone.
 """
@@ -19,6 +19,7 @@ from benchmark.methods import Card, card, own
 from benchmark.records.record import Identity, Record, Scalar
 
 FULL = "full training sets"
+TINY = "tiny"  # the embedded backbone, the only one that usually computes in float64
 
 
 @dataclass(frozen=True, order=True)
@@ -28,13 +29,17 @@ class EvaluationSetting:
     suite: str
     backbone: str
     weights_digest: str
+    precision: str
     classes: str
     transform: str
     protocol: int
 
     def __str__(self) -> str:
         split = "" if self.classes == "all" else f", {self.classes} classes"
-        return f"suite {self.suite}, backbone {self.backbone} (weights {self.weights_digest[:8]}){split}"
+        usual = "float64" if self.backbone == TINY else "float32"
+        precision = "" if self.precision == usual else f" in {self.precision}"
+        weights = f"(weights {self.weights_digest[:8]})"
+        return f"suite {self.suite}, backbone {self.backbone}{precision} {weights}{split}"
 
 
 @dataclass(frozen=True, order=True)
@@ -118,6 +123,7 @@ def _setting(named: Identity, dataset: str) -> EvaluationSetting:
         suite_of(dataset) or dataset,
         named.backbone,
         named.weights_digest,
+        named.precision,
         named.classes,
         named.transform,
         named.protocol,

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 SCHEMA = 1
 COLUMNS = (
     "schema", "suite", "dataset", "shots", "method", "title", "adapter_version", "params",
-    "backbone", "weights_digest", "classes", "sampler", "val", "sources", "source_shots",
-    "target_in_sources", "ranked", "mean", "std", "interval95", "seeds", "n_seeds", "n_test",
-    "encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params", "added_macs",
-    "images_per_s", "dataset_digest", "transform", "protocol", "suite_version", "keys",
+    "backbone", "weights_digest", "precision", "classes", "sampler", "val", "sources",
+    "source_shots", "target_in_sources", "ranked", "mean", "std", "interval95", "seeds", "n_seeds",
+    "n_test", "encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params",
+    "added_macs", "images_per_s", "dataset_digest", "transform", "protocol", "suite_version", "keys",
 )  # fmt: skip
 DECIMALS = {
     "mean": 6, "std": 6, "interval95": 6, "encode_s": 3, "pretrain_s": 3, "fit_s": 3,
@@ -104,6 +104,7 @@ def _description(result: Result) -> dict[str, object]:
         "params": json.dumps(dict(variant.params), sort_keys=True),
         "backbone": setting.backbone,
         "weights_digest": setting.weights_digest,
+        "precision": setting.precision,
         "classes": setting.classes,
         "sampler": variant.sampler,
         "val": variant.val,

@@ -13,16 +13,26 @@ def run_command(named: Identity) -> str:
     are not known here.
     """
     words = ["--method", named.method, "--dataset", named.dataset, "--backbone", named.backbone]
-    words += ["--shots", str(named.shots), "--seed", str(named.seed)] if named.shots else []
-    words += ["--val", named.val] if named.shots and named.val != "up-to-4" else []
-    words += ["--sampler", named.sampler] if named.sampler not in ("coop", "none") else []
+    if named.shots:
+        words += ["--shots", str(named.shots), "--seed", str(named.seed)]
+    if named.shots and named.val != "up-to-4":
+        words += ["--val", named.val]
+    if named.sampler not in ("coop", "none"):
+        words += ["--sampler", named.sampler]
     words += ["--precision", named.precision]
-    words += ["--classes", named.classes] if named.classes != "all" else []
-    words += ["--sources", ",".join(sorted(named.sources))] if named.sources else []
-    card = own_card(named.method)
+    if named.classes != "all":
+        words += ["--classes", named.classes]
     if named.sources:
+        words += ["--sources", ",".join(sorted(named.sources))]
         words += ["--source-shots", str(named.source_shots)]
+    return "python -m benchmark run " + shlex.join([*words, *_changed_parameters(named)])
+
+
+def _changed_parameters(named: Identity) -> list[str]:
+    """`--set` for every hyper-parameter that is not the method's default."""
+    card = own_card(named.method)
+    words = []
     for name, value in named.params.items():
         if not card or card.defaults.get(name, ...) != value:
             words += ["--set", f"{named.method}.{name}={value}"]
-    return "python -m benchmark run " + shlex.join(words)
+    return words
