@@ -1,12 +1,26 @@
-"""Housekeeping: `nox` runs the tests, `nox -l` lists the rest. Every session builds its own
-environment.
+"""Housekeeping: `nox` runs the tests, `nox -l` lists the rest.
+
+Every session builds an environment of its own.
 """
+
+import shutil
+from pathlib import Path
 
 import nox
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "venv"
 nox.needs_version = ">=2024.10.9"
+
+INSTALLED = (  # what a wheel must be able to do without the repository
+    "list methods",
+    "test tip_adapter",
+    "run --method zero_shot,tip_adapter --dataset tiny_digits --shots 1 --seed 1 --plain",
+    "report",
+    "export",
+    "check --method zero_shot --plain",
+    "check --against published",
+)
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -19,21 +33,26 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-e", ".", *wanted, "-c", "constraints.txt")
 
 
+def run_lint(session: nox.Session) -> None:
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests, then the regression check of the tiny suite against its golden table."""
-    install(session, "test")
+    """Style and types, all tests, then the regression check of the tiny suite."""
+    install(session, "test", "lint")
+    run_lint(session)
     session.run("pytest", *session.posargs)
     session.run("python", "-m", "benchmark", "check", "--results", session.create_tmp())
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, imports, formatting and types."""
+    """Style, imports, formatting and types, without the packages that only tests need."""
     install(session, "lint")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    session.run("mypy")
+    run_lint(session)
 
 
 @nox.session
@@ -53,7 +72,13 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """A wheel, installed and asked for its methods from an empty folder."""
+    """A wheel, installed, that lists, runs, reports, tests and checks from an empty folder."""
     session.install("build")
-    folder = session.create_tmp()
-    session.run("python", "-m", "build", "--wheel", "--outdir", folder)
+    folder = Path(session.create_tmp()).resolve()
+    shutil.rmtree(folder)
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(folder))
+    session.install(*map(str, folder.glob("*.whl")), "-c", "constraints.txt")
+    (folder / "empty").mkdir()
+    session.chdir(folder / "empty")
+    for command in INSTALLED:
+        session.run("python", "-m", "benchmark", *command.split())

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import random
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -197,28 +197,30 @@ def _close(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:
 
 def backbone_untouched(subject: Subject) -> None:
     subject.fit(subject.episode())(toy.held_out().images)
+    damage = backbone_damage()
+    require(damage is None, str(damage))
+
+
+def backbone_damage() -> str | None:
+    """What is no longer as it was in the toy CLIP that episodes share."""
     model = toy.backbone().model
-    require(
-        clip.state_digest(model) == clip.state_digest(toy.build().model),
-        "the weights of the backbone changed; train a copy, episode.backbone.copy()",
-    )
-    require(
-        not any(module.training for module in model.modules()),
-        "the backbone was left in training mode; do not call train() on it",
-    )
-    require(
-        not any(weight.requires_grad for weight in model.parameters()),
-        "weights of the backbone were left requiring a gradient; train a copy, "
-        "episode.backbone.copy()",
-    )
-    require(
-        not any(weight.grad is not None for weight in model.parameters()),
-        "weights of the backbone hold a gradient; differentiate with respect to your own weights",
-    )
-    require(
-        not any(getattr(module, kind) for module in model.modules() for kind in HOOKS),
-        "hooks were left on the backbone; remove them before fit and predict return",
-    )
+    weights, modules = list(model.parameters()), list(model.modules())
+    if clip.state_digest(model) != _fresh_digest():
+        return "the weights of the backbone changed; train a copy, episode.backbone.copy()"
+    if any(module.training for module in modules):
+        return "the backbone was left in training mode; do not call train() on it"
+    if any(weight.requires_grad for weight in weights):
+        return "the backbone was left requiring a gradient; train a copy, episode.backbone.copy()"
+    if any(weight.grad is not None for weight in weights):
+        return "weights of the backbone hold a gradient; differentiate by your own weights only"
+    if any(getattr(module, kind) for module in modules for kind in HOOKS):
+        return "hooks were left on the backbone; remove them before fit and predict return"
+    return None
+
+
+@cache
+def _fresh_digest() -> str:
+    return clip.state_digest(toy.build().model)
 
 
 def episode_untouched(subject: Subject) -> None:

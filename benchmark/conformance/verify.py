@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark.api import UserError
 from benchmark.conformance import toy
-from benchmark.conformance.checks import CHECKS
+from benchmark.conformance.checks import CHECKS, backbone_damage
 from benchmark.conformance.subject import Broken, Check, Subject
 
 
@@ -40,7 +40,7 @@ def verify(subject: Subject) -> Iterator[CheckResult]:
             yield CheckResult(check.clause, check.capability, _words(error))
             continue
         finally:
-            toy.backbone.cache_clear()
+            _renew_backbone()
         if applies:
             yield CheckResult(check.clause, check.capability, problem(check, subject))
 
@@ -52,8 +52,14 @@ def problem(check: Check, subject: Subject) -> str | None:
     except Exception as error:
         return _words(error)
     finally:
-        toy.backbone.cache_clear()  # a damaged one must not reach the next check
+        _renew_backbone()
     return None
+
+
+def _renew_backbone() -> None:
+    """A damaged toy CLIP must not reach the next check."""
+    if backbone_damage():
+        toy.backbone.cache_clear()
 
 
 def _words(error: Exception) -> str:
