@@ -59,13 +59,13 @@ class ImageSet:
     """Images without labels, decoded and encoded only when asked for.
 
     `encode(None)` gives features image_ND of the centre crop, `encode((count, seed, crop))`
-    features image_VND of random views, `decode(index_N, crop, rng)` pixels_NCHW (the centre crop
+    features image_VND of random views, `decode(index_N, crop, seeds)` pixels_NCHW (the centre crop
     where `crop` is None). The methods below are the interface.
     """
 
     size: int
     encode: Callable[[tuple[int, int, Crop] | None], Tensor] = field(repr=False)
-    decode: Callable[[Tensor, Crop | None, Generator | None], Tensor] = field(repr=False)
+    decode: Callable[[Tensor, Crop | None, Sequence[int] | None], Tensor] = field(repr=False)
 
     def __len__(self) -> int:
         return self.size
@@ -87,7 +87,13 @@ class ImageSet:
 
     def augmented(self, index_N: Tensor, rng: Generator, crop: Crop = Crop()) -> Tensor:
         """pixels_NCHW of fresh random views of the chosen images."""
-        return self.decode(index_N, crop, rng)
+        seeds = torch.randint(2**62, (len(index_N),), generator=rng).tolist()
+        return self.decode(index_N, crop, seeds)
+
+    def crops(self, index_N: Tensor, seeds: Sequence[int], crop: Crop = Crop()) -> Tensor:
+        """pixels_NCHW of one random view of each chosen image, which depends on the image and its
+        seed alone."""
+        return self.decode(index_N, crop, seeds)
 
     @staticmethod
     def from_features(image_ND: Tensor) -> ImageSet:

@@ -5,14 +5,14 @@ towers it shares with VPT and LoRA.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from adapters import _blocks, _in_the_loop, apt, clip_lora, cones_finetune, vpt
 from benchmark.api import Crop, Episode, ImageSet, Labelled, UserError
@@ -323,9 +323,9 @@ class Counter:
     def watch(self, given: Episode) -> Episode:
         images = given.support.images
 
-        def decode(index_N: Tensor, crop: Crop | None, rng: Generator | None) -> Tensor:
+        def decode(index_N: Tensor, crop: Crop | None, seeds: Sequence[int] | None) -> Tensor:
             self.decoded += len(index_N)
-            return images.decode(index_N, crop, rng)
+            return images.decode(index_N, crop, seeds)
 
         counted = ImageSet(len(images), images.encode, decode)
         return dataclasses.replace(given, support=Labelled(counted, given.support.labels_N))

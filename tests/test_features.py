@@ -230,6 +230,13 @@ def test_fresh_crops_follow_the_generator(encoder: Encoder, tmp_path: Path) -> N
     assert not torch.equal(once, images.augmented(index_N, torch.Generator().manual_seed(6)))
 
 
+def test_a_crop_depends_on_its_image_and_seed_alone(encoder: Encoder, tmp_path: Path) -> None:
+    images = image_set(table(6), encoder, open_store(tmp_path), Stopwatch())
+    together = images.crops(torch.tensor([3, 1, 4]), [7, 8, 9])
+    assert torch.equal(images.crops(torch.tensor([1]), [8])[0], together[1])
+    assert not torch.equal(images.crops(torch.tensor([1]), [9])[0], together[1])
+
+
 def test_features_do_not_depend_on_the_number_of_encoding_threads(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

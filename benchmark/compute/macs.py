@@ -9,13 +9,13 @@ batch does not count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.api import Backbone, Crop, ImageSet, Predictor, UserError, VisionTower
@@ -59,8 +59,8 @@ def _head(images: ImageSet, count: int, opened: list[Tensor]) -> ImageSet:
         rows = images.encode(views)
         return rows[:count] if views is None else rows[:, :count]
 
-    def decode(index_N: Tensor, crop: Crop | None, rng: Generator | None) -> Tensor:
-        opened.append(images.decode(index_N, crop, rng))
+    def decode(index_N: Tensor, crop: Crop | None, seeds: Sequence[int] | None) -> Tensor:
+        opened.append(images.decode(index_N, crop, seeds))
         return opened[-1]
 
     return replace(images, size=count, encode=encode, decode=decode)

@@ -91,9 +91,13 @@ def patterns(classes: int) -> Tensor:
 def image_set(pixels_NCHW: Tensor) -> ImageSet:
     """Images with the given pixels and the toy CLIP's features of them."""
 
-    def decode(index_N: Tensor, crop: Crop | None, rng: Generator | None) -> Tensor:
+    def decode(index_N: Tensor, crop: Crop | None, seeds: Sequence[int] | None) -> Tensor:
         picked_NCHW = pixels_NCHW[index_N]
-        return picked_NCHW if crop is None or rng is None else _jitter(picked_NCHW, crop, rng)
+        if crop is None or seeds is None:
+            return picked_NCHW
+        rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
+        pairs = zip(picked_NCHW, rngs, strict=True)
+        return torch.stack([_jitter(pixels_CHW, crop, rng) for pixels_CHW, rng in pairs])
 
     @torch.no_grad()
     def encode(views: tuple[int, int, Crop] | None) -> Tensor:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from benchmark.api import Crop, ImageSet
 from benchmark.data import ImageTable
@@ -47,12 +47,11 @@ def image_set(
         rows = store.rows(where, digests, compute, timer).to(encoder.device)
         return rows.transpose(0, 1) if views else rows
 
-    def decode(index_N: Tensor, crop: Crop | None, rng: Generator | None) -> Tensor:
+    def decode(index_N: Tensor, crop: Crop | None, seeds: Sequence[int] | None) -> Tensor:
         positions = index_N.tolist()
-        if crop is None or rng is None:
+        if crop is None or seeds is None:
             pictures = centre_cuts(table_now(), positions, image_px)
         else:
-            seeds = torch.randint(2**62, (len(index_N),), generator=rng).tolist()
             pictures = fresh_cuts(table_now(), positions, crop, seeds, image_px)
         return encoder.normalise(torch.cat(list(pixels(encoder, pictures))))
 
