@@ -87,7 +87,7 @@ def spent(todo: Sequence[Cell], store: Store, executor: Executor | None = None) 
 
 def ray_lines(todo: Sequence[Cell], folder: Path) -> list[str]:
     """Starting the engine, then a grid in its workers, their starts and imports included."""
-    from benchmark.compute.executors.ray_workers import Ray
+    from benchmark.compute.executors.ray_executor import Ray
 
     start = time.perf_counter()
     workers = Ray()

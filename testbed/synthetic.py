@@ -65,6 +65,7 @@ def record(
     )
     return Record(
         key=key(named),
+        title=named.method,
         identity=named,
         counts=Counts(correct=list(correct), total=list(total)),
         costs=costs,

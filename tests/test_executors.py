@@ -24,7 +24,7 @@ from benchmark import methods
 from benchmark.backbones.weights import TINY
 from benchmark.cli import execute
 from benchmark.compute.executors import cell_logs, limits
-from benchmark.compute.executors.ray_workers import Need, Ray
+from benchmark.compute.executors.ray_executor import JobNeeds, Ray
 from benchmark.compute.executors.scheduling import Job, RunOptions, Task, batches, jobs, shard
 from benchmark.compute.executors.serial import Serial
 from benchmark.compute.history import History
@@ -267,8 +267,8 @@ def test_a_job_on_a_gpu_asks_for_what_its_cells_took_and_some_headroom(
     job = Job(
         ((replace(task(frail(1)), gpu_share=learned),), (replace(task(frail(2)), gpu_share=0.01),))
     )
-    assert Ray().need(job, RunOptions(tmp_path, device="cuda")) == Need(cpus=1, gpus=gpus)
-    assert Ray(gpus_per_cell=0.5).need(job, RunOptions(tmp_path, device="cuda")) == Need(
+    assert Ray().need(job, RunOptions(tmp_path, device="cuda")) == JobNeeds(cpus=1, gpus=gpus)
+    assert Ray(gpus_per_cell=0.5).need(job, RunOptions(tmp_path, device="cuda")) == JobNeeds(
         cpus=1, gpus=0.5
     )
 
@@ -278,8 +278,8 @@ def test_a_job_on_a_cpu_takes_the_threads_that_a_serial_run_takes(tmp_path: Path
     large = Job(
         ((replace(task(frail(1)), cell=replace(frail(1), backbone="ViT-B-16-quickgelu/openai")),),)
     )
-    assert Ray(cpus=8).need(small, RunOptions(tmp_path)) == Need(cpus=1, gpus=0.0)
-    assert Ray(cpus=8).need(large, RunOptions(tmp_path)) == Need(cpus=8, gpus=0.0)
+    assert Ray(cpus=8).need(small, RunOptions(tmp_path)) == JobNeeds(cpus=1, gpus=0.0)
+    assert Ray(cpus=8).need(large, RunOptions(tmp_path)) == JobNeeds(cpus=8, gpus=0.0)
 
 
 # --- memory
@@ -338,7 +338,7 @@ NATIVE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from benchmark.compute.executors import limits, logs
+from benchmark.compute.executors import cell_logs, limits
 from benchmark.grid import Cell
 from benchmark.compute.history import History
 from benchmark.compute.runner import run

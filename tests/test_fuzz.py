@@ -19,7 +19,7 @@ import torch
 from benchmark import data
 from benchmark.data import parquet, unpack
 from benchmark.errors import UserError
-from benchmark.records import merge
+from benchmark.records import combine
 from benchmark.records.store import Store
 from benchmark.report import grouping, page
 from testbed.mutation import (
@@ -241,7 +241,7 @@ def test_a_merge_carries_no_other_file_along(tmp_path: Path) -> None:
     (name, text), *_ = records.forged()
     inputs.written(tmp_path / "theirs" / "records" / f"{name}.json", text)
     (tmp_path / "theirs" / "records" / f"{name}.npz").symlink_to(secret)
-    merged = merge.merge([Store(tmp_path / "theirs")], Store(tmp_path / "ours"))
+    merged = combine.combine([Store(tmp_path / "theirs")], Store(tmp_path / "ours"))
     assert (merged.added, len(merged.passed_over)) == (1, 1)
     assert "the record is taken without them" in merged.passed_over[0]
     assert [path.name for path in (tmp_path / "ours" / "records").iterdir()] == [f"{name}.json"]

@@ -33,6 +33,7 @@ def make_record(seed: int = 1, correct: tuple[int, ...] = (3, 4)) -> Record:
     )  # fmt: skip
     costs = Costs(encode_s=0, pretrain_s=0, fit_s=1, predict_s=0, peak_mb=1, trainable_params=2)
     return Record(
+        title="CoOp",
         key=key(identity),
         identity=identity,
         counts=Counts(correct=list(correct), total=[5, 5]),

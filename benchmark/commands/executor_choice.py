@@ -35,7 +35,7 @@ class ExecutorChoice:
         if self.executor == "serial":
             yield Serial(on_stage)
             return
-        from benchmark.compute.executors.ray_workers import Ray
+        from benchmark.compute.executors.ray_executor import Ray
 
         workers = Ray(self.address, gpus_per_cell=self.gpus_per_cell, on_stage=on_stage)
         # Ray reports dead nodes on stdout, which belongs to results; some of it when it closes.

@@ -18,10 +18,10 @@ def merge(sources: Sources, results: opt.Results = opt.DEFAULT) -> None:
 
     Exit code 1 where the same key has other counts.
     """
-    from benchmark.records import merge as merging
+    from benchmark.records import combine
     from benchmark.records.store import Store
 
-    done = merging.merge([Store(source) for source in sources], Store(results))
+    done = combine.combine([Store(source) for source in sources], Store(results))
     known = f"{done.known} were there already"
     print(f"{done.added} records added to {results}, {known}, {len(done.conflicts)} conflicts")
     warn([*done.passed_over, *(f"conflict: {conflict}" for conflict in done.conflicts)])

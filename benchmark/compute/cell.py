@@ -35,7 +35,7 @@ from benchmark.compute.provenance import provenance
 from benchmark.compute.resources import Resources
 from benchmark.compute.stages import OnStage
 from benchmark.grid import Cell
-from benchmark.records.record import Costs, Identity, Record, Scalar, key
+from benchmark.records.record import MOST_TITLE, Costs, Identity, Record, Scalar, key
 from benchmark.records.store import Store
 
 LIBRARIES = (
@@ -179,6 +179,7 @@ def _finished(
     } | _memory(device, made)
     record = Record(
         key=key(run.identity),
+        title=methods.card(run.cell.method).title[:MOST_TITLE],
         identity=run.identity,
         counts=counts,
         costs=Costs(

@@ -97,8 +97,8 @@ def _load(path: Path) -> tuple[State, float] | None:
 
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, float(
-                (file.metadata() or {})["seconds"]
-            )
+            names = list(file.keys())  # noqa: SIM118 (it is no dictionary)
+            seconds = float((file.metadata() or {})["seconds"])
+            return {name: file.get_tensor(name) for name in names}, seconds
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         return None

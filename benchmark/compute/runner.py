@@ -20,7 +20,7 @@ from benchmark import data, grid, methods
 from benchmark.backbones import weights
 from benchmark.compute import devices
 from benchmark.compute.devices import device_for, precision_for
-from benchmark.compute.executors.scheduling import Executor, Report, RunOptions, Task, jobs
+from benchmark.compute.executors.scheduling import Executor, RunOptions, Task, TaskReport, jobs
 from benchmark.compute.executors.serial import Serial
 from benchmark.compute.history import History
 from benchmark.compute.stages import OnStage, ignore_stage
@@ -161,7 +161,7 @@ def _computed(
     forget_finished_plans(store)
 
 
-def _outcome(cell: Cell, report: Report, store: Store) -> Outcome:
+def _outcome(cell: Cell, report: TaskReport, store: Store) -> Outcome:
     record = None if report.state == "failed" else store.get(report.key)
     error = (
         None

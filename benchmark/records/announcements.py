@@ -1,9 +1,11 @@
-"""What runs tell whoever looks at their results folder, from another terminal or another machine.
-Nothing here makes a number. progress.py reads it.
+"""What running processes write into the results folder so that `status` can show their progress.
 
-DIR/plans/<hash>.json     cells of a grid that were not on record when it began: {key: [cell,
-expected seconds]}; gone when all are done DIR/running/<key>.json    a cell that is being computed,
-since the file was written: {cell, host, pid, expected_s}
+DIR/plans/<hash>.json   cells of a grid that were not on record when it began:
+                        {key: [cell, expected seconds]}; gone when all are done
+DIR/running/<key>.json  a cell that is being computed, since the file was written:
+                        {cell, host, pid, expected_s}
+
+No number depends on these files. progress.py reads them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 small files; no record is opened.
 
 Whoever looks writes nothing and disturbs nobody: a claim is judged by its process and its last sign
-of life, and never asked for. What runs leave to be read is described in watching.py.
+of life, and never asked for. announcements.py describes the files.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+MOST_TITLE = 200  # characters
 Scalar = str | int | float | bool | None
 
 
@@ -29,7 +30,14 @@ def _nameable(name: str) -> str:
     return name
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("a title is printable")
+    return text
+
+
 Name = Annotated[str, AfterValidator(_nameable)]
+Title = Annotated[str, Field(max_length=MOST_TITLE), AfterValidator(_printable)]
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 Images = Annotated[int, Field(ge=0, le=10**9)]
 
@@ -112,6 +120,7 @@ class Record(BaseModel):
 
     schema_version: Literal[1] = 1
     key: str
+    title: Title  # the method's own, as tables show it; no part of what names the record
     identity: Identity
     counts: Counts
     costs: Costs

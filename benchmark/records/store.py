@@ -1,12 +1,12 @@
-"""A folder of records: has, put, iterate. A record is whole or absent; per-image predictions lie
-beside it.
+"""A folder of records, safe for several processes. A record is whole or absent.
 
-DIR/records/<key>.json    the record DIR/records/<key>.npz     predicted label of every test image,
-in test order DIR/priors/<key>.*        what pretraining stages left behind, and where it came from
-DIR/failures/<key>.txt    what went wrong, in a sentence, then the log with the traceback; gone once
-the cell succeeds DIR/logs/<key>.txt        what a cell's last attempt printed, stage by stage
-DIR/locks/<key>.lock      claims of running processes; DIR/running/ and DIR/plans/ tell `status`
-what they do (watching.py)
+DIR/records/<key>.json  the record
+DIR/records/<key>.npz   predicted label of every test image, in test order
+DIR/priors/<key>.*      the states that pretraining left, and what they were made from
+DIR/failures/<key>.txt  what went wrong, in a sentence, then the log; gone once the cell succeeds
+DIR/logs/<key>.txt      what a cell's last attempt printed, stage by stage
+DIR/locks/<key>.lock    claims of running processes
+DIR/running/, DIR/plans/  what `status` reads (announcements.py)
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,17 +51,17 @@ DAMAGED = (
 )  # of an archive
 
 
-@dataclass(frozen=True)
 class Store:
-    """Records under one folder, safe for several processes at once, on one machine or on several
-    that share it.
+    """Records under one folder, on one machine or on several that share it.
+
+    `lease_s` must be the same for all processes that share the folder.
     """
 
-    root: Path = DEFAULT
-    lease_s: float = LEASE_S  # the same for all who share the folder
-    watched: dict[str, SoftFileLease] = field(
-        default_factory=dict, repr=False, compare=False
-    )  # claims that others hold
+    def __init__(self, root: Path = DEFAULT, lease_s: float = LEASE_S) -> None:
+        self.root = root
+        self.lease_s = lease_s
+        # claims that others hold; a lease object remembers since when it has seen no sign of life
+        self._contested: dict[str, SoftFileLease] = {}
 
     def path(self, key: str) -> Path:
         return self.root / "records" / f"{key}.json"
@@ -154,10 +153,10 @@ class Store:
         make the same record.
         """
         path = self.root / "locks" / f"{key}.lock"
-        mine = self.watched.setdefault(key, lease(path, self.lease_s))
+        mine = self._contested.setdefault(key, lease(path, self.lease_s))
         with held(mine, wait=wait) as free:
             if free:
-                self.watched.pop(key, None)
+                self._contested.pop(key, None)
             yield free
 
 

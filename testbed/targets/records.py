@@ -10,7 +10,7 @@ from typing import Any
 from benchmark import methods
 from benchmark.compute import rerun, runner
 from benchmark.errors import UserError
-from benchmark.records import merge
+from benchmark.records import combine
 from benchmark.records.record import hash_of
 from benchmark.records.store import Store
 from benchmark.report import comparison as comparison
@@ -187,7 +187,7 @@ def honest_merge() -> list[tuple[str, bytes]]:
 def read_merge(folder: Path, files: list[tuple[str, bytes]]) -> None:
     for name, content in files:
         written(folder / "theirs" / "records" / name, content)
-    merged = merge.merge([Store(folder / "theirs")], Store(folder / "ours"))
+    merged = combine.combine([Store(folder / "theirs")], Store(folder / "ours"))
     nothing_beside(folder, {"theirs", "ours"})
     if merged.passed_over:
         raise UserError(merged.passed_over[0])

@@ -1,9 +1,10 @@
-"""Where cells are computed: in this process, or by workers of an engine. Results are the same; only
-time and place differ.
+"""Where cells are computed: in this process, or by the workers of Ray. The results are the same.
 
-jobs        what is handed out: cells that share a backbone and a dataset, with what they need
-worker      how a job is worked off, wherever that happens: claim, compute, log, retry serial
-in this process, one cell after the other on_ray      by Ray (the extra `ray`): processes on one
-machine or a cluster; flights: jobs under way there limits      how long a cell may take logs
-what a cell prints
+scheduling    cells as tasks, batches and jobs; what all jobs of a run share; the Executor protocol
+worker        one job: claim its cells, compute them, log, try again
+serial        the executor of this process, one cell after the other
+ray_executor  the executor of Ray (the extra `ray`), on one machine or a cluster
+ray_jobs      the jobs that Ray is running: their reports, their deaths, their time limits
+limits        how long a cell may take, and what happens when memory runs out
+cell_logs     what a cell prints
 """

@@ -64,14 +64,14 @@ class Job:
     def weight_s(self) -> float:
         return sum(task.weight_s for task in self.tasks)
 
-    def rest(self, told: Set[str], begun: Set[str]) -> Job | None:
-        """What is left when `told` have been reported; a batch that had begun is taken apart. None
+    def rest(self, reported: Set[str], started: Set[str]) -> Job | None:
+        """What is left when `reported` have been reported; a batch that had begun is taken apart. None
         when nothing is left.
         """
         left: list[Batch] = []
         for batch in self.batches:
-            open_ = tuple(task for task in batch if task.key not in told)
-            apart = any(task.key in begun for task in batch)
+            open_ = tuple(task for task in batch if task.key not in reported)
+            apart = any(task.key in started for task in batch)
             left += [(task,) for task in open_] if apart else [open_] if open_ else []
         return Job(tuple(left)) if left else None
 
@@ -99,7 +99,7 @@ def settings(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 @dataclass(frozen=True)
-class Report:
+class TaskReport:
     """What became of a task. 'busy': another process has claimed it; 'started' comes before the
     outcome of each task of a batch.
     """
@@ -120,7 +120,7 @@ class Executor(Protocol):
     def on_this_machine(self) -> bool:
         """Whether all cells are computed here, so that devices can be checked beforehand."""
 
-    def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[Report]: ...
+    def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[TaskReport]: ...
 
 
 def batches(tasks: Iterable[Task], batched: Callable[[Cell], bool]) -> list[Batch]:

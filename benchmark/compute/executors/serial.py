@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmark.compute.executors.scheduling import Job, Report, RunOptions
-from benchmark.compute.executors.worker import Bench, bench, perform
+from benchmark.compute.executors.scheduling import Job, RunOptions, TaskReport
+from benchmark.compute.executors.worker import Worker, perform, start_worker
 from benchmark.compute.stages import OnStage, ignore_stage
 
 
@@ -19,10 +19,10 @@ class Serial:
 
     def __init__(self, on_stage: OnStage = ignore_stage) -> None:
         self.on_stage = on_stage
-        self._benches: dict[RunOptions, Bench] = {}
+        self._workers: dict[RunOptions, Worker] = {}
 
-    def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[Report]:
-        if options not in self._benches:
-            self._benches[options] = bench(options, self.on_stage, own_process=False)
+    def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[TaskReport]:
+        if options not in self._workers:
+            self._workers[options] = start_worker(options, self.on_stage, own_process=False)
         for job in jobs:
-            yield from perform(job, self._benches[options])
+            yield from perform(job, self._workers[options])

@@ -16,7 +16,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from benchmark.compute.executors import cell_logs, limits
-from benchmark.compute.executors.scheduling import Batch, Job, Report, RunOptions, Task
+from benchmark.compute.executors.scheduling import Batch, Job, RunOptions, Task, TaskReport
 from benchmark.compute.stages import OnStage
 from benchmark.errors import UserError
 from benchmark.grid import Cell
@@ -30,7 +30,7 @@ AFTER_OUT_OF_MEMORY = 0.25  # of the memory that the text side takes at first
 
 
 @dataclass(frozen=True)
-class Bench:
+class Worker:
     """Where a worker works: the store, and a workshop that is set up when first needed."""
 
     store: Store
@@ -40,7 +40,7 @@ class Bench:
     own_process: bool  # nothing else prints here, so that whatever is printed belongs to the cell
 
 
-def bench(options: RunOptions, on_stage: OnStage, *, own_process: bool) -> Bench:
+def start_worker(options: RunOptions, on_stage: OnStage, *, own_process: bool) -> Worker:
     """A new one; keep it as long as cells of the same run are to be computed, since it keeps what
     they have in common.
     """
@@ -55,71 +55,73 @@ def bench(options: RunOptions, on_stage: OnStage, *, own_process: bool) -> Bench
             accept_changed_data=options.accept_changed_data,
         )
 
-    return Bench(Store(options.results, options.lease_s), options, resources, on_stage, own_process)
+    return Worker(
+        Store(options.results, options.lease_s), options, resources, on_stage, own_process
+    )
 
 
-def perform(job: Job, bench: Bench) -> Iterator[Report]:
+def perform(job: Job, worker: Worker) -> Iterator[TaskReport]:
     """Every task of the job, reported as it ends."""
     for batch in job.batches:
-        yield from _batch(batch, bench)
+        yield from _batch(batch, worker)
 
 
-def _batch(batch: Batch, bench: Bench) -> Iterator[Report]:
+def _batch(batch: Batch, worker: Worker) -> Iterator[TaskReport]:
     """Claim what nobody else has, and compute what is not there yet."""
     with ExitStack() as claims:
-        mine = [task for task in batch if claims.enter_context(bench.store.claim(task.key))]
+        mine = [task for task in batch if claims.enter_context(worker.store.claim(task.key))]
         found = (
-            [] if bench.options.force else [task for task in mine if bench.store.has(task.key)]
+            [] if worker.options.force else [task for task in mine if worker.store.has(task.key)]
         )  # finished by others since the plan
         todo = [task for task in mine if task not in found]
-        yield from (Report(task.key, "busy") for task in batch if task not in mine)
-        yield from (Report(task.key, "found") for task in found)
+        yield from (TaskReport(task.key, "busy") for task in batch if task not in mine)
+        yield from (TaskReport(task.key, "found") for task in found)
         if todo:
-            yield from (Report(task.key, "started") for task in todo)
+            yield from (TaskReport(task.key, "started") for task in todo)
             for task in todo:
                 claims.enter_context(
-                    announced(bench.store, task.key, str(task.cell), task.expected_s)
+                    announced(worker.store, task.key, str(task.cell), task.expected_s)
                 )
-            yield from _computed(todo, bench)
+            yield from _computed(todo, worker)
 
 
-def _computed(tasks: Sequence[Task], bench: Bench) -> Iterator[Report]:
+def _computed(tasks: Sequence[Task], worker: Worker) -> Iterator[TaskReport]:
     """Together where there are several; whatever goes wrong then, each alone, so that only the
     guilty one fails.
     """
-    error = _attempt(tasks, bench)
+    error = _attempt(tasks, worker)
     if error is None:
-        yield from (Report(task.key, "computed") for task in tasks)
+        yield from (TaskReport(task.key, "computed") for task in tasks)
     elif len(tasks) > 1:
         for task in tasks:
-            yield from _computed([task], bench)
+            yield from _computed([task], worker)
     else:
-        yield Report(tasks[0].key, "failed", error)
+        yield TaskReport(tasks[0].key, "failed", error)
 
 
-def _attempt(tasks: Sequence[Task], bench: Bench) -> str | None:
+def _attempt(tasks: Sequence[Task], worker: Worker) -> str | None:
     """None when the records are in the store, else what went wrong in one line; the log then lies
     under the cell's failure.
     """
     keys = [task.key for task in tasks]
     title = str(tasks[0].cell) + (f" and {len(tasks) - 1} other seeds" if len(tasks) > 1 else "")
-    with cell_logs.logged(bench.store, keys, title, own_process=bench.own_process) as log:
+    with cell_logs.logged(worker.store, keys, title, own_process=worker.own_process) as log:
         try:
-            with limits.time_limit(bench.options.limit_s, partial(_gave_up, bench, keys, log)):
-                _compute(tasks, bench, log)
+            with limits.time_limit(worker.options.limit_s, partial(_gave_up, worker, keys, log)):
+                _compute(tasks, worker, log)
         except Exception as error:
             if isinstance(error, UserError) and error.stops:
                 raise
             log.say("failed\n" + traceback.format_exc())
             sentence = _sentence(error)
             if len(tasks) == 1:  # several are tried again one by one
-                _failed(bench.store, keys, sentence)
+                _failed(worker.store, keys, sentence)
             return sentence
         log.say("done")
     return None
 
 
-def _compute(tasks: Sequence[Task], bench: Bench, log: cell_logs.Log) -> None:
+def _compute(tasks: Sequence[Task], worker: Worker, log: cell_logs.Log) -> None:
     """Once more in smaller chunks where memory ran out; for several tasks, being alone is that
     second try.
     """
@@ -127,12 +129,12 @@ def _compute(tasks: Sequence[Task], bench: Bench, log: cell_logs.Log) -> None:
 
     def on_stage(cell: Cell, stage: str) -> None:
         log.say(stage)
-        bench.on_stage(cell, stage)
+        worker.on_stage(cell, stage)
 
     compute = partial(
         compute_records,
-        bench.resources(),
-        bench.store,
+        worker.resources(),
+        worker.store,
         on_stage,
         [(task.cell, task.identity) for task in tasks],
     )
@@ -150,13 +152,13 @@ def _compute(tasks: Sequence[Task], bench: Bench, log: cell_logs.Log) -> None:
     compute(memory_share=AFTER_OUT_OF_MEMORY)
 
 
-def _gave_up(bench: Bench, keys: Sequence[str], log: cell_logs.Log) -> None:
+def _gave_up(worker: Worker, keys: Sequence[str], log: cell_logs.Log) -> None:
     """The last words of a process whose native code does not return."""
     import faulthandler
 
     log.say("hangs in native code, far beyond the time limit; where every thread is:")
     faulthandler.dump_traceback(log.file)
-    _failed(bench.store, keys, "hung in native code beyond the time limit; its process was ended")
+    _failed(worker.store, keys, "hung in native code beyond the time limit; its process was ended")
 
 
 def _failed(store: Store, keys: Sequence[str], sentence: str) -> None:

@@ -13,7 +13,7 @@ from benchmark.records.store import Store
 
 
 @dataclass(frozen=True)
-class Merged:
+class CombineResult:
     """What a merge did: how many records came, how many were there, and what stands against what."""
 
     added: int
@@ -22,7 +22,7 @@ class Merged:
     passed_over: list[str]
 
 
-def merge(sources: Sequence[Store], target: Store) -> Merged:
+def combine(sources: Sequence[Store], target: Store) -> CombineResult:
     """Copy what `target` lacks. The same key with other counts is a conflict: the record that was
     there first stays.
     """
@@ -51,7 +51,7 @@ def merge(sources: Sequence[Store], target: Store) -> Merged:
                         sum(here.counts.correct),
                     )
                 )
-    return Merged(added, known, conflicts, passed_over)
+    return CombineResult(added, known, conflicts, passed_over)
 
 
 def _copy(source: Store, target: Store, key: str, passed_over: list[str]) -> None:

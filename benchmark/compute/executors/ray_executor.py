@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmark.backbones import weights
 from benchmark.compute.devices import device_for
-from benchmark.compute.executors.dispatch import Flights
-from benchmark.compute.executors.scheduling import Job, Report, RunOptions, Task
-from benchmark.compute.executors.worker import Bench, bench, perform
+from benchmark.compute.executors.ray_jobs import RunningJobs
+from benchmark.compute.executors.scheduling import Job, RunOptions, Task, TaskReport
+from benchmark.compute.executors.worker import Worker, perform, start_worker
 from benchmark.compute.stages import OnStage, ignore_stage
 from benchmark.errors import UserError
 
@@ -28,7 +28,7 @@ PORTIONS = 8  # of a GPU: shares are rounded up to eighths, so that cells fit si
 
 
 @dataclass(frozen=True)
-class Need:
+class JobNeeds:
     """What one job takes while it runs."""
 
     cpus: int
@@ -67,14 +67,14 @@ class Ray:
         self._connect()
         return max(1, int(_ray().cluster_resources().get("CPU", 1)))
 
-    def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[Report]:
+    def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[TaskReport]:
         """Reports as they come. Raises UserError at once where no node could ever run one of the
         jobs.
         """
         self._connect()
         for need in {self.need(job, options) for job in jobs}:
             require_room(need)
-        yield from Flights(_ray(), options, self.on_stage, partial(self._launch, options)).conduct(
+        yield from RunningJobs(_ray(), options, self.on_stage, partial(self._launch, options)).run(
             jobs
         )
 
@@ -89,7 +89,7 @@ class Ray:
             num_cpus=need.cpus, num_gpus=need.gpus, max_retries=0, num_returns="streaming"
         ).remote(job, options, need)
 
-    def need(self, job: Job, options: RunOptions) -> Need:
+    def need(self, job: Job, options: RunOptions) -> JobNeeds:
         """A small model is best on one processor; others on a CPU take what serial runs take, so
         that their numbers agree.
         """
@@ -97,7 +97,7 @@ class Ray:
         on_gpu = device_for(backbone, options.device) != "cpu" or bool(self.gpus_per_cell)
         small = all(task.cell.backbone == weights.TINY for task in job.tasks)
         cpus = 1 if on_gpu or small else self.cpus or os.cpu_count() or 1
-        return Need(
+        return JobNeeds(
             cpus, (self.gpus_per_cell or max(map(_gpu_share, job.tasks))) if on_gpu else 0.0
         )
 
@@ -145,7 +145,7 @@ def _gpu_share(task: Task) -> float:
     return min(1.0, math.ceil(share * PORTIONS) / PORTIONS)
 
 
-def require_room(need: Need) -> None:
+def require_room(need: JobNeeds) -> None:
     """Ray would wait for ever for a node that fits."""
     nodes = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
     if not nodes:
@@ -176,18 +176,18 @@ def _on_gpu() -> Any:
     return _ray().remote(max_calls=1)(_perform)
 
 
-def _perform(job: Job, options: RunOptions, need: Need) -> Iterator[Report]:
+def _perform(job: Job, options: RunOptions, need: JobNeeds) -> Iterator[TaskReport]:
     """In the worker's process."""
     _settle(need, options)
-    yield from perform(job, _bench(options))
+    yield from perform(job, _worker(options))
 
 
 @cache
-def _bench(options: RunOptions) -> Bench:
-    return bench(options, ignore_stage, own_process=True)
+def _worker(options: RunOptions) -> Worker:
+    return start_worker(options, ignore_stage, own_process=True)
 
 
-def _settle(need: Need, options: RunOptions) -> None:
+def _settle(need: JobNeeds, options: RunOptions) -> None:
     """Before torch is imported: the driver's folder and settings, as many threads as a serial run
     would have (Ray sets the number of processors asked for), no GPU for what did not ask for one,
     and no more memory of it than was asked for.

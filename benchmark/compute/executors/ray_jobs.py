@@ -1,5 +1,5 @@
-"""Jobs in the air: handed to Ray, heard of report by report, tried again when their worker dies,
-ended when it hangs.
+"""The jobs that Ray is running: their reports as they come, a new attempt when a worker dies, an end
+when one hangs.
 
 Retries are ours rather than Ray's, because a job whose worker died has finished cells that must not
 be asked for again.
@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmark.compute.executors import cell_logs
 from benchmark.compute.executors.limits import GRACE_S
-from benchmark.compute.executors.scheduling import Job, Report, RunOptions, Task
+from benchmark.compute.executors.scheduling import Job, RunOptions, Task, TaskReport
 from benchmark.compute.stages import OnStage
 from benchmark.records.store import Store
 
@@ -26,13 +26,13 @@ FAREWELL_S = 2.0  # for workers to tidy up when a run is interrupted
 
 
 @dataclass(eq=False)
-class Flight:
-    """A job under way."""
+class RunningJob:
+    """A job that was handed to Ray, and the keys of its tasks that started or were reported."""
 
     job: Job
     stream: Any  # Ray's generator of references to reports
-    begun: set[str] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)
+    started: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
     since: float | None = None  # monotonic time of the last sign that a batch began
 
     @property
@@ -40,11 +40,11 @@ class Flight:
         """Tasks that began and of which nothing was heard since: what the worker is, or was, busy
         with.
         """
-        return [task for task in self.job.tasks if task.key in self.begun - self.told]
+        return [task for task in self.job.tasks if task.key in self.started - self.reported]
 
 
-@dataclass(frozen=True, eq=False)
-class Flights:
+@dataclass(eq=False)
+class RunningJobs:
     """All jobs of a run, and how often a worker died over a cell. `launch` hands a job to Ray, or
     says that it fits nowhere.
     """
@@ -53,15 +53,15 @@ class Flights:
     options: RunOptions
     on_stage: OnStage
     launch: Callable[[Job], Any]
-    air: list[Flight] = field(default_factory=list)
+    running: list[RunningJob] = field(default_factory=list)
     lost: Counter[str] = field(default_factory=Counter)
 
-    def conduct(self, jobs: Sequence[Job]) -> Iterator[Report]:
+    def run(self, jobs: Sequence[Job]) -> Iterator[TaskReport]:
         try:
             for job in jobs:
                 self._launch(job)
             looked = time.monotonic()
-            while self.air:
+            while self.running:
                 yield from self._next()
                 if time.monotonic() - looked > LOOK_S:
                     looked = time.monotonic()
@@ -74,92 +74,92 @@ class Flights:
         up, then ended.
         """
         for force in (False, True):
-            for flight in self.air:
+            for entry in self.running:
                 with suppress(Exception):  # a worker that is gone already
-                    self.ray.cancel(flight.stream, force=force)
-            if self.air and not force:
+                    self.ray.cancel(entry.stream, force=force)
+            if self.running and not force:
                 time.sleep(FAREWELL_S)
 
     def _launch(self, job: Job) -> None:
-        self.air.append(Flight(job, self.launch(job)))
+        self.running.append(RunningJob(job, self.launch(job)))
 
-    def _next(self) -> Iterator[Report]:
-        """What one flight has to say, if any has."""
+    def _next(self) -> Iterator[TaskReport]:
+        """The next report of any job; nothing where none comes within LOOK_S."""
         ready, _ = self.ray.wait(
-            [flight.stream for flight in self.air], num_returns=1, timeout=LOOK_S
+            [entry.stream for entry in self.running], num_returns=1, timeout=LOOK_S
         )
-        for flight in [flight for flight in self.air if flight.stream in ready]:
-            yield from self._heard(flight)
+        for entry in [entry for entry in self.running if entry.stream in ready]:
+            yield from self._heard(entry)
 
-    def _heard(self, flight: Flight) -> Iterator[Report]:
+    def _heard(self, entry: RunningJob) -> Iterator[TaskReport]:
         ray = self.ray
         try:
-            report: Report = ray.get(next(flight.stream))
+            report: TaskReport = ray.get(next(entry.stream))
         except StopIteration:
-            self.air.remove(flight)
+            self.running.remove(entry)
         except (
             ray.exceptions.RayTaskError
         ) as error:  # what our own code raised: it ends the run here as it would in this process
             raise _cause(error) from None
         except ray.exceptions.RayError as error:
-            yield from self._died(flight, type(error).__name__)
+            yield from self._died(entry, type(error).__name__)
         else:
-            yield from self._noted(flight, report)
+            yield from self._noted(entry, report)
 
-    def _noted(self, flight: Flight, report: Report) -> Iterator[Report]:
+    def _noted(self, entry: RunningJob, report: TaskReport) -> Iterator[TaskReport]:
         if report.state == "started":
-            flight.begun.add(report.key)
-            flight.since = time.monotonic()
+            entry.started.add(report.key)
+            entry.since = time.monotonic()
             self.on_stage(
-                next(task.cell for task in flight.job.tasks if task.key == report.key), "running"
+                next(task.cell for task in entry.job.tasks if task.key == report.key), "running"
             )
         else:
-            flight.told.add(report.key)
+            entry.reported.add(report.key)
         yield report
 
-    def _died(self, flight: Flight, how: str) -> Iterator[Report]:
+    def _died(self, entry: RunningJob, how: str) -> Iterator[TaskReport]:
         """The worker is gone: its open cells are tried again, up to a point, and what it had not
-        begun goes to another one.
+        started goes to another one.
         """
-        self.air.remove(flight)
+        self.running.remove(entry)
         suspects = (
-            flight.open or list(flight.job.tasks)[:1]
+            entry.open or list(entry.job.tasks)[:1]
         )  # died before it began: something is wrong with loading
         self.lost.update(task.key for task in suspects)
         for task in suspects:
             if self.lost[task.key] >= LOST_AT_MOST:
                 died = f"its worker died {LOST_AT_MOST} times ({how}): killed, out of memory, or a crash in native code"
-                yield self._failed(flight, task, died)
-        self._relaunch(flight)
+                yield self._failed(entry, task, died)
+        self._relaunch(entry)
 
-    def _overdue(self) -> Iterator[Report]:
+    def _overdue(self) -> Iterator[TaskReport]:
         """End workers that hang beyond the limit they were given; the cells they hang in have
         failed.
         """
-        for flight in [flight for flight in self.air if self._hangs(flight)]:
-            self.ray.cancel(flight.stream, force=True)
-            self.air.remove(flight)
-            for task in flight.open:
+        for entry in [entry for entry in self.running if self._hangs(entry)]:
+            self.ray.cancel(entry.stream, force=True)
+            self.running.remove(entry)
+            for task in entry.open:
                 yield self._failed(
-                    flight,
+                    entry,
                     task,
                     f"hung beyond the time limit of {self.options.limit_s:g} s; its worker was ended",
                 )
-            self._relaunch(flight)
+            self._relaunch(entry)
 
-    def _hangs(self, flight: Flight) -> bool:
-        if self.options.limit_s is None or flight.since is None or not flight.open:
+    def _hangs(self, entry: RunningJob) -> bool:
+        if self.options.limit_s is None or entry.since is None or not entry.open:
             return False
-        return time.monotonic() - flight.since > self.options.limit_s + 2 * GRACE_S
+        return time.monotonic() - entry.since > self.options.limit_s + 2 * GRACE_S
 
-    def _failed(self, flight: Flight, task: Task, sentence: str) -> Report:
-        flight.told.add(task.key)
+    def _failed(self, entry: RunningJob, task: Task, sentence: str) -> TaskReport:
+        entry.reported.add(task.key)
         store = Store(self.options.results, self.options.lease_s)
         store.fail(task.key, f"{sentence}\n\n{cell_logs.tail(store, task.key)}")
-        return Report(task.key, "failed", sentence)
+        return TaskReport(task.key, "failed", sentence)
 
-    def _relaunch(self, flight: Flight) -> None:
-        if rest := flight.job.rest(flight.told, flight.begun):
+    def _relaunch(self, entry: RunningJob) -> None:
+        if rest := entry.job.rest(entry.reported, entry.started):
             self._launch(rest)
 
 
