@@ -84,7 +84,8 @@ def compare(
             made.append(_compare(setting, variants, (one, other), store, root, shots))
     if not made:
         raise UserError(
-            f"{first} and {second} have no records in a common setting; run both with the same suite and backbone"
+            f"{first} and {second} have no records in a common setting; "
+            "run both with the same suite and backbone"
         )
     return made
 
@@ -104,9 +105,8 @@ def _pick(variants: Mapping[MethodVariant, Any], name: str) -> MethodVariant | N
         variant for variant in variants if variant.method == name
     ]
     if len(found) > 1:
-        raise UserError(
-            f"'{name}' is {len(found)} rows here; name one: {'; '.join(repr(heading_of[variant]) for variant in found)}"
-        )
+        choices = "; ".join(repr(heading_of[variant]) for variant in found)
+        raise UserError(f"'{name}' is {len(found)} rows here; name one: {choices}")
     return found[0] if found else None
 
 
@@ -230,7 +230,7 @@ def _over_datasets(pairs: Sequence[DatasetComparison]) -> dict[int, float | None
 
 
 def _over_suite(pairs: Sequence[DatasetComparison]) -> float | None:
-    """Wilcoxon over datasets; with too few of them, Student over the seeds of the mean difference."""
+    """Wilcoxon over datasets; with too few of them, Student over seeds of the mean difference."""
     if len(pairs) >= significance.FEWEST_DATASETS:
         return significance.wilcoxon([pair.gap for pair in pairs])
     seeds = set.intersection(*(set(pair.gaps) for pair in pairs))
@@ -280,13 +280,15 @@ def _summary(shot: int, p: float | None, gaps: Sequence[float]) -> str:
         else "one seed and few datasets: no test"
     )
     mean = f"mean difference {100 * math.fsum(gaps) / len(gaps):+.1f}"
-    return f"{shot}-shot, {len(gaps)} datasets: {mean}; {wins} wins, {len(gaps) - wins - losses} ties, {losses} losses; {verdict}"
+    outcomes = f"{wins} wins, {len(gaps) - wins - losses} ties, {losses} losses"
+    return f"{shot}-shot, {len(gaps)} datasets: {mean}; {outcomes}; {verdict}"
 
 
 def _line(
     dataset: str, shots: str, first: str, second: str, gap: str, seeds: str, images: str
 ) -> str:
-    return f"{dataset:16}  {shots:>5}  {first[:18]:>18}  {second[:18]:>18}  {gap:>10}  {seeds:28}  {images}".rstrip()
+    accuracies = f"{first[:18]:>18}  {second[:18]:>18}"
+    return f"{dataset:16}  {shots:>5}  {accuracies}  {gap:>10}  {seeds:28}  {images}".rstrip()
 
 
 def _p_text(p: float) -> str:

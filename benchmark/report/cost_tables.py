@@ -32,11 +32,15 @@ COLUMNS = (
 )
 POWER = ("energy J", "GPU %")  # where any record has them
 NOTES = (
-    "costs are means over datasets and seeds; peak and trainable parameters are the largest of them",
+    "costs are means over datasets and seeds; peak and trainable parameters are the largest",
     "added MAC: multiply-accumulates per image at prediction, beyond the frozen image encoder",
-    "encode s counts features that were stored already as if they were computed; predict s leaves them out, images/s counts them",
+    "encode s: of features that the run encoded itself, none that were stored; predict s leaves "
+    "encoding out, images/s counts it",
 )
-POWER_NOTE = "energy J and GPU %: of the whole GPU while fitting and predicting, features encoded on the way and other programs included"
+POWER_NOTE = (
+    "energy J and GPU %: of the whole GPU while fitting and predicting, features encoded on "
+    "the way and other programs included"
+)
 BATCH_NOTE = (
     "fit s of seeds that were trained in one batch is each one's share, their peak MiB that of all"
 )

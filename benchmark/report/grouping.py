@@ -1,9 +1,9 @@
 """Which records may be averaged with which: the only place that decides it.
 
-A *setting* is what all numbers of one table share: suite, backbone, weights and
-precision, class split, image pipeline, protocol. A *variant* is one row of it: a method with its hyper-parameters, validation
-policy, sampler and what its prior has seen. Records of one setting, variant and dataset differ in
-shots and seed alone.
+A *setting* is what all numbers of one table share: suite, backbone, weights and precision, class
+split, image pipeline, protocol. A *variant* is one row of it: a method with its hyper-parameters,
+validation policy, sampler and what its prior has seen. Records of one setting, variant and dataset
+differ in shots and seed alone.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _setting(named: Identity, dataset: str) -> EvaluationSetting:
 
 
 def _line(named: Identity) -> MethodVariant:
-    """At 0 shots nothing is sampled or selected, so neither policy can tell two such variants apart."""
+    """At 0 shots nothing is sampled or selected, so neither policy makes another variant."""
     params = tuple(sorted(named.params.items()))
     val, sampler = (named.val, named.sampler) if named.shots else ("none", "none")
     return MethodVariant(named.method, named.adapter_version, params, val, sampler, exposure(named))
@@ -167,7 +167,7 @@ def suite_of(dataset: str) -> str:
 
 
 def members(suite: str) -> tuple[str, ...]:
-    """The datasets of a suite in the order of rows; a dataset that stands alone is its own suite."""
+    """The datasets of a suite in the order of rows; a dataset alone is its own suite."""
     return data.suites().get(suite, (suite,))
 
 
@@ -192,7 +192,8 @@ def _current(records: list[Record], notes: list[str]) -> list[Record]:
         )
         which = f"; nothing newer exists of {', '.join(old)}" if old else ""
         notes.append(
-            f"{len(records) - len(kept)} records of superseded adapter versions are left out (--superseded shows them){which}"
+            f"{len(records) - len(kept)} records of superseded adapter versions are left out "
+            f"(--superseded shows them){which}"
         )
     return kept
 
@@ -243,7 +244,8 @@ def _one_each(records: list[Record], dataset: str, notes: list[str]) -> list[Rec
         )
         unique = {(record.identity.shots, record.identity.seed): record for record in ordered}
         notes.append(
-            f"{len(records) - len(unique)} records of {dataset} saw another spec of a source dataset and are left out"
+            f"{len(records) - len(unique)} records of {dataset} saw another spec of a source "
+            "dataset and are left out"
         )
     return [unique[at] for at in sorted(unique)]
 

@@ -25,7 +25,8 @@ COLUMNS = (
     "backbone", "weights_digest", "precision", "classes", "sampler", "val", "sources",
     "source_shots", "target_in_sources", "ranked", "mean", "std", "interval95", "seeds", "n_seeds",
     "n_test", "encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params",
-    "added_macs", "images_per_s", "dataset_digest", "transform", "protocol", "suite_version", "keys",
+    "added_macs", "images_per_s", "dataset_digest", "transform", "protocol", "suite_version",
+    "keys",
 )  # fmt: skip
 DECIMALS = {
     "mean": 6, "std": 6, "interval95": 6, "encode_s": 3, "pretrain_s": 3, "fit_s": 3,

@@ -197,7 +197,7 @@ def details(groups: GroupedRecords, store: Store, root: Path | None) -> Iterator
 
 
 def _detail(records: Sequence[Record], store: Store, root: Path | None) -> dict[str, Any]:
-    """The command is that of the first record: those of the others differ in shots and seed alone."""
+    """The command is the first record's: those of the others differ in shots and seed alone."""
     return {
         "run": shell_commands.run_command(records[0].identity),
         "totals": _packed(records[0].counts.total),

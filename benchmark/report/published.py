@@ -101,7 +101,8 @@ def read_published(path: Path = PUBLISHED) -> list[PublishedResult]:
         ) from None
     except (KeyError, ValueError, TypeError, RecursionError, csv.Error) as error:
         raise UserError(
-            f"{path} is no table of published numbers ({error}); its columns are {', '.join(COLUMNS)}"
+            f"{path} is no table of published numbers ({error}); "
+            f"its columns are {', '.join(COLUMNS)}"
         ) from None
 
 
@@ -151,7 +152,7 @@ def _fraction(text: str) -> float:
 def compare_published(
     groups: GroupedRecords, table: Sequence[PublishedResult]
 ) -> Iterator[PublishedComparison]:
-    """One verdict for every published number that we have a counterpart of, in the table's order."""
+    """A comparison for every published number that we have a counterpart of, in its order."""
     counterparts = {
         (setting, variant): _numbers(setting, datasets)
         for setting, variants in groups.items()
@@ -254,7 +255,8 @@ def published_text(found: Sequence[PublishedComparison]) -> str:
     for one in found:
         at = one.published
         place = f"{at.variant}, {at.dataset}, {at.shots}-shot, {at.backbone}"
-        numbers = f"published {100 * at.accuracy:.2f}, ours {100 * one.ours.mean:.2f} ({100 * one.difference:+.2f})"
+        ours = f"ours {100 * one.ours.mean:.2f} ({100 * one.difference:+.2f})"
+        numbers = f"published {100 * at.accuracy:.2f}, {ours}"
         reason = f": {one.why}" if one.why else f", tolerance {100 * one.tolerance:.2f}"
         lines.append(f"{one.verdict.ljust(14)}  {place}: {numbers}{reason} [{at.source}]")
     counts = {

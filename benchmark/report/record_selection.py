@@ -22,7 +22,8 @@ def select_records(
     found = list(store.records(notes))
     if not found:
         raise UserError(
-            f"there are no records in {store.root}{_passed_over(notes)}; `run` writes them, --results names another folder"
+            f"there are no records in {store.root}{_passed_over(notes)}; "
+            "`run` writes them, --results names another folder"
         )
     for field, wanted in (("method", methods), ("dataset", datasets), ("backbone", backbones)):
         found = _filtered(found, field, wanted)

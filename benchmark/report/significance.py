@@ -175,7 +175,7 @@ def _tied_wilcoxon(gaps: Array) -> float:
 
 
 def holm(probabilities: Sequence[float]) -> list[float]:
-    """Probabilities adjusted for having made several tests (Holm's step-down), in the order given."""
+    """Probabilities adjusted for several tests (Holm's step-down), in the order given."""
     order = sorted(range(len(probabilities)), key=probabilities.__getitem__)
     adjusted, highest = [0.0] * len(probabilities), 0.0
     for rank, index in enumerate(order):
