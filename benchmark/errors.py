@@ -37,5 +37,10 @@ def _one_line(message: str) -> str:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """The hint "did you mean 'X'?" for the known name most like `name`, or else all known names."""
+    return guess(name, known) or f"known are {', '.join(known) or 'none'}"
+
+
+def guess(name: str, known: Sequence[str]) -> str:
+    """The hint "did you mean 'X'?" for the known name most like `name`; '' where none is near."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known) or 'none'}"
+    return f"did you mean '{close[0]}'?" if close else ""

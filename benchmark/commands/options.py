@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from benchmark.errors import UserError, nearest
+from benchmark.errors import UserError, guess
 
 DEFAULT = Path("results")
 List = list[str]
@@ -43,9 +43,9 @@ def whole_numbers(flag: str, values: Sequence[str]) -> list[int]:
 def one_of(flag: str, value: str, allowed: Sequence[str]) -> str:
     """`value`; UserError with the nearest allowed one where it is not allowed."""
     if value not in allowed:
-        raise UserError(
-            f"--{flag} takes {', '.join(allowed)}, not '{value}'; {nearest(value, list(allowed))}"
-        )
+        hint = guess(value, allowed)
+        sentence = f"--{flag} takes {', '.join(allowed)}, not '{value}'"
+        raise UserError(f"{sentence}; {hint}" if hint else sentence)
     return value
 
 

@@ -52,5 +52,10 @@ def plan(
     selection = select(flags)
     announce(selection)
     print_plan(
-        selection.cells, Store(results), data_root, accept_changed_data, as_json, device=device
+        selection.cells,
+        Store(results),
+        data_root,
+        accept_changed_data=accept_changed_data,
+        as_json=as_json,
+        device=device,
     )

@@ -45,9 +45,9 @@ def print_plan(
     cells: Sequence[Cell],
     store: Store,
     data_root: Path | None,
+    *,
     accept_changed_data: bool,
     as_json: bool,
-    *,
     device: str = "auto",
 ) -> None:
     """Print the plan of a grid as text, or as JSON."""

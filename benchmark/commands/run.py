@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from benchmark.commands import options as opt
+
+if TYPE_CHECKING:
+    from benchmark.commands.cell_selection import Flags
+    from benchmark.commands.grid_run import RunRequest
+    from benchmark.grid import Cell
 
 
 def run(
@@ -44,12 +50,9 @@ def run(
 
     Ctrl-C loses only the cells that are running.
     """
-    from benchmark.commands.cell_selection import Flags, announce, select
+    from benchmark.commands.cell_selection import Flags
     from benchmark.commands.executor_choice import ExecutorChoice
-    from benchmark.commands.grid_run import RunRequest, run_grid, shard_of
-    from benchmark.commands.planned_cells import print_plan
-    from benchmark.commands.printing import consoles
-    from benchmark.records.store import Store
+    from benchmark.commands.grid_run import RunRequest
 
     if offline:
         _go_offline()
@@ -80,16 +83,45 @@ def run(
         settings=set_,
         data_root=data_root,
     )
-    selection = select(flags)
-    selection = replace(selection, cells=shard_of(selection.cells, shard))
-    announce(selection)
-    store = Store(results)
     if dry_run:
-        return print_plan(
-            selection.cells, store, data_root, accept_changed_data, as_json, device=device
-        )
+        return _plan(flags, request, shard, results)
+    raise typer.Exit(_run(flags, request, shard, results))
+
+
+def _run(flags: Flags, request: RunRequest, shard: str | None, results: Path) -> int:
+    from benchmark.commands.grid_run import run_grid
+    from benchmark.commands.printing import consoles
+    from benchmark.records.store import Store
+
+    cells = _cells(flags, shard)
+    store = Store(results)
     store.make_ready()
-    raise typer.Exit(run_grid(selection.cells, store, request, *consoles()))
+    return run_grid(cells, store, request, *consoles())
+
+
+def _plan(flags: Flags, request: RunRequest, shard: str | None, results: Path) -> None:
+    from benchmark.commands.planned_cells import print_plan
+    from benchmark.records.store import Store
+
+    print_plan(
+        _cells(flags, shard),
+        Store(results),
+        request.data_root,
+        accept_changed_data=request.accept_changed_data,
+        as_json=request.as_json,
+        device=request.device,
+    )
+
+
+def _cells(flags: Flags, shard: str | None) -> list[Cell]:
+    """The cells of one shard, after the remarks about their choice are printed."""
+    from benchmark.commands.cell_selection import announce, select
+    from benchmark.commands.grid_run import shard_of
+
+    selection = select(flags)
+    cells = shard_of(selection.cells, shard)
+    announce(selection)
+    return cells
 
 
 def _go_offline() -> None:
