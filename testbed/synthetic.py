@@ -1,13 +1,15 @@
-"""A store full of made-up records with known accuracies: what reports are measured and tested on."""
+"""A store of made-up records with known accuracies: what reports are measured and tested on."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
 
+from benchmark import methods
 from benchmark.records.record import Costs, Counts, Identity, Record, Scalar, key
 
 CLASSIC = (
@@ -65,13 +67,19 @@ def record(
     )
     return Record(
         key=key(named),
-        title=named.method,
+        title=title(named.method),
         identity=named,
         counts=Counts(correct=list(correct), total=list(total)),
         costs=costs,
         notes=notes or {},
         provenance={"made_up": True},
     )
+
+
+@cache
+def title(method: str) -> str:
+    """The title of one of our methods; the name of any other."""
+    return methods.card(method).title if method in methods.own() else method
 
 
 def scored(named: Identity, accuracy: float, classes: int = 10, per_class: int = 40) -> Record:

@@ -299,3 +299,13 @@ def test_lines_are_ranked_together_only_under_one_protocol() -> None:
         ).protocol
         != first.protocol
     )
+
+
+def test_a_plug_in_stands_under_its_own_title_everywhere() -> None:
+    plug_in = scored(identity("my_lab.mine"), 0.5).model_copy(update={"title": "Mine 2.0"})
+    groups = grouping.group_records([plug_in])
+    (table,) = tables.tables(groups, "method-shots")
+    assert [row.label for row in table.rows] == ["Mine 2.0"]
+    assert "\nMine 2.0\n" in rendering.terminal(tables.tables(groups)[0]).plain
+    (row,) = csv.DictReader(io.StringIO(leaderboard_csv(groups)))
+    assert row["title"] == "Mine 2.0"

@@ -13,7 +13,7 @@ from benchmark.records.record import Costs, Identity, Record
 from benchmark.report.frames import load_results
 from testbed.synthetic import TINY, grid, identity, record, scored, write
 
-BEFORE = ["key"]
+BEFORE = ["key", "title"]
 COUNTS = ["correct", "total", "accuracy"]
 
 

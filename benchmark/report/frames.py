@@ -27,7 +27,8 @@ def load_results(folder: str | Path) -> pd.DataFrame:
 
     Columns, in this order, always there and always of the same dtype:
 
-    - `key`, then the fields of the identity; `params` and `sources` (dataset -> digest) are JSON;
+    - `key`, the method's `title`, then the fields of the identity;
+      `params` and `sources` (dataset -> digest) are JSON;
     - `correct` and `total` (test images), `accuracy` (a fraction);
     - the costs: seconds end in `_s`, `peak_mb` is in MiB; missing where a record lacks one;
     - `note_NAME` for every note of an adapter that any record has, in alphabetical order: float64
@@ -50,6 +51,7 @@ def records_frame(records: Iterable[Record]) -> pd.DataFrame:
     kept = list(records)
     columns: dict[str, pd.Series] = {
         "key": pd.Series([record.key for record in kept], dtype="string"),
+        "title": pd.Series([record.title for record in kept], dtype="string"),
         **_columns(Identity, [record.identity.model_dump() for record in kept]),
         "correct": pd.Series([sum(record.counts.correct) for record in kept], dtype="int64"),
         "total": pd.Series([sum(record.counts.total) for record in kept], dtype="int64"),

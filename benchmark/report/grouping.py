@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from benchmark import data
@@ -84,6 +84,7 @@ class MethodVariant:
     val: str
     sampler: str
     exposure: PriorExposure
+    title: str = field(compare=False)  # of the first record
 
     @property
     def protocol(self) -> tuple[str, str, PriorExposure | bool]:
@@ -112,7 +113,7 @@ def group_records(
     for record in kept:
         named = record.identity
         dataset = label[named.dataset, named.dataset_digest]
-        groups[_setting(named, dataset)][_line(named)][dataset].append(record)
+        groups[_setting(named, dataset)][_variant(record)][dataset].append(record)
     return {
         setting: _without_doubles(variants, notes) for setting, variants in sorted(groups.items())
     }
@@ -130,11 +131,14 @@ def _setting(named: Identity, dataset: str) -> EvaluationSetting:
     )
 
 
-def _line(named: Identity) -> MethodVariant:
+def _variant(record: Record) -> MethodVariant:
     """At 0 shots nothing is sampled or selected, so neither policy makes another variant."""
+    named = record.identity
     params = tuple(sorted(named.params.items()))
     val, sampler = (named.val, named.sampler) if named.shots else ("none", "none")
-    return MethodVariant(named.method, named.adapter_version, params, val, sampler, exposure(named))
+    return MethodVariant(
+        named.method, named.adapter_version, params, val, sampler, exposure(named), record.title
+    )
 
 
 def exposure(named: Identity) -> PriorExposure:
@@ -259,7 +263,7 @@ def _order(variant: MethodVariant) -> tuple[bool, bool, str, MethodVariant]:
     return (
         not variant.exposure.ranked,
         variant.sampler != "none",
-        title(variant.method).lower(),
+        variant.title.lower(),
         replace(variant, params=_texts(variant.params)),
     )
 
@@ -281,11 +285,6 @@ def own_card(method: str) -> Card | None:
         return None
 
 
-def title(method: str) -> str:
-    known = own_card(method)
-    return known.title if known else method
-
-
 def headings(variants: Iterable[MethodVariant]) -> dict[MethodVariant, str]:
     """The heading of each row: the method's title, then what differs from the method's defaults or
     from its other rows.
@@ -294,8 +293,8 @@ def headings(variants: Iterable[MethodVariant]) -> dict[MethodVariant, str]:
     for variant in variants:
         same_method[variant.method].append(variant)
     return {
-        variant: ", ".join([title(method), *filter(None, _differences(variant, rows))])
-        for method, rows in same_method.items()
+        variant: ", ".join([variant.title, *filter(None, _differences(variant, rows))])
+        for rows in same_method.values()
         for variant in rows
     }
 

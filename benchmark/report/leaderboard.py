@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmark.records.record import Record
 from benchmark.report.averages import seed_of
 from benchmark.report.frames import records_frame
-from benchmark.report.grouping import EvaluationSetting, GroupedRecords, MethodVariant, title
+from benchmark.report.grouping import EvaluationSetting, GroupedRecords, MethodVariant
 from benchmark.report.significance import half_width
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _description(result: Result) -> dict[str, object]:
         "dataset": result.dataset,
         "shots": named.shots,
         "method": variant.method,
-        "title": title(variant.method),
+        "title": variant.title,
         "adapter_version": variant.version,
         "params": json.dumps(dict(variant.params), sort_keys=True),
         "backbone": setting.backbone,
