@@ -144,7 +144,8 @@ def _checked_shots(shots: Sequence[int]) -> Sequence[int]:
     for number in shots:
         if number < 1:
             raise UserError(
-                f"shots must be at least 1, not {number}; zero-shot methods run at 0 shots by themselves"
+                f"shots must be at least 1, not {number}; zero-shot methods run at 0 "
+                "shots by themselves"
             )
     return shots
 

@@ -43,7 +43,8 @@ LIBRARIES = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
 )  # what they read when they are loaded
-SMALL_BACKBONE = 10_000_000  # parameters below which threads cost more in hand-overs than they bring (20x on a busy machine)
+# parameters below which threads cost more in hand-overs than they bring (20x on a busy machine)
+SMALL_BACKBONE = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -247,11 +248,13 @@ def _logits(predict: Predictor, query: ImageSet, episode: Episode) -> Tensor:
     expected = (len(query), len(episode.class_names))
     if tuple(logits_QK.shape) != expected:
         raise UserError(
-            f"the predictor returned logits of shape {tuple(logits_QK.shape)} instead of {expected}; mend the method"
+            f"the predictor returned logits of shape {tuple(logits_QK.shape)} instead of "
+            f"{expected}; mend the method"
         )
     if not bool(torch.isfinite(logits_QK).all()):
         raise UserError(
-            "the predictor returned logits that are not finite, which is no result; lower the learning rate or mend the method"
+            "the predictor returned logits that are not finite, which is no result; "
+            "lower the learning rate or mend the method"
         )
     return logits_QK.cpu()
 

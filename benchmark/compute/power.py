@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-SAMPLE_S = 0.25  # between looks at how busy the GPU is; the driver's own figure is a mean over up to a second
+# between looks at how busy the GPU is; the driver's own figure is a mean over up to a second
+SAMPLE_S = 0.25
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def _load(path: Path) -> tuple[State, float] | None:
 
     try:
         with safe_open(path, "pt") as file:
-            names = list(file.keys())  # noqa: SIM118 (it is no dictionary)
+            names = list(file.keys())
             seconds = float((file.metadata() or {})["seconds"])
             return {name: file.get_tensor(name) for name in names}, seconds
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):

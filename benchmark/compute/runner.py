@@ -1,15 +1,14 @@
-"""Cells -> records. A generator that neither prints nor logs: the command line draws its progress
-from it, tests list it.
+"""Cells -> records: a generator that neither prints nor logs.
 
-A record that exists is never computed again. One process claims a cell at a time; what another is
-busy with is asked for again at the end. Where cells are computed is an executor's affair
-(benchmark/executors); without one it is this process, and torch is imported when the first cell has
-to be computed, so that a finished grid answers at once.
+A record that exists is never computed again. One process claims a cell at a time; a cell that
+another process has claimed is tried again at the end. Executors compute the cells
+(compute/executors); the default is this process. torch is imported when the first cell has to be
+computed, so that a finished grid answers at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import chain
@@ -85,15 +84,14 @@ def run(
     limit_s: float | None = None,
     batch: bool | None = None,
 ) -> Iterator[Outcome]:
-    """Outcomes as they come: first what is on record, then what is computed, failures without
-    stopping the rest.
+    """Outcomes as they come: first the cells on record, then what is computed; a failure stops no
+    other cell.
 
-    `root` holds the datasets, `force` computes anew what is on record, `accept_changed_data` goes
-    on with data that are not what their spec promises and marks every record, `on_stage(cell, stage)`
-    hears of each stage of the default executor as it begins, `limit_s` bounds the seconds of one
-    cell, `batch` trains the seeds of a cell in one batch
-    wherever its method can (True), nowhere (False), or where that changes no result (None). Raises
-    UserError where going on makes no sense: a full disk.
+    `root` holds the datasets; `force` computes cells on record again; `accept_changed_data` goes on
+    with data that differ from their spec and marks every record; `on_stage` hears of each stage of
+    the default executor; `limit_s` bounds the seconds of one cell; `batch` trains the seeds of a
+    cell in one batch wherever its method can (True), nowhere (False), or where that changes no
+    result (None). Raises UserError where going on makes no sense: a full disk.
     """
     planned = {
         key(identity): (cell, identity)
@@ -111,11 +109,6 @@ def run(
         Outcome(planned[name][0], name, record, None, cached=True) for name, record in known.items()
     )
     if missing:
-        history = History.of(chain(known.values(), store.records(besides=known)))
-        todo = [
-            _task(cell, identity, name, store, history)
-            for name, (cell, identity) in missing.items()
-        ]
         options = RunOptions(
             store.root.resolve(),
             root,
@@ -125,7 +118,20 @@ def run(
             limit_s,
             store.lease_s,
         )
-        yield from _computed(todo, store, executor, options, batch)
+        yield from _computed(
+            _tasks(missing, known.values(), store), store, executor, options, batch
+        )
+
+
+def _tasks(
+    missing: Mapping[str, tuple[Cell, Identity]], known: Collection[Record], store: Store
+) -> list[Task]:
+    """Tasks with what earlier records tell of their cost."""
+    keys = {record.key for record in known}
+    history = History.of(chain(known, store.records(besides=keys)))
+    return [
+        _task(cell, identity, name, store, history) for name, (cell, identity) in missing.items()
+    ]
 
 
 def _task(cell: Cell, identity: Identity, name: str, store: Store, history: History) -> Task:
@@ -142,8 +148,8 @@ def _task(cell: Cell, identity: Identity, name: str, store: Store, history: Hist
 def _computed(
     tasks: Sequence[Task], store: Store, executor: Executor, options: RunOptions, batch: bool | None
 ) -> Iterator[Outcome]:
-    """Outcomes as the executor reports them; what others are busy with is asked for again until
-    somebody has an answer.
+    """Outcomes as the executor reports them; cells that other processes have claimed are tried
+    again until their records are there.
     """
     by_key = {task.key: task for task in tasks}
     batched = partial(is_batched, options, batch)

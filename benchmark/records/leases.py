@@ -19,7 +19,9 @@ from benchmark.errors import UserError
 from benchmark.paths import clock_of
 
 LEASE_S = 120.0  # without a sign of life from another machine
-STILLBORN_S = 30.0  # a marker that is empty for so long was made by a process that died before it wrote its name into it
+# a marker that is empty for so long was made by a process that died before it wrote its name into
+# it
+STILLBORN_S = 30.0
 BEAT_S = (
     15.0  # between signs of life; far below LEASE_S, because network file systems show them late
 )

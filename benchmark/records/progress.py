@@ -98,7 +98,8 @@ ANNOUNCED = TypeAdapter(Announced)
 
 
 def look(store: Store, remarks: list[str] | None = None) -> Progress:
-    """How things stand. What is no plan and no announcement is passed over and added to `remarks`."""
+    """How things stand. What is no plan and no announcement is passed over and added to "
+    "`remarks`."""
     remarks = [] if remarks is None else remarks
     running, dead = _announcements(
         store, remarks

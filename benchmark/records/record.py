@@ -108,7 +108,9 @@ class Costs(BaseModel):
         1  # runs trained at once; `fit_s` is each one's share, `peak_mb` that of all
     )
     energy_j: float | None = (
-        None  # of the whole GPU while fitting and predicting, features encoded on the way included (power.py)
+        # of the whole GPU while fitting and predicting, features encoded on the way included
+        # (power.py)
+        None
     )
     gpu_use: float | None = None  # mean share of that time in which the GPU had work, in [0, 1]
 

@@ -98,7 +98,8 @@ class Store:
             return np.frombuffer(_labels(self.path(key).with_suffix(".npz")), np.int32).copy()
         except (*DAMAGED, OSError, ValueError, LookupError) as error:
             raise UserError(
-                f"the predictions of record {key} cannot be read ({error}); run its cell again with --force"
+                f"the predictions of record {key} cannot be read ({error}); run its cell "
+                "again with --force"
             ) from error
 
     def records(
@@ -202,11 +203,13 @@ def read(path: Path) -> Record:
         ) from None
     if record.key != key(record.identity) or record.key != path.stem:
         raise UserError(
-            f"{path} was changed or renamed: its identity hashes to {key(record.identity)}; it is passed over"
+            f"{path} was changed or renamed: its identity hashes to "
+            f"{key(record.identity)}; it is passed over"
         )
     if len(record.counts.correct) != len(record.counts.total):
         raise UserError(
-            f"{path} has counts right for {len(record.counts.correct)} classes but {len(record.counts.total)} in all; it is passed over"
+            f"{path} has counts right for {len(record.counts.correct)} classes but "
+            f"{len(record.counts.total)} in all; it is passed over"
         )
     return record
 

@@ -27,12 +27,14 @@ def time_limit(limit_s: float | None, give_up: Callable[[], None]) -> Iterator[N
         return
     if threading.current_thread() is not threading.main_thread():
         raise UserError(
-            "a time limit can only be kept in the main thread of a program; run the grid from there, or without a limit"
+            "a time limit can only be kept in the main thread of a program; run the grid "
+            "from there, or without a limit"
         )
 
     def alarm(number: int, frame: FrameType | None) -> None:
         raise UserError(
-            f"took longer than the time limit of {limit_s:g} s; raise --time-limit or mend the method",
+            f"took longer than the time limit of {limit_s:g} s; raise --time-limit or "
+            "mend the method",
             exit_code=1,
         )
 

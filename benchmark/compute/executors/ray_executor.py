@@ -117,7 +117,8 @@ class Ray:
         except (ConnectionError, ValueError, RuntimeError) as error:
             what = str(error).partition("\n")[0]
             raise UserError(
-                f"no Ray cluster answers at {self.address} ({what}); start one with `ray start --head`"
+                f"no Ray cluster answers at {self.address} ({what}); start one with `ray "
+                "start --head`"
             ) from error
 
     def close(self) -> None:
@@ -134,7 +135,8 @@ def _ray() -> Any:
         import ray
     except ImportError as error:
         raise UserError(
-            "the executor 'ray' needs an extra: pip install 'fsbench[ray]'; without it run serially or with --shard"
+            "the executor 'ray' needs an extra: pip install 'fsbench[ray]'; without it "
+            "run serially or with --shard"
         ) from error
     return ray
 
@@ -150,7 +152,8 @@ def require_room(need: JobNeeds) -> None:
     nodes = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
     if not nodes:
         raise UserError(
-            "the last node of the Ray cluster is gone: killed, out of memory, or its machine is down",
+            "the last node of the Ray cluster is gone: killed, out of memory, or its "
+            "machine is down",
             stops=True,
         )
     if not any(
@@ -158,7 +161,8 @@ def require_room(need: JobNeeds) -> None:
     ):
         there = "; ".join(_amount(node.get("GPU", 0), node.get("CPU", 0)) for node in nodes)
         raise UserError(
-            f"a cell asks for {need} on one node, but the cluster has: {there}; lower --gpus-per-cell, or join a larger cluster",
+            f"a cell asks for {need} on one node, but the cluster has: {there}; lower "
+            "--gpus-per-cell, or join a larger cluster",
             stops=True,
         )
 

@@ -143,7 +143,8 @@ class RunningJobs:
                 yield self._failed(
                     entry,
                     task,
-                    f"hung beyond the time limit of {self.options.limit_s:g} s; its worker was ended",
+                    f"hung beyond the time limit of {self.options.limit_s:g} s; its "
+                    "worker was ended",
                 )
             self._relaunch(entry)
 

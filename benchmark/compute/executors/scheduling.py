@@ -21,7 +21,8 @@ State = Literal["started", "found", "computed", "failed", "busy"]
 Batch = tuple[
     "Task", ...
 ]  # cells that differ in their seed only and whose method trains them in one go; or a single cell
-LONGEST_JOB = 0.25  # of a slot's fair share of the whole: small enough to even out, large enough to load things rarely
+# of a slot's fair share of the whole: small enough to even out, large enough to load things rarely
+LONGEST_JOB = 0.25
 SETTINGS = (
     "FSBENCH_CACHE",
     "FSBENCH_DATA",
@@ -43,7 +44,8 @@ class Task:
     key: str
     expected_s: float | None = None  # None: nothing is known
     gpu_share: float | None = None  # of a GPU's memory, likewise
-    failed_at: float = 0.0  # when the last attempt failed or was cut off, by the file system's clock; 0: it did not
+    # when the last attempt failed or was cut off, by the file system's clock; 0: it did not
+    failed_at: float = 0.0
 
     @property
     def weight_s(self) -> float:

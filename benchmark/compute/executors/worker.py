@@ -1,9 +1,8 @@
-"""How a job is worked off, wherever that happens: claim, look again, compute, and write down what
-went wrong.
+"""How a job is computed, in any process: claim its cells, skip those on record, compute, log.
 
-A worker keeps its claims while it computes, writes records itself and hands back words only. What
-it cannot do it reports and goes on; only what would hit every other cell as well (a full disk, an
-interruption) ends it.
+A worker holds its claims while it computes and writes the records itself; it hands back reports
+only. A cell that fails is reported and the rest goes on. Only what would stop every other cell as
+well, such as a full disk or an interruption, ends the worker.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ AFTER_OUT_OF_MEMORY = 0.25  # of the memory that the text side takes at first
 
 @dataclass(frozen=True)
 class Worker:
-    """Where a worker works: the store, and a workshop that is set up when first needed."""
+    """What one process needs to compute jobs; `resources` are set up when first called for."""
 
     store: Store
     options: RunOptions
