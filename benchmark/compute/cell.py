@@ -1,9 +1,8 @@
 """Cells, computed: episode, prior, fit, predict, score, and what it cost. The harness's only reader
 of test labels.
 
-Usually one cell at a time. Cells that differ in their seed only may be trained in one batch by methods
-that can (api.Batchable); the numbers are the same, the time is shared out evenly, and the record
-says with how many it was shared.
+Usually one cell at a time. Cells that differ in their seed only may be trained in one batch by
+methods that can (api.Batchable); the time is shared out evenly, and the record says with how many.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which device computes a cell, and in which precision: decided without torch, before any cell runs.
+"""Which device computes a cell, and in which precision: decided before any cell runs.
 
 The CUDA driver itself is asked through ctypes, so that a grid of which every cell is on record
 answers at once, and a card that is missing or too old is named before anything is loaded.

@@ -50,8 +50,9 @@ def plan(
     device: str = "auto",
     accept_changed_data: bool = False,
 ) -> list[tuple[Cell, Identity]]:
-    """The identity of every cell, whose precision "auto" is what `device` stands for. Raises UserError for what cannot run: unknown names, wrong
-    parameters, missing weights or data.
+    """The identity of every cell, whose precision "auto" is what `device` stands for.
+
+    Raises UserError for what cannot run: unknown names, wrong parameters, missing weights or data.
     """
 
     @cache

@@ -82,4 +82,7 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def _conflict(source: Store, target: Store, key: str, theirs: int, ours: int) -> str:
-    return f"{key}: {theirs} right in {source.path(key)}, but {ours} in {target.path(key)}, which stays"
+    return (
+        f"{key}: {theirs} right in {source.path(key)}, "
+        f"but {ours} in {target.path(key)}, which stays"
+    )

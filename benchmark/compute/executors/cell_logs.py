@@ -76,9 +76,9 @@ def opened(paths: Sequence[Path]) -> Iterator[IO[str]]:
         paths[0].parent.mkdir(parents=True, exist_ok=True)
         for path in paths:
             path.unlink(missing_ok=True)  # it may be one file under several names
-        file = paths[0].open("w", encoding="utf-8", errors="replace")  # noqa: SIM115 (closed below)
+        file = paths[0].open("w", encoding="utf-8", errors="replace")
     except OSError:
-        file = Path(os.devnull).open("w", encoding="utf-8")
+        file = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (closed below)
     for other in paths[1:]:
         with suppress(OSError):  # a file system without hard links: one name must do
             os.link(paths[0], other)

@@ -1,5 +1,5 @@
-"""The jobs that Ray is running: their reports as they come, a new attempt when a worker dies, an end
-when one hangs.
+"""The jobs that Ray is running: their reports as they come, a new attempt when a worker dies, an
+end when one hangs.
 
 Retries are ours rather than Ray's, because a job whose worker died has finished cells that must not
 be asked for again.
@@ -128,7 +128,10 @@ class RunningJobs:
         self.lost.update(task.key for task in suspects)
         for task in suspects:
             if self.lost[task.key] >= LOST_AT_MOST:
-                died = f"its worker died {LOST_AT_MOST} times ({how}): killed, out of memory, or a crash in native code"
+                died = (
+                    f"its worker died {LOST_AT_MOST} times ({how}): killed, out of memory, or a "
+                    "crash in native code"
+                )
                 yield self._failed(entry, task, died)
         self._relaunch(entry)
 

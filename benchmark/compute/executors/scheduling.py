@@ -67,8 +67,9 @@ class Job:
         return sum(task.weight_s for task in self.tasks)
 
     def rest(self, reported: Set[str], started: Set[str]) -> Job | None:
-        """What is left when `reported` have been reported; a batch that had begun is taken apart. None
-        when nothing is left.
+        """What is left once `reported` are done; a batch that had started is taken apart.
+
+        None when nothing is left.
         """
         left: list[Batch] = []
         for batch in self.batches:
