@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.test_imports import ORDER
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -21,7 +23,7 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
 COMMANDS = [
     line.split("#")[0].split(">")[0].strip()
     for block in re.findall(r"```bash\n(.*?)```", README, re.S)
-    for line in block.splitlines()
+    for line in block.replace("\\\n", " ").splitlines()
     if line.startswith("python -m benchmark ")
 ]
 
@@ -83,3 +85,16 @@ def test_the_tree_in_the_readme_names_what_is_there() -> None:
         folder = ROOT / name if not line.startswith(" ") else folder
         path = folder / name if line.startswith(" ") else folder
         assert path.exists(), f"the README names {name}, which is not there"
+
+
+def test_the_tree_in_the_readme_is_the_drawn_order() -> None:
+    tree = re.search(r"```text\nbenchmark/.*?\n(.*?)\nadapters/", README, re.S)
+    assert tree
+    names = [line.split()[0].rstrip("/").removesuffix(".py") for line in tree[1].splitlines()]
+    assert tuple(names) == tuple(name for name in ORDER if name != "__main__")
+
+
+def test_no_line_is_longer_than_100_characters() -> None:
+    for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        lines = (ROOT / page).read_text().splitlines()
+        assert [line for line in lines if len(line) > 100] == [], page
