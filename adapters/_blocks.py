@@ -1,11 +1,12 @@
-"""Residual attention blocks run from their own parts, open where a method reaches in.
+"""Residual attention blocks computed from their parts, so that a method can change them inside.
 
     h = ln_1(x);   x <- x + ls_1(side(h, attn(h)));   x <- x + ls_2(mlp(ln_2(x)))
 
-`enter` may change what a block reads (deep prompts), `side` what its attention gives (approximated
-prompts), `attend` may take the attention's place (low-rank updates of its weights). Nothing is
-patched and no hook is left. Where a tower reads its first token alone, the last block computes that
-row and no other, which is exact, forward and backward.
+x: tokens, ln: layer norms, ls: layer scales. `enter` may change what a block reads (deep prompts),
+`side` the output of its attention (approximated prompts), and `attend` may replace the attention
+(low-rank updates of its weights). Nothing is patched and no hook is left behind. Where a tower
+reads its first token only, the last block computes that row alone, which is exact, forward and
+backward.
 """
 
 from __future__ import annotations
@@ -19,18 +20,17 @@ from torch import Tensor, nn
 
 from benchmark.api import Episode, ImageSet, Predictor, SideTerm, UserError, VisionTower, unit
 
-PREDICT_BATCH = 64  # images encoded at once; moves no number
+PREDICT_BATCH = 64  # images encoded at once; changes no number
 PARTS = ("ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2")
 
 Enter = Callable[[int, Tensor], Tensor]  # layer, x_NLE -> x_NLE
-Attend = Callable[
-    [int, Tensor, Tensor], Tensor
-]  # layer, rows that ask, rows that are asked -> rows for those that ask
+# (layer, rows of the queries, rows of keys and values) -> attention output of the queries
+Attend = Callable[[int, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Reach:
-    """What a method does inside the blocks; layers are counted from the bottom of the tower."""
+class Changes:
+    """What a method changes inside the blocks; layers count from the input of the tower."""
 
     enter: Enter | None = None
     side: SideTerm | None = None
@@ -41,33 +41,33 @@ def run_block(
     block: nn.Module,
     layer: int,
     x_NLE: Tensor,
-    reach: Reach,
+    changes: Changes,
     *,
     rows: int | None = None,
     mask_LL: Tensor | None = None,
 ) -> Tensor:
-    """One block; with `rows` only the first so many rows are computed, from the keys of all."""
+    """One block; with `rows` only the first so many rows, from the keys and values of all."""
     parts: Any = block
-    if reach.enter is not None:
-        x_NLE = reach.enter(layer, x_NLE)
+    if changes.enter is not None:
+        x_NLE = changes.enter(layer, x_NLE)
     h_NLE = parts.ln_1(x_NLE)
-    ask_NLE, x_NLE = (h_NLE, x_NLE) if rows is None else (h_NLE[:, :rows], x_NLE[:, :rows])
-    if reach.attend is not None:
-        attn_NLE = reach.attend(layer, ask_NLE, h_NLE)
+    query_NLE, x_NLE = (h_NLE, x_NLE) if rows is None else (h_NLE[:, :rows], x_NLE[:, :rows])
+    if changes.attend is not None:
+        attn_NLE = changes.attend(layer, query_NLE, h_NLE)
     else:
-        attn_NLE = parts.attn(ask_NLE, h_NLE, h_NLE, need_weights=False, attn_mask=mask_LL)[0]
-    if reach.side is not None:
-        attn_NLE = reach.side(layer, ask_NLE, attn_NLE)
+        attn_NLE = parts.attn(query_NLE, h_NLE, h_NLE, need_weights=False, attn_mask=mask_LL)[0]
+    if changes.side is not None:
+        attn_NLE = changes.side(layer, query_NLE, attn_NLE)
     x_NLE = x_NLE + parts.ls_1(attn_NLE)
     return x_NLE + parts.ls_2(parts.mlp(parts.ln_2(x_NLE)))
 
 
-def image_features(tower: VisionTower, first: int, x_NLE: Tensor, reach: Reach) -> Tensor:
+def image_features(tower: VisionTower, first: int, x_NLE: Tensor, changes: Changes) -> Tensor:
     """image_ND, unit length, of what block `first` reads."""
     blocks = tower.blocks
     for layer in range(first, len(blocks)):
-        alone = layer == len(blocks) - 1 and tower.reads_first
-        x_NLE = run_block(blocks[layer], layer, x_NLE, reach, rows=1 if alone else None)
+        one_row = layer == len(blocks) - 1 and tower.reads_first
+        x_NLE = run_block(blocks[layer], layer, x_NLE, changes, rows=1 if one_row else None)
     return unit(tower.finish(x_NLE))
 
 
@@ -80,17 +80,16 @@ def below(tower: VisionTower, first: int, pixels_NCHW: Tensor) -> Tensor:
     return x_NLE
 
 
-def vision(episode: Episode, method: str, way_out: str) -> VisionTower:
-    """The image tower, its blocks open; a UserError that names the method and the way out where
-    there are none.
-    """
+def vision(episode: Episode, method: str, advice: str) -> VisionTower:
+    """The image tower; UserError with the method's name and `advice` where it has no blocks."""
     try:
         tower = episode.backbone.vision
     except UserError as error:
-        raise UserError(f"{method} works inside the image tower: {error}; {way_out}") from None
+        raise UserError(f"{method} works inside the image tower: {error}; {advice}") from None
     if not all(hasattr(block, part) for block in tower.blocks for part in PARTS):
         raise UserError(
-            f"{method} needs CLIP's own residual attention blocks, which {episode.backbone.name} lacks; {way_out}"
+            f"{method} needs the residual attention blocks of CLIP,"
+            f" which {episode.backbone.name} lacks; {advice}"
         )
     return tower
 
@@ -99,22 +98,20 @@ def first_of(layers: int, depth: int) -> int:
     """The first of the last `layers` blocks of a tower; 0 means all of them."""
     if layers > depth:
         raise UserError(
-            f"layers={layers} but a tower of this backbone has {depth} blocks; take at most {depth}, or 0 for all of them"
+            f"layers={layers} but a tower of this backbone has {depth} blocks;"
+            f" take at most {depth}, or 0 for all of them"
         )
     return depth - layers if layers else 0
 
 
 def predictor(
-    tower: VisionTower, first: int, reach: Reach, text_KD: Tensor, scale: float
+    tower: VisionTower, first: int, changes: Changes, text_KD: Tensor, scale: float
 ) -> Predictor:
     """Cosine logits of images that pass through the changed tower."""
 
     def logits(pixels_NCHW: Tensor) -> Tensor:
-        return (
-            scale
-            * image_features(tower, first, below(tower, first, pixels_NCHW), reach)
-            @ text_KD.T
-        )
+        x_NLE = below(tower, first, pixels_NCHW)
+        return scale * image_features(tower, first, x_NLE, changes) @ text_KD.T
 
     return lambda images: in_batches(images, text_KD.device, logits)
 
@@ -123,7 +120,12 @@ def predictor(
 def in_batches(
     images: ImageSet, device: torch.device, logits: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """logits_QK of images that must be seen as pixels."""
-    return torch.cat(
-        [logits(pixels_NCHW.to(device)) for pixels_NCHW in images.pixels(PREDICT_BATCH)]
-    )
+    """logits_QK of images by their pixels."""
+    batches = images.pixels(PREDICT_BATCH)
+    return torch.cat([logits(pixels_NCHW.to(device)) for pixels_NCHW in batches])
+
+
+def texts_of(episode: Episode) -> list[str]:
+    """Every template of the dataset with every class name, template by template."""
+    names = [name.replace("_", " ") for name in episode.class_names]
+    return [template.format(name) for template in episode.templates for name in names]

@@ -1,28 +1,10 @@
-"""What a hyper-parameter may be, said in the words of the person who typed it."""
+"""Checks of hyper-parameters, each a UserError that names the parameter and its value."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields
-from typing import Any, TypeVar
 
-from benchmark.api import UserError
-
-Part = TypeVar("Part")
-
-
-def part(kind: type[Part], adapter: object) -> Part:
-    """The fields of `adapter` that make up `kind` (a dataclass that checks its own), found by name;
-    a default of `kind` may be left out.
-    """
-    known: Any = kind
-    return kind(
-        **{
-            field.name: getattr(adapter, field.name)
-            for field in fields(known)
-            if hasattr(adapter, field.name)
-        }
-    )
+from benchmark.errors import UserError
 
 
 def at_least(low: float, **values: float) -> None:
@@ -54,9 +36,7 @@ def decay(**values: float) -> None:
     """Every named value lies in [0, 1)."""
     for name, value in values.items():
         if not 0 <= value < 1:
-            raise UserError(
-                f"{name}={value} is out of range: it says how much is kept from step to step, so 0 or more and less than 1"
-            )
+            raise UserError(f"{name}={value} is out of range: it must be 0 or more and less than 1")
 
 
 def one_of(known: tuple[str, ...], **values: str) -> None:
@@ -72,26 +52,28 @@ def numbers(name: str, text: str, low: float) -> tuple[float, ...]:
         values = sorted({float(part) for part in text.split(",")})
     except ValueError:
         raise UserError(
-            f"{name}='{text}' is not a list of numbers; write them with commas between, as in '0.1,1,10'"
+            f"{name}='{text}' is not a list of numbers;"
+            " write them with commas between, as in '0.1,1,10'"
         ) from None
-    at_least(low, **{name: values[0]})
-    at_least(low, **{name: values[-1]})
+    for value in values:
+        at_least(low, **{name: value})
     return tuple(values)
 
 
 def by_shots(name: str, text: str) -> tuple[tuple[float, int], ...]:
-    """'1:50,4:100,16:200' as ((1, 50), (4, 100), (16, 200)), '200' as ((inf, 200),): up to so many
-    shots, so much.
-    """
+    """'1:50,4:100' as ((1, 50), (4, 100)), and '200' as ((inf, 200),), by ascending shots."""
     pairs = [part.split(":") for part in text.split(",")]
+    pairs = [pair if len(pair) == 2 else ["inf", *pair] for pair in pairs]
     try:
-        table = [
-            (float(most), int(value))
-            for most, value in (pair if len(pair) == 2 else ("inf", *pair) for pair in pairs)
-        ]
+        table = [(float(most), int(value)) for most, value in pairs]
     except ValueError:
         raise UserError(
             f"{name}='{text}' cannot be read; write one number, or pairs as in '1:50,4:100,16:200'"
         ) from None
     at_least(0, **{name: min(value for _, value in table)})
     return tuple(sorted(table))
+
+
+def value_at(table: tuple[tuple[float, int], ...], shots: int) -> int:
+    """The value of the first row that reaches `shots`; the last row's beyond all of them."""
+    return next((value for most, value in table if shots <= most), table[-1][1])

@@ -1,14 +1,14 @@
-"""Searching for vectors in the joint space by gradient descent on stored features: ConES and its
-closest relatives.
+"""Searching for vectors of the joint space by gradient descent on stored features.
 
-    loss of a run and anchor mu = mean CE(logits of its images) + mu * pull towards where it came
-    from
+    loss of a run at weight mu = mean CE(logits of its images, y) + mu * penalty(weights)
 
-A method says what its weights are, how they become concepts, and what pulls them. No encoder is
-run: an epoch is a few matrix products, so runs (shots and seeds of one dataset) and anchors are
-trained in lockstep as the leading dimensions of one tensor, and the anchor that does best on the
-few-shot validation set is kept. Letters of this file: R runs, A anchors, M concepts of a class, B
-images of a batch, X weights of a run, all else as in benchmark.api.
+ConES and its closest relatives share this file. A method says what its weights are, how they give
+cosines, and what the regularisation penalises. No encoder runs: an epoch is a few matrix products,
+so the runs of a dataset (shots and seeds) and the values of mu are trained as a batch, and the mu
+that does best on the validation set is kept.
+
+Letters of this file: R runs, A values of mu, M concepts of a class (in image_MD: rows of all
+views), B images of a batch, X weights of a run, T steps, all else as in benchmark.api.
 """
 
 from __future__ import annotations
@@ -20,59 +20,35 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from adapters import _checks
-from benchmark.api import Crop, Episode, ImageSet, Labelled, Predictor, unit
+from adapters._settings import Adam, ConceptTraining, Regularisation, StoredCrops, WarmUp
+from benchmark.api import Crop, Episode, ImageSet, Predictor, unit
 from benchmark.training import loop
 from benchmark.training.noise import normal
 
-Update = Callable[[Tensor], loop.Update]  # weights_RAX -> the optimiser
-
-
-@dataclass(frozen=True)
-class Search:
-    """How long, on what, at which rate, and which anchors are tried."""
-
-    epochs: str  # one number, or "shots:epochs,..." where a support set takes the first entry it does not exceed
-    batch_size: int  # 0: the whole support set at every step
-    lr: float
-    warmup_epochs: int
-    warmup_lr: float
-    views: int  # stored random crops per image, in turn epoch by epoch
-    view_seed: int
-    min_scale: float
-
-    def __post_init__(self) -> None:
-        _checks.at_least(
-            0,
-            batch_size=self.batch_size,
-            warmup_epochs=self.warmup_epochs,
-            view_seed=self.view_seed,
-        )
-        _checks.at_least(1, views=self.views)
-        _checks.above_zero(lr=self.lr, warmup_lr=self.warmup_lr)
-        _checks.share(min_scale=self.min_scale)
-        _checks.by_shots("epochs", self.epochs)
-
-    def epochs_for(self, labelled: Labelled) -> int:
-        shots = int(labelled.labels_N.bincount().max())
-        table = _checks.by_shots("epochs", self.epochs)
-        return next((epochs for most, epochs in table if shots <= most), table[-1][1])
+Optimiser = Callable[[Tensor], loop.Update]  # weights_RAX -> their update rule
 
 
 @dataclass(frozen=True, eq=False)
 class Form:
     """What a method's weights mean."""
 
-    start: Callable[[Episode, Generator], Tensor]  # weights_X of a run
-    cosines: Callable[
-        [Tensor, Tensor, Tensor], Tensor
-    ]  # image_BD, weights_AX, text_KD -> what the scale is multiplied with, _BAK
-    pull: Callable[
-        [Tensor, Tensor], Tensor
-    ]  # weights_AX, what `home` gave -> pull_A, multiplied by the anchors
-    home: Callable[
-        [Episode, Tensor, Tensor], Tensor
-    ]  # episode, image_MD, labels_M -> what `pull` pulls towards, or how hard
+    # (episode, rng) -> weights_X at the start
+    start: Callable[[Episode, Generator], Tensor]
+    # (image_BD, weights_AX, text_KD) -> cosine_BAK, which the scale multiplies
+    cosines: Callable[[Tensor, Tensor, Tensor], Tensor]
+    # (weights_AX, what `target` gave) -> penalty_A, which mu multiplies
+    penalty: Callable[[Tensor, Tensor], Tensor]
+    # (episode, image_MD, labels_M) -> what `penalty` compares the weights with
+    target: Callable[[Episode, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of a search but the values of mu."""
+
+    training: ConceptTraining
+    crops: StoredCrops
+    warmup: WarmUp = WarmUp(warmup_epochs=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +59,13 @@ class _Run:
     text_KD: Tensor
     image_MD: Tensor
     labels_N: Tensor
-    rows_TB: Tensor  # one row for every view where a step sees the whole support set
+    rows_TB: Tensor  # B = 0 where every step sees the whole support set
     rate_T: Tensor
-    home: Tensor
-    whole: bool
+    target: Tensor
+    whole: bool  # every step sees the whole support set
 
     def batch(self, t: int) -> tuple[Tensor, Tensor]:
+        """(image_BD, labels_B) of a step."""
         count = len(self.labels_N)
         if self.whole:
             first = t * count % len(self.image_MD)
@@ -97,164 +74,124 @@ class _Run:
         return self.image_MD[rows_B], self.labels_N[rows_B % count]
 
 
-def _run(episode: Episode, form: Form, search: Search, rng: Generator) -> _Run:
-    text_KD, support, epochs = (
-        episode.text_features(),
-        episode.support,
-        search.epochs_for(episode.support),
-    )
-    device = text_KD.device
-    image_MD = (
-        support.images.views(search.views, search.view_seed, Crop(search.min_scale))
-        .flatten(0, 1)
-        .to(device)
-    )
-    whole = search.batch_size == 0
+def _run(episode: Episode, form: Form, recipe: Recipe, rng: Generator) -> _Run:
+    training, crops, warmup = recipe.training, recipe.crops, recipe.warmup
+    support, text_KD = episode.support, episode.text_features()
+    epochs = training.epochs_for(int(support.labels_N.bincount().max()))
+    view_VND = support.images.views(crops.views, crops.view_seed, Crop(crops.min_scale))
+    image_MD, labels_N = view_VND.flatten(0, 1).to(text_KD.device), support.labels_N
+    whole = training.batch_size == 0
     if whole:
         rows_TB, epoch_T = torch.zeros(epochs, 0, dtype=torch.int64), torch.arange(epochs)
     else:
-        rows_TB, epoch_T = loop.plan(support, epochs, search.batch_size, search.views, rng)
-    rate_T = loop.warmed_cosine(search.lr, search.warmup_lr, search.warmup_epochs, epoch_T, epochs)
-    labels_N = support.labels_N.to(device)
-    home = form.home(episode, image_MD, labels_N.repeat(search.views))
-    return _Run(episode, text_KD, image_MD, labels_N, rows_TB.to(device), rate_T, home, whole)
+        rows_TB, epoch_T = loop.plan(support, epochs, training.batch_size, crops.views, rng)
+    labels_N = labels_N.to(text_KD.device)
+    return _Run(
+        episode=episode,
+        text_KD=text_KD,
+        image_MD=image_MD,
+        labels_N=labels_N,
+        rows_TB=rows_TB.to(text_KD.device),
+        rate_T=loop.warmed_cosine(
+            training.lr, warmup.warmup_lr, warmup.warmup_epochs, epoch_T, epochs
+        ),
+        target=form.target(episode, image_MD, labels_N.repeat(crops.views)),
+        whole=whole,
+    )
 
 
 def learn(
     episodes: Sequence[Episode],
     form: Form,
-    search: Search,
-    anchors: Sequence[float],
-    optimiser: Update,
+    recipe: Recipe,
+    optimiser: Optimiser,
+    mus: Sequence[float],
 ) -> list[Tensor]:
-    """weights_AX of every episode after the last step, trained in lockstep."""
+    """weights_AX of every episode after the last step, for each weight `mus` of the penalty."""
     rngs = [episode.rng() for episode in episodes]
     starts = [form.start(episode, rng) for episode, rng in zip(episodes, rngs, strict=True)]
-    runs = [_run(episode, form, search, rng) for episode, rng in zip(episodes, rngs, strict=True)]
+    runs = [_run(episode, form, recipe, rng) for episode, rng in zip(episodes, rngs, strict=True)]
     order = sorted(range(len(runs)), key=lambda r: -len(runs[r].rate_T))
-    weights_RAX = torch.stack(
-        [starts[r].expand(len(anchors), *starts[r].shape) for r in order]
-    ).clone()
-    anchor_A = torch.tensor(anchors, dtype=weights_RAX.dtype, device=weights_RAX.device)
+    weights_RAX = torch.stack([starts[r].expand(len(mus), *starts[r].shape) for r in order]).clone()
+    mu_A = weights_RAX.new_tensor(mus)
     rate_TR = torch.zeros(len(runs[order[0]].rate_T), len(runs), dtype=torch.float64)
-    for place, r in enumerate(order):
-        rate_TR[: len(runs[r].rate_T), place] = runs[r].rate_T
+    for column, r in enumerate(order):
+        rate_TR[: len(runs[r].rate_T), column] = runs[r].rate_T
 
     def loss_of(moving_RAX: Tensor, step: Tensor) -> Tensor:
         t = int(step)
         losses = [
-            _loss(runs[r], weights_AX, form, anchor_A, t)
+            _loss(runs[r], weights_AX, form, mu_A, t)
             for weights_AX, r in zip(moving_RAX, order, strict=False)
         ]
         return torch.stack(losses)[None]
 
     loss_TR = loop.descend(weights_RAX, loss_of, rate_TR, optimiser(weights_RAX))
-    for place, r in enumerate(order):
-        loop.note(
-            episodes[r], starts[r].numel(), loss_TR[: len(runs[r].rate_T), place] / len(anchors)
-        )
+    for column, r in enumerate(order):
+        loss_T = loss_TR[: len(runs[r].rate_T), column] / len(mus)
+        loop.note(episodes[r], starts[r].numel(), loss_T)
     return [weights_RAX[order.index(r)] for r in range(len(runs))]
 
 
-def _loss(run: _Run, weights_AX: Tensor, form: Form, anchor_A: Tensor, t: int) -> Tensor:
-    """The losses of all anchors, added up: they do not touch each other."""
+def _loss(run: _Run, weights_AX: Tensor, form: Form, mu_A: Tensor, t: int) -> Tensor:
+    """The losses of all mu, added up: they share no weights."""
     image_BD, labels_B = run.batch(t)
     logits_BAK = run.episode.backbone.logit_scale * form.cosines(image_BD, weights_AX, run.text_KD)
-    anchors, classes = logits_BAK.shape[1:]
-    cross = (
-        F.cross_entropy(logits_BAK.reshape(-1, classes), labels_B.repeat_interleave(anchors))
-        * anchors
+    count, classes = logits_BAK.shape[1:]
+    logits_NK = logits_BAK.reshape(-1, classes)
+    loss = F.cross_entropy(logits_NK, labels_B.repeat_interleave(count)) * count
+    if not bool(mu_A.any()):
+        return loss
+    return loss + (mu_A * form.penalty(weights_AX, run.target)).sum()
+
+
+def search(
+    episodes: Sequence[Episode],
+    form: Form,
+    recipe: Recipe,
+    adam: Adam,
+    regularisation: Regularisation,
+) -> list[Tensor]:
+    """weights_X of every episode by ConES' recipe: AdamW, and mu chosen on the validation set.
+
+    Where an episode has no validation set, mu is the fixed one. The episodes share their dataset.
+    """
+    assert len({(e.dataset, e.class_names) for e in episodes}) == 1, (
+        "batched runs share their dataset"
     )
-    if not bool(anchor_A.any()):
-        return cross
-    return cross + (anchor_A * form.pull(weights_AX, run.home)).sum()
-
-
-@dataclass(frozen=True)
-class Cones:
-    """The recipe all levels of ConES share."""
-
-    anchors: str
-    anchor: float
-    epochs: str
-    batch_size: int
-    lr: float
-    beta1: float
-    beta2: float
-    epsilon: float
-    views: int
-    view_seed: int
-    min_scale: float
-
-    def __post_init__(self) -> None:
-        _checks.at_least(0, anchor=self.anchor)
-        _checks.above_zero(epsilon=self.epsilon)
-        _checks.decay(beta1=self.beta1, beta2=self.beta2)
-        _checks.numbers("anchors", self.anchors, low=0), self.search()
-
-    def search(self) -> Search:
-        """A cosine from `lr` towards 0, without warm-up."""
-        return Search(
-            self.epochs,
-            self.batch_size,
-            self.lr,
-            0,
-            self.lr,
-            self.views,
-            self.view_seed,
-            self.min_scale,
-        )
-
-    def find(self, episodes: Sequence[Episode], form: Form) -> list[Tensor]:
-        """weights_X of every episode, at the anchor its validation set chose, or at `anchor` where
-        it has none.
-        """
-        assert len({(e.dataset, e.class_names) for e in episodes}) == 1, (
-            "runs in lockstep share their dataset"
-        )
-        optimiser, found = (
-            adam(0.0, self.beta1, self.beta2, self.epsilon, decoupled=True),
-            dict[int, Tensor](),
-        )
-        for chosen in (True, False):
-            places = [
-                i for i, episode in enumerate(episodes) if (episode.val is not None) == chosen
-            ]
-            anchors = _checks.numbers("anchors", self.anchors, low=0) if chosen else (self.anchor,)
-            group = [episodes[i] for i in places]
-            for i, weights_AX in zip(
-                places,
-                learn(group, form, self.search(), anchors, optimiser) if group else [],
-                strict=True,
-            ):
-                found[i] = weights_AX[choose(episodes[i], weights_AX, form, anchors)]
-        return [found[i] for i in range(len(episodes))]
+    weights: dict[int, Tensor] = {}
+    for with_val in (True, False):
+        members = [i for i, e in enumerate(episodes) if (e.val is not None) == with_val]
+        if members:
+            mus = regularisation.weights if with_val else (regularisation.regularisation,)
+            group = [episodes[i] for i in members]
+            learned = learn(group, form, recipe, adamw(adam), mus)
+            for i, weights_AX in zip(members, learned, strict=True):
+                weights[i] = weights_AX[choose(episodes[i], weights_AX, form, mus)]
+    return [weights[i] for i in range(len(episodes))]
 
 
 @torch.no_grad()
-def choose(episode: Episode, weights_AX: Tensor, form: Form, anchors: Sequence[float]) -> int:
-    """The place of the anchor with most validation images right; on a tie the stronger one."""
-    place = len(anchors) - 1
-    if episode.val is not None and len(anchors) > 1:
+def choose(episode: Episode, weights_AX: Tensor, form: Form, mus: Sequence[float]) -> int:
+    """The index of the mu with most validation images right; on a tie the largest one."""
+    index, val = len(mus) - 1, episode.val if len(mus) > 1 else None
+    if val is not None:
         text_KD = episode.text_features()
-        cosines_NAK = form.cosines(
-            episode.val.images.features().to(text_KD.device), weights_AX, text_KD
-        )
-        correct = (
-            (cosines_NAK.argmax(2) == episode.val.labels_N.to(text_KD.device)[:, None])
-            .sum(0)
-            .tolist()
-        )
-        place = max(range(len(anchors)), key=lambda a: (correct[a], anchors[a]))
-        episode.notes["val_correct"] = int(correct[place])
-    episode.notes["anchor"] = float(anchors[place])
-    episode.notes["selection"] = "fixed" if episode.val is None or len(anchors) == 1 else "val"
-    return place
+        image_ND = val.images.features().to(text_KD.device)
+        predicted_NA = form.cosines(image_ND, weights_AX, text_KD).argmax(2)
+        right_NA = predicted_NA == val.labels_N.to(text_KD.device)[:, None]
+        correct = right_NA.sum(0).tolist()
+        index = max(range(len(mus)), key=lambda a: (correct[a], mus[a]))
+        episode.notes["val_correct"] = int(correct[index])
+    episode.notes["regularisation"] = float(mus[index])
+    episode.notes["selection"] = "fixed" if val is None else "val"
+    return index
 
 
 def per_class(init: str) -> Form:
-    """Level A: one concept per class, of length sqrt(D) at the start, so that a rate is a share of
-    a coordinate's own size.
+    """Level A: one concept per class.
+
+    It has length sqrt(D) at the start, so that a rate is a share of a coordinate's own size.
     """
 
     def start(episode: Episode, rng: Generator) -> Tensor:
@@ -262,15 +199,15 @@ def per_class(init: str) -> Form:
         noise_KD = normal(text_KD.shape, rng, episode.backbone)
         return lengthened(unit(noise_KD) if init == "random" else text_KD, 1.0)
 
-    def home(episode: Episode, image_MD: Tensor, labels_M: Tensor) -> Tensor:
-        return episode.text_features()
+    def cosines(image_BD: Tensor, concept_AKD: Tensor, text_KD: Tensor) -> Tensor:
+        return class_cosines(image_BD, concept_AKD)
 
-    return Form(
-        start,
-        lambda image_BD, concept_AKD, text_KD: class_cosines(image_BD, concept_AKD),
-        distance,
-        home,
-    )
+    return Form(start, cosines, distance, text_target)
+
+
+def text_target(episode: Episode, image_MD: Tensor, labels_M: Tensor) -> Tensor:
+    """The target of a penalty: text_KD."""
+    return episode.text_features()
 
 
 def class_cosines(image_BD: Tensor, concept_AKD: Tensor) -> Tensor:
@@ -278,20 +215,21 @@ def class_cosines(image_BD: Tensor, concept_AKD: Tensor) -> Tensor:
     return (image_BD @ unit(concept_AKD).flatten(0, 1).T).unflatten(1, concept_AKD.shape[:2])
 
 
-def distance(concept_AKD: Tensor, home_KD: Tensor) -> Tensor:
+def distance(concept_AKD: Tensor, text_KD: Tensor) -> Tensor:
     """distance_A: the mean over classes of the squared distance between unit vectors."""
-    return (unit(concept_AKD) - home_KD).square().sum(-1).mean(-1)
+    return (unit(concept_AKD) - text_KD).square().sum(-1).mean(-1)
 
 
-def adam(
-    weight_decay: float, beta1: float, beta2: float, epsilon: float, *, decoupled: bool
-) -> Update:
-    """torch's AdamW, or its Adam, where weight decay is part of the gradient."""
+def adamw(adam: Adam) -> Optimiser:
+    """torch's AdamW without weight decay."""
+    return lambda weights: loop.adamw(weights, 0.0, adam.epsilon, adam.beta1, adam.beta2)
+
+
+def adam_l2(adam: Adam, weight_decay: float) -> Optimiser:
+    """torch's Adam, where weight decay is part of the gradient."""
 
     def optimiser(weights: Tensor) -> loop.Update:
-        move = loop.adamw(weights, weight_decay if decoupled else 0.0, epsilon, beta1, beta2)
-        if decoupled:
-            return move
+        move = adamw(adam)(weights)
         return lambda weights, gradient, rate_R: move(
             weights, gradient + weight_decay * weights, rate_R
         )
@@ -300,21 +238,25 @@ def adam(
 
 
 def lengthened(text_KD: Tensor, text_rms: float) -> Tensor:
-    """Unit text features at the length their coordinates have when their root mean square is
-    `text_rms`.
-    """
+    """Unit text features scaled so that the root mean square of their coordinates is `text_rms`."""
     return text_KD * (text_rms * text_KD.shape[1] ** 0.5)
 
 
+def predictors(
+    form: Form, weights: Sequence[Tensor], episodes: Sequence[Episode]
+) -> list[Predictor]:
+    """A predictor for the weights_X of every episode, on stored features."""
+    pairs = zip(weights, episodes, strict=True)
+    return [predictor(form, weights_X, episode) for weights_X, episode in pairs]
+
+
 def predictor(form: Form, weights_X: Tensor, episode: Episode) -> Predictor:
-    """Logits of found concepts on stored features."""
+    """Logits of the learned weights on stored features."""
     text_KD, scale = episode.text_features(), episode.backbone.logit_scale
 
     @torch.no_grad()
     def predict(images: ImageSet) -> Tensor:
-        return (
-            scale
-            * form.cosines(images.features().to(text_KD.device), weights_X[None], text_KD)[:, 0]
-        )
+        image_ND = images.features().to(text_KD.device)
+        return scale * form.cosines(image_ND, weights_X[None], text_KD)[:, 0]
 
     return predict

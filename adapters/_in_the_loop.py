@@ -1,11 +1,13 @@
-"""Training with the image encoder in the loop: views of the support set as the first touched block
-reads them, and one loop.
+"""Training with the image encoder in the loop, on inputs of the first changed block.
 
-A view is fixed by its image's place in the support set, its number and `view_seed`; epoch e sees
-view e mod `views`. What the first touched block reads of it is computed when first asked for and
-kept while `keep_mb` lasts, so that what lies below is not run again; beyond that it is computed
-anew from the same crop, which changes time and, but for the order of float32 sums, no number. All
-that is trained lies in one flat vector (R = 1 run), whose parts have names.
+A view is fixed by the position of its image in the support set, its number and `view_seed`; epoch e
+sees view e mod `views`. What the first changed block reads of a view is computed when first needed
+and kept while `keep_mb` lasts, so that the blocks below do not run again. Beyond that it is
+computed anew from the same crop, which changes time and, but for the order of float32 sums, no
+number. All that is trained lies in one flat vector (R = 1 run), whose parts have names.
+
+Letters of this file: T steps, B views of a batch, M all views, X trained numbers, all else as in
+benchmark.api.
 """
 
 from __future__ import annotations
@@ -18,87 +20,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import _blocks, _checks
+from adapters import _blocks
+from adapters._settings import Adam, Crops, TowerTraining
 from benchmark.api import Crop, Episode, ImageSet, VisionTower
 from benchmark.training import loop
 
 MIB = 2**20
-VIEW_SEEDS = 2**40  # so far apart lie the crops of two view seeds
+VIEW_SEEDS = 2**40  # distance between the random seeds of two view seeds
 
 Parts = Mapping[str, Tensor]
-Read = Callable[
-    [Tensor], Tensor
-]  # rows_B of views (view v of image n is row v * N + n) -> what the model reads of them
-
-
-@dataclass(frozen=True)
-class Views:
-    """Which crops are trained on."""
-
-    views: int  # stored random crops per image, in turn epoch by epoch; 0: fresh ones every epoch
-    view_seed: int
-    min_scale: float
-    keep_mb: int  # MiB for what the first touched block reads
-
-    def __post_init__(self) -> None:
-        _checks.at_least(0, views=self.views, view_seed=self.view_seed, keep_mb=self.keep_mb)
-        _checks.share(min_scale=self.min_scale)
-
-
-@dataclass(frozen=True)
-class Optimiser:
-    """AdamW, its rate rising over the first `warmup` share of the steps and falling linearly from
-    there.
-    """
-
-    epochs: str  # one number, or "shots:epochs,..." where a support set takes the first entry it does not exceed
-    batch_size: int
-    lr: float
-    warmup: float
-    weight_decay: float
-    beta1: float
-    beta2: float
-    epsilon: float
-
-    def __post_init__(self) -> None:
-        _checks.at_least(1, batch_size=self.batch_size)
-        _checks.at_least(0, weight_decay=self.weight_decay)
-        _checks.above_zero(lr=self.lr, epsilon=self.epsilon)
-        _checks.decay(warmup=self.warmup, beta1=self.beta1, beta2=self.beta2)
-        _checks.by_shots("epochs", self.epochs)
-
-    def epochs_for(self, shots: int) -> int:
-        table = _checks.by_shots("epochs", self.epochs)
-        return next((epochs for most, epochs in table if shots <= most), table[-1][1])
-
-    def rates(self, steps: int) -> Tensor:
-        """rate_T, above 0 at every step."""
-        step_T, warm = torch.arange(steps, dtype=torch.float64), math.ceil(self.warmup * steps)
-        return self.lr * torch.minimum(
-            (step_T + 1) / max(warm, 1), (steps - step_T) / max(steps - warm, 1)
-        )
+# rows_B of views (view v of image n is row v * N + n) -> what the model reads of them
+Read = Callable[[Tensor], Tensor]
+# (parts, what was read) -> logits_BK
+Logits = Callable[[Parts, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Which rows every step sees, at what rate."""
+    """Which rows every step sees, and the learning rate."""
 
     rows_TB: Tensor
     rate_T: Tensor
 
-    @staticmethod
-    def of(
-        episode: Episode, optimiser: Optimiser, views: Views, epochs: int | None = None
-    ) -> Schedule:
-        epochs = optimiser.epochs_for(shots(episode)) if epochs is None else epochs
-        rows_TB, _ = loop.plan(
-            episode.support,
-            epochs,
-            optimiser.batch_size,
-            views.views or max(epochs, 1),
-            episode.rng(),
-        )
-        return Schedule(rows_TB, optimiser.rates(len(rows_TB)))
+
+def schedule(episode: Episode, training: TowerTraining, crops: Crops) -> Schedule:
+    """The schedule of TowerTraining."""
+    rows_TB = rows(episode, training.epochs_for(shots(episode)), training.batch_size, crops)
+    return Schedule(rows_TB, rates(training.lr, training.warmup, len(rows_TB)))
+
+
+def rows(episode: Episode, epochs: int, batch_size: int, crops: Crops) -> Tensor:
+    """rows_TB of so many epochs."""
+    views = crops.views or max(epochs, 1)
+    return loop.plan(episode.support, epochs, batch_size, views, episode.rng())[0]
+
+
+def rates(peak: float, warmup: float, steps: int) -> Tensor:
+    """rate_T: up to `peak` in the first `warmup` share of the steps, then down; never 0."""
+    step_T, warm = torch.arange(steps, dtype=torch.float64), math.ceil(warmup * steps)
+    rising_T = (step_T + 1) / max(warm, 1)
+    falling_T = (steps - step_T) / max(steps - warm, 1)
+    return peak * torch.minimum(rising_T, falling_T)
 
 
 def shots(episode: Episode) -> int:
@@ -108,12 +70,13 @@ def shots(episode: Episode) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What block `first` reads of the rows asked for."""
+    """What block `first` reads of the views asked for; `kept` grows up to `keep_mb` MiB."""
 
     images: ImageSet
     tower: VisionTower
     first: int
-    views: Views
+    crops: Crops
+    keep_mb: int
     device: torch.device
     kept: dict[int, Tensor] = field(default_factory=dict)
 
@@ -122,8 +85,8 @@ class Inputs:
         missing = [row for row in rows if row not in self.kept]
         fresh = dict(zip(missing, self._compute(missing), strict=True)) if missing else {}
         x_BLE = torch.stack([fresh[row] if row in fresh else self.kept[row] for row in rows])
-        if self.views.views:
-            room = self.views.keep_mb * MIB // (x_BLE[0].numel() * x_BLE.element_size())
+        if self.crops.views:
+            room = self.keep_mb * MIB // (x_BLE[0].numel() * x_BLE.element_size())
             self.kept.update(list(fresh.items())[: max(0, room - len(self.kept))])
         return x_BLE
 
@@ -132,20 +95,23 @@ class Inputs:
         return _blocks.below(self.tower, self.first, torch.cat(crops).to(self.device))
 
     def _crop(self, row: int) -> Tensor:
-        rng = torch.Generator().manual_seed(self.views.view_seed * VIEW_SEEDS + row)
-        return self.images.augmented(
-            torch.tensor([row % len(self.images)]), rng, Crop(self.views.min_scale)
-        )
+        rng = torch.Generator().manual_seed(self.crops.view_seed * VIEW_SEEDS + row)
+        index_1 = torch.tensor([row % len(self.images)])
+        return self.images.augmented(index_1, rng, Crop(self.crops.min_scale))
 
 
-def stored_features(episode: Episode, views: Views, schedule: Schedule) -> Read:
+def inputs(episode: Episode, tower: VisionTower, first: int, crops: Crops, keep_mb: int) -> Inputs:
+    """The inputs of block `first` for the episode's support set."""
+    images, device = episode.support.images, episode.backbone.device
+    return Inputs(images, tower, first, crops, keep_mb, device)
+
+
+def stored_features(episode: Episode, crops: Crops, rows_TB: Tensor) -> Read:
     """Features of stored views, for methods that leave the image tower as it is."""
-    count = (
-        views.views or int(schedule.rows_TB.max()) // len(episode.support) + 1
-        if len(schedule.rows_TB)
-        else 1
-    )
-    view_VND = episode.support.images.views(count, views.view_seed, Crop(views.min_scale))
+    count = crops.views
+    if not count:
+        count = int(rows_TB.max()) // len(episode.support) + 1 if len(rows_TB) else 1
+    view_VND = episode.support.images.views(count, crops.view_seed, Crop(crops.min_scale))
     image_MD = view_VND.flatten(0, 1).to(episode.backbone.device)
     return lambda rows_B: image_MD[rows_B.to(image_MD.device)]
 
@@ -153,47 +119,54 @@ def stored_features(episode: Episode, views: Views, schedule: Schedule) -> Read:
 def learn(
     episode: Episode,
     schedule: Schedule,
-    optimiser: Optimiser,
     start: Parts,
     read: Read,
-    logits_of: Callable[[Parts, Tensor], Tensor],
-    spared: frozenset[str] = frozenset(),
+    logits_of: Logits,
+    *,
+    adam: Adam,
+    weight_decay: float,
+    undecayed: frozenset[str] = frozenset(),
 ) -> Parts:
-    """The named parts after training by cross-entropy; the last step's. `spared` parts feel no
-    weight decay.
+    """The named parts after the last step of training by cross-entropy with AdamW.
+
+    The parts named in `undecayed` have no weight decay.
     """
     flat_1X = torch.cat([part.flatten() for part in start.values()])[None].clone()
-    spared_X = torch.cat(
-        [
-            torch.full((part.numel(),), name in spared, device=part.device)
-            for name, part in start.items()
-        ]
-    )
-    decay_X = (~spared_X).to(flat_1X.dtype) * optimiser.weight_decay
+    decay_X = _decay(start, weight_decay, undecayed, flat_1X)
     labels_N, rows_TB = episode.support.labels_N, schedule.rows_TB
 
     def loss_of(moving_1X: Tensor, step: Tensor) -> Tensor:
         rows_B = rows_TB[int(step)]
         logits_BK = logits_of(named(moving_1X[0], start), read(rows_B))
-        return F.cross_entropy(
-            logits_BK, labels_N[rows_B.to(labels_N.device) % len(labels_N)].to(logits_BK.device)
-        ).view(1, 1)
+        label_B = labels_N[rows_B.to(labels_N.device) % len(labels_N)]
+        return F.cross_entropy(logits_BK, label_B.to(logits_BK.device)).view(1, 1)
 
-    adam = loop.adamw(flat_1X, 0.0, optimiser.epsilon, optimiser.beta1, optimiser.beta2)
+    move = loop.adamw(flat_1X, 0.0, adam.epsilon, adam.beta1, adam.beta2)
 
     def update(weights: Tensor, gradient: Tensor, rate_R: Tensor) -> None:
         weights.mul_(1 - float(rate_R[0]) * decay_X)
-        adam(weights, gradient, rate_R)
+        move(weights, gradient, rate_R)
 
     loss_TR = loop.descend(flat_1X, loss_of, schedule.rate_T[:, None], update)
     loop.note(episode, trainable=flat_1X.numel(), loss_T=loss_TR[:, 0])
     return named(flat_1X[0], start)
 
 
+def _decay(parts: Parts, weight_decay: float, undecayed: frozenset[str], like: Tensor) -> Tensor:
+    """decay_X: the weight decay of every trained number, in the type and device of `like`."""
+    rates = [0.0 if name in undecayed else weight_decay for name in parts]
+    counts = torch.tensor([part.numel() for part in parts.values()])
+    return torch.tensor(rates, dtype=like.dtype).repeat_interleave(counts).to(like.device)
+
+
 def named(flat_X: Tensor, like: Parts) -> dict[str, Tensor]:
     """The flat vector as parts of the shapes of `like`."""
     pieces = flat_X.split([part.numel() for part in like.values()])
-    return {
-        name: piece.view(part.shape)
-        for (name, part), piece in zip(like.items(), pieces, strict=True)
-    }
+    pairs = zip(like.items(), pieces, strict=True)
+    return {name: piece.view(part.shape) for (name, part), piece in pairs}
+
+
+def below_name(parts: Parts, prefix: str) -> dict[str, Tensor]:
+    """The parts named 'prefix/...', by the rest of their names."""
+    start = f"{prefix}/"
+    return {name[len(start) :]: part for name, part in parts.items() if name.startswith(start)}

@@ -1,24 +1,26 @@
-"""CLIP-LoRA: low-rank updates of the query, key and value matrices of every attention in both
-towers.
+"""CLIP-LoRA: low-rank updates of the query, key and value matrices of every attention.
 
-    W x  ->  W x + (alpha / sqrt(r)) B A dropout(x)      A: uniform (Kaiming), B = 0, so training
-    starts from zero-shot CLIP
+    W x  ->  W x + (alpha / sqrt(r)) B A dropout(x)
 
-AdamW, a cosine per step down to `final_lr`, `steps_per_shot` steps for every image per class,
-cross-entropy at the backbone's own scale, the last step counts. Afterwards the updates are added to
-a private copy of the weights: prediction costs what CLIP costs.
+W: a frozen matrix, A and B: trained, of rank r, in both towers. A starts as uniform noise (Kaiming)
+and B as 0, so training starts from zero-shot CLIP. AdamW, a cosine per step down to `final_lr`,
+`steps_per_shot` steps for every image per class, cross-entropy at the backbone's own scale, the
+last step counts. Afterwards the updates are added to a private copy of the weights: prediction
+costs what CLIP costs.
 
 Deviations from the released code:
-- the dataset's own templates, as for all methods here (there "a photo of a {}." everywhere); CoOp's
-few-shot sets, not its own.
+- The dataset's own templates, as for all methods here (there "a photo of a {}." everywhere); CoOp's
+  few-shot sets, not its own.
 - float32 (there half precision with gradient scaling).
-- one dropout mask for the three matrices of an attention (there one each); images are `views`
-stored random crops per image, in
-  turn epoch by epoch; `views=0` draws fresh ones.
-Expected, ViT-B/16, mean of 11 datasets, 1/2/4/8/16 shots, read off the paper's figure: 72.5 / 75.4
-/ 77.4 / 80.3 / 83.0 %. Expected: see above; here a little less at 1 shot, where few-shot sets
-differ most. Source: Zanella and Ben Ayed, Low-Rank Few-Shot Adaptation of Vision-Language Models,
-2024; MaxZanella/CLIP-LoRA @ 358f0d7.
+- One dropout mask for the three matrices of an attention (there one each); images are `views`
+  stored random crops per image, in turn epoch by epoch; `views=0` draws fresh ones. A short last
+  batch is dropped (there kept).
+
+Expected: ViT-B/16, mean of 11 datasets, 1/2/4/8/16 shots: 72.5 / 75.4 / 77.4 / 80.3 / 83.0 %, read
+off the paper's figure; here a little less at 1 shot, where few-shot sets differ most.
+
+Source: Zanella and Ben Ayed, Low-Rank Few-Shot Adaptation of Vision-Language Models, 2024;
+MaxZanella/CLIP-LoRA @ 358f0d7.
 """
 
 from __future__ import annotations
@@ -33,10 +35,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from adapters import _blocks, _checks, _in_the_loop
-from adapters._checks import part
-from benchmark.api import Backbone, Episode, Predictor, TextTower, Tower, unit
+from adapters._settings import Adam, Crops
+from benchmark.api import Backbone, Episode, Predictor, TextTower, Tower, template_mean, unit
 
-WAY_OUT = "take a ViT backbone or a text-side method such as coop"
+ADVICE = "take a ViT backbone or a text-side method such as coop"
 
 
 @dataclass(frozen=True)
@@ -55,87 +57,65 @@ class Adapter:
     lr: float = 2e-4
     final_lr: float = 1e-6
     weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    views: int = 16
-    view_seed: int = 0
-    min_scale: float = 0.08  # smallest share of the area a crop keeps
-    keep_mb: int = 4096  # for what the first block reads; moves no number
+    adam: Adam = Adam()
+    crops: Crops = Crops()
+    keep_mb: int = 4096  # MiB for what the first block reads; changes no number
 
     def __post_init__(self) -> None:
-        part(_in_the_loop.Views, self), self._optimiser()
-        _checks.at_least(1, rank=self.rank)
+        _checks.at_least(1, rank=self.rank, batch_size=self.batch_size)
         _checks.at_least(0, steps_per_shot=self.steps_per_shot, alpha=self.alpha)
+        _checks.at_least(0, weight_decay=self.weight_decay, keep_mb=self.keep_mb)
         _checks.decay(dropout=self.dropout)
-        _checks.above_zero(final_lr=self.final_lr)
+        _checks.above_zero(lr=self.lr, final_lr=self.final_lr)
 
     def fit(self, episode: Episode) -> Predictor:
-        tower, text, scale = (
-            _blocks.vision(episode, "clip_lora", WAY_OUT),
-            episode.backbone.text,
-            episode.backbone.logit_scale,
-        )
-        rng, grow = episode.rng(), self.alpha / self.rank**0.5
-        start = {
-            f"{name}/{key}": tensor.to(episode.backbone.device, episode.backbone.dtype)
-            for name, each in (("vision", tower), ("text", text))
-            for key, tensor in self._start(each, rng).items()
-        }
+        backbone, rng = episode.backbone, episode.rng()
+        vision, text = _blocks.vision(episode, "clip_lora", ADVICE), backbone.text
+        factor = self.alpha / self.rank**0.5
+        start = self._start("vision", vision, rng) | self._start("text", text, rng)
         ids_NL, shape = _texts(episode)
 
+        def changes(name: str, tower: Tower, parts: Mapping[str, Tensor]) -> _blocks.Changes:
+            updated = _Updated(tower, name, parts, factor, self.dropout, rng)
+            return _blocks.Changes(attend=updated.attend)
+
         def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor) -> Tensor:
-            see, read = (
-                _Updated(each, name, parts, grow, self.dropout, rng)
-                for name, each in (("vision", tower), ("text", text))
-            )
-            image_BD = _blocks.image_features(tower, 0, x_BLE, _blocks.Reach(attend=see.attend))
-            text_KD = unit(
-                _text_features(text, ids_NL, _blocks.Reach(attend=read.attend))
-                .view(*shape, -1)
-                .mean(0)
-            )
-            return scale * image_BD @ text_KD.T
+            image_BD = _blocks.image_features(vision, 0, x_BLE, changes("vision", vision, parts))
+            text_ND = _text_features(text, ids_NL, changes("text", text, parts))
+            text_KD = unit(text_ND.view(*shape, -1).mean(0))
+            return backbone.logit_scale * image_BD @ text_KD.T
 
-        views = part(_in_the_loop.Views, self)
-        read = _in_the_loop.Inputs(episode.support.images, tower, 0, views, episode.backbone.device)
-        parts = _in_the_loop.learn(
-            episode, self._schedule(episode, views), self._optimiser(), start, read, logits_of
+        learned = _in_the_loop.learn(
+            episode,
+            self._schedule(episode),
+            {name: part.to(backbone.device, backbone.dtype) for name, part in start.items()},
+            _in_the_loop.inputs(episode, vision, 0, self.crops, self.keep_mb),
+            logits_of,
+            adam=self.adam,
+            weight_decay=self.weight_decay,
         )
-        return _predictor(merged(episode.backbone, parts, grow), episode)
+        return _predictor(merged(backbone, learned, factor), episode)
 
-    def _optimiser(self) -> _in_the_loop.Optimiser:
-        return _in_the_loop.Optimiser(
-            "0",
-            self.batch_size,
-            self.lr,
-            0.0,
-            self.weight_decay,
-            self.beta1,
-            self.beta2,
-            self.epsilon,
-        )
-
-    def _schedule(self, episode: Episode, views: _in_the_loop.Views) -> _in_the_loop.Schedule:
+    def _schedule(self, episode: Episode) -> _in_the_loop.Schedule:
         """So many steps, whatever number of epochs they make; the rate falls by half a cosine."""
         steps = self.steps_per_shot * _in_the_loop.shots(episode)
         per_epoch = max(1, len(episode.support) // self.batch_size)
-        rows_TB = _in_the_loop.Schedule.of(
-            episode, self._optimiser(), views, math.ceil(steps / per_epoch)
-        ).rows_TB[:steps]
-        falling_T = 0.5 * (
-            1 + torch.cos(math.pi * torch.arange(steps, dtype=torch.float64) / max(steps, 1))
-        )
+        epochs = math.ceil(steps / per_epoch)
+        rows_TB = _in_the_loop.rows(episode, epochs, self.batch_size, self.crops)[:steps]
+        part_T = torch.arange(steps, dtype=torch.float64) / max(steps, 1)
+        falling_T = 0.5 * (1 + torch.cos(math.pi * part_T))
         return _in_the_loop.Schedule(rows_TB, self.final_lr + (self.lr - self.final_lr) * falling_T)
 
-    def _start(self, tower: Tower, rng: Generator) -> dict[str, Tensor]:
-        """down_J3RE and up_J3ER for query, key and value of every block; Kaiming's uniform noise as
-        torch's Linear has it.
+    def _start(self, name: str, tower: Tower, rng: Generator) -> dict[str, Tensor]:
+        """down_J3RE and up_J3ER for query, key and value of every block J.
+
+        The noise is Kaiming's, uniform, as in torch's Linear.
         """
         block: Any = tower.blocks[0]
         width, depth = int(block.attn.embed_dim), len(tower.blocks)
         noise = 2 * torch.rand(depth, 3, self.rank, width, generator=rng) - 1
-        return {"down_J3RE": noise / width**0.5, "up_J3ER": torch.zeros(depth, 3, width, self.rank)}
+        up_J3ER = torch.zeros(depth, 3, width, self.rank)
+        return {f"{name}/down_J3RE": noise / width**0.5, f"{name}/up_J3ER": up_J3ER}
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,32 +125,31 @@ class _Updated:
     tower: Tower
     name: str
     parts: Mapping[str, Tensor]
-    grow: float
+    factor: float
     dropout: float
     rng: Generator
 
-    def attend(self, layer: int, ask_NLE: Tensor, x_NLE: Tensor) -> Tensor:
+    def attend(self, layer: int, query_NLE: Tensor, x_NLE: Tensor) -> Tensor:
         block: Any = self.tower.blocks[layer]
         mask = self.tower.mask
-        weights, biases = block.attn.in_proj_weight.chunk(3), block.attn.in_proj_bias.chunk(3)
-        down_3RE, up_3ER = (
-            self.parts[f"{self.name}/down_J3RE"][layer],
-            self.parts[f"{self.name}/up_J3ER"][layer],
-        )
-        seen_NLE = self._drop(x_NLE)
-        read = (ask_NLE, x_NLE, x_NLE)
-        low = (seen_NLE[:, : ask_NLE.shape[1]], seen_NLE, seen_NLE)
-        q, k, v = (
-            _heads(
-                F.linear(read[i], weights[i], biases[i])
-                + self.grow * (low[i] @ down_3RE[i].T) @ up_3ER[i].T,
-                block.attn.num_heads,
-            )
-            for i in range(3)
-        )
+        dropped_NLE = self._drop(x_NLE)
+        dropped_query_NLE = dropped_NLE[:, : query_NLE.shape[1]]
+        query = self._project(layer, 0, query_NLE, dropped_query_NLE)
+        key = self._project(layer, 1, x_NLE, dropped_NLE)
+        value = self._project(layer, 2, x_NLE, dropped_NLE)
         mask_LL = None if mask is None else mask[: x_NLE.shape[1], : x_NLE.shape[1]]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_LL)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask_LL)
         return block.attn.out_proj(out.transpose(1, 2).flatten(2))
+
+    def _project(self, layer: int, i: int, x_NLE: Tensor, dropped_NLE: Tensor) -> Tensor:
+        """Heads of query (i = 0), key (1) or value (2), update included."""
+        block: Any = self.tower.blocks[layer]
+        weight_EE = block.attn.in_proj_weight.chunk(3)[i]
+        bias_E = block.attn.in_proj_bias.chunk(3)[i]
+        down_RE = self.parts[f"{self.name}/down_J3RE"][layer, i]
+        up_ER = self.parts[f"{self.name}/up_J3ER"][layer, i]
+        update_NLE = self.factor * (dropped_NLE @ down_RE.T) @ up_ER.T
+        return _heads(F.linear(x_NLE, weight_EE, bias_E) + update_NLE, block.attn.num_heads)
 
     def _drop(self, x_NLE: Tensor) -> Tensor:
         if not self.dropout:
@@ -184,33 +163,31 @@ def _heads(x_NLE: Tensor, heads: int) -> Tensor:
 
 
 def _texts(episode: Episode) -> tuple[Tensor, tuple[int, int]]:
-    """ids_NL of every template and class, cut where nothing but padding follows; and how many of
-    either there are.
+    """ids_NL of every template and class, and (templates, classes).
+
+    A causal tower ignores what follows the end of a text, so common padding is cut.
     """
     text = episode.backbone.text
-    names = [name.replace("_", " ") for name in episode.class_names]
-    ids_NL = text.tokenize(
-        [template.format(name) for template in episode.templates for name in names]
-    )
-    if text.mask is not None:  # what a causal tower reads after the end of a text, it reads in vain
+    ids_NL = text.tokenize(_blocks.texts_of(episode))
+    if text.mask is not None:
         padding = text.tokenize([""])[0, -1]
         ids_NL = ids_NL[:, : int((ids_NL != padding).any(0).nonzero().max()) + 1]
-    return ids_NL, (len(episode.templates), len(names))
+    return ids_NL, (len(episode.templates), len(episode.class_names))
 
 
-def _text_features(text: TextTower, ids_NL: Tensor, reach: _blocks.Reach) -> Tensor:
+def _text_features(text: TextTower, ids_NL: Tensor, changes: _blocks.Changes) -> Tensor:
     x_NLE = text.start(ids_NL)
     for layer, block in enumerate(text.blocks):
-        x_NLE = _blocks.run_block(block, layer, x_NLE, reach)
+        x_NLE = _blocks.run_block(block, layer, x_NLE, changes)
     return unit(text.finish(x_NLE, ids_NL))
 
 
 @torch.no_grad()
-def merged(backbone: Backbone, parts: Mapping[str, Tensor], grow: float) -> Backbone:
+def merged(backbone: Backbone, parts: Mapping[str, Tensor], factor: float) -> Backbone:
     """A copy of the backbone with the updates added to its weights."""
     copy = backbone.copy()
     for name, tower in (("vision", copy.vision), ("text", copy.text)):
-        update_J3EE = grow * parts[f"{name}/up_J3ER"] @ parts[f"{name}/down_J3RE"]
+        update_J3EE = factor * parts[f"{name}/up_J3ER"] @ parts[f"{name}/down_J3RE"]
         for block, update_3EE in zip(tower.blocks, update_J3EE, strict=True):
             attn: Any = block
             attn.attn.in_proj_weight += update_3EE.flatten(0, 1)
@@ -219,10 +196,5 @@ def merged(backbone: Backbone, parts: Mapping[str, Tensor], grow: float) -> Back
 
 @torch.no_grad()
 def _predictor(backbone: Backbone, episode: Episode) -> Predictor:
-    names = [name.replace("_", " ") for name in episode.class_names]
-    per_template = [
-        backbone.encode_texts([template.format(name) for name in names])
-        for template in episode.templates
-    ]
-    text_KD = unit(torch.stack(per_template).mean(0))
-    return _blocks.predictor(backbone.vision, 0, _blocks.Reach(), text_KD, backbone.logit_scale)
+    text_KD = template_mean(backbone, episode.class_names, episode.templates)
+    return _blocks.predictor(backbone.vision, 0, _blocks.Changes(), text_KD, backbone.logit_scale)

@@ -1,25 +1,26 @@
 """Linear probe: logistic regression on CLIP's image features, blind to the class names.
 
-    W, b = argmin  |W|^2 / 2 + C sum_i CE(W f_i + b, y_i)      logits = W f + b
+    W, b = argmin of |W|^2 / 2 + C sum_i CE(W f_i + b, y_i)      logits = W f + b
 
-C is chosen on the few-shot validation set by CoOp's rule: the best of a coarse grid (on a tie the
-larger C), then `steps` halvings in log C of the interval [peak / reach, peak * reach], each time
-keeping the half at the better end (on a tie the smaller C). Without a validation set C is
-`c_without_val`.
+f_i: feature of support image i, y_i: its label. C is chosen on the few-shot validation set by
+CoOp's rule: the best of a coarse grid (on a tie the larger C), then `steps` halvings in log C of
+the interval [peak / reach, peak * reach], each time keeping the half at the better end (on a tie
+the smaller C). Without a validation set C is `c_without_val`.
 
 Deviations from CoOp's lpclip:
-- features have unit length, as everywhere in this suite, where lpclip took them as they come. A
-feature of length n and C is a unit
-  feature and n^2 C, so the grid (12 decades) covers the same models, shifted by two decades for
-  features of length about 10. For the same reason `c_without_val` is 31.6: the 0.316 of CLIP's own
-  probe example on features of about that length.
-- the support set is CoOp's few-shot set, where lpclip drew its own from another random stream.
-- double precision; running into `max_iterations`, which happens at large C, is part of the protocol
-and no warning.
-- two classes are one logistic regression (scikit-learn's form), its logits split evenly over both.
+- Features have unit length, as everywhere in this suite, where lpclip took them as they come. A
+  feature of length n and C is a unit feature and n^2 C, so the grid (12 decades) covers the same
+  models, shifted by two decades for features of length about 10. For the same reason
+  `c_without_val` is 31.6: the 0.316 of CLIP's own probe example on features of about that length.
+- The support set is CoOp's few-shot set, where lpclip drew its own from another random stream.
+- Double precision; reaching `max_iterations`, which happens at large C, is part of the protocol and
+  no warning.
+- Two classes are one logistic regression (scikit-learn's form), its logits split evenly over both.
+
 Expected: RN50, mean of 11 datasets, 1/2/4/8/16 shots: 36.67 / 47.61 / 57.19 / 64.98 / 71.10 % (on
-lpclip's own few-shot sets). Source: Radford et al. 2021, appendix A.3; KaiyangZhou/CoOp @ ff61507,
-lpclip/linear_probe.py.
+lpclip's own few-shot sets).
+
+Source: Radford et al. 2021, appendix A.3; KaiyangZhou/CoOp @ ff61507, lpclip/linear_probe.py.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Adapter:
     def fit(self, episode: Episode) -> Predictor:
         classes, device = len(episode.class_names), episode.backbone.device
 
-        @cache  # both ends of the interval stay for the next halving
+        @cache  # the next halving reads one end of the interval again
         def head_at(c: float) -> Head:
             return _regress(episode.support, classes, c, self.max_iterations)
 
@@ -79,7 +80,7 @@ class Adapter:
         return predict
 
     def _choose(self, correct_at: Callable[[float], int]) -> float:
-        """CoOp's rule. The last step's better end is the answer, whatever earlier ones were worth."""
+        """C by CoOp's rule: the better end of the last interval, even after better ones."""
         peak = max(reversed(_checks.numbers("grid", self.grid, low=0)), key=correct_at)
         low, high, best = peak / self.reach, peak * self.reach, peak
         for _ in range(self.steps):
@@ -92,9 +93,7 @@ class Adapter:
 
 
 def _regress(support: Labelled, classes: int, c: float, max_iterations: int) -> Head:
-    """scikit-learn's multinomial L2 regression as one row per class; a class without an image can
-    never be predicted.
-    """
+    """scikit-learn's multinomial L2 regression; a class without images is never predicted."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -102,7 +101,8 @@ def _regress(support: Labelled, classes: int, c: float, max_iterations: int) -> 
     present = labels_N.unique()
     if len(present) < 2:
         raise UserError(
-            "a linear probe needs support images of two classes or more; take a method that reads the class names"
+            "a linear probe needs support images of two classes or more;"
+            " take a method that reads the class names"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -111,10 +111,8 @@ def _regress(support: Labelled, classes: int, c: float, max_iterations: int) -> 
         )
     coefficients, intercepts = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
     if len(present) == 2:
-        coefficients, intercepts = (
-            torch.cat([-coefficients, coefficients]) / 2,
-            torch.cat([-intercepts, intercepts]) / 2,
-        )
+        coefficients = torch.cat([-coefficients, coefficients]) / 2
+        intercepts = torch.cat([-intercepts, intercepts]) / 2
     dtype = support.images.features().dtype
     weight_KD = torch.zeros(classes, coefficients.shape[1], dtype=dtype)
     bias_K = torch.full((classes,), torch.finfo(torch.float32).min, dtype=dtype)

@@ -1,13 +1,17 @@
 """Zero-shot CLIP: an image belongs to the class whose name, put into words, lies nearest.
 
-    logits = s f W^T      f: unit image feature, W: one unit text feature per class, s: CLIP's own
-    scale
+    logits = s f W^T
 
-Several templates are averaged at unit length and brought to unit length again (CLIP's ensembling
-rule). Nothing is learned and the support set is never looked at, so there is one number per dataset
-and backbone. Deviations: none. Expected: mean of CoOp's 11 datasets, one template each: RN50 58.77
-%, ViT-B/16 65.52 % (that one with 7 templates on ImageNet). Source: Radford et al., Learning
-Transferable Visual Models From Natural Language Supervision, 2021.
+f: image feature of unit length, W: one unit text feature per class, s: CLIP's own scale. Several
+templates are averaged at unit length and brought to unit length again (CLIP's ensembling rule).
+Nothing is learned and the support set is ignored, so there is one number per dataset and backbone.
+
+Deviations: none.
+
+Expected: mean of CoOp's 11 datasets, one template each: RN50 58.77 %, ViT-B/16 65.52 % (that one
+with 7 templates on ImageNet).
+
+Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021.
 """
 
 from __future__ import annotations

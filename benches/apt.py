@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from adapters import _blocks, _in_the_loop, apt, vpt
+from adapters._settings import Adam, TowerTraining
 from benches.timing import Timing, alternate, machine
 from benchmark.api import Episode, ImageSet, Labelled, unit
 from benchmark.backbones import clip
@@ -28,7 +29,7 @@ from benchmark.backbones.clip import OpenClip
 from benchmark.compute import macs
 
 CLASSES, RANK = 100, 4
-RECIPE = _in_the_loop.Optimiser("1", 8, 0.01, 0.1, 0.01, 0.9, 0.98, 1e-8)
+TRAINING, ADAM = TowerTraining(epochs="1", batch_size=8), Adam(beta2=0.98)
 LENGTHS = (1, 4, 16, 64, 200)
 
 
@@ -64,18 +65,17 @@ def problem(backbone: OpenClip, images: int) -> Episode:
     )
 
 
-def apt_reach(parts: Mapping[str, Tensor], first: int) -> _blocks.Reach:
-    return _blocks.Reach(side=apt.side_term(parts, first))
+def apt_changes(parts: Mapping[str, Tensor], first: int) -> _blocks.Changes:
+    return _blocks.Changes(side=apt.side_term(parts, first))
 
 
-def vpt_reach(parts: Mapping[str, Tensor], first: int) -> _blocks.Reach:
+def vpt_changes(parts: Mapping[str, Tensor], first: int) -> _blocks.Changes:
     return vpt.prompted(parts["prompt_JTE"], first)
 
 
 def started(method: str, touched: int, n_prompts: int) -> dict[str, Tensor]:
-    parts = apt.modules(
-        touched, n_prompts, 768, RANK, 0.02, gated=True, rng=torch.Generator().manual_seed(2)
-    )
+    rng = torch.Generator().manual_seed(2)
+    parts = apt.modules(true_shapes(), touched, n_prompts, 768, RANK, 0.02, gated=True, rng=rng)
     return parts if method == "apt" else {"prompt_JTE": parts["prompt_JTE"]}
 
 
@@ -86,7 +86,7 @@ def step(
     anew where they were not kept.
     """
     tower = given.backbone.vision
-    reach_of = apt_reach if method == "apt" else vpt_reach
+    changes_of = apt_changes if method == "apt" else vpt_changes
     rows_B = torch.arange(len(x_BLE))
 
     def read(rows_B: Tensor) -> Tensor:
@@ -99,13 +99,22 @@ def step(
     def logits_of(parts: Mapping[str, Tensor], x: Tensor) -> Tensor:
         return (
             100
-            * _blocks.image_features(tower, first, x, reach_of(parts, first))
+            * _blocks.image_features(tower, first, x, changes_of(parts, first))
             @ given.text_features().T
         )
 
     start = started(method, len(tower.blocks) - first, n_prompts)
-    schedule = _in_the_loop.Schedule(rows_B[None], RECIPE.rates(1))
-    return lambda: _in_the_loop.learn(given, schedule, RECIPE, start, read, logits_of)
+    rate_T = _in_the_loop.rates(TRAINING.lr, TRAINING.warmup, 1)
+    schedule = _in_the_loop.Schedule(rows_B[None], rate_T)
+    return lambda: _in_the_loop.learn(
+        given,
+        schedule,
+        start,
+        read,
+        logits_of,
+        adam=ADAM,
+        weight_decay=TRAINING.weight_decay,
+    )
 
 
 def step_times(batch: int, rounds: int) -> dict[str, Timing]:
@@ -134,8 +143,8 @@ def added(method: str, n_prompts: int) -> int:
     """Multiply-accumulates per image beyond the frozen tower, the class products left out."""
     backbone = true_shapes()
     given = problem(backbone, 2)
-    reach = (apt_reach if method == "apt" else vpt_reach)(started(method, 12, n_prompts), 0)
-    predict = _blocks.predictor(backbone.vision, 0, reach, given.text_features(), 100.0)
+    changes = (apt_changes if method == "apt" else vpt_changes)(started(method, 12, n_prompts), 0)
+    predict = _blocks.predictor(backbone.vision, 0, changes, given.text_features(), 100.0)
     counted = macs.added_macs(predict, given.support.images, backbone)
     assert counted is not None
     return counted - CLASSES * 512
@@ -215,8 +224,9 @@ def gap_at(block: Any, x_NLE: Tensor, n_prompts: int, steps: int) -> Gap:
 def _fitted(h_NLE: Tensor, attn: Tensor, target: Tensor, n_prompts: int, steps: int) -> float:
     """Adam on half of the images, judged on the other half."""
     rng, half = torch.Generator().manual_seed(0), len(h_NLE) // 2
-    parts = apt.modules(1, n_prompts, h_NLE.shape[2], RANK, 0.02, gated=True, rng=rng)
-    leaves = {name: part.requires_grad_() for name, part in parts.items()}
+    width = h_NLE.shape[2]
+    parts = apt.modules(true_shapes(), 1, n_prompts, width, RANK, 0.02, gated=True, rng=rng)
+    leaves = {name: part.to(h_NLE).requires_grad_() for name, part in parts.items()}
     adam = torch.optim.Adam(list(leaves.values()), lr=0.01)
     for _ in range(steps):
         adam.zero_grad()

@@ -18,6 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from adapters import _cache
+from adapters._settings import CacheModel
 from benches.timing import Timing, alternate, machine, once
 from benchmark.api import Crop, Episode, ImageSet, Labelled, unit
 
@@ -46,10 +47,8 @@ def problem() -> tuple[_cache.Cache, Labelled]:
         support_ND=support_ND,
         support_labels_N=labels_N,
     )
-    search = _cache.Search(1, 0, 0.5, "0,1", "1", 1.17, 1.0)
-    return _cache.build(episode, text_KD, search), Labelled(
-        ImageSet.from_features(val_ND), val_labels_N
-    )
+    cache = _cache.build(episode, text_KD, CacheModel(key_views=1))
+    return cache, Labelled(ImageSet.from_features(val_ND), val_labels_N)
 
 
 def naive_counts(cache: _cache.Cache, val: Labelled, pairs: list[tuple[float, float]]) -> list[int]:
@@ -142,7 +141,7 @@ def tuning_rows() -> list[tuple[str, ...]]:
         support_ND=key_SD,
         support_labels_N=labels_N,
     )
-    cache = _cache.build(episode, text_KD, _cache.Search(1, 0, 0.5, "0,1", "1", 1.17, 1.0))
+    cache = _cache.build(episode, text_KD, CacheModel(key_views=1))
 
     def encoded_again(step: int) -> Tensor:
         with TemporaryDirectory() as folder:

@@ -149,11 +149,12 @@ def prompt_adapter_line(shots: int, timed: int) -> Line:
         timed_steps(reference_step(each, "middle"), timed) for each in sources
     ) / len(sources)
     transfer = steps_of(target, {1: 50, 4: 100, 16: 200}[shots])
-    reference_s = adapter.pretrain_steps * source_step_s + transfer * timed_steps(
+    pretrain_steps = adapter.source_training.pretrain_steps
+    reference_s = pretrain_steps * source_step_s + transfer * timed_steps(
         reference_step(target, "middle"), timed
     )
     return Line(
-        f"Prompt-Adapter, tiny CLIP, {shots} shots, {adapter.pretrain_steps} + {transfer} steps",
+        f"Prompt-Adapter, tiny CLIP, {shots} shots, {pretrain_steps} + {transfer} steps",
         reference_s,
         ours_s,
         views_s,

@@ -181,7 +181,7 @@ def cones_times(rounds: int) -> list[Claim]:
     one, all_ = times["one run, 16 shots"], times["15 runs together"]
     claims = [
         Claim(
-            "ConES, 100 x 16 x 512, 200 epochs, four anchors",
+            "ConES, 100 x 16 x 512, 200 epochs, four regularisation weights",
             "at most 5 s (ours)",
             f"{one.cpu_s:.1f} processor s",
             one.cpu_s <= 5,

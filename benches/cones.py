@@ -2,11 +2,11 @@
 benches.cones [--quick]`
 
 100 classes x 16 shots x 512 dimensions, features given, 200 epochs on the whole support set, the
-anchor chosen among four on a validation set of 4 per class. CoOp is timed by the step at the shapes
-of ViT-B/16's text tower (random weights, Caltech101's names) and multiplied by its 10,000 steps:
-ours over shared tokens, and the reference's 77 tokens per class (testbed/naive_clip.py), both with
-the image features given; the reference encodes its batch of images at every step on top, which is
-stated apart.
+regularisation weight chosen among four on a validation set of 4 per class. CoOp is timed by the
+step at the shapes of ViT-B/16's text tower (random weights, Caltech101's names) and multiplied by
+its 10,000 steps: ours over shared tokens, and the reference's 77 tokens per class
+(testbed/naive_clip.py), both with the image features given; the reference encodes its batch of
+images at every step on top, which is stated apart.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from adapters import cones
 from benches import apt
 from benches.timing import Timing, alternate, machine, once
-from benchmark import data
+from benchmark import data, methods
 from benchmark.api import Episode, unit
 from testbed import naive_clip
 
@@ -53,10 +52,10 @@ def problem(shots: int, seed: int) -> Episode:
 
 
 def run_times(rounds: int, *, fixed: bool) -> dict[str, Timing]:
-    """One run of 16 shots, and all fifteen, together and one by one; `fixed`: one anchor, none
-    chosen.
+    """One run of 16 shots, and all fifteen, together and one by one; `fixed`: one
+    regularisation weight, none chosen.
     """
-    adapter = cones.Adapter(anchors="10") if fixed else cones.Adapter()
+    adapter = methods.load("cones", {"regularisation_grid": "10"} if fixed else {})
     everything = [problem(shots, seed) for shots in SHOTS for seed in SEEDS]
     return alternate(
         {
@@ -109,7 +108,7 @@ def main() -> None:
             "clock s",
             "processor s",
             "to one run",
-            title=f"{'one anchor' if fixed else 'four anchors'}; {machine()}",
+            title=f"{'one weight' if fixed else 'four weights'}; {machine()}",
         )
         for name, timing in times.items():
             ratio = timing.cpu_s / times["one run, 16 shots"].cpu_s

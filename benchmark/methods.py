@@ -1,9 +1,9 @@
 """Method name -> its card, or an adapter instance. The only seam to adapters/.
 
-Cards of our own adapters are read from the source without running it, so that listing methods,
-checking flags and finding finished cells needs no torch. A method from elsewhere is a dotted module
-with `class Adapter`, or an entry point in the group `fsbench.adapters`; it is imported, as any
-Python code a user names.
+Cards of our own adapters are made from the fields of `class Adapter` alone, without importing the
+file, so that listing methods, checking flags and skipping finished cells needs no torch. A method
+from elsewhere is imported, as any Python code that a user names: a file (`./my_method.py`), a
+module (`my_method`, `my_lab.my_method`), or an entry point in the group `fsbench.adapters`.
 """
 
 from __future__ import annotations
@@ -13,25 +13,29 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
-import math
+import os
 import sys
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from benchmark.errors import UserError, nearest
+from benchmark.parameters import Parameter, build, parameters_of, read
 from benchmark.records.record import Scalar
 
 GROUP = "fsbench.adapters"
 REQUIRED = ("title", "paper", "version", "few_shot")
+# Files of methods, separated as in PATH. What a user names is added, so that workers find it too.
+FILES = "FSBENCH_METHOD_FILES"
 
 
 @dataclass(frozen=True)
 class Card:
-    """What can be known of a method without running it."""
+    """What is known of a method without running it."""
 
     name: str
     title: str
@@ -39,13 +43,20 @@ class Card:
     version: int
     few_shot: bool
     summary: str  # first line of the module's docstring
-    defaults: dict[str, Scalar]
-    types: dict[str, str]
+    parameters: dict[str, Parameter]  # by flat name, in the order of the fields
     pretrains: bool = False
     batchable: bool = False  # can train several runs at once (api.Batchable)
     sources: str = ""
     source_shots: int = 0
     source_digest: str = ""  # of the adapter's file: provenance, not identity
+
+    @property
+    def defaults(self) -> dict[str, Scalar]:
+        """Flat name -> default."""
+        return {name: parameter.default for name, parameter in self.parameters.items()}
+
+
+# --- names
 
 
 def names() -> list[str]:
@@ -56,9 +67,7 @@ def names() -> list[str]:
 
 @cache
 def _plug_ins() -> dict[str, str]:
-    """Entry points of installed packages: method name -> module. Asked for once: it reads what
-    every package says of itself.
-    """
+    """Entry points of installed packages: method name -> module. Slow, so it is read once."""
     return {point.name: point.value.partition(":")[0] for point in entry_points(group=GROUP)}
 
 
@@ -74,218 +83,309 @@ def _folder() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+def stable_name(given: str) -> str:
+    """The name of a method in records: for a file its stem, never its path."""
+    return Path(given).stem if _is_path(given) else given
+
+
+def _is_path(given: str) -> bool:
+    return given.endswith(".py") or os.sep in given
+
+
 def require_trusted(names: Iterable[str], trusted: Iterable[str]) -> None:
-    """UserError for a method that a file names and the user does not, and that is neither ours nor
-    an installed plug-in: whoever wrote the file would else choose which module of this machine is
-    run.
+    """UserError for a method that a file names, and neither we, a plug-in nor the user.
+
+    `trusted` are the methods given on the command line; files among them are known by their stems
+    from here on. Without this check whoever wrote the file could choose which module runs.
     """
+    trusted = list(trusted)
+    for file in filter(_is_path, trusted):
+        _register(Path(file))
+    known = {*own(), *_plug_ins(), *map(stable_name, trusted)}
     for name in names:
-        if name not in own() and name not in _plug_ins() and name not in trusted:
+        if name not in known:
             raise UserError(
-                f"the method '{name[:60]}' is a module from elsewhere, whose code would run; if you trust it, add --method {name[:60]}"
+                f"the method '{name[:60]}' is a module from elsewhere, whose code would run;"
+                f" if you trust it, add --method {name[:60]}"
             )
 
 
+# --- cards
+
+
 @cache
-def card(name: str) -> Card:
+def card(given: str) -> Card:
     """The card of a method; unknown names raise UserError with the nearest known one."""
-    if name in own():
-        return _read(name, _folder() / f"{name}.py")
-    return _card_of(name, _adapter_class(_module_name(name)))
+    if given in own():
+        try:
+            return _read(given, _folder() / f"{given}.py")
+        except UserError:  # its fields need more than `_fields_only` keeps
+            return _described(given, _adapter_class(f"adapters.{given}"))
+    return _described(stable_name(given), _adapter(given))
 
 
-def _read(name: str, file: Path) -> Card:
-    """The card of a file that is parsed and never run."""
-    try:
-        source = file.read_text(encoding="utf-8")
-        return _parsed(name, source, ast.parse(source))
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        SyntaxError,
-        RecursionError,
-        MemoryError,
-        StopIteration,
-    ) as error:
-        raise UserError(
-            f"{file} is no method ({_words(error)}); its class Adapter gives plain values to its fields"
-        ) from error
+def _described(name: str, adapter: type) -> Card:
+    module = sys.modules[adapter.__module__]
+    source = Path(module.__file__).read_bytes() if module.__file__ else b""
+    return _card(name, adapter, module.__doc__ or "", source)
 
 
-def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
-
-
-def _parsed(name: str, source: str, tree: ast.Module) -> Card:
-    body = next(
-        node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Adapter"
-    ).body
-    assigned = [
-        node
-        for node in body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
-    ]
-    values = {node.target.id: ast.literal_eval(node.value) for node in assigned}  # type: ignore[union-attr, arg-type]
-    types = {node.target.id: ast.unparse(node.annotation) for node in assigned}  # type: ignore[union-attr]
-    facts = {key: values.pop(key) for key, kind in types.items() if kind.startswith("ClassVar")}
-    fields = {key: kind for key, kind in types.items() if key in values}
-    methods = {node.name for node in body if isinstance(node, ast.FunctionDef)}
-    return _card(name, ast.get_docstring(tree) or "", facts, values, fields, methods, source)
-
-
-def _card(
-    name: str,
-    doc: str,
-    facts: dict[str, Any],
-    defaults: dict[str, Scalar],
-    types: dict[str, str],
-    offers: Set[str],
-    source: str,
-) -> Card:
-    """`offers` names the functions of class Adapter."""
-    pretrains = "pretrain" in offers
-    missing = [key for key in REQUIRED if key not in facts]
+def _card(name: str, adapter: type, doc: str, source: bytes) -> Card:
+    missing = [key for key in REQUIRED if not hasattr(adapter, key)]
     if missing:
         raise UserError(
-            f"method '{name}' does not say its {' and '.join(missing)}; give class Adapter these class variables"
+            f"method '{name}' does not say its {' and '.join(missing)};"
+            " give class Adapter these class variables"
         )
-    return Card(
-        name=name,
-        title=facts["title"],
-        paper=facts["paper"],
-        version=facts["version"],
-        few_shot=facts["few_shot"],
-        summary=doc.strip().split("\n")[0],
-        defaults=defaults,
-        types=types,
-        pretrains=pretrains,
-        batchable="fit_batch" in offers,
-        sources=facts.get("sources", "others" if pretrains else ""),
-        source_shots=facts.get("source_shots", 0),
-        source_digest=hashlib.sha256(source.encode()).hexdigest()[:12],
-    )
-
-
-def _card_of(name: str, adapter: type) -> Card:
-    facts = {
-        key: getattr(adapter, key)
-        for key in (*REQUIRED, "sources", "source_shots")
-        if hasattr(adapter, key)
-    }
     if not dataclasses.is_dataclass(adapter):
         raise UserError(
             f"class Adapter of '{name}' is not a dataclass; put @dataclass(frozen=True) above it"
         )
-    fields = dataclasses.fields(adapter)
-    module = sys.modules[adapter.__module__]
-    return _card(
-        name,
-        module.__doc__ or "",
-        facts,
-        {field.name: _default(name, field) for field in fields},
-        {
-            field.name: field.type if isinstance(field.type, str) else field.type.__name__
-            for field in fields
-        },
-        {name for name in dir(adapter) if callable(getattr(adapter, name))},
-        Path(module.__file__).read_text() if module.__file__ else "",
+    pretrains, known = hasattr(adapter, "pretrain"), vars(adapter)
+    return Card(
+        name=name,
+        title=known["title"],
+        paper=known["paper"],
+        version=known["version"],
+        few_shot=known["few_shot"],
+        summary=doc.strip().split("\n")[0],
+        parameters=parameters_of(name, adapter),
+        pretrains=pretrains,
+        batchable=hasattr(adapter, "fit_batch"),
+        sources=known.get("sources", "others" if pretrains else ""),
+        source_shots=known.get("source_shots", 0),
+        source_digest=hashlib.sha256(source).hexdigest()[:12],
     )
 
 
-def _default(name: str, field: dataclasses.Field[Any]) -> Scalar:
-    if field.default is dataclasses.MISSING:
+# --- cards without torch
+
+LIGHT = ("dataclasses", "typing", "adapters._settings")  # all that fields of ours are made from
+PLAIN = (
+    ast.AnnAssign,
+    ast.Assign,
+    ast.Attribute,
+    ast.BinOp,
+    ast.BitOr,
+    ast.Call,
+    ast.Constant,
+    ast.Dict,
+    ast.List,
+    ast.Name,
+    ast.Subscript,
+    ast.Tuple,
+    ast.USub,
+    ast.UnaryOp,
+    ast.expr_context,
+    ast.keyword,
+)
+
+
+def _read(name: str, file: Path) -> Card:
+    """The card of a file of which only the fields are evaluated.
+
+    Raises UserError where that is not enough.
+    """
+    try:
+        source = file.read_bytes()
+        tree = ast.parse(source)
+        return _card(name, _fields_only(name, tree), ast.get_docstring(tree) or "", source)
+    except UserError:
+        raise
+    except Exception as error:  # a file may hold anything
         raise UserError(
-            f"hyper-parameter {field.name} of '{name}' has no default; give it one so that the method can run as it is"
-        )
-    default: Scalar = field.default
-    return default
+            f"{file} is no method ({_words(error)}); its class Adapter gives plain values"
+            " to its fields"
+        ) from error
 
 
-def _module_name(name: str) -> str:
-    if name in _plug_ins():
-        return _plug_ins()[name]
-    if "." in name:
-        return name
-    if name in names():
-        return f"adapters.{name}"
-    raise UserError(f"unknown method '{name}'; {nearest(name, names())}")
+def _fields_only(name: str, tree: ast.Module) -> type:
+    """`class Adapter` with its fields and the names of its methods, and nothing else of the file.
+
+    Imports from LIGHT and module variables are kept where a field needs them. Raises NameError
+    where that is not enough, ValueError where a field is more than plain values and groups.
+    """
+    (adapter,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Adapter")
+    fields = [node for node in adapter.body if isinstance(node, ast.AnnAssign)]
+    stubs = [_stub(node) for node in adapter.body if isinstance(node, ast.FunctionDef)]
+    needed = _names([*fields, *adapter.decorator_list, *adapter.bases])
+    imports: list[ast.stmt] = []
+    variables: list[ast.stmt] = []
+    for node in reversed(tree.body):
+        if isinstance(node, ast.Assign) and _targets(node) & needed:
+            variables.insert(0, node)
+            needed |= _names([node])
+        if isinstance(node, ast.ImportFrom):
+            imports += _light(node, needed)
+    _require_plain([*variables, *fields], _imported(imports))
+    body = [*fields, *stubs] or [ast.Pass()]
+    stand_in = ast.ClassDef("Adapter", adapter.bases, [], body, adapter.decorator_list)
+    if sys.version_info >= (3, 12):
+        stand_in.type_params = []
+    module = ast.fix_missing_locations(ast.Module([*imports, *variables, stand_in], []))
+    namespace: dict[str, Any] = {"__name__": f"adapters.{name}"}
+    exec(compile(module, f"{name}.py", "exec", dont_inherit=True), namespace)
+    return namespace["Adapter"]
+
+
+def _stub(node: ast.FunctionDef) -> ast.FunctionDef:
+    """A method of the same name that does nothing."""
+    stub = ast.parse(f"def {node.name}(self, *_, **__): pass").body[0]
+    assert isinstance(stub, ast.FunctionDef)
+    return stub
+
+
+def _names(nodes: Iterable[ast.AST]) -> set[str]:
+    inner = (each for node in nodes for each in ast.walk(node))
+    return {each.id for each in inner if isinstance(each, ast.Name)}
+
+
+def _targets(node: ast.Assign) -> set[str]:
+    return {target.id for target in node.targets if isinstance(target, ast.Name)}
+
+
+def _light(node: ast.ImportFrom, needed: set[str]) -> list[ast.ImportFrom]:
+    """The import reduced to what is needed; nothing of a module that is not light."""
+    aliases = [alias for alias in node.names if (alias.asname or alias.name) in needed]
+    return [ast.ImportFrom(node.module, aliases, 0)] if aliases and node.module in LIGHT else []
+
+
+def _imported(imports: Iterable[ast.stmt]) -> set[str]:
+    nodes = [node for node in imports if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name for node in nodes for alias in node.names}
+
+
+def _require_plain(nodes: Iterable[ast.AST], functions: set[str]) -> None:
+    """ValueError for an expression that does more than build values with what is imported."""
+    for node in (inner for each in nodes for inner in ast.walk(each)):
+        if not isinstance(node, PLAIN):
+            raise ValueError(f"{type(node).__name__} computes a value")
+        if isinstance(node, ast.Call) and not _names([node.func]) <= functions:
+            raise ValueError("a value calls a function")
+
+
+# --- adapters
+
+
+def load(given: str, params: Mapping[str, Any] | None = None) -> Any:
+    """An adapter instance with `params` in place of defaults.
+
+    Its own checks of hyper-parameters raise UserError.
+    """
+    method = card(given)
+    return build(_adapter(given), method.parameters, checked(method, params or {}))
+
+
+def checked(method: Card, params: Mapping[str, Any]) -> dict[str, Scalar]:
+    """`params` by flat name, with the types of the fields; see `parameters.read`."""
+    return read(method.name, method.parameters, params)
+
+
+def _adapter(given: str) -> Any:
+    """class Adapter of a method, wherever it is from."""
+    if _is_path(given):
+        return _class_of(_import_file(Path(given)), given)
+    if given in own():
+        return _adapter_class(f"adapters.{given}")
+    if given in _plug_ins():
+        return _adapter_class(_plug_ins()[given])
+    if given in _files():
+        return _class_of(_import_file(_files()[given]), given)
+    if "." in given or _is_module(given):
+        return _adapter_class(given)
+    raise UserError(
+        f"unknown method '{given[:60]}'; {nearest(given, names())};"
+        " a method of your own is given by its file, as --method ./my_method.py"
+    )
+
+
+def _is_module(name: str) -> bool:
+    """Whether a top-level module of this name can be imported."""
+    _see_working_folder()
+    try:
+        return name.isidentifier() and importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _see_working_folder() -> None:
+    """Modules beside the user can be imported, also when started as `fsbench`."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 def _adapter_class(module_name: str) -> Any:
-    if "" not in sys.path:
-        sys.path.insert(
-            0, ""
-        )  # a plug-in beside the user's own work, also when started as `fsbench`
+    _see_working_folder()
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise UserError(
-            f"'{module_name[:60]}' is no name of a module; give a dotted name, as my_lab.my_method"
+            f"'{module_name[:60]}' is no name of a module; give a dotted name, as my_lab.my_method,"
+            " or a file, as ./my_method.py"
         )
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # of code that is not ours: whatever it raises, the user has named a method that cannot be had
+    except Exception as error:  # code that is not ours may raise anything
         raise UserError(
-            f"cannot import method '{module_name[:60]}' ({_words(error)}); give the dotted name of a module that can be imported"
+            f"cannot import method '{module_name[:60]}' ({_words(error)});"
+            " give the dotted name of a module that can be imported"
         ) from error
+    return _class_of(module, module_name)
+
+
+def _class_of(module: ModuleType, given: str) -> Any:
     if not isinstance(getattr(module, "Adapter", None), type):
         raise UserError(
-            f"module '{module_name}' has no class Adapter; a method is a module with a dataclass of that name"
+            f"module '{given[-60:]}' has no class Adapter; a method is a module with a dataclass"
+            " of that name"
         )
     return module.Adapter
 
 
-def load(name: str, params: dict[str, Scalar] | None = None) -> Any:
-    """An adapter instance with `params` in place of defaults; its own range checks raise UserError."""
-    return _adapter_class(_module_name(name))(**checked(card(name), params or {}))
-
-
-def checked(method: Card, params: dict[str, Scalar]) -> dict[str, Scalar]:
-    """`params` with the types of the method's fields; text (from the command line) is read as that
-    type.
-    """
-    for key in params:
-        if key not in method.defaults:
-            raise UserError(
-                f"method '{method.name}' has no parameter '{key}'; {nearest(key, list(method.defaults))}"
-            )
-    return {key: _typed(method, key, value) for key, value in params.items()}
-
-
-def _typed(method: Card, key: str, value: Scalar) -> Scalar:
-    readers: dict[str, Callable[[Any], Scalar]] = {
-        "int": _integer,
-        "float": _number,
-        "bool": _truth,
-        "str": str,
-    }
-    kind = method.types[key]
+def _import_file(file: Path) -> ModuleType:
+    """The module of a file that the user names, remembered under its stem."""
+    _register(file)
+    name = f"fsbench_method_{file.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    if str(file.resolve().parent) not in sys.path:
+        sys.path.append(str(file.resolve().parent))  # for modules beside the file
     try:
-        return readers.get(kind, str)(value)
-    except (ValueError, TypeError, OverflowError):
-        shown = value[:60] if isinstance(value, str) else type(value).__name__
+        spec.loader.exec_module(module)
+    except Exception as error:  # code that is not ours may raise anything
+        del sys.modules[name]
         raise UserError(
-            f"{method.name}.{key} takes a {kind}, so '{shown}' will not do; its default is {method.defaults[key]!r}"
-        ) from None
+            f"cannot import method '{str(file)[-60:]}' ({_words(error)}); mend the file"
+        ) from error
+    return module
 
 
-def _integer(value: Scalar) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError
-    return int(value)  # type: ignore[arg-type]
+def _register(file: Path) -> None:
+    """Notes a file for this process and its workers. UserError for a name that is taken."""
+    if not file.stem.isidentifier() or not file.is_file():
+        raise UserError(
+            f"there is no method in the file '{str(file)[-60:]}'; give a Python file whose name is"
+            " an identifier, as ./my_method.py"
+        )
+    if file.stem in names():
+        raise UserError(
+            f"'{file.stem}' is already the name of a method of the suite; rename {str(file)[-60:]}"
+        )
+    known = _files()
+    if known.setdefault(file.stem, file.resolve()) != file.resolve():
+        raise UserError(
+            f"two files are named {file.name}, and records hold that name only; rename one of them"
+        )
+    os.environ[FILES] = os.pathsep.join(map(str, known.values()))
 
 
-def _number(value: Scalar) -> float:
-    number = float(value)  # type: ignore[arg-type]
-    if isinstance(value, bool) or not math.isfinite(number):
-        raise ValueError
-    return number
+def _files() -> dict[str, Path]:
+    """Stem -> file of the methods given by file."""
+    given = filter(None, os.environ.get(FILES, "").split(os.pathsep))
+    return {Path(file).stem: Path(file) for file in given}
 
 
-def _truth(value: Scalar) -> bool:
-    if isinstance(value, bool):
-        return value
-    answers = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if str(value).lower() not in answers:
-        raise ValueError
-    return answers[str(value).lower()]
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
@@ -18,28 +18,26 @@ from adapters import (
     _checks,
     _multitask,
     _prompts,
-    coop,
     kgcoop,
-    linear_probe,
     prograd,
-    prompt_adapter,
-    prompt_adapter_f,
-    tip_adapter,
-    tip_adapter_f,
 )
-from adapters._checks import part
+from adapters._settings import CacheModel, Context, Crops, KeyTuning, PromptTraining
+from benchmark import methods
 from benchmark.api import Crop, Episode, Labelled, UserError, unit
 from benchmark.conformance import toy
 from benchmark.training import loop
 
+
+def adapter(name: str, **params: object) -> Any:
+    """The method with these hyper-parameters, by their flat names."""
+    return methods.load(name, params)
+
+
 # --- the cache model
-# -------------------------------------------------------------------------------------------------------
 
 
 def cache_of(given: Episode, **changes: object) -> _cache.Cache:
-    return _cache.build(
-        given, given.text_features(), part(_cache.Search, tip_adapter.Adapter(**changes))
-    )  # type: ignore[arg-type]
+    return _cache.build(given, given.text_features(), CacheModel(**changes))  # type: ignore[arg-type]
 
 
 def looped_logits(given: Episode, image_ND: Tensor, alpha: float, beta: float) -> Tensor:
@@ -143,7 +141,7 @@ def test_sharp_and_strong_the_cache_is_nearest_neighbour() -> None:
         toy.feature_episode(5, 4, spread=0.6, val=False),
         toy.feature_episode(20, 4, spread=0.6, seed=3).support,
     )
-    predict = tip_adapter.Adapter(alpha=1e30, beta=80.0).fit(given)
+    predict = adapter("tip_adapter", alpha=1e30, beta=80.0).fit(given)
     near_QS = exam.images.features() @ given.support.images.features().T
     near_QK = torch.stack([near_QS[:, given.support.labels_N == k].amax(1) for k in range(4)], 1)
     first_Q, second_Q = near_QK.topk(2).values.T
@@ -156,20 +154,19 @@ def test_sharp_and_strong_the_cache_is_nearest_neighbour() -> None:
 
 def test_the_choice_is_on_record_and_says_how_it_was_made() -> None:
     with_val, without = toy.feature_episode(), toy.feature_episode(val=False)
-    tip_adapter.Adapter().fit(with_val)
-    tip_adapter.Adapter(alpha=0.7, beta=3.0).fit(without)
+    adapter("tip_adapter").fit(with_val)
+    adapter("tip_adapter", alpha=0.7, beta=3.0).fit(without)
     assert with_val.notes["selection"] == "val"
     assert with_val.notes["alpha"] in (0, 0.1, 0.3, 1, 3, 10)
     assert without.notes == {"alpha": 0.7, "beta": 3.0, "selection": "fixed"}
 
 
 def test_fine_tuned_keys_are_those_of_torch_in_double_precision() -> None:
-    """The same batches through torch's own AdamW and scheduler, in float64, keys in sampling order."""
+    """The same batches through torch's AdamW and scheduler, in float64, keys in sampling order."""
     given = toy.episode(8, 4)
-    method = tip_adapter_f.Adapter(tune_epochs=15, tune_min_steps=0, tune_batch_size=10)
-    search, tuning = part(_cache.Search, method), part(_cache.Tuning, method)
-    start = _cache.build(given, given.text_features(), search)
-    tuned = _cache.tune(start, given, search, tuning)
+    model, tuning = CacheModel(), KeyTuning(tune_epochs=15, tune_min_steps=0, tune_batch_size=10)
+    start = _cache.build(given, given.text_features(), model)
+    tuned = _cache.tune(start, given, model, tuning)
 
     bank_VND = given.support.images.views(10, 1, Crop(0.5)).double()
     labels_N, text_KD = given.support.labels_N, given.text_features().double()
@@ -197,27 +194,25 @@ def test_fine_tuned_keys_are_those_of_torch_in_double_precision() -> None:
 
 
 def test_few_images_are_tuned_for_a_hundred_steps_and_many_for_twenty_epochs() -> None:
-    tuning = part(_cache.Tuning, tip_adapter_f.Adapter())
+    tuning = KeyTuning()
     assert tuning.epochs_for(160) == 100  # EuroSAT at 16 shots: the released code's exception
     assert tuning.epochs_for(752) == 50
     assert tuning.epochs_for(16000) == 20
-    assert part(_cache.Tuning, tip_adapter_f.Adapter(tune_epochs=0)).epochs_for(160) == 0
+    assert KeyTuning(tune_epochs=0).epochs_for(160) == 0
 
 
 def test_without_tuning_the_fine_tuned_forms_are_the_plain_ones() -> None:
     images = toy.held_out().images
     for plain, tuned, few in (
-        (tip_adapter, tip_adapter_f, {}),
-        (prompt_adapter, prompt_adapter_f, {"epochs": "10"}),
+        ("tip_adapter", "tip_adapter_f", {}),
+        ("prompt_adapter", "prompt_adapter_f", {"epochs": "10"}),
     ):
-        expected_QK = plain.Adapter(**few).fit(toy.episode())(images)
-        assert torch.equal(
-            tuned.Adapter(tune_epochs=0, **few).fit(toy.episode())(images), expected_QK
-        )
+        expected_QK = adapter(plain, **few).fit(toy.episode())(images)
+        tuned_QK = adapter(tuned, tune_epochs=0, **few).fit(toy.episode())(images)
+        assert torch.equal(tuned_QK, expected_QK)
 
 
 # --- the linear probe
-# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -228,7 +223,7 @@ def test_the_probe_is_scikit_learns(classes: int) -> None:
         toy.feature_episode(6, classes, val=False),
         toy.feature_episode(9, classes, seed=2).support,
     )
-    logits_QK = linear_probe.Adapter(c_without_val=3.0).fit(given)(exam.images)
+    logits_QK = adapter("linear_probe", c_without_val=3.0).fit(given)(exam.images)
     model = LogisticRegression(C=3.0, max_iter=1000).fit(
         given.support.images.features().double().numpy(), given.support.labels_N.numpy()
     )
@@ -243,7 +238,7 @@ def test_the_probe_searches_as_lpclip_does() -> None:
     """The rule on made-up accuracies: peak of the grid, then halvings that end within 2 % of the
     optimum in log10.
     """
-    method = linear_probe.Adapter()
+    method = adapter("linear_probe")
     best = method._choose(lambda c: -round(100 * abs(math.log10(c) - 2.3)))
     assert abs(math.log10(best) - 2.3) < 0.02
     assert method._choose(lambda c: 5) == pytest.approx(1e5), (
@@ -259,13 +254,12 @@ def test_the_probe_never_names_a_class_it_has_not_seen() -> None:
         support_ND=given.support.images.features()[:12],
         support_labels_N=given.support.labels_N[:12],
     )
-    logits_QK = linear_probe.Adapter().fit(part_of)(given.support.images)
+    logits_QK = adapter("linear_probe").fit(part_of)(given.support.images)
     assert logits_QK.isfinite().all()
     assert not (logits_QK.argmax(1) == 3).any()
 
 
 # --- the loop
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_the_schedule_is_coops_in_closed_form() -> None:
@@ -333,7 +327,7 @@ def test_a_loss_that_is_no_number_names_step_and_rate() -> None:
 
 def test_coop_that_diverges_fails_and_gives_no_number() -> None:
     with pytest.raises(UserError, match="training diverged"):
-        coop.Adapter(lr=1e38, warmup_epochs=0).fit(toy.episode())
+        adapter("coop", lr=1e38, warmup_epochs=0).fit(toy.episode())
 
 
 def test_batches_are_full_or_the_only_one_and_views_take_turns() -> None:
@@ -351,29 +345,28 @@ def test_batches_are_full_or_the_only_one_and_views_take_turns() -> None:
 
 
 # --- prompts
-# ---------------------------------------------------------------------------------------------------------------
 
 
-def reference_coop(given: Episode, method: coop.Adapter, epochs: int) -> Tensor:
+def reference_coop(given: Episode, method: Any, epochs: int) -> Tensor:
     """CoOp as a plain loop with torch's optimiser and loss: text_KD after training."""
+    context, lr, views = method.context, method.training.lr, method.crops.views
     prompts = given.backbone.class_prompts(
-        given.class_names, method.n_ctx, method.position, class_specific=method.class_specific
+        given.class_names, context.n_ctx, context.position, class_specific=method.class_specific
     )
     rng = given.rng()
-    shape = (method.n_ctx, given.backbone.text.width)
+    shape = (context.n_ctx, given.backbone.text.width)
     shape = (len(given.class_names), *shape) if method.class_specific else shape
     ctx = torch.nn.Parameter(0.02 * torch.randn(shape, generator=rng))
     optimiser = torch.optim.SGD([ctx], lr=1, momentum=0.9, weight_decay=5e-4)
-    view_VND = given.support.images.views(method.views, 0, Crop(0.08))
+    view_VND = given.support.images.views(views, 0, Crop(0.08))
     for epoch in range(epochs):
-        rate = (
-            1e-5 if epoch == 0 else 0.5 * method.lr * (1 + math.cos(math.pi * (epoch - 1) / epochs))
-        )
+        falling = 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
+        rate = 1e-5 if epoch == 0 else lr * falling
         optimiser.param_groups[0]["lr"] = rate
-        for index_B, label_B in given.support.batches(method.batch_size, rng):
+        for index_B, label_B in given.support.batches(method.training.batch_size, rng):
             logits_BK = (
                 given.backbone.logit_scale
-                * view_VND[epoch % method.views, index_B]
+                * view_VND[epoch % views, index_B]
                 @ prompts.encode(ctx).T
             )
             optimiser.zero_grad()
@@ -393,31 +386,30 @@ def reference_coop(given: Episode, method: coop.Adapter, epochs: int) -> Tensor:
     ],
 )
 def test_coop_is_the_plain_loop(changes: dict) -> None:
-    method = coop.Adapter(epochs="12", lr=2e-4, n_ctx=4, **changes)
-    text_KD = _prompts.learn(
-        [toy.episode()], part(_prompts.Context, method), part(_prompts.Training, method)
-    )[0]
+    method = adapter("coop", epochs="12", lr=2e-4, n_ctx=4, **changes)
+    recipe = _prompts.Recipe(method.context, method.training, method.sgd, method.crops)
+    start = _prompts.noise_per_class if method.class_specific else _prompts.from_words
+    text_KD = _prompts.learn([toy.episode()], recipe, start=start)[0]
     torch.testing.assert_close(
         text_KD, reference_coop(toy.episode(), method, 12), rtol=0, atol=1e-5
     )
 
 
 def test_epochs_go_by_shots_and_a_thousand_classes_always_get_fifty() -> None:
-    training = part(_prompts.Training, coop.Adapter())
-    epochs = [
-        training.epochs_for(toy.feature_episode(shots).support, 3) for shots in (1, 2, 4, 8, 16, 32)
-    ]
+    training = PromptTraining()
+    epochs = [training.epochs_for(shots, classes=3) for shots in (1, 2, 4, 8, 16, 32)]
     assert epochs == [50, 100, 100, 200, 200, 200]
-    assert training.epochs_for(toy.feature_episode(16).support, 1000) == 50
+    assert training.epochs_for(16, classes=1000) == 50
+    assert _prompts.largest_class(toy.feature_episode(16).support) == 16
 
 
 def test_fresh_crops_are_drawn_for_every_epoch_from_the_episodes_own_stream() -> None:
     given = toy.episode()
-    bank = _prompts.bank_of(given, 0, 0, Crop(0.08), 6, given.rng())
-    again = _prompts.bank_of(given, 0, 0, Crop(0.08), 6, given.rng())
+    bank = _prompts.bank_of(given, Crops(views=0), 6, given.rng())
+    again = _prompts.bank_of(given, Crops(views=0), 6, given.rng())
     assert torch.equal(bank.image_MD, again.image_MD)
     assert len(bank.image_MD.unique(dim=0)) == 6 * len(given.support)
-    coop.Adapter(views=0, epochs="6").fit(given)
+    adapter("coop", views=0, epochs="6").fit(given)
     assert given.notes["steps"] == 6
 
 
@@ -426,7 +418,7 @@ def test_words_are_the_embeddings_of_their_tokens() -> None:
     ctx_WE = _prompts.word_vectors(backbone, "a photo of a")
     assert torch.equal(ctx_WE, backbone.class_prompts(["cat"], 4).words("a photo of a"))
     with pytest.raises(UserError, match="set n_ctx=4"):
-        coop.Adapter(ctx_init="a photo of a").fit(toy.episode())
+        adapter("coop", ctx_init="a photo of a").fit(toy.episode())
 
 
 def batch(text_RKD: Tensor) -> _prompts.Batch:
@@ -447,7 +439,7 @@ def test_cross_entropy_is_the_mean_over_each_runs_own_images() -> None:
         torch.testing.assert_close(_prompts.cross_entropy(given)[run], expected)
 
 
-def test_kgcoops_pull_is_one_minus_the_mean_cosine() -> None:
+def test_kgcoops_penalty_is_one_minus_the_mean_cosine() -> None:
     rng = torch.Generator().manual_seed(2)
     text_RKD, hand_KD = torch.randn(2, 5, 8, generator=rng), torch.randn(5, 8, generator=rng)
     expected_R = torch.stack(
@@ -492,9 +484,9 @@ def test_prograds_step_is_projected_run_by_run_where_it_contradicts() -> None:
 def test_prograd_without_strength_is_coop_from_the_same_start() -> None:
     words = {"n_ctx": 4, "ctx_init": "a photo of a", "epochs": "5"}
     images = toy.held_out().images
-    expected_QK = coop.Adapter(**words).fit(toy.episode())(images)
+    expected_QK = adapter("coop", **words).fit(toy.episode())(images)
     torch.testing.assert_close(
-        prograd.Adapter(strength=0.0, **words).fit(toy.episode())(images),
+        adapter("prograd", strength=0.0, **words).fit(toy.episode())(images),
         expected_QK,
         rtol=1e-4,
         atol=1e-3,
@@ -502,32 +494,29 @@ def test_prograd_without_strength_is_coop_from_the_same_start() -> None:
 
 
 def test_prograd_starts_with_the_words_at_the_end() -> None:
-    ctx_PE = prograd.padded_words(
-        toy.episode(), part(_prompts.Context, prograd.Adapter()), torch.Generator()
-    )
+    context = Context(ctx_init="a photo of a")
+    ctx_PE = prograd.padded_words(toy.episode(), context, torch.Generator())
     assert ctx_PE.shape == (16, 32)
     assert not ctx_PE[:12].any()
     assert torch.equal(ctx_PE[12:], _prompts.word_vectors(toy.backbone(), "a photo of a"))
 
 
 # --- multitask pretraining
-# -------------------------------------------------------------------------------------------------
 
 
 def sources() -> list[Episode]:
     return [toy.episode(2, 2, val=False, seed=3), toy.episode(4, 4, val=False, seed=3)]
 
 
-def parts(**changes: object) -> tuple[_prompts.Context, _multitask.Pretraining]:
-    method = prompt_adapter.Adapter(**changes)  # type: ignore[arg-type]
-    return part(_prompts.Context, method), part(_multitask.Pretraining, method)
+def recipe(**changes: object) -> _multitask.Recipe:
+    return adapter("prompt_adapter", **changes)._source_recipe()
 
 
 def test_a_batch_of_one_task_has_the_loss_of_the_pooled_softmax_with_other_tasks_masked() -> None:
     """All classes of all tasks in one softmax, the others at -inf: same loss, same gradient, and
     exactly 0 for the others' logits.
     """
-    tasks, (context, _) = sources(), parts(n_ctx=4)
+    tasks, context = sources(), recipe(n_ctx=4).context
     ctx_PE = torch.randn(4, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
     text_KD = torch.cat([_prompts.prompts_for(task, context).encode(ctx_PE) for task in tasks])
     first, image_ND, labels_N = 2, tasks[1].support.images.features(), tasks[1].support.labels_N
@@ -548,7 +537,7 @@ def test_a_batch_of_one_task_has_the_loss_of_the_pooled_softmax_with_other_tasks
 
 
 def test_pretraining_is_the_plain_loop_over_task_batches() -> None:
-    context, pretraining = parts(
+    settings = recipe(
         pretrain_steps=9,
         pretrain_batch_size=4,
         pretrain_warmup_steps=2,
@@ -556,7 +545,7 @@ def test_pretraining_is_the_plain_loop_over_task_batches() -> None:
         n_ctx=4,
         views=2,
     )
-    state = _multitask.pretrain(sources(), context, pretraining)
+    state = _multitask.pretrain(sources(), settings)
 
     tasks = sources()
     rng = tasks[0].rng()
@@ -602,51 +591,45 @@ def test_every_epoch_shows_every_task_all_its_batches() -> None:
 
 
 def test_a_prior_from_elsewhere_is_refused() -> None:
-    context, pretraining = parts(pretrain_steps=1)
-    prior = dict(_multitask.pretrain(sources(), context, pretraining))
+    prior = dict(_multitask.pretrain(sources(), recipe(pretrain_steps=1)))
     foreign = {**prior, "backbone": torch.tensor(list(b"ViT-B-16/openai"), dtype=torch.uint8)}
     wide = {**prior, "ctx_PE": torch.zeros(16, 512)}
     for wrong, message in (
         (foreign, "another backbone"),
         (wide, r"shape \(16, 512\)"),
-        ({}, "nothing that is a context"),
+        ({}, "holds no context"),
     ):
         with pytest.raises(UserError, match=message):
-            prompt_adapter.Adapter().fit(toy.episode(prior=wrong))
+            adapter("prompt_adapter").fit(toy.episode(prior=wrong))
 
 
 def test_without_a_step_the_transfer_keeps_the_prior() -> None:
-    context, pretraining = parts(pretrain_steps=5)
-    prior = _multitask.pretrain(sources(), context, pretraining)
-    given, images = toy.episode(prior=prior), toy.held_out().images
-    kept_QK = prompt_adapter.Adapter(epochs="0").fit(given)(images)
-    other = (
-        import_module("adapters.prompt_adapter_notransfer").Adapter().fit(toy.episode(prior=prior))
-    )
-    assert torch.equal(kept_QK, other(images))
+    prior = _multitask.pretrain(sources(), recipe(pretrain_steps=5))
+    images = toy.held_out().images
+    kept_QK = adapter("prompt_adapter", epochs="0").fit(toy.episode(prior=prior))(images)
+    direct = adapter("prompt_adapter", transfer=False).fit(toy.episode(prior=prior))
+    assert torch.equal(kept_QK, direct(images))
 
 
-def test_the_forms_that_transfer_alike_share_their_priors() -> None:
-    names = (
-        "prompt_adapter",
-        "prompt_adapter_f",
-        "prompt_adapter_notransfer",
-        "prompt_adapter_allsources",
+def test_without_prior_and_transfer_it_is_tip_adapter() -> None:
+    images = toy.held_out().images
+    expected_QK = adapter("tip_adapter").fit(toy.episode())(images)
+    assert torch.equal(
+        adapter("prompt_adapter", transfer=False).fit(toy.episode())(images), expected_QK
     )
-    methods = [import_module(f"adapters.{name}").Adapter() for name in names]
-    assert all(method.pretraining() == methods[0].pretraining() for method in methods)
-    assert (
-        dataclasses.replace(methods[0], epochs="7", alpha=2.0).pretraining()
-        == methods[0].pretraining()
-    )
-    assert (
-        dataclasses.replace(methods[0], pretrain_steps=7).pretraining() != methods[0].pretraining()
-    )
-    assert [method.sources for method in methods] == ["others", "others", "others", "all"]
+
+
+def test_priors_depend_on_what_pretraining_reads_and_on_nothing_else() -> None:
+    expected = adapter("prompt_adapter").pretraining()
+    assert adapter("prompt_adapter_f").pretraining() == expected
+    for changes in ({"epochs": "7"}, {"alpha": 2.0}, {"transfer": False}, {"lr": 0.1}):
+        assert adapter("prompt_adapter", **changes).pretraining() == expected, changes
+    for changes in ({"pretrain_steps": 7}, {"n_ctx": 4}, {"momentum": 0.5}, {"min_scale": 0.5}):
+        assert adapter("prompt_adapter", **changes).pretraining() != expected, changes
 
 
 # --- bad parameters
-# --------------------------------------------------------------------------------------------------------
+
 
 WRONG: list[tuple[str, dict[str, object], str]] = [
     ("tip_adapter", {"key_views": 0}, "key_views=0 is out of range"),
@@ -657,14 +640,14 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
     ("tip_adapter", {"key_min_scale": 1.5}, "it is a share"),
     ("tip_adapter_f", {"tune_lr": -1.0}, "tune_lr"),
     ("tip_adapter_f", {"adam_beta1": 1.0}, "less than 1"),
-    ("coop", {"position": "begin"}, "take one of end, middle, front"),
+    ("coop", {"position": "begin"}, "takes end, middle or front"),
     ("coop", {"epochs": "many"}, "cannot be read"),
     ("coop", {"epochs": "1:-5"}, "epochs=-5"),
     ("coop", {"n_ctx": 0}, "n_ctx=0"),
-    ("coop", {"precision": "half"}, "take one of float32, bfloat16"),
+    ("coop", {"precision": "half"}, "takes float32 or bfloat16"),
     ("coop", {"class_specific": True, "ctx_init": "a photo of a"}, "leave one of them out"),
-    ("coop", {"lr": float("nan")}, "lr=nan"),
-    ("kgcoop", {"pull": -1.0}, "pull=-1.0"),
+    ("coop", {"lr": float("nan")}, "lr takes a finite number"),
+    ("kgcoop", {"regularisation": -1.0}, "regularisation=-1.0"),
     ("prograd", {"strength": -0.1}, "strength=-0.1"),
     ("prompt_adapter", {"pretrain_steps": -1}, "pretrain_steps=-1"),
     ("linear_probe", {"grid": ""}, "grid='' is not a list of numbers"),
@@ -677,7 +660,14 @@ def test_a_wrong_parameter_is_refused_with_what_and_why(
     name: str, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        import_module(f"adapters.{name}").Adapter(**changes)
+        methods.load(name, changes)
+
+
+def test_a_group_checks_itself_in_python_as_well() -> None:
+    with pytest.raises(UserError, match="take one of end, middle, front"):
+        Context(position="begin")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="lr=nan"):
+        PromptTraining(lr=float("nan"))
 
 
 def test_a_table_by_shots_reads_a_number_or_pairs() -> None:
@@ -687,22 +677,22 @@ def test_a_table_by_shots_reads_a_number_or_pairs() -> None:
 
 def test_a_context_that_does_not_fit_is_refused() -> None:
     with pytest.raises(UserError, match="n_ctx=40"):
-        coop.Adapter(n_ctx=40).fit(toy.episode())
+        adapter("coop", n_ctx=40).fit(toy.episode())
     with pytest.raises(UserError, match="more than n_ctx=2"):
-        prograd.Adapter(n_ctx=2).fit(toy.episode())
+        adapter("prograd", n_ctx=2).fit(toy.episode())
     one = toy.feature_episode(2, 2)
     half = dataclasses.replace(
         one, support=Labelled(one.support.images, torch.zeros(4, dtype=torch.int64))
     )
     with pytest.raises(UserError, match="two classes"):
-        linear_probe.Adapter().fit(half)
+        adapter("linear_probe").fit(half)
 
 
 def test_bfloat16_is_another_run_close_to_the_float32_one() -> None:
     """An opt-in that the record's hyper-parameters name; close, but not the same numbers."""
     exam = toy.held_out()
     plain, half = (
-        coop.Adapter(epochs="5", precision=precision).fit(toy.episode())(exam.images)
+        adapter("coop", epochs="5", precision=precision).fit(toy.episode())(exam.images)
         for precision in ("float32", "bfloat16")
     )
     assert half.dtype == torch.float32

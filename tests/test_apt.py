@@ -14,12 +14,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapters import _blocks, _in_the_loop, apt, clip_lora, cones_finetune, vpt
+from adapters import _blocks, _in_the_loop, apt, clip_lora, vpt
+from adapters._settings import Crops
+from benchmark import methods
 from benchmark.api import Crop, Episode, ImageSet, Labelled, UserError
 from benchmark.backbones.clip import OpenClip, from_model
 from benchmark.conformance import toy
 
 Parts = Mapping[str, Tensor]
+
+
+def adapter(name: str, **params: object) -> Any:
+    """The method with these hyper-parameters, by their flat names."""
+    return methods.load(name, params)
 
 
 def double() -> OpenClip:
@@ -37,7 +44,7 @@ def random_parts(
     shapes = {
         name: part.shape
         for name, part in apt.modules(
-            touched, n_prompts, width, 2, 0.1, gated=gated, rng=rng
+            toy.backbone(), touched, n_prompts, width, 2, 0.1, gated=gated, rng=rng
         ).items()
     }
     return {
@@ -47,7 +54,6 @@ def random_parts(
 
 
 # --- the twin: numpy, one image, one block after the other, straight from the formulas
-# ---------------------------------------
 
 
 def norm(x: np.ndarray, module: Any) -> np.ndarray:
@@ -115,8 +121,8 @@ def test_the_module_is_its_twin(gated: bool, first: int) -> None:
     parts = random_parts(2 - first, 32, gated=gated)
     with torch.no_grad():
         x_NLE = _blocks.below(model.vision, first, pixels)
-        reach = _blocks.Reach(side=apt.side_term(parts, first))
-        image_ND = _blocks.image_features(model.vision, first, x_NLE, reach)
+        changes = _blocks.Changes(side=apt.side_term(parts, first))
+        image_ND = _blocks.image_features(model.vision, first, x_NLE, changes)
     twin_ND = np.stack([twin_features(model, each, parts, first) for each in pixels])
     plain_ND = model.encode_pixels(pixels)
     np.testing.assert_allclose(
@@ -169,14 +175,13 @@ def nudged(part: Tensor, place: int, step: float) -> Tensor:
 
 
 # --- the text side
-# -----------------------------------------------------------------------------------------------------------
 
 
 def text_states(model: OpenClip, x_NLE: Tensor, parts: Parts) -> Tensor:
-    """All rows after all blocks, full length, each block as the tower has it but for the side term."""
-    reach, mask = _blocks.Reach(side=apt.side_term(parts, 0)), model.text.mask
+    """All rows after all blocks, full length; each block is the tower's but for the side term."""
+    changes, mask = _blocks.Changes(side=apt.side_term(parts, 0)), model.text.mask
     for layer, block in enumerate(model.text.blocks):
-        x_NLE = _blocks.run_block(block, layer, x_NLE, reach, mask_LL=mask)
+        x_NLE = _blocks.run_block(block, layer, x_NLE, changes, mask_LL=mask)
     return x_NLE
 
 
@@ -219,7 +224,6 @@ def test_the_shared_prompts_give_what_the_full_tower_gives() -> None:
 
 
 # --- counts and choices
-# --------------------------------------------------------------------------------------------------------
 
 
 def test_the_published_size_is_the_closed_form() -> None:
@@ -228,7 +232,9 @@ def test_the_published_size_is_the_closed_form() -> None:
             512, open_clip.CLIPVisionCfg(**open_clip.get_model_config("ViT-B-16")["vision_cfg"])
         )
     depth, width = len(vit.transformer.resblocks), vit.transformer.resblocks[0].ln_1.weight.shape[0]
-    parts = apt.modules(depth, 200, width, 4, 0.02, gated=False, rng=torch.Generator())
+    parts = apt.modules(
+        toy.backbone(), depth, 200, width, 4, 0.02, gated=False, rng=torch.Generator()
+    )
     assert (
         sum(part.numel() for part in parts.values())
         == 12 * (200 * 768 + 2 * 4 * 768 + 1)
@@ -240,7 +246,7 @@ def test_the_published_size_is_the_closed_form() -> None:
 @pytest.mark.parametrize("layers", [0, 1])
 def test_what_is_trained_is_counted(side: str, layers: int) -> None:
     given = toy.episode(1)
-    apt.Adapter(side=side, epochs="1", n_prompts=3, rank=2, layers=layers).fit(given)
+    adapter("apt", side=side, epochs="1", n_prompts=3, rank=2, layers=layers).fit(given)
     per_block = 3 * 32 + 2 * 2 * 32 + 2
     assert given.notes["trainable_params"] == per_block * (layers or 2) * (
         2 if side == "both" else 1
@@ -250,14 +256,18 @@ def test_what_is_trained_is_counted(side: str, layers: int) -> None:
 def test_the_papers_start_is_not_zero_shot() -> None:
     given, images = toy.episode(1), toy.held_out().images
     zero_QK, paper_QK = (
-        apt.Adapter(epochs="0", init=init).fit(given)(images) for init in ("zero", "paper")
+        adapter("apt", epochs="0", init=init).fit(given)(images) for init in ("zero", "paper")
     )
     assert (zero_QK - paper_QK).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(
     "method",
-    [apt.Adapter(layers=3), vpt.Adapter(layers=3), cones_finetune.Adapter(layers=3, epochs="0")],
+    [
+        adapter("apt", layers=3),
+        adapter("vpt", layers=3),
+        adapter("cones_finetune", layers=3, epochs="0"),
+    ],
 )
 def test_more_layers_than_there_are_is_said(method: Any) -> None:
     with pytest.raises(UserError, match="has 2 blocks"):
@@ -277,10 +287,10 @@ def resnet() -> OpenClip:
 @pytest.mark.parametrize(
     ("method", "way_out"),
     [
-        (apt.Adapter(), "side=text"),
-        (vpt.Adapter(), "coop"),
-        (clip_lora.Adapter(), "coop"),
-        (cones_finetune.Adapter(), "cones"),
+        (adapter("apt"), "side=text"),
+        (adapter("vpt"), "coop"),
+        (adapter("clip_lora"), "coop"),
+        (adapter("cones_finetune"), "cones"),
     ],
 )
 def test_a_tower_without_blocks_is_declined_with_a_way_out(method: Any, way_out: str) -> None:
@@ -290,11 +300,13 @@ def test_a_tower_without_blocks_is_declined_with_a_way_out(method: Any, way_out:
 
 def test_a_resnet_takes_approximated_prompts_on_its_text_side() -> None:
     given = dataclasses.replace(toy.episode(2), backbone=resnet())
-    assert apt.Adapter(side="text", epochs="2").fit(given)(toy.held_out().images).shape == (30, 3)
+    assert adapter("apt", side="text", epochs="2").fit(given)(toy.held_out().images).shape == (
+        30,
+        3,
+    )
 
 
 # --- what the methods in the loop share
-# ----------------------------------------------------------------------------------------
 
 
 def test_one_row_of_the_last_block_is_all_it_takes() -> None:
@@ -302,7 +314,7 @@ def test_one_row_of_the_last_block_is_all_it_takes() -> None:
     model, pixels = double(), toy.patterns(3).double()
     shift_E = torch.zeros(32, dtype=torch.float64, requires_grad=True)
     short_ND = _blocks.image_features(
-        model.vision, 0, model.vision.start(pixels) + shift_E, _blocks.Reach()
+        model.vision, 0, model.vision.start(pixels) + shift_E, _blocks.Changes()
     )
     x_NLE = model.vision.start(pixels) + shift_E
     for block in model.vision.blocks:
@@ -332,34 +344,32 @@ class Counter:
 
 
 @pytest.mark.parametrize("layers", [0, 1])
-@pytest.mark.parametrize("kind", [apt.Adapter, vpt.Adapter])
-def test_kept_inputs_change_no_number_and_are_computed_once(kind: Any, layers: int) -> None:
+@pytest.mark.parametrize("name", ["apt", "vpt"])
+def test_kept_inputs_change_no_number_and_are_computed_once(name: str, layers: int) -> None:
     outcomes = []
     for keep_mb in (0, 64):
         counter = Counter()
-        predict = kind(layers=layers, epochs="6", views=2, keep_mb=keep_mb).fit(
+        predict = adapter(name, layers=layers, epochs="6", views=2, keep_mb=keep_mb).fit(
             counter.watch(toy.episode(2))
         )
         outcomes.append((counter.decoded, predict(toy.held_out().images)))
     (anew, anew_QK), (once, once_QK) = outcomes
     assert torch.equal(anew_QK, once_QK)
-    extra = 1 if kind is vpt.Adapter else 0  # VPT looks at one picture for its size
+    extra = 1 if name == "vpt" else 0  # VPT looks at one picture for its size
     assert (anew, once) == (6 * 6 + extra, 2 * 6 + extra)
 
 
 def test_fresh_views_differ_from_epoch_to_epoch() -> None:
     given = toy.episode(1)
-    views = _in_the_loop.Views(views=0, view_seed=0, min_scale=0.5, keep_mb=64)
-    read = _in_the_loop.Inputs(
-        given.support.images, toy.backbone().vision, 0, views, torch.device("cpu")
-    )
+    crops = Crops(views=0, min_scale=0.5)
+    read = _in_the_loop.inputs(given, toy.backbone().vision, 0, crops, keep_mb=64)
     first, second = read(torch.tensor([0])), read(torch.tensor([3]))  # image 0 in epochs 0 and 1
     assert not torch.equal(first, second)
     assert torch.equal(first, read(torch.tensor([0])))
 
 
 def test_rates_rise_and_fall_and_never_rest() -> None:
-    rate_T = _in_the_loop.Optimiser("1", 8, 1.0, 0.1, 0.0, 0.9, 0.98, 1e-8).rates(20)
+    rate_T = _in_the_loop.rates(1.0, 0.1, 20)
     assert rate_T.argmax() in (1, 2)
     assert (rate_T > 0).all()
     assert rate_T[-1] == pytest.approx(1 / 18)
@@ -390,7 +400,7 @@ def test_merged_weights_are_the_updates_beside_the_weights() -> None:
     beside = clip_lora._Updated(model.vision, "vision", parts, 0.7, 0.0, rng)
     with torch.no_grad():
         beside_ND = _blocks.image_features(
-            model.vision, 0, model.vision.start(pixels), _blocks.Reach(attend=beside.attend)
+            model.vision, 0, model.vision.start(pixels), _blocks.Changes(attend=beside.attend)
         )
         within_ND = clip_lora.merged(model, parts, 0.7).encode_pixels(pixels)
     torch.testing.assert_close(beside_ND, within_ND, rtol=0, atol=1e-6)

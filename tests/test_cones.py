@@ -1,26 +1,26 @@
-"""Concept search: certified optima, lockstep, anchors, counts; its relatives against plain loops
-with torch's own optimisers.
+"""Concept search: certified optima, batched runs, regularisation, counts.
+
+Its relatives are held against plain loops with torch's own optimisers.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import (
-    _concepts,
-    clap,
-    cones,
-    cones_finetune,
-    cones_shared,
-    cones_tip_adapter,
-    cones_tokens,
-    taskres,
-)
+from adapters import _concepts, cones_tokens
+from benchmark import methods
 from benchmark.api import Episode, ImageSet, unit
 from benchmark.conformance import toy
+
+
+def adapter(name: str, **params: object) -> Any:
+    """The method with these hyper-parameters, by their flat names."""
+    return methods.load(name, params)
 
 
 def clip_like(
@@ -66,7 +66,6 @@ def clip_like(
 
 
 # --- the search finds what there is to find
-# --------------------------------------------------------------------------------------
 
 
 def test_on_separable_data_the_search_reaches_the_optimum() -> None:
@@ -77,7 +76,7 @@ def test_on_separable_data_the_search_reaches_the_optimum() -> None:
     gradient (the Frank-Wolfe gap): a certificate that needs no second optimiser.
     """
     given = toy.feature_episode(shots=8, classes=5, dim=16, spread=0.2)
-    searched = cones.Adapter(anchors="0", epochs="3000", lr=0.05, views=1)
+    searched = adapter("cones", regularisation_grid="0", epochs="3000", lr=0.05, views=1)
     (found_KD,) = _concepts_of(searched, given)
     concept_KD = unit(found_KD.double()).requires_grad_()
     image_ND, labels_N = given.support.images.features().double(), given.support.labels_N
@@ -88,68 +87,67 @@ def test_on_separable_data_the_search_reaches_the_optimum() -> None:
     assert -1e-9 <= gap < 1e-3 * (start - float(loss.detach()))
 
 
-def _concepts_of(adapter: cones.Adapter, given: Episode) -> list[Tensor]:
+def _concepts_of(method: Any, given: Episode) -> list[Tensor]:
     """The concepts themselves, at a scale of 10 so that the loss does not vanish."""
     from dataclasses import replace
 
     gentle = replace(given, backbone=replace(given.backbone, logit_scale=10.0))  # type: ignore[type-var]
-    return _concepts.Cones(
-        *(getattr(adapter, name) for name in _concepts.Cones.__dataclass_fields__),
-    ).find([gentle], _concepts.per_class(adapter.init))
+    form, recipe = _concepts.per_class(method.init), _concepts.Recipe(method.training, method.crops)
+    return _concepts.search([gentle], form, recipe, method.adam, method.regularisation)
 
 
 @pytest.mark.parametrize(
-    "adapter",
+    "method",
     [
-        cones.Adapter(epochs="40"),
-        cones_shared.Adapter(epochs="40"),
-        cones_tip_adapter.Adapter(epochs="40"),
-        taskres.Adapter(),
-        clap.Adapter(epochs="100"),
+        adapter("cones", epochs="40"),
+        adapter("cones_shared", epochs="40"),
+        adapter("cones_tip_adapter", epochs="40"),
+        adapter("taskres"),
+        adapter("clap", epochs="100"),
     ],
-    ids=lambda adapter: adapter.title,
+    ids=lambda method: method.title,
 )
-def test_196_classes_of_clip_like_features_are_improved_on(adapter: cones.Adapter) -> None:
+def test_196_classes_of_clip_like_features_are_improved_on(method: Any) -> None:
     given, test_ND, labels_N = clip_like()
     images = ImageSet.from_features(test_ND)
     zero = toy.accuracy(images.features() @ given.text_features().T, labels_N)
-    learned = toy.accuracy(adapter.fit(given)(images), labels_N)
+    learned = toy.accuracy(method.fit(given)(images), labels_N)
     assert 0.4 < zero < 0.8
     assert learned > zero + 0.02
 
 
 def test_from_noise_it_learns_from_the_images_alone() -> None:
     given, exam = toy.feature_episode(shots=8), toy.feature_episode(shots=8, seed=2).support
-    noisy = cones.Adapter(init="random", anchors="0")
+    noisy = adapter("cones", init="random", regularisation_grid="0")
     before = toy.accuracy(
-        cones.Adapter(init="random", epochs="0").fit(given)(exam.images), exam.labels_N
+        adapter("cones", init="random", epochs="0").fit(given)(exam.images), exam.labels_N
     )
     assert toy.accuracy(noisy.fit(given)(exam.images), exam.labels_N) > max(0.9, before)
 
 
-def test_a_strong_anchor_holds_the_words() -> None:
+def test_strong_regularisation_keeps_the_words() -> None:
     given = toy.feature_episode(shots=4, val=False)
     images = given.support.images
     zero_QK = given.backbone.logit_scale * images.features() @ given.text_features().T
     moved = [
-        float((cones.Adapter(anchor=anchor).fit(given)(images) - zero_QK).abs().max())
-        for anchor in (0.0, 100.0, 1e6)
+        float((adapter("cones", regularisation=weight).fit(given)(images) - zero_QK).abs().max())
+        for weight in (0.0, 100.0, 1e6)
     ]
     assert moved[0] > moved[1] > moved[2]
     assert moved[2] < 0.05 * moved[0]
 
 
-def test_the_anchor_is_chosen_on_the_validation_set_and_noted() -> None:
+def test_the_regularisation_is_chosen_on_the_validation_set_and_noted() -> None:
     given = toy.feature_episode()
-    cones.Adapter(anchors="0,3").fit(given)
+    adapter("cones", regularisation_grid="0,3").fit(given)
     assert given.notes["selection"] == "val"
-    assert given.notes["anchor"] in (0.0, 3.0)
+    assert given.notes["regularisation"] in (0.0, 3.0)
     alone = toy.feature_episode(val=False)
-    cones.Adapter(anchors="0,3", anchor=2.0).fit(alone)
-    assert (alone.notes["selection"], alone.notes["anchor"]) == ("fixed", 2.0)
+    adapter("cones", regularisation_grid="0,3", regularisation=2.0).fit(alone)
+    assert (alone.notes["selection"], alone.notes["regularisation"]) == ("fixed", 2.0)
 
 
-def test_a_tie_goes_to_the_stronger_anchor() -> None:
+def test_a_tie_goes_to_the_stronger_regularisation() -> None:
     given = toy.feature_episode()
     form = _concepts.per_class("text")
     same_AKD = given.text_features().expand(3, -1, -1)
@@ -157,24 +155,24 @@ def test_a_tie_goes_to_the_stronger_anchor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("adapter", "count"),
+    ("method", "count"),
     [
-        (cones.Adapter(), 3 * 16),
-        (cones_tokens.Adapter(concepts=2), 2 * 3 * 16),
-        (cones_shared.Adapter(rank=0), 16),
-        (cones_shared.Adapter(rank=2), 16 + 2 * (3 + 16)),
-        (taskres.Adapter(), 3 * 16),
-        (clap.Adapter(), 3 * 16),
+        (adapter("cones"), 3 * 16),
+        (adapter("cones_tokens", concepts=2), 2 * 3 * 16),
+        (adapter("cones_shared", rank=0), 16),
+        (adapter("cones_shared", rank=2), 16 + 2 * (3 + 16)),
+        (adapter("taskres"), 3 * 16),
+        (adapter("clap"), 3 * 16),
         (
-            cones_finetune.Adapter(tune_epochs="1"),
+            adapter("cones_finetune", tune_epochs="1"),
             4 * 32 + 4 * 32 * 32 + 4 * 32 + 8 * 32 * 32 + 5 * 32 + 3 * 16,
         ),  # norms, attention, network, concepts
     ],
     ids=lambda value: getattr(value, "title", ""),
 )
-def test_parameters_are_counted(adapter: cones.Adapter, count: int) -> None:
+def test_parameters_are_counted(method: Any, count: int) -> None:
     given = toy.episode(2)
-    adapter.fit(given)
+    method.fit(given)
     assert given.notes["trainable_params"] == count
 
 
@@ -192,7 +190,6 @@ def test_a_sharp_soft_maximum_is_the_nearest_concept() -> None:
 
 
 # --- the relatives, as plain loops
-# ------------------------------------------------------------------------------------------------
 
 
 def coop_rates(peak: float, warm: float, epochs: int) -> list[float]:
@@ -236,7 +233,7 @@ def test_taskres_is_its_plain_loop() -> None:
         adam,
         lambda: F.cross_entropy(logits(image_ND), labels_N),
     )
-    ours_QK = taskres.Adapter(epochs="30").fit(given)(given.support.images)
+    ours_QK = adapter("taskres", epochs="30").fit(given)(given.support.images)
     torch.testing.assert_close(ours_QK, logits(image_ND).detach(), rtol=1e-4, atol=1e-3)
 
 
@@ -260,34 +257,35 @@ def test_clap_is_its_plain_loop() -> None:
     plain_loop(
         given, w_KD, coop_rates(0.1, 1e-5, 30), torch.optim.SGD([w_KD], lr=1.0, momentum=0.9), loss
     )
-    ours_QK = clap.Adapter(epochs="30").fit(given)(given.support.images)
+    ours_QK = adapter("clap", epochs="30").fit(given)(given.support.images)
     torch.testing.assert_close(ours_QK, logits(image_ND).detach(), rtol=1e-3, atol=2e-2)
 
 
-def test_zs_lp_is_clap_without_its_pull() -> None:
+def test_zs_lp_is_clap_without_its_penalty() -> None:
     given = toy.feature_episode(shots=4)
     zero_QK = given.backbone.logit_scale * given.support.images.features() @ given.text_features().T
     moved = [
-        float((clap.Adapter(constraint=c).fit(given)(given.support.images) - zero_QK).norm())
+        float((adapter("clap", constraint=c).fit(given)(given.support.images) - zero_QK).norm())
         for c in (0.0, 1.0, 10.0)
     ]
     assert moved[0] > moved[1] > moved[2]
 
 
 # --- concepts as a place to start from
-# -----------------------------------------------------------------------------------------------
 
 
 def test_without_a_cache_it_is_the_concepts_themselves() -> None:
     given, images = toy.feature_episode(), toy.feature_episode(seed=2).support.images
-    bare = cones_tip_adapter.Adapter(alpha=0.0, alpha_grid="0").fit(given)(images)
-    torch.testing.assert_close(bare, cones.Adapter().fit(given)(images), rtol=1e-5, atol=1e-4)
+    bare = adapter("cones_tip_adapter", alpha=0.0, alpha_grid="0").fit(given)(images)
+    torch.testing.assert_close(bare, adapter("cones").fit(given)(images), rtol=1e-5, atol=1e-4)
 
 
 def test_without_tuning_it_is_the_concepts_and_from_words_it_is_zero_shot() -> None:
     given, images = toy.episode(4), toy.held_out().images
-    untuned_QK = cones_finetune.Adapter(tune_epochs="0").fit(given)(images)
-    torch.testing.assert_close(untuned_QK, cones.Adapter().fit(given)(images), rtol=1e-4, atol=1e-3)
-    words_QK = cones_finetune.Adapter(start="words", tune_epochs="0").fit(given)(images)
+    untuned_QK = adapter("cones_finetune", tune_epochs="0").fit(given)(images)
+    torch.testing.assert_close(
+        untuned_QK, adapter("cones").fit(given)(images), rtol=1e-4, atol=1e-3
+    )
+    words_QK = adapter("cones_finetune", start="words", tune_epochs="0").fit(given)(images)
     zero_QK = given.backbone.logit_scale * images.features() @ given.text_features().T
     torch.testing.assert_close(words_QK, zero_QK, rtol=1e-4, atol=1e-3)

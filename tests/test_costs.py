@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib import import_module
 from typing import Any
 
 import pytest
 import torch
 
+from benchmark import methods
 from benchmark.compute import macs
 from benchmark.conformance import toy
 
@@ -22,7 +22,7 @@ L, E, DEPTH, D, K = (
 
 
 def added(name: str, **params: Any) -> int | None:
-    predict = import_module(f"adapters.{name}").Adapter(**params).fit(toy.episode(2, K))
+    predict = methods.load(name, params).fit(toy.episode(2, K))
     return macs.added_macs(predict, toy.held_out(K).images, toy.backbone())
 
 

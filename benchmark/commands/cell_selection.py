@@ -127,9 +127,9 @@ def _prepared_suite(
 
 
 def _methods(flags: Flags, remarks: list[str]) -> list[tuple[Card, dict[str, Scalar]]]:
-    names = list(flags.methods) or _ranked_methods(remarks)
-    given = settings_by_method(flags.settings, names)
-    return [(card, methods.checked(card, given[card.name])) for card in map(methods.card, names)]
+    cards = [methods.card(name) for name in flags.methods or _ranked_methods(remarks)]
+    given = settings_by_method(flags.settings, [card.name for card in cards])
+    return [(card, methods.checked(card, given[card.name])) for card in cards]
 
 
 def _ranked_methods(remarks: list[str]) -> list[str]:

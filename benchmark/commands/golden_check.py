@@ -42,7 +42,12 @@ class CheckRequest:
     def columns(self) -> dict[str, Sequence[str]]:
         """Column of the golden table -> wanted values."""
         names = ("method", "dataset", "shots", "seed")
-        values = (self.methods, self.datasets, self.shots, self.seeds)
+        values = (
+            list(map(methods.stable_name, self.methods)),
+            self.datasets,
+            self.shots,
+            self.seeds,
+        )
         return dict(zip(names, values, strict=True))
 
 
