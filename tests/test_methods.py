@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,12 @@ from benchmark.errors import UserError
 
 PLUGIN = '''"""My method.\n"""
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+@dataclass(frozen=True)
+class Training:
+    lr: float = 1
+    epochs: int | None = None
 
 @dataclass(frozen=True)
 class Adapter:
@@ -23,27 +30,138 @@ class Adapter:
     few_shot: ClassVar[bool] = True
     rate: float = 0.5
     wide: bool = False
+    depth: int | None = None
+    words: str = ""
+    position: Literal["end", "front"] = "end"
+    training: Training = Training(epochs=5)
 
     def fit(self, episode):
         return lambda images: images.features() @ episode.text_features().T
 '''
+POSTPONED = PLUGIN.replace(
+    "from dataclasses", "from __future__ import annotations\nfrom dataclasses"
+)
 
 
-@pytest.mark.parametrize("name", [name for name in methods.names() if "." not in name])
-def test_a_card_read_without_running_says_what_the_class_says(name: str) -> None:
-    read = methods.card(name)
-    imported = methods._card_of(name, type(methods.load(name)))
-    assert read == imported
+def written(folder: Path, name: str, text: str = PLUGIN) -> str:
+    """The path of a file with a method."""
+    (folder / f"{name}.py").write_text(text)
+    return str(folder / f"{name}.py")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(methods.FILES, raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    methods.card.cache_clear()
+
+
+# --- cards
+
+
+@pytest.mark.parametrize("name", methods.own())
+def test_a_card_read_from_the_fields_alone_is_that_of_the_class(name: str) -> None:
+    read = methods._read(name, methods._folder() / f"{name}.py")
+    assert read == methods._described(name, methods._adapter(name))
 
 
 def test_listing_and_reading_cards_imports_no_torch() -> None:
-    code = "import sys; from benchmark import methods; [methods.card(n) for n in methods.names()]; print('torch' in sys.modules)"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        == "False"
+    code = (
+        "import sys; from benchmark import methods;"
+        " [methods.card(n) for n in methods.names()]; print('torch' in sys.modules)"
     )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+def test_nothing_of_a_file_but_its_fields_is_run(tmp_path: Path) -> None:
+    file = Path(written(tmp_path, "mine", PLUGIN.split("@dataclass")[0] + "raise SystemExit\n"))
+    body = "@dataclass(frozen=True)\nclass Adapter:" + PLUGIN.split("class Adapter:")[1]
+    file.write_text(
+        file.read_text() + body.replace("    training: Training = Training(epochs=5)\n", "")
+    )
+    assert methods._read("mine", file).defaults["rate"] == 0.5
+    file.write_text(file.read_text().replace('"Mine"', "print()"))
+    with pytest.raises(UserError, match="a value calls a function"):
+        methods._read("mine", file)
+
+
+# --- values
+
+
+@pytest.mark.parametrize("source", [PLUGIN, POSTPONED], ids=["plain", "postponed"])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"rate": "1e-3", "wide": "true"}, {"rate": 1e-3, "wide": True}),
+        ({"rate": 2, "wide": "no"}, {"rate": 2.0, "wide": False}),
+        ({"depth": "3"}, {"depth": 3}),
+        ({"depth": "none"}, {"depth": None}),
+        ({"depth": 4.0}, {"depth": 4}),
+        ({"words": 20, "position": "front"}, {"words": "20", "position": "front"}),
+        ({"lr": 1, "epochs": "none"}, {"lr": 1.0, "epochs": None}),
+        ({"training": {"lr": "0.1", "epochs": 7}}, {"lr": 0.1, "epochs": 7}),
+    ],
+    ids=str,
+)
+def test_values_become_the_types_of_their_fields(
+    source: str, given: dict[str, Any], expected: dict[str, Any], tmp_path: Path
+) -> None:
+    card = methods.card(written(tmp_path, f"typed_{len(source)}", source))
+    read = methods.checked(card, given)
+    assert read == expected
+    assert all(type(read[name]) is type(value) for name, value in expected.items())
+    adapter = methods.load(str(tmp_path / f"{card.name}.py"), given)
+    flat = {**vars(adapter), **vars(adapter.training)}
+    assert {name: flat[name] for name in expected} == expected
+    sys.modules.pop(f"fsbench_method_{card.name}")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rate": "nan"}, "mine_wrong.rate takes a finite number, so 'nan' will not do"),
+        ({"rate": float("inf")}, "rate takes a finite number"),
+        ({"rate": True}, "rate takes a finite number, so 'True' will not do; its default is 0.5"),
+        ({"depth": True}, "depth takes an integer or none"),
+        ({"depth": "1.5"}, "depth takes an integer or none"),
+        ({"depth": ""}, "depth takes an integer or none"),
+        ({"wide": "perhaps"}, "wide takes true or false"),
+        ({"position": "middle"}, "position takes end or front, so 'middle' will not do"),
+        ({"training": {"rate": 1}}, "has no parameter 'rate' in a group 'training'"),
+        ({"lr": 1, "training": {"lr": 1}}, "lr is given twice"),
+        ({"ratee": 1}, "no parameter 'ratee'; did you mean 'rate'"),
+    ],
+    ids=str,
+)
+def test_a_value_that_will_not_do_is_named(
+    given: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        methods.load(written(tmp_path, "mine_wrong"), given)
+    sys.modules.pop("fsbench_method_mine_wrong")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('    paper: ClassVar[str] = "none yet"\n', "", "does not say its paper"),
+        ("rate: float = 0.5", "rate: float = 'fast'", "rate of 'bad' takes a finite number"),
+        ("rate: float = 0.5", "rate: list[int] = ()", "has the type list"),
+        ("rate: float = 0.5", "lr: float = 0.5", "lr of 'bad' occurs twice"),
+        ("rate: float = 0.5", "rate: 'Nothing' = 0.5", "annotations of 'bad' cannot be resolved"),
+        ("@dataclass(frozen=True)\nclass Adapter", "class Adapter", "is not a dataclass"),
+    ],
+)
+def test_a_method_that_cannot_be_read_is_told_what_to_mend(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        methods.card(written(tmp_path, "bad", PLUGIN.replace(old, new)))
+    sys.modules.pop("fsbench_method_bad")
+
+
+# --- where methods come from
 
 
 def test_an_unknown_method_gets_the_nearest_name() -> None:
@@ -51,55 +169,59 @@ def test_an_unknown_method_gets_the_nearest_name() -> None:
         methods.card("cooop")
 
 
-def test_an_unknown_parameter_gets_the_nearest_name() -> None:
-    with pytest.raises(UserError, match="no parameter 'n_ctxx'; did you mean 'n_ctx'"):
-        methods.load("coop", {"n_ctxx": 4})
-
-
-@pytest.mark.parametrize(
-    ("text", "message"), [("four", "takes a int"), ("1.5", "takes a int"), ("", "takes a int")]
-)
-def test_a_parameter_of_the_wrong_type_is_refused(text: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        methods.checked(methods.card("coop"), {"n_ctx": text})
-
-
-def test_text_from_the_command_line_becomes_the_type_of_the_field(
+def test_a_method_is_a_file_a_module_or_a_module_of_a_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "lab").mkdir()
-    (tmp_path / "lab" / "__init__.py").write_text("")
-    (tmp_path / "lab" / "mine.py").write_text(PLUGIN)
-    adapter = methods.load("lab.mine", {"rate": "1e-3", "wide": "true"})
-    assert (adapter.rate, adapter.wide) == (1e-3, True)
-    assert methods.card("lab.mine").version == 3
-    for nonsense in ("nan", "inf", "fast"):
-        with pytest.raises(UserError, match=r"lab\.mine\.rate takes a float"):
-            methods.load("lab.mine", {"rate": nonsense})
+    written(tmp_path / "lab", "inner")
+    written(tmp_path, "beside")
+    monkeypatch.chdir(tmp_path)
+    names = {"./beside.py": "beside", "beside": "beside", "lab.inner": "lab.inner"}
+    for given, name in names.items():
+        card = methods.card(given)
+        assert (card.name, card.title, card.version) == (name, "Mine", 3)
+        assert methods.load(given, {"rate": 2}).rate == 2.0
+
+
+def test_workers_find_a_file_by_its_name(tmp_path: Path) -> None:
+    card = methods.card(written(tmp_path, "far_away"))
+    code = f"from benchmark import methods; print(methods.load({card.name!r}).title)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert run.stdout.strip() == "Mine"
+
+
+def test_a_file_takes_no_name_that_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'coop' is already the name of a method"):
+        methods.card(written(tmp_path, "coop"))
+    (tmp_path / "other").mkdir()
+    methods.card(written(tmp_path, "twice"))
+    with pytest.raises(UserError, match=r"two files are named twice\.py"):
+        methods.card(written(tmp_path / "other", "twice"))
+    for name in (str(tmp_path / "absent.py"), str(tmp_path / "a b.py")):
+        with pytest.raises(UserError, match="there is no method in the file"):
+            methods.card(name)
+
+
+def test_only_what_the_user_named_is_trusted(tmp_path: Path) -> None:
+    given = written(tmp_path, "my_own")
+    methods.require_trusted(["coop", "my_own"], [given])
+    for name in ("my_own", given, "json.tool"):
+        with pytest.raises(UserError, match="whose code would run"):
+            methods.require_trusted([name], [])
+    with pytest.raises(UserError, match="whose code would run"):
+        methods.require_trusted([given], [given])
 
 
 def test_a_plugin_without_an_adapter_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty_lab").mkdir()
-    (tmp_path / "empty_lab" / "__init__.py").write_text("")
-    (tmp_path / "empty_lab" / "nothing.py").write_text("x = 1\n")
+    written(tmp_path / "empty_lab", "nothing", "x = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=r"module 'empty_lab\.nothing' has no class Adapter"):
         methods.card("empty_lab.nothing")
     with pytest.raises(UserError, match=r"cannot import method 'empty_lab\.absent'"):
         methods.card("empty_lab.absent")
-
-
-def test_a_plugin_that_says_too_little_of_itself_is_told_what(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "shy_lab").mkdir()
-    (tmp_path / "shy_lab" / "__init__.py").write_text("")
-    (tmp_path / "shy_lab" / "mine.py").write_text(
-        PLUGIN.replace('    paper: ClassVar[str] = "none yet"\n', "")
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UserError, match="does not say its paper"):
-        methods.card("shy_lab.mine")
