@@ -299,3 +299,8 @@ def test_the_method_of_the_readme_keeps_everything(plug_in: PlugIn) -> None:
     )
     results = list(verify(Subject(plug_in(block))))
     assert [str(each) for each in results if each.problem] == []
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "tip_adapter", "taskres"])
+def test_methods_of_ours_keep_everything(name: str) -> None:
+    assert [str(each) for each in verify(Subject(name)) if each.problem] == []

@@ -23,6 +23,8 @@ Method = Annotated[str, typer.Argument(metavar="METHOD", help="As for `run --met
 def test_(method: Method, set_: opt.Set = opt.NOTHING, as_json: opt.Json = False) -> None:
     """Check that a method keeps the contract, on a toy CLIP: no data, no weights, under a minute.
 
+    A method that trains for long is tested with fewer steps, as with `--set steps=20`.
+
     Exit code 1 where a check of correctness fails; a method that learns little is no error.
     """
     card = methods.card(method)
