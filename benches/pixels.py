@@ -11,6 +11,7 @@ well, in batches as they were before and as they are now. `--quick` takes second
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import resource
@@ -35,12 +36,13 @@ from benches.timing import machine
 from benchmark import data
 from benchmark.api import Crop
 from benchmark.backbones import clip, image_only
-from benchmark.backbones.clip import Loaded
+from benchmark.backbones.clip import OpenClip
+from benchmark.backbones.precision import tower_dtype
 from benchmark.data import ImageTable
 from benchmark.data.pictures import PictureFiles
 from benchmark.errors import UserError
 from benchmark.features import decoding, encoding, resampling
-from benchmark.features.encoding import Encoder, frozen_encoder
+from benchmark.features.encoding import Encoder
 from benchmark.features.feature_store import Stopwatch, Views, open_store
 from benchmark.features.image_sets import image_set
 from benchmark.features.transforms import Pipeline, centre, centre_cut, random_cut, view_rng
@@ -63,7 +65,7 @@ class Setting:
     """What is measured, and how much of it."""
 
     table: ImageTable
-    backbone: Loaded
+    backbone: OpenClip
     precisions: tuple[str, ...]
     viewed: int  # pictures of which views are cut
 
@@ -71,7 +73,9 @@ class Setting:
         pipeline = Pipeline(
             self.backbone.image_px, *self.backbone.normalisation, cuts_on_device=on_device
         )
-        return frozen_encoder(self.backbone, pipeline, "e" * 64, precision)
+        model = copy.deepcopy(self.backbone.model).to(tower_dtype(precision))
+        backbone = replace(self.backbone, model=model)
+        return Encoder(backbone, pipeline, "e" * 64, precision)
 
     @property
     def device(self) -> torch.device:
@@ -164,7 +168,7 @@ def encoding_figures(given: Setting) -> Iterator[Figure]:
         encoder = given.encoder(precision, on_device=True)
         px = encoder.pipeline.image_px
         pixels_NHWC = torch.randint(0, 256, (encoder.rows, px, px, 3), dtype=torch.uint8)
-        encode = partial(encoding._encoded, encoder, pixels_NHWC.to(given.device))
+        encode = partial(encoder.encode, pixels_NHWC.to(given.device))
         encode()
         rounds = 8 if given.device.type == "cuda" else 1
         work = partial(_repeat, encode, rounds)
@@ -257,16 +261,17 @@ def _network(name: str) -> Encoder:
     model = timm.create_model(name, pretrained=False, num_classes=0)
     backbone = image_only.from_model(model, name)
     pipeline = Pipeline(backbone.image_px, *backbone.normalisation)
-    return frozen_encoder(backbone, pipeline, "e" * 64)
+    return Encoder(backbone, pipeline, "e" * 64)
 
 
 def _encode_as_before(encoder: Encoder, pixels_NHWC: Tensor) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    shape = (64, 3, encoder.pipeline.image_px, encoder.pipeline.image_px)
-    buffer_NCHW = torch.empty(shape)
+    buffer_NCHW = torch.empty((64, 3, *pixels_NHWC.shape[1:3]))
     for part in pixels_NHWC.split(64):
-        encoder.encode(encoder.pipeline.normalise(encoding._padded(part, 64), buffer_NCHW))
+        pixels_NCHW = encoder.pipeline.normalise(encoding.padded(part, 64), buffer_NCHW)
+        with torch.no_grad():
+            encoder.backbone.encode_pixels(pixels_NCHW)
     torch.set_num_threads(threads)
 
 

@@ -155,6 +155,8 @@ def identity(
     card: Card,
     dataset_of: Callable[[str], tuple[str, str]],
     weights_digest: Callable[[str], str],
+    *,
+    on_gpu: bool = False,
 ) -> Identity:
     """What the number depends on. `dataset_of` gives name and digest, so that a TOML's own place on
     disk names nothing.
@@ -178,7 +180,7 @@ def identity(
         backbone=cell.backbone,
         weights_digest=weights_digest(cell.backbone),
         precision=cell.precision,
-        transform=transform_version(),
+        transform=transform_version(on_device=on_gpu),
         protocol=PROTOCOL,
     )
 

@@ -4,6 +4,7 @@ order.
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,12 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 from benchmark.api import Crop
+from benchmark.backbones.precision import tower_dtype
 from benchmark.conformance import toy
 from benchmark.data import ImageTable
 from benchmark.data.pictures import PictureFiles
 from benchmark.errors import UserError
 from benchmark.features import decoding
-from benchmark.features.encoding import AHEAD, CPU_ROWS, Encoder, frozen_encoder
+from benchmark.features.encoding import AHEAD, CPU_ROWS, Encoder
 from benchmark.features.feature_store import Stopwatch, open_store, space
 from benchmark.features.image_sets import image_set
 from benchmark.features.transforms import Pipeline
@@ -50,7 +52,7 @@ def table(count: int, pictures: Noise | None = None) -> ImageTable:
 def encoder() -> Encoder:
     backbone = toy.backbone()
     pipeline = Pipeline(backbone.image_px, *backbone.normalisation)
-    return frozen_encoder(backbone, pipeline, "e" * 64)
+    return Encoder(backbone, pipeline, "e" * 64)
 
 
 def features(
@@ -184,7 +186,7 @@ def test_few_pictures_are_decoded_before_they_are_needed(encoder: Encoder, tmp_p
             assert len(pictures.opened) <= encoded + AHEAD
             return encoder.backbone.encode_pixels(pixels_NCHW)
 
-    watched = frozen_encoder(Counting(), encoder.pipeline, encoder.digest)  # type: ignore[arg-type]
+    watched = Encoder(Counting(), encoder.pipeline, encoder.digest)  # type: ignore[arg-type]
     features(table(6 * CPU_ROWS, pictures), watched, tmp_path)
     assert encoded == 6 * CPU_ROWS
 
@@ -252,7 +254,7 @@ def test_features_do_not_depend_on_the_number_of_encoding_threads(
 def device_encoder(encoder: Encoder) -> Encoder:
     """The pipeline of a GPU, on the CPU."""
     pipeline = replace(encoder.pipeline, cuts_on_device=True)
-    return frozen_encoder(encoder.backbone, pipeline, "d" * 64)
+    return Encoder(encoder.backbone, pipeline, "d" * 64)
 
 
 @pytest.mark.parametrize("count", [1, 40])
@@ -289,23 +291,17 @@ def test_pixels_of_both_pipelines_differ_by_rounding(
     assert float(apart.max()) <= 2.01 * step
 
 
-# How far features of a random tower move, 1 - cos at most; TF32 changes nothing on a CPU.
-@pytest.mark.parametrize(
-    ("precision", "apart"), [("tf32", 0.0), ("float16", 1e-5), ("bfloat16", 1e-3)]
-)
-def test_a_precision_moves_features_a_little(
+# How far features of a random tower move, 1 - cos at most.
+@pytest.mark.parametrize(("precision", "apart"), [("float16", 1e-5), ("bfloat16", 1e-3)])
+def test_half_precision_moves_features_a_little(
     encoder: Encoder, tmp_path: Path, precision: str, apart: float
 ) -> None:
-    before = {name: each.clone() for name, each in encoder.backbone.model.state_dict().items()}
-    in_precision = frozen_encoder(encoder.backbone, encoder.pipeline, "p" * 64, precision)
-    moved_ND = features(table(70), in_precision, tmp_path)
+    model = copy.deepcopy(encoder.backbone.model).to(tower_dtype(precision))
+    backbone = replace(encoder.backbone, model=model)
+    moved_ND = features(table(70), Encoder(backbone, encoder.pipeline, "p" * 64), tmp_path)
     exact_ND = features(table(70), encoder, tmp_path)
-    cosine_N = torch.cosine_similarity(moved_ND.double(), exact_ND.double())
     assert moved_ND.dtype == torch.float32
-    assert float((1 - cosine_N).max()) <= apart + 1e-12
-    assert torch.equal(moved_ND, exact_ND) == (apart == 0)
-    for name, each in encoder.backbone.model.state_dict().items():
-        assert torch.equal(each, before[name])
+    assert 0 < float((1 - torch.cosine_similarity(moved_ND, exact_ND)).max()) < apart
 
 
 def test_features_of_a_double_encoder_are_stored_in_double(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ WITH_TORCH = {  # everything else must be importable without torch
     "benchmark.api", "benchmark.training", "benchmark.conformance", "benchmark.tiny.train",
     "benchmark.backbones.clip",
     "benchmark.backbones.towers", "benchmark.backbones.image_only", "benchmark.backbones.prompting",
-    "benchmark.backbones.image_encoder", "benchmark.features.decoding",
+    "benchmark.features.decoding",
     "benchmark.features.encoding", "benchmark.features.resampling",
     "benchmark.features.image_sets", "benchmark.features.feature_store",
     "benchmark.features.transforms", "benchmark.compute.cell", "benchmark.compute.episode",

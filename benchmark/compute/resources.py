@@ -16,7 +16,7 @@ from benchmark.backbones import clip
 from benchmark.backbones.image_only import ImageOnly
 from benchmark.backbones.weights import weights_digest
 from benchmark.compute.devices import device_for, precision_for
-from benchmark.features.encoding import Encoder, frozen_encoder
+from benchmark.features.encoding import Encoder
 from benchmark.features.feature_store import FeatureStore, open_store
 from benchmark.features.transforms import Pipeline
 from benchmark.paths import cache_dir
@@ -94,6 +94,5 @@ def encoder(backbone: clip.Loaded, name: str, precision: str) -> Encoder:
     pipeline = Pipeline(backbone.image_px, mean, std, cuts_on_device=on_device)
     transform = grid.transform_version(on_device=on_device)
     parts = [weights_digest(name), pipeline.image_px, mean, std, transform, precision]
-    return frozen_encoder(
-        backbone, pipeline, hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    )
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return Encoder(backbone, pipeline, digest, precision)

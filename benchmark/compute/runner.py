@@ -66,10 +66,13 @@ def plan(
         replace(cell, precision=precision_for(cell.backbone, device, cell.precision))
         for cell in cells
     ]
-    return [
-        (cell, grid.identity(cell, methods.card(cell.method), dataset_of, weights.weights_digest))
-        for cell in resolved
-    ]
+
+    def identity_of(cell: Cell) -> Identity:
+        card, digest = methods.card(cell.method), weights.weights_digest
+        on_gpu = device_for(cell.backbone, device) != "cpu"
+        return grid.identity(cell, card, dataset_of, digest, on_gpu=on_gpu)
+
+    return [(cell, identity_of(cell)) for cell in resolved]
 
 
 def run(

@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
 from benchmark.api import Backbone, Crop
-from benchmark.backbones.image_encoder import image_encoder
+from benchmark.backbones.precision import arithmetic
 from benchmark.data import ImageTable
 from benchmark.features import decoding
 from benchmark.features.feature_store import Views
@@ -53,7 +53,7 @@ class Encoder:
     backbone: Backbone
     pipeline: Pipeline
     digest: str  # of the weights, the precision and the pipeline
-    encode: Callable[[Tensor], Tensor]  # pixels_NCHW -> image_ND, unit length, no gradient
+    precision: str = "float32"
 
     @property
     def device(self) -> torch.device:
@@ -70,12 +70,20 @@ class Encoder:
         """uint8 pixels_NHWC -> pixels_NCHW as the backbone reads them."""
         return self.pipeline.normalise(pixels_NHWC, dtype=self.backbone.dtype)
 
+    def encode(self, pixels_NHWC: Tensor) -> Tensor:
+        """uint8 pixels_NHWC -> image_ND of unit length, without gradient, in a full batch."""
+        full_NCHW = self.normalise(padded(pixels_NHWC, self.rows))
+        on_gpu = self.device.type == "cuda"
+        with torch.no_grad(), arithmetic(self.precision) if on_gpu else nullcontext():
+            return self.backbone.encode_pixels(full_NCHW)[: len(pixels_NHWC)]
 
-def frozen_encoder(
-    backbone: Backbone, pipeline: Pipeline, digest: str, precision: str = "float32"
-) -> Encoder:
-    """The encoder of `backbone`; image_encoder.py says what the precisions are."""
-    return Encoder(backbone, pipeline, digest, image_encoder(backbone, precision))
+
+def padded(pixels_NHWC: Tensor, size: int) -> Tensor:
+    """A full batch, the last row repeated, so that a row never depends on its neighbours."""
+    if len(pixels_NHWC) == size:
+        return pixels_NHWC
+    index_N = torch.arange(size, device=pixels_NHWC.device)
+    return pixels_NHWC[index_N.clamp_max(len(pixels_NHWC) - 1)]
 
 
 @dataclass(frozen=True)
@@ -241,24 +249,11 @@ def _batches(parts: Iterator[Tensor], size: int) -> Iterator[Tensor]:
         yield torch.cat(waiting)
 
 
-def _padded(pixels_NHWC: Tensor, size: int) -> Tensor:
-    """A full batch, the last row repeated, so that a row never depends on its neighbours."""
-    if len(pixels_NHWC) == size:
-        return pixels_NHWC
-    index_N = torch.arange(size, device=pixels_NHWC.device)
-    return pixels_NHWC[index_N.clamp_max(len(pixels_NHWC) - 1)]
-
-
-def _encoded(encoder: Encoder, pixels_NHWC: Tensor) -> Tensor:
-    full_NHWC = _padded(pixels_NHWC, encoder.rows)
-    return encoder.encode(encoder.normalise(full_NHWC))[: len(pixels_NHWC)]
-
-
 def _on_gpu(encoder: Encoder, batches: Iterator[Tensor]) -> Iterator[Tensor]:
     """Launched one after the other, the host at most IN_FLIGHT batches ahead of the device."""
     launched: deque[torch.cuda.Event] = deque()
     for pixels_NHWC in batches:
-        yield _encoded(encoder, pixels_NHWC)
+        yield encoder.encode(pixels_NHWC)
         launched.append(torch.cuda.current_stream(encoder.device).record_event())
         if len(launched) > IN_FLIGHT:
             launched.popleft().synchronize()
@@ -271,10 +266,9 @@ def _on_cpu(encoder: Encoder, batches: Iterator[Tensor]) -> Iterator[Tensor]:
     _keep_freed_memory()
     try:
         if THREADS == 1:
-            yield from (_encoded(encoder, pixels_NHWC) for pixels_NHWC in batches)
+            yield from map(encoder.encode, batches)
         else:
-            encode = partial(_encoded, encoder)
-            yield from decoding.in_order(encode, batches, THREADS + 1, THREADS)
+            yield from decoding.in_order(encoder.encode, batches, THREADS + 1, THREADS)
     finally:
         torch.set_num_threads(before)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark.backbones.image_encoder import matrix_products
+from benchmark.backbones.precision import arithmetic
 from benchmark.features.transforms import Cut
 
 WEIGHT_BITS = 22  # of Pillow's fixed-point weights
@@ -107,7 +107,7 @@ def _cut_group(
     padded_PUCV = _padded([pictures[owner] for owner in owners], columns_first)
     owner_N = torch.tensor([owners.index(owner) for owner, _ in chosen], device=device)
     first, second = _axes([cut for _, cut in chosen], columns_first)
-    with matrix_products("tf32"):
+    with arithmetic("tf32"):
         half_NUCV = _resize(padded_PUCV[owner_N], first, image_px)
         half_NVCU = half_NUCV.permute(0, 3, 2, 1)
         out_NVCU = _resize(half_NVCU, second, image_px)
