@@ -113,7 +113,10 @@ def features_apart(table: data.ImageTable) -> str:
         (each_ND @ each_ND.T).fill_diagonal_(-1).argmax(1) for each_ND in (theirs_ND, ours_ND)
     ]
     changed = float((nearest[0] != nearest[1]).float().mean())
-    return f"1 - cos: mean {float(apart_N.mean()):.1e}, largest {float(apart_N.max()):.1e}; another nearest neighbour: {100 * changed:.2f} %"
+    return (
+        f"1 - cos: mean {float(apart_N.mean()):.1e}, largest {float(apart_N.max()):.1e}; "
+        f"another nearest neighbour: {100 * changed:.2f} %"
+    )
 
 
 def main() -> None:
@@ -145,9 +148,8 @@ def main() -> None:
         table.add_row(*speeds, *agreement(test.take(order[: given.compared]), image_px))
     console = Console(width=140)
     console.print(table)
-    console.print(
-        f"features of the tiny CLIP, {given.compared} pictures: {features_apart(test.take(order[: given.compared]))}"
-    )
+    apart = features_apart(test.take(order[: given.compared]))
+    console.print(f"features of the tiny CLIP, {given.compared} pictures: {apart}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from benchmark.data import ImageTable
 from benchmark.data.pictures import PictureFiles
 from benchmark.errors import UserError
 from benchmark.features import decoding
-from benchmark.features.encoding import AHEAD, CPU_ROWS, Encoder
+from benchmark.features.encoding import AHEAD, CPU_ROWS, GPU_ROWS, Encoder
 from benchmark.features.feature_store import Stopwatch, open_store, space
 from benchmark.features.image_sets import image_set
 from benchmark.features.transforms import Pipeline
@@ -291,6 +291,18 @@ def test_pixels_of_both_pipelines_differ_by_rounding(
     assert float(apart.max()) <= 2.01 * step
 
 
+def test_a_picture_that_is_cut_several_times_is_decoded_once(
+    device_encoder: Encoder, tmp_path: Path
+) -> None:
+    pictures, rng = Noise(), torch.Generator().manual_seed(1)
+    images = image_set(table(3, pictures), device_encoder, open_store(tmp_path), Stopwatch())
+    cut = images.augmented(torch.tensor([2, 0, 2, 2]), rng)
+    assert pictures.opened == {"2": 1, "0": 1}
+    alone = images.augmented(torch.tensor([2]), rng.manual_seed(1))
+    assert torch.equal(cut[:1], alone)
+    assert not torch.equal(cut[0], cut[2])
+
+
 # How far features of a random tower move, 1 - cos at most.
 @pytest.mark.parametrize(("precision", "apart"), [("float16", 1e-5), ("bfloat16", 1e-3)])
 def test_half_precision_moves_features_a_little(
@@ -320,7 +332,7 @@ def files(tmp_path: Path) -> ImageTable:
     """Forty pictures, the last one larger than the memory of a chunk."""
     for number in range(39):
         Noise().open(str(number)).save(tmp_path / f"{number}.png")
-    Image.new("RGB", (2400, 2400), (1, 2, 3)).save(tmp_path / "39.png")
+    Image.new("RGB", (3000, 3000), (1, 2, 3)).save(tmp_path / "39.png")
     keys = tuple(f"{number}.png" for number in range(40))
     return ImageTable(keys, (0,) * 40, PictureFiles(tmp_path))
 
@@ -362,6 +374,26 @@ def test_a_process_that_died_is_replaced(files: ImageTable) -> None:
     pool.idle.put(dead)
     for _ in range(2):
         assert len(decoded(files, range(40))) == 40
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("views", [None, (20, 0, Crop())])
+def test_a_gpu_encodes_what_the_cpu_encodes(
+    device_encoder: Encoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    views: tuple[int, int, Crop] | None,
+) -> None:
+    """Pictures decoded by processes, more of them than batches and chunks are large."""
+    monkeypatch.setattr(decoding, "FEWEST", 1)
+    rows = table(2 * GPU_ROWS + 5 if views is None else 40)
+    model = copy.deepcopy(device_encoder.backbone.model).cuda()
+    backbone = replace(device_encoder.backbone, model=model)
+    on_gpu = features(rows, replace(device_encoder, backbone=backbone), tmp_path / "gpu", views)
+    on_cpu = features(rows, device_encoder, tmp_path / "cpu", views)
+    assert on_gpu.device.type == "cuda"
+    apart = 1 - torch.cosine_similarity(on_gpu.cpu(), on_cpu, dim=-1)
+    assert float(apart.max()) < 1e-5
 
 
 def test_pictures_that_cannot_be_sent_are_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,3 +89,11 @@ def test_the_hosts_centre_is_off_by_at_most_two_in_few_pixels() -> None:
         distance = (centre(source, 224).int() - ours.int()).abs()
         assert int(distance.max()) <= 2
         assert float((distance > 0).float().mean()) < 0.02
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("image_px", [36, 224])
+def test_a_gpu_cuts_the_same_pixels(image_px: int) -> None:
+    pictures, cuts = [pixels_of(picture(*size)) for size in SIZES], all_cuts(image_px, 4)
+    on_gpu = cut_pictures([each.cuda() for each in pictures], cuts, image_px)
+    assert torch.equal(on_gpu.cpu(), cut_pictures(pictures, cuts, image_px))

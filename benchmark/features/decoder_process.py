@@ -20,7 +20,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SLAB_BYTES = 16 << 20
+SLAB_BYTES = 24 << 20  # for 32 pictures of 500 x 375, and some more
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Entry = tuple[int, int, int] | Pixels
 

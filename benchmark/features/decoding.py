@@ -35,7 +35,7 @@ from benchmark.features.decoder_process import SLAB_BYTES, pixels_of
 DECODERS = min(8, os.cpu_count() or 1)  # threads; changes no number
 PROCESSES = min(16, os.cpu_count() or 1)
 FEWEST = 256  # pictures for which processes are started
-CHUNK = 16  # pictures decoded at a time
+CHUNK = 32  # pictures decoded at a time
 SLABS = 2 * PROCESSES + 4
 Item = TypeVar("Item")
 Result = TypeVar("Result")

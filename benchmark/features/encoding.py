@@ -92,7 +92,7 @@ class Pictures:
 
     table: ImageTable
     positions: Sequence[int]
-    per_picture: int
+    per_picture: int  # cuts, at most
     cut_on_host: Callable[[Image, int], Tensor]  # picture, place among `positions` -> pixels_VHWC
     cuts: Callable[[tuple[int, int], int], list[Cut]]  # of a picture of that size, likewise
 
@@ -123,14 +123,18 @@ def centre_cuts(table: ImageTable, positions: Sequence[int], image_px: int) -> P
 
 
 def fresh_cuts(
-    table: ImageTable, positions: Sequence[int], crop: Crop, seeds: Sequence[int], image_px: int
+    table: ImageTable,
+    positions: Sequence[int],
+    crop: Crop,
+    seeds: Sequence[Sequence[int]],
+    image_px: int,
 ) -> Pictures:
-    """One random cut of each picture by a seed of its own."""
+    """Random cuts of each picture, one for each of its seeds."""
 
     def rngs(place: int) -> list[tuple[str, int, int]]:
-        return [("fresh", seeds[place], 0)]
+        return [("fresh", seed, 0) for seed in seeds[place]]
 
-    return _random_cuts(table, positions, crop, image_px, 1, rngs)
+    return _random_cuts(table, positions, crop, image_px, max(map(len, seeds)), rngs)
 
 
 def _random_cuts(

@@ -48,12 +48,17 @@ def image_set(
         return rows.transpose(0, 1) if views else rows
 
     def decode(index_N: Tensor, crop: Crop | None, seeds: Sequence[int] | None) -> Tensor:
-        positions = index_N.tolist()
         if crop is None or seeds is None:
-            pictures = centre_cuts(table_now(), positions, image_px)
-        else:
-            pictures = fresh_cuts(table_now(), positions, crop, seeds, image_px)
-        return encoder.normalise(torch.cat(list(pixels(encoder, pictures))))
+            centres = centre_cuts(table_now(), index_N.tolist(), image_px)
+            return encoder.normalise(torch.cat(list(pixels(encoder, centres))))
+        rows: dict[int, list[int]] = {}  # of each picture, which is decoded once
+        for row, position in enumerate(index_N.tolist()):
+            rows.setdefault(position, []).append(row)
+        own_seeds = [[seeds[row] for row in own] for own in rows.values()]
+        cuts = fresh_cuts(table_now(), list(rows), crop, own_seeds, image_px)
+        order_N = torch.tensor([row for own in rows.values() for row in own]).argsort()
+        pixels_NHWC = torch.cat(list(pixels(encoder, cuts)))
+        return encoder.normalise(pixels_NHWC[order_N.to(encoder.device)])
 
     return ImageSet(len(digests), encode, decode)
 

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from benchmark.backbones.precision import arithmetic
-from benchmark.features.transforms import Cut
+from benchmark.features.transforms import Cut, sent
 
 WEIGHT_BITS = 22  # of Pillow's fixed-point weights
 LOW_BITS = 12  # of them in the lower part
 SUPPORT = 2.0  # of the bicubic filter, in pixels
 A = -0.5  # its free parameter, as Pillow sets it
 # Bytes of float32 that one group of cuts may take: the padded pictures and the half-resized ones.
-GROUP_BYTES = {"cuda": 2 << 30, "cpu": 64 << 20}
+GROUP_BYTES = {"cuda": 1 << 30, "cpu": 64 << 20}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def cut_pictures(
         for group in _groups(pictures, flat, rows, image_px, columns_first):
             chosen = [flat[row] for row in group]
             pixels_NHWC = _cut_group(pictures, chosen, image_px, columns_first)
-            out_NHWC[torch.tensor(group, device=device)] = pixels_NHWC
+            out_NHWC[sent(group, torch.int64, device)] = pixels_NHWC
     return out_NHWC
 
 
@@ -105,7 +105,7 @@ def _cut_group(
     device = pictures[0].device
     owners = sorted({owner for owner, _ in chosen})
     padded_PUCV = _padded([pictures[owner] for owner in owners], columns_first)
-    owner_N = torch.tensor([owners.index(owner) for owner, _ in chosen], device=device)
+    owner_N = sent([owners.index(owner) for owner, _ in chosen], torch.int64, device)
     first, second = _axes([cut for _, cut in chosen], columns_first)
     with arithmetic("tf32"):
         half_NUCV = _resize(padded_PUCV[owner_N], first, image_px)
@@ -156,9 +156,8 @@ def _weights(axis: Axis, image_px: int, length: int, device: torch.device) -> Te
     """Pillow's weights of `image_px` outputs over `length` inputs: the upper parts of all outputs,
     then the lower parts; whole numbers in float32.
     """
-    facts = torch.tensor(
-        [axis.start, axis.length, axis.resized, axis.first, axis.mirrored], dtype=torch.float64
-    ).to(device)
+    columns = [axis.start, axis.length, axis.resized, axis.first, axis.mirrored]
+    facts = sent(columns, torch.float64, device)
     start_N1, length_N1, resized_N1, first_N1, mirrored_N1 = facts[:, :, None]
     step_O = torch.arange(image_px, dtype=torch.float64, device=device)
     position_NO = first_N1 + torch.where(mirrored_N1 > 0, image_px - 1 - step_O, step_O)

@@ -55,15 +55,20 @@ class Pipeline:
         device, count = pixels_NHWC.device, len(pixels_NHWC)
         if out_NCHW is None:
             out_NCHW = torch.empty_like(pixels_NHWC, dtype=dtype).permute(0, 3, 1, 2)
-        mean_C11, std_C11 = (
-            torch.tensor(values, dtype=dtype, device=device)[:, None, None]
-            for values in (self.mean, self.std)
-        )
+        mean_C11, std_C11 = sent([self.mean, self.std], dtype, device)[..., None, None]
         # one picture stays in the processor's cache, a batch keeps a GPU busy
         at_once = 1 if device.type == "cpu" else max(count, 1)
         for out, pixels in zip(out_NCHW.split(at_once), pixels_NHWC.split(at_once), strict=True):
             out.copy_(pixels.permute(0, 3, 1, 2)).div_(255).sub_(mean_C11).div_(std_C11)
         return out_NCHW
+
+
+def sent(values: object, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers on the device; the host does not wait until they are there."""
+    numbers = torch.tensor(values, dtype=dtype)
+    if device.type == "cuda":
+        numbers = numbers.pin_memory()
+    return numbers.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
