@@ -74,7 +74,8 @@ def decoded(
     At most four chunks may be kept without being released. Raises what `table.open` raises.
     """
     parts = [positions[start : start + CHUNK] for start in range(0, len(positions), CHUNK)]
-    pickled = _pickled(table.pictures) if by_processes and len(positions) >= FEWEST else None
+    many = len(positions) >= FEWEST and hasattr(os, "memfd_create")  # shared memory, on Linux
+    pickled = _pickled(table.pictures) if by_processes and many else None
     if pickled is None:
         yield from in_order(lambda part: _decoded_here(table, part), parts, 4, DECODERS)
         return
