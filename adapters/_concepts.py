@@ -64,13 +64,13 @@ class _Run:
     target: Tensor
     whole: bool  # every step sees the whole support set
 
-    def batch(self, t: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """(image_BD, labels_B) of a step."""
         count = len(self.labels_N)
         if self.whole:
-            first = t * count % len(self.image_MD)
-            return self.image_MD[first : first + count], self.labels_N
-        rows_B = self.rows_TB[t]
+            views = len(self.image_MD) // count
+            return self.image_MD.unflatten(0, (views, count))[step % views][0], self.labels_N
+        rows_B = self.rows_TB.index_select(0, step)[0]
         return self.image_MD[rows_B], self.labels_N[rows_B % count]
 
 
@@ -113,15 +113,14 @@ def learn(
     runs = [_run(episode, form, recipe, rng) for episode, rng in zip(episodes, rngs, strict=True)]
     order = sorted(range(len(runs)), key=lambda r: -len(runs[r].rate_T))
     weights_RAX = torch.stack([starts[r].expand(len(mus), *starts[r].shape) for r in order]).clone()
-    mu_A = weights_RAX.new_tensor(mus)
+    mu_A = weights_RAX.new_tensor(mus) if any(mus) else None
     rate_TR = torch.zeros(len(runs[order[0]].rate_T), len(runs), dtype=torch.float64)
     for column, r in enumerate(order):
         rate_TR[: len(runs[r].rate_T), column] = runs[r].rate_T
 
     def loss_of(moving_RAX: Tensor, step: Tensor) -> Tensor:
-        t = int(step)
         losses = [
-            _loss(runs[r], weights_AX, form, mu_A, t)
+            _loss(runs[r], weights_AX, form, mu_A, step)
             for weights_AX, r in zip(moving_RAX, order, strict=False)
         ]
         return torch.stack(losses)[None]
@@ -133,14 +132,14 @@ def learn(
     return [weights_RAX[order.index(r)] for r in range(len(runs))]
 
 
-def _loss(run: _Run, weights_AX: Tensor, form: Form, mu_A: Tensor, t: int) -> Tensor:
-    """The losses of all mu, added up: they share no weights."""
-    image_BD, labels_B = run.batch(t)
+def _loss(run: _Run, weights_AX: Tensor, form: Form, mu_A: Tensor | None, step: Tensor) -> Tensor:
+    """The losses of all mu, added up: they share no weights. None: no mu is above 0."""
+    image_BD, labels_B = run.batch(step)
     logits_BAK = run.episode.backbone.logit_scale * form.cosines(image_BD, weights_AX, run.text_KD)
     count, classes = logits_BAK.shape[1:]
     logits_NK = logits_BAK.reshape(-1, classes)
     loss = F.cross_entropy(logits_NK, labels_B.repeat_interleave(count)) * count
-    if not bool(mu_A.any()):
+    if mu_A is None:
         return loss
     return loss + (mu_A * form.penalty(weights_AX, run.target)).sum()
 

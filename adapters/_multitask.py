@@ -57,7 +57,8 @@ def pretrain(episodes: Sequence[Episode], recipe: Recipe) -> State:
         max(steps - warmup, 1),
     )
     update = loop.sgd(ctx_RPE, recipe.sgd.momentum, recipe.sgd.weight_decay)
-    loss_TR = loop.descend(ctx_RPE, _loss(episodes, recipe, rng), rate_T[:, None], update)
+    losses, task_T = _losses(episodes, recipe, rng)
+    loss_TR = loop.descend(ctx_RPE, losses, rate_T[:, None], update, choice_T=task_T)
     last = loss_TR[-100:].mean() if len(loss_TR) else torch.zeros(())
     return {
         "ctx_PE": ctx_RPE[0],
@@ -66,26 +67,38 @@ def pretrain(episodes: Sequence[Episode], recipe: Recipe) -> State:
     }
 
 
-def _loss(episodes: Sequence[Episode], recipe: Recipe, rng: Generator) -> loop.Loss:
-    """The loss of the next step each time it is called.
+def _losses(
+    episodes: Sequence[Episode], recipe: Recipe, rng: Generator
+) -> tuple[list[loop.Loss], list[int]]:
+    """A loss for every task, and the task of every step.
 
     Steps go through the batches of all tasks in one random order.
     """
-    prompts = [_prompts.prompts_for(episode, recipe.context) for episode in episodes]
-    scale, size = episodes[0].backbone.logit_scale, recipe.pretraining.pretrain_batch_size
+    steps, size = recipe.pretraining.pretrain_steps, recipe.pretraining.pretrain_batch_size
     per_epoch = [max(1, len(episode.support) // size) for episode in episodes]
-    epochs = -(-recipe.pretraining.pretrain_steps // sum(per_epoch))
+    epochs = -(-steps // sum(per_epoch))
     banks = [_prompts.bank_of(episode, recipe.crops, epochs, rng) for episode in episodes]
     views = recipe.crops.views or max(epochs, 1)
     plans = [loop.plan(episode.support, epochs, size, views, rng)[0] for episode in episodes]
-    plans = [rows_TB.to(bank.labels_M.device) for rows_TB, bank in zip(plans, banks, strict=True)]
-    schedule = iter(pooled_order(per_epoch, epochs, rng))
+    order = pooled_order(per_epoch, epochs, rng)[:steps]
+    batch_T = torch.tensor([batch for _, batch in order], device=episodes[0].backbone.device)
+    losses = [
+        _loss(episode, recipe.context, bank, rows_TB.to(batch_T.device), batch_T)
+        for episode, bank, rows_TB in zip(episodes, banks, plans, strict=True)
+    ]
+    return losses, [task for task, _ in order]
+
+
+def _loss(
+    episode: Episode, context: Context, bank: loop.Bank, rows_TB: Tensor, batch_T: Tensor
+) -> loop.Loss:
+    """Cross-entropy over the classes of one task; `batch_T` says which batch a step takes."""
+    prompts, scale = _prompts.prompts_for(episode, context), episode.backbone.logit_scale
 
     def loss_of(ctx_RPE: Tensor, step: Tensor) -> Tensor:
-        task, t = next(schedule)
-        rows_B = plans[task][t]
-        logits_BK = scale * banks[task].image_MD[rows_B] @ prompts[task].encode(ctx_RPE)[0].T
-        return F.cross_entropy(logits_BK, banks[task].labels_M[rows_B]).view(1, 1)
+        rows_B = rows_TB.index_select(0, batch_T.index_select(0, step))[0]
+        logits_BK = scale * bank.image_MD[rows_B] @ prompts.encode(ctx_RPE)[0].T
+        return F.cross_entropy(logits_BK, bank.labels_M[rows_B]).view(1, 1)
 
     return loss_of
 
