@@ -1,10 +1,10 @@
 """Training with the image encoder in the loop, on inputs of the first changed block.
 
 A view is fixed by the position of its image in the support set, its number and `view_seed`; epoch e
-sees view e mod `views`. What the first changed block reads of a view is computed when first needed
-and kept while `keep_mb` lasts, so that the blocks below do not run again. Beyond that it is
-computed anew from the same crop, which changes time and, but for the order of float32 sums, no
-number. All that is trained lies in one flat vector (R = 1 run), whose parts have names.
+sees view e mod `views`. What the first changed block reads of all views of a schedule is computed
+before training and kept where it fits, so that the blocks below do not run again and nothing is
+decoded meanwhile. Else it is computed anew from the same crops, which changes time and, but for the
+order of sums, no number. All that is trained lies in one flat vector (R = 1 run) of named parts.
 
 Letters of this file: T steps, B views of a batch, M all views, X trained numbers, all else as in
 benchmark.api.
@@ -12,9 +12,10 @@ benchmark.api.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,17 +23,21 @@ from torch import Tensor
 
 from adapters import _blocks
 from adapters._settings import Adam, Crops, TowerTraining
-from benchmark.api import Crop, Episode, ImageSet, VisionTower
+from benchmark.api import Crop, Episode, Tower, VisionTower
 from benchmark.training import loop
 
 MIB = 2**20
+CHUNK = 256  # views computed at once; changes no number
+LOSS_SCALE = 1024.0  # of gradients in float16, whose smallest numbers would vanish
 VIEW_SEEDS = 2**40  # distance between the random seeds of two view seeds
 
 Parts = Mapping[str, Tensor]
 # rows_B of views (view v of image n is row v * N + n) -> what the model reads of them
 Read = Callable[[Tensor], Tensor]
-# (parts, what was read) -> logits_BK
-Logits = Callable[[Parts, Tensor], Tensor]
+# (parts, what was read, step) -> logits_BK; the step is an int64 tensor of one element
+Logits = Callable[[Parts, Tensor, Tensor], Tensor]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,42 +73,53 @@ def shots(episode: Episode) -> int:
     return int(episode.support.labels_N.bincount().max())
 
 
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """What block `first` reads of the views asked for; `kept` grows up to `keep_mb` MiB."""
+def inputs(
+    episode: Episode,
+    tower: VisionTower,
+    first: int,
+    crops: Crops,
+    rows_TB: Tensor,
+    keep_mb: int,
+) -> Read:
+    """What block `first` reads of the views that a schedule asks for.
 
-    images: ImageSet
-    tower: VisionTower
-    first: int
-    crops: Crops
-    keep_mb: int
-    device: torch.device
-    kept: dict[int, Tensor] = field(default_factory=dict)
+    They are computed once and kept on the device where they fit `keep_mb` MiB, or half the free
+    memory of a GPU; else anew at every step, which no GPU can replay.
+    """
+    device = episode.backbone.device
 
-    def __call__(self, rows_B: Tensor) -> Tensor:
-        rows = rows_B.tolist()
-        missing = [row for row in rows if row not in self.kept]
-        fresh = dict(zip(missing, self._compute(missing), strict=True)) if missing else {}
-        x_BLE = torch.stack([fresh[row] if row in fresh else self.kept[row] for row in rows])
-        if self.crops.views:
-            room = self.keep_mb * MIB // (x_BLE[0].numel() * x_BLE.element_size())
-            self.kept.update(list(fresh.items())[: max(0, room - len(self.kept))])
-        return x_BLE
+    def compute(rows: list[int]) -> Tensor:
+        seeds = [crops.view_seed * VIEW_SEEDS + row for row in rows]
+        index_B = torch.tensor([row % len(episode.support) for row in rows])
+        pixels = episode.support.images.crops(index_B, seeds, Crop(crops.min_scale))
+        return _blocks.below(tower, first, pixels.to(device))
 
-    def _compute(self, rows: list[int]) -> Tensor:
-        crops = [self._crop(row) for row in rows]
-        return _blocks.below(self.tower, self.first, torch.cat(crops).to(self.device))
-
-    def _crop(self, row: int) -> Tensor:
-        rng = torch.Generator().manual_seed(self.crops.view_seed * VIEW_SEEDS + row)
-        index_1 = torch.tensor([row % len(self.images)])
-        return self.images.augmented(index_1, rng, Crop(self.crops.min_scale))
+    used_M = rows_TB.unique()
+    if not len(used_M):
+        return lambda rows_B: compute(rows_B.tolist())
+    size = compute(used_M[:1].tolist())[0]
+    room_mb = max(keep_mb, _half_free_mb(device))
+    if len(used_M) * size.numel() * size.element_size() > room_mb * MIB:
+        log.info(
+            "%d views do not fit %d MiB; they are cut anew at every step", len(used_M), room_mb
+        )
+        return lambda rows_B: compute(rows_B.tolist())
+    return _kept(used_M, size, compute)
 
 
-def inputs(episode: Episode, tower: VisionTower, first: int, crops: Crops, keep_mb: int) -> Inputs:
-    """The inputs of block `first` for the episode's support set."""
-    images, device = episode.support.images, episode.backbone.device
-    return Inputs(images, tower, first, crops, keep_mb, device)
+def _half_free_mb(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] // 2 // MIB if device.type == "cuda" else 0
+
+
+def _kept(used_M: Tensor, size: Tensor, compute: Callable[[list[int]], Tensor]) -> Read:
+    """The inputs of all rows in one tensor, the views of an image side by side while computed."""
+    kept_MLE = size.new_empty(len(used_M), *size.shape)
+    for index_B in torch.arange(len(used_M)).split(CHUNK):
+        kept_MLE[index_B] = compute(used_M[index_B].tolist())
+    index_of_M = torch.zeros(int(used_M.max()) + 1, dtype=torch.int64)
+    index_of_M[used_M] = torch.arange(len(used_M))
+    index_of_M = index_of_M.to(size.device)
+    return lambda rows_B: kept_MLE.index_select(0, index_of_M.index_select(0, rows_B))
 
 
 def stored_features(episode: Episode, crops: Crops, rows_TB: Tensor) -> Read:
@@ -113,11 +129,12 @@ def stored_features(episode: Episode, crops: Crops, rows_TB: Tensor) -> Read:
         count = int(rows_TB.max()) // len(episode.support) + 1 if len(rows_TB) else 1
     view_VND = episode.support.images.views(count, crops.view_seed, Crop(crops.min_scale))
     image_MD = view_VND.flatten(0, 1).to(episode.backbone.device)
-    return lambda rows_B: image_MD[rows_B.to(image_MD.device)]
+    return lambda rows_B: image_MD.index_select(0, rows_B)
 
 
 def learn(
     episode: Episode,
+    tower: Tower,
     schedule: Schedule,
     start: Parts,
     read: Read,
@@ -129,27 +146,37 @@ def learn(
 ) -> Parts:
     """The named parts after the last step of training by cross-entropy with AdamW.
 
-    The parts named in `undecayed` have no weight decay.
+    What is trained is float32 at least; the tower sees it in its own type. The parts named in
+    `undecayed` have no weight decay.
     """
-    flat_1X = torch.cat([part.flatten() for part in start.values()])[None].clone()
+    kind = tower.dtype
+    flat_X = torch.cat([part.flatten() for part in start.values()])
+    flat_1X = flat_X.to(torch.promote_types(kind, torch.float32), copy=True)[None]
     decay_X = _decay(start, weight_decay, undecayed, flat_1X)
-    labels_N, rows_TB = episode.support.labels_N, schedule.rows_TB
+    labels_N = episode.support.labels_N.to(flat_1X.device)
+    rows_TB = schedule.rows_TB.to(flat_1X.device)
 
     def loss_of(moving_1X: Tensor, step: Tensor) -> Tensor:
-        rows_B = rows_TB[int(step)]
-        logits_BK = logits_of(named(moving_1X[0], start), read(rows_B))
-        label_B = labels_N[rows_B.to(labels_N.device) % len(labels_N)]
-        return F.cross_entropy(logits_BK, label_B.to(logits_BK.device)).view(1, 1)
+        rows_B = rows_TB.index_select(0, step)[0]
+        parts = named(moving_1X[0].to(kind), start)
+        logits_BK = logits_of(parts, read(rows_B), step)
+        return F.cross_entropy(logits_BK, labels_N[rows_B % len(labels_N)]).view(1, 1)
 
     move = loop.adamw(flat_1X, 0.0, adam.epsilon, adam.beta1, adam.beta2)
 
     def update(weights: Tensor, gradient: Tensor, rate_R: Tensor) -> None:
-        weights.mul_(1 - float(rate_R[0]) * decay_X)
+        weights.mul_(1 - rate_R.to(weights.dtype)[:, None] * decay_X)
         move(weights, gradient, rate_R)
 
-    loss_TR = loop.descend(flat_1X, loss_of, schedule.rate_T[:, None], update)
+    gradient = scaled_slope if kind == torch.float16 else loop.slope
+    loss_TR = loop.descend(flat_1X, loss_of, schedule.rate_T[:, None], update, gradient)
     loop.note(episode, trainable=flat_1X.numel(), loss_T=loss_TR[:, 0])
-    return named(flat_1X[0], start)
+    return named(flat_1X[0].to(kind), start)
+
+
+def scaled_slope(terms_AR: Tensor, weights: Tensor) -> Tensor:
+    """The gradient by way of a larger loss, so that small numbers survive in float16."""
+    return torch.autograd.grad(LOSS_SCALE * terms_AR.sum(), weights)[0] / LOSS_SCALE
 
 
 def _decay(parts: Parts, weight_decay: float, undecayed: frozenset[str], like: Tensor) -> Tensor:

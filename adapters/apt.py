@@ -44,7 +44,7 @@ from torch import Generator, Tensor
 
 from adapters import _blocks, _checks, _in_the_loop, _prompts
 from adapters._settings import Adam, Crops, TowerTraining
-from benchmark.api import Backbone, Episode, Predictor, SideTerm, unit
+from benchmark.api import Backbone, Episode, Predictor, SideTerm, Tower, unit
 from benchmark.training.noise import normal
 
 # Stacked over the J changed blocks: prompt_JTE, down_JRE, up_JER, scale_J, and gate_J if trained.
@@ -93,13 +93,15 @@ class Adapter:
         def changes(parts: _in_the_loop.Parts) -> _blocks.Changes:
             return _blocks.Changes(side=side_term(_in_the_loop.below_name(parts, "vision"), first))
 
-        def logits_of(parts: _in_the_loop.Parts, x_BLE: Tensor) -> Tensor:
+        def logits_of(parts: _in_the_loop.Parts, x_BLE: Tensor, step: Tensor) -> Tensor:
             image_BD = _blocks.image_features(tower, first, x_BLE, changes(parts))
             return scale * image_BD @ text_of(parts).T
 
         schedule = _in_the_loop.schedule(episode, self.training, self.crops)
-        read = _in_the_loop.inputs(episode, tower, first, self.crops, self.keep_mb)
-        parts = self._learn(episode, schedule, read, logits_of)
+        read = _in_the_loop.inputs(
+            episode, tower, first, self.crops, schedule.rows_TB, self.keep_mb
+        )
+        parts = self._learn(episode, tower, schedule, read, logits_of)
         with torch.no_grad():
             text_KD = text_of(parts)
         return _blocks.predictor(tower, first, changes(parts), text_KD, scale)
@@ -108,18 +110,19 @@ class Adapter:
         """The image tower does not change, so stored features take its place."""
         scale, text_of = episode.backbone.logit_scale, self._classifier(episode)
 
-        def logits_of(parts: _in_the_loop.Parts, image_BD: Tensor) -> Tensor:
+        def logits_of(parts: _in_the_loop.Parts, image_BD: Tensor, step: Tensor) -> Tensor:
             return scale * image_BD @ text_of(parts).T
 
         schedule = _in_the_loop.schedule(episode, self.training, self.crops)
         read = _in_the_loop.stored_features(episode, self.crops, schedule.rows_TB)
-        parts = self._learn(episode, schedule, read, logits_of)
+        parts = self._learn(episode, episode.backbone.text, schedule, read, logits_of)
         with torch.no_grad():
             return _prompts.classifier(text_of(parts), scale)
 
     def _learn(
         self,
         episode: Episode,
+        tower: Tower,
         schedule: _in_the_loop.Schedule,
         read: _in_the_loop.Read,
         logits_of: _in_the_loop.Logits,
@@ -127,6 +130,7 @@ class Adapter:
         start = self._start(episode)
         return _in_the_loop.learn(
             episode,
+            tower,
             schedule,
             start,
             read,

@@ -37,6 +37,7 @@ from torch import Generator, Tensor
 from adapters import _blocks, _checks, _in_the_loop
 from adapters._settings import Adam, Crops
 from benchmark.api import Backbone, Episode, Predictor, TextTower, Tower, template_mean, unit
+from benchmark.training.dropout import keep_mask
 
 ADVICE = "take a ViT backbone or a text-side method such as coop"
 
@@ -75,21 +76,27 @@ class Adapter:
         start = self._start("vision", vision, rng) | self._start("text", text, rng)
         ids_NL, shape = _texts(episode)
 
-        def changes(name: str, tower: Tower, parts: Mapping[str, Tensor]) -> _blocks.Changes:
-            updated = _Updated(tower, name, parts, factor, self.dropout, rng)
+        def changes(
+            name: str, tower: Tower, parts: Mapping[str, Tensor], step: Tensor
+        ) -> _blocks.Changes:
+            updated = _Updated(tower, name, parts, factor, self.dropout, episode.seed, step)
             return _blocks.Changes(attend=updated.attend)
 
-        def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor) -> Tensor:
-            image_BD = _blocks.image_features(vision, 0, x_BLE, changes("vision", vision, parts))
-            text_ND = _text_features(text, ids_NL, changes("text", text, parts))
+        def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
+            image_BD = _blocks.image_features(
+                vision, 0, x_BLE, changes("vision", vision, parts, step)
+            )
+            text_ND = _text_features(text, ids_NL, changes("text", text, parts, step))
             text_KD = unit(text_ND.view(*shape, -1).mean(0))
             return backbone.logit_scale * image_BD @ text_KD.T
 
+        schedule = self._schedule(episode)
         learned = _in_the_loop.learn(
             episode,
-            self._schedule(episode),
+            vision,
+            schedule,
             {name: part.to(backbone.device, backbone.dtype) for name, part in start.items()},
-            _in_the_loop.inputs(episode, vision, 0, self.crops, self.keep_mb),
+            _in_the_loop.inputs(episode, vision, 0, self.crops, schedule.rows_TB, self.keep_mb),
             logits_of,
             adam=self.adam,
             weight_decay=self.weight_decay,
@@ -127,12 +134,13 @@ class _Updated:
     parts: Mapping[str, Tensor]
     factor: float
     dropout: float
-    rng: Generator
+    seed: int
+    step: Tensor
 
     def attend(self, layer: int, query_NLE: Tensor, x_NLE: Tensor) -> Tensor:
         block: Any = self.tower.blocks[layer]
         mask = self.tower.mask
-        dropped_NLE = self._drop(x_NLE)
+        dropped_NLE = self._drop(layer, x_NLE)
         dropped_query_NLE = dropped_NLE[:, : query_NLE.shape[1]]
         query = self._project(layer, 0, query_NLE, dropped_query_NLE)
         key = self._project(layer, 1, x_NLE, dropped_NLE)
@@ -151,11 +159,13 @@ class _Updated:
         update_NLE = self.factor * (dropped_NLE @ down_RE.T) @ up_ER.T
         return _heads(F.linear(x_NLE, weight_EE, bias_E) + update_NLE, block.attn.num_heads)
 
-    def _drop(self, x_NLE: Tensor) -> Tensor:
+    def _drop(self, layer: int, x_NLE: Tensor) -> Tensor:
         if not self.dropout:
             return x_NLE
-        kept_NLE = torch.rand(x_NLE.shape, generator=self.rng) >= self.dropout
-        return x_NLE * kept_NLE.to(x_NLE.device) / (1 - self.dropout)
+        stream = 2 * layer + (self.name == "text")
+        shape = tuple(x_NLE.shape)
+        kept_NLE = keep_mask(shape, self.dropout, seed=self.seed, stream=stream, step=self.step)
+        return x_NLE * kept_NLE / (1 - self.dropout)
 
 
 def _heads(x_NLE: Tensor, heads: int) -> Tensor:

@@ -74,7 +74,9 @@ class Adapter:
         parts = _weights(tower, first) | {"change_KD": begin_KD.new_zeros(begin_KD.shape)}
         scale, device = episode.backbone.logit_scale, episode.backbone.device
 
-        def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor) -> Tensor:
+        def logits_of(
+            parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor | None = None
+        ) -> Tensor:
             concept_KD = begin_KD + self.concept_rate * parts["change_KD"]
             return scale * _features(tower, first, parts, x_BLE) @ unit(concept_KD).T
 
@@ -107,11 +109,13 @@ class Adapter:
     ) -> _in_the_loop.Parts:
         training = self.tuning.training
         crops = Crops(self.crops.views, self.tuning.tune_view_seed, self.crops.min_scale)
+        schedule = _in_the_loop.schedule(episode, training, crops)
         return _in_the_loop.learn(
             episode,
-            _in_the_loop.schedule(episode, training, crops),
+            tower,
+            schedule,
             parts,
-            _in_the_loop.inputs(episode, tower, first, crops, self.keep_mb),
+            _in_the_loop.inputs(episode, tower, first, crops, schedule.rows_TB, self.keep_mb),
             logits_of,
             adam=self.adam,
             weight_decay=training.weight_decay,

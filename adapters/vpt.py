@@ -69,15 +69,17 @@ class Adapter:
         scale, text_KD = episode.backbone.logit_scale, episode.text_features()
         first = _blocks.first_of(self.layers, len(tower.blocks))
 
-        def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor) -> Tensor:
+        def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
             changes = prompted(parts["prompt_JTE"], first)
             return scale * _blocks.image_features(tower, first, x_BLE, changes) @ text_KD.T
 
+        schedule = _in_the_loop.schedule(episode, self.training, self.crops)
         learned = _in_the_loop.learn(
             episode,
-            _in_the_loop.schedule(episode, self.training, self.crops),
+            tower,
+            schedule,
             {"prompt_JTE": self._start(episode, tower, len(tower.blocks) - first)},
-            _in_the_loop.inputs(episode, tower, first, self.crops, self.keep_mb),
+            _in_the_loop.inputs(episode, tower, first, self.crops, schedule.rows_TB, self.keep_mb),
             logits_of,
             adam=self.adam,
             weight_decay=self.training.weight_decay,

@@ -96,7 +96,7 @@ def step(
                 x = block(x)
         return x
 
-    def logits_of(parts: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    def logits_of(parts: Mapping[str, Tensor], x: Tensor, step: Tensor) -> Tensor:
         return (
             100
             * _blocks.image_features(tower, first, x, changes_of(parts, first))
@@ -108,6 +108,7 @@ def step(
     schedule = _in_the_loop.Schedule(rows_B[None], rate_T)
     return lambda: _in_the_loop.learn(
         given,
+        tower,
         schedule,
         start,
         read,

@@ -152,6 +152,10 @@ class Tower(Protocol):
         """The real modules: x_NLE = block(x_NLE, attn_mask=tower.mask)."""
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What the blocks compute in; below float32 where the backbone's precision says so."""
+
+    @property
     def mask(self) -> Tensor | None:
         """Additive mask_LL, causal for text, None for vision."""
 

@@ -356,13 +356,16 @@ def test_kept_inputs_change_no_number_and_are_computed_once(name: str, layers: i
     (anew, anew_QK), (once, once_QK) = outcomes
     assert torch.equal(anew_QK, once_QK)
     extra = 1 if name == "vpt" else 0  # VPT looks at one picture for its size
+    extra += 1  # one view tells how large all of them are
     assert (anew, once) == (6 * 6 + extra, 2 * 6 + extra)
 
 
 def test_fresh_views_differ_from_epoch_to_epoch() -> None:
     given = toy.episode(1)
     crops = Crops(views=0, min_scale=0.5)
-    read = _in_the_loop.inputs(given, toy.backbone().vision, 0, crops, keep_mb=64)
+    read = _in_the_loop.inputs(
+        given, toy.backbone().vision, 0, crops, torch.arange(6)[:, None], keep_mb=64
+    )
     first, second = read(torch.tensor([0])), read(torch.tensor([3]))  # image 0 in epochs 0 and 1
     assert not torch.equal(first, second)
     assert torch.equal(first, read(torch.tensor([0])))

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmark import methods
 from benchmark.training import loop
 from testbed.recording import HostRead, TapeRecorder, eager
+from benchmark.conformance import toy
 
 STEPS = 60
 
@@ -127,3 +129,53 @@ def test_the_guard_sees_a_host_read() -> None:
     with pytest.raises(HostRead, match="_local_scalar_dense"):
         eager(lambda: float(torch.ones(1).sum()))
     assert torch.equal(eager(lambda: torch.ones(2) + 1), torch.full((2,), 2.0))
+
+
+# --- every trained method
+
+SHORT = {  # long enough to be recorded, short enough for a test
+    "apt": {"epochs": "30", "views": 2},
+    "clip_lora": {"steps_per_shot": 15, "views": 2},
+    "cones_finetune": {"epochs": "30", "tune_epochs": "30"},
+    "prompt_adapter": {"epochs": "30"},
+    "prompt_adapter_f": {"epochs": "30", "tune_epochs": 30},
+    "tip_adapter_f": {"tune_epochs": 30, "tune_min_steps": 0},
+    "vpt": {"epochs": "30", "views": 2},
+}
+UNTRAINED = {"zero_shot", "linear_probe", "tip_adapter", "cones_tip_adapter"}
+
+
+def predicted(name: str) -> Tensor:
+    parameters = dict(SHORT.get(name, {"epochs": "30"}))
+    given, images = toy.episode(4), toy.test_set().images
+    return methods.load(name, parameters).fit(given)(images)
+
+
+@pytest.mark.parametrize("name", sorted(set(methods.own()) - UNTRAINED))
+def test_recorded_training_of_every_method_gives_its_numbers(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a GPU replays, on a CPU; a step that reads a tensor on the host would be refused."""
+    computed = predicted(name)
+    recorder = TapeRecorder()
+    monkeypatch.setattr(loop, "recorder_for", lambda device: recorder)
+    with caplog.at_level(logging.INFO):
+        recorded = predicted(name)
+    assert "not recorded" not in caplog.text
+    assert recorder.replayed > 0
+    assert torch.equal(recorded, computed)
+
+
+def test_multitask_pretraining_is_recorded_task_by_task(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = methods.load("prompt_adapter", {"pretrain_steps": 90, "pretrain_batch_size": 4})
+    sources = [toy.episode(4, classes=3), toy.episode(4, classes=4, seed=2)]
+    computed = adapter.pretrain(sources)
+    recorder = TapeRecorder()
+    monkeypatch.setattr(loop, "recorder_for", lambda device: recorder)
+    with caplog.at_level(logging.INFO):
+        recorded = adapter.pretrain(sources)
+    assert "not recorded" not in caplog.text
+    assert recorder.recorded == 4
+    assert torch.equal(recorded["ctx_PE"], computed["ctx_PE"])

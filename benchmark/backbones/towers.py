@@ -32,8 +32,12 @@ class VisionTower:
     def reads_first(self) -> bool:
         return bool(self.module.attn_pool is None and self.module.pool_type == "tok")
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.module.conv1.weight.dtype
+
     def start(self, pixels_NCHW: Tensor) -> Tensor:
-        return self.module._embeds(pixels_NCHW)
+        return self.module._embeds(pixels_NCHW.to(self.dtype))
 
     def finish(self, x_NLE: Tensor, ids_NL: Tensor | None = None) -> Tensor:
         pooled_NE, _ = self.module._pool(x_NLE)
@@ -56,6 +60,10 @@ class TextTower:
     @property
     def mask(self) -> Tensor | None:
         return self.module.attn_mask
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.position_LE.dtype
 
     @property
     def width(self) -> int:
