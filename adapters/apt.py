@@ -62,7 +62,7 @@ Init = Literal["zero", "paper"]
 class Adapter:
     title: ClassVar[str] = "APT"
     paper: ClassVar[str] = "arXiv:2306.15706"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 

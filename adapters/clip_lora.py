@@ -46,7 +46,7 @@ ADVICE = "take a ViT backbone or a text-side method such as coop"
 class Adapter:
     title: ClassVar[str] = "CLIP-LoRA"
     paper: ClassVar[str] = "arXiv:2405.18541"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"steps_per_shot": 0}
 

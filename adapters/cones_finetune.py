@@ -48,7 +48,7 @@ Start = Literal["concepts", "words"]
 class Adapter:
     title: ClassVar[str] = "ConES + fine-tuning"
     paper: ClassVar[str] = "arXiv:2305.18993"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "tune_epochs": "0"}
 

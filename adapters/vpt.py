@@ -44,7 +44,7 @@ ADVICE = "take a ViT backbone or a text-side method such as coop"
 class Adapter:
     title: ClassVar[str] = "VPT"
     paper: ClassVar[str] = "arXiv:2203.12119"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
 
     n_prompts: int = 16

@@ -400,7 +400,7 @@ def test_merged_weights_are_the_updates_beside_the_weights() -> None:
         for key, shape in (("down_J3RE", (2, 32)), ("up_J3ER", (32, 2)))
     }
     pixels = toy.patterns(3).double()
-    beside = clip_lora._Updated(model.vision, "vision", parts, 0.7, 0.0, rng)
+    beside = clip_lora._Updated(model.vision, "vision", parts, 0.7, 0.0, 1, torch.zeros(1).long())
     with torch.no_grad():
         beside_ND = _blocks.image_features(
             model.vision, 0, model.vision.start(pixels), _blocks.Changes(attend=beside.attend)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from benchmark import methods
+from benchmark.conformance import toy
 from benchmark.training import loop
 from testbed.recording import HostRead, TapeRecorder, eager
-from benchmark.conformance import toy
 
 STEPS = 60
 
@@ -147,7 +147,7 @@ UNTRAINED = {"zero_shot", "linear_probe", "tip_adapter", "cones_tip_adapter"}
 
 def predicted(name: str) -> Tensor:
     parameters = dict(SHORT.get(name, {"epochs": "30"}))
-    given, images = toy.episode(4), toy.test_set().images
+    given, images = toy.episode(4), toy.held_out().images
     return methods.load(name, parameters).fit(given)(images)
 
 

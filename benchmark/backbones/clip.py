@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,9 @@ class OpenClip:
     def dtype(self) -> torch.dtype:
         return torch.promote_types(weights_dtype(self.model), torch.float32)
 
-    @property
+    @cached_property
     def logit_scale(self) -> float:
+        # Read once: on a GPU every look at a tensor's value stops what is running.
         return float(self.model.logit_scale.detach().exp())
 
     @property
