@@ -28,7 +28,7 @@ from benchmark.compute.executors.ray_executor import JobNeeds, Ray
 from benchmark.compute.executors.scheduling import Job, RunOptions, Task, batches, jobs, shard
 from benchmark.compute.executors.serial import Serial
 from benchmark.compute.history import History
-from benchmark.compute.runner import Outcome, is_batched, plan, run
+from benchmark.compute.runner import Outcome, batch_of, plan, run
 from benchmark.grid import Cell
 from benchmark.records.record import Record
 from benchmark.records.store import Store
@@ -100,17 +100,23 @@ def test_no_shard_gets_all_the_long_cells(count: int) -> None:
     assert max(long) - min(long) <= 1
 
 
-def test_runs_that_differ_in_their_seed_only_stand_together() -> None:
+def seeds_of(cell: Cell) -> Cell:
+    return replace(cell, seed=0)
+
+
+def alone(cell: Cell) -> None:
+    return None
+
+
+def test_cells_of_one_batch_stand_side_by_side() -> None:
     cells = [
         Cell(method="coop", dataset="tiny_digits", shots=k, seed=seed, backbone=TINY)
         for k in (1, 2)
         for seed in (1, 2, 3)
     ]
-    found = batches([task(cell) for cell in cells], lambda cell: True)
+    found = batches([task(cell) for cell in cells], seeds_of)
     assert [[each.cell.seed for each in batch] for batch in found] == [[1, 2, 3], [1, 2, 3]]
-    assert [
-        len(batch) for batch in batches([task(cell) for cell in cells], lambda cell: False)
-    ] == [1] * 6
+    assert [len(batch) for batch in batches([task(cell) for cell in cells], alone)] == [1] * 6
 
 
 def test_what_failed_before_stands_alone_and_comes_last_the_latest_failure_at_the_end() -> None:
@@ -120,7 +126,7 @@ def test_what_failed_before_stands_alone_and_comes_last_the_latest_failure_at_th
         task(frail(3)),
         task(frail(4), failed_at=7.0),
     ]
-    made = jobs(tasks, lambda cell: True, slots=1)
+    made = jobs(tasks, seeds_of, slots=1)
     assert [[[each.cell.seed for each in batch] for batch in job.batches] for job in made] == [
         [[2, 3]],
         [[4]],
@@ -134,21 +140,21 @@ def test_the_longest_jobs_come_first_and_none_is_longer_than_its_share() -> None
         for name in ("tiny_digits", "tiny_shapes", "tiny_textures")
     ]
     tasks = [task(cell, seconds) for cell, seconds in zip(cells, (1.0, 9.0, 5.0), strict=True)]
-    made = jobs(tasks, lambda cell: False, slots=2)
+    made = jobs(tasks, alone, slots=2)
     assert [job.weight_s for job in made] == [9.0, 5.0, 1.0]
     many = [
         task(Cell(method="tip_adapter", dataset="tiny_digits", shots=1, seed=seed, backbone=TINY))
         for seed in range(80)
     ]
-    assert {len(job.batches) for job in jobs(many, lambda cell: False, slots=2)} == {
+    assert {len(job.batches) for job in jobs(many, alone, slots=2)} == {
         10
     }  # a quarter of half of 80 s each
-    assert len(jobs(many, lambda cell: False, slots=1)) == 1
+    assert len(jobs(many, alone, slots=1)) == 1
 
 
 def test_a_job_goes_on_without_what_was_told_and_takes_what_had_begun_apart() -> None:
     a, b, c, d = (task(frail(seed)) for seed in (1, 2, 3, 4))
-    (job,) = jobs([a, b, c, d], lambda cell: True, slots=1)
+    (job,) = jobs([a, b, c, d], seeds_of, slots=1)
     rest = job.rest(told={a.key}, begun={a.key, b.key, c.key, d.key})
     assert rest is not None
     assert [[each.key for each in batch] for batch in rest.batches] == [[b.key], [c.key], [d.key]]
@@ -208,28 +214,29 @@ def test_a_cell_with_a_time_limit_of_its_own_is_trained_on_its_own(tmp_path: Pat
 @pytest.mark.parametrize(
     ("device", "backbone", "batch", "expected"),
     [
-        ("cpu", TINY, None, True),  # one thread: the same bits
-        ("cpu", TINY, False, False),
-        ("cpu", "ViT-B-16-quickgelu/openai", None, False),
-        ("cuda", TINY, None, False),
-        ("cuda", "ViT-B-16-quickgelu/openai", True, True),
+        ("cpu", TINY, None, "seeds"),
+        ("cpu", TINY, False, "alone"),
+        ("cpu", TINY, True, "shots and seeds"),
+        ("cpu", "ViT-B-16-quickgelu/openai", None, "alone"),
+        ("cuda", "ViT-B-16-quickgelu/openai", None, "shots and seeds"),
+        ("cuda", "ViT-B-16-quickgelu/openai", False, "alone"),
     ],
 )
-def test_seeds_are_trained_in_one_batch_by_default_only_on_one_thread_of_a_cpu(
-    device: str, backbone: str, batch: bool | None, expected: bool, tmp_path: Path
+def test_a_gpu_trains_shots_and_seeds_in_one_batch(
+    device: str, backbone: str, batch: bool | None, expected: str, tmp_path: Path
 ) -> None:
     options = RunOptions(tmp_path, device=device)
-    assert (
-        is_batched(
-            options, batch, Cell(method="coop", dataset="dtd", shots=1, seed=1, backbone=backbone)
-        )
-        is expected
-    )
-    assert not is_batched(
-        options,
-        batch,
-        Cell(method="tip_adapter", dataset="dtd", shots=1, seed=1, backbone=backbone),
-    )
+    cell = Cell(method="coop", dataset="dtd", shots=2, seed=1, backbone=backbone)
+    other_seed, other_shots = replace(cell, seed=3), replace(cell, shots=16)
+    mine, seed, shots = (batch_of(options, batch, each) for each in (cell, other_seed, other_shots))
+    assert (mine is None) == (expected == "alone")
+    assert (mine == shots) == (expected in {"alone", "shots and seeds"})
+    assert mine == seed
+    assert mine != batch_of(options, batch, replace(cell, dataset="eurosat")) or mine is None
+    timed = replace(options, limit_s=60.0)
+    unbatchable = replace(cell, method="tip_adapter")
+    assert batch_of(timed, batch, cell) is None
+    assert batch_of(options, batch, unbatchable) is None
 
 
 # --- what cells need
@@ -297,6 +304,16 @@ def test_out_of_memory_is_tried_once_more_in_smaller_chunks_and_recorded(
     assert "after_out_of_memory" not in kept[1]
     assert kept[2]["after_out_of_memory"] == "text side in chunks of 0.25 of the usual memory"
     assert "out of memory" in store.log(found[2].key).read_text()
+
+
+def test_a_batch_that_runs_out_of_memory_is_halved_and_says_so_on_record(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    fault = "memory for two runs"
+    cells = [frail(seed, fault, diary=str(diary)) for seed in (1, 2, 3, 4, 5)]
+    outcomes = by_seed(list(run(cells, Store(tmp_path))))
+    assert diary.read_text().splitlines() == ["1 2 3 4 5", "1 2", "3 4", "5"]
+    sizes = {seed: o.record.costs.batched_runs for seed, o in outcomes.items() if o.record}
+    assert sizes == {1: 2, 2: 2, 3: 2, 4: 2, 5: 1}
 
 
 def test_out_of_memory_twice_is_a_failure(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Cells, computed: episode, prior, fit, predict, score, and what it cost. The harness's only reader
 of test labels.
 
-Usually one cell at a time. Cells that differ in their seed only may be trained in one batch by
-methods that can (api.Batchable); the time is shared out evenly, and the record says with how many.
+Usually one cell at a time. Cells of one method, dataset and backbone may be trained in one batch by
+methods that can (api.Batchable); the time is shared out by steps, and records say with how many.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch import Tensor
 from benchmark import methods
 from benchmark.api import Adapter, Batchable, Episode, ImageSet, Predictor, UserError
 from benchmark.backbones.clip import Loaded
+from benchmark.backbones.precision import arithmetic
 from benchmark.compute import power
 from benchmark.compute.episode import Problem, problem
 from benchmark.compute.macs import added_macs
@@ -70,7 +71,9 @@ def compute_records(
     Raises what the method raises; nothing is kept of a failure. `memory_share` below 1 has the text
     side work in smaller chunks.
     """
-    with _threads_for(resources.backbone(cells[0][0].backbone, cells[0][0].precision)):
+    first = cells[0][0]
+    backbone = resources.backbone(first.backbone, first.precision)
+    with _threads_for(backbone), arithmetic(first.precision):
         return _compute(resources, store, on_stage, cells, memory_share)
 
 
@@ -114,8 +117,8 @@ def _compute(
     with power.metered(device) as drawn:
         predictors, fit_s = _fitted(adapter, runs, on_stage)
         finished = [
-            _finished(resources, run, predict, fit_s, len(runs), on_stage)
-            for run, predict in zip(runs, predictors, strict=True)
+            _finished(resources, run, predict, fit_s * share, len(runs), on_stage)
+            for run, predict, share in zip(runs, predictors, _shares(runs), strict=True)
         ]
     records = [_with_power(record, drawn().share(len(runs))) for record, _ in finished]
     for record, (_, predicted_Q) in zip(records, finished, strict=True):
@@ -144,20 +147,25 @@ def _run(
 def _fitted(
     adapter: Adapter, runs: Sequence[CellRun], on_stage: OnStage
 ) -> tuple[list[Predictor], float]:
-    """A predictor per run and the seconds that each took; those spent on encoding images are
+    """A predictor per run and the seconds that all took; those spent on encoding images are
     counted elsewhere.
     """
     episodes = [run.problem.episode for run in runs]
     torch.manual_seed(runs[0].cell.seed)  # for plug-ins that forget episode.rng()
-    on_stage(runs[0].cell, "fit" if len(runs) == 1 else f"fit {len(runs)} seeds in one batch")
+    on_stage(runs[0].cell, "fit" if len(runs) == 1 else f"fit {len(runs)} runs in one batch")
     if len(runs) > 1:
         assert isinstance(adapter, Batchable), "only methods with fit_batch are given several runs"
-        predictors, fit_s = _timed(
-            partial(adapter.fit_batch, episodes), [run.problem for run in runs]
-        )
-        return predictors, fit_s / len(runs)
+        return _timed(partial(adapter.fit_batch, episodes), [run.problem for run in runs])
     predict, fit_s = _timed(partial(adapter.fit, episodes[0]), [runs[0].problem])
     return [predict], fit_s
+
+
+def _shares(runs: Sequence[CellRun]) -> list[float]:
+    """Each run's share of the time a batch took to fit: that of its training steps."""
+    steps = [float(run.problem.episode.notes.get("steps", 0)) for run in runs]
+    if not all(steps):
+        return [1 / len(runs)] * len(runs)
+    return [count / sum(steps) for count in steps]
 
 
 def _finished(

@@ -93,9 +93,9 @@ def run(
 
     `root` holds the datasets; `force` computes cells on record again; `accept_changed_data` goes on
     with data that differ from their spec and marks every record; `on_stage` hears of each stage of
-    the default executor; `limit_s` bounds the seconds of one cell; `batch` trains the seeds of a
-    cell in one batch wherever its method can (True), nowhere (False), or where that changes no
-    result (None). Raises UserError where going on makes no sense: a full disk.
+    the default executor; `limit_s` bounds the seconds of one cell; `batch` trains shots and
+    seeds of a method in one batch wherever it can (True), nowhere (False), or where it pays
+    (None). Raises UserError where going on makes no sense: a full disk.
     """
     planned = {
         key(identity): (cell, identity)
@@ -156,12 +156,12 @@ def _computed(
     again until their records are there.
     """
     by_key = {task.key: task for task in tasks}
-    batched = partial(is_batched, options, batch)
+    batches = partial(batch_of, options, batch)
     announce_plan(store, {task.key: (str(task.cell), task.expected_s) for task in tasks})
     todo = list(tasks)
     while todo:
         busy = []
-        for report in executor.run(jobs(todo, batched, executor.slots), options):
+        for report in executor.run(jobs(todo, batches, executor.slots), options):
             if report.state == "busy":
                 busy.append(by_key[report.key])
             elif report.state != "started":
@@ -181,17 +181,18 @@ def _outcome(cell: Cell, report: TaskReport, store: Store) -> Outcome:
     return Outcome(cell, report.key, record, error, cached=report.state == "found")
 
 
-def is_batched(options: RunOptions, batch: bool | None, cell: Cell) -> bool:
-    """Whether the seeds of a cell are trained in one batch.
+def batch_of(options: RunOptions, batch: bool | None, cell: Cell) -> Cell | None:
+    """The cell that stands for all cells this one is trained with; None where it is trained alone.
 
-    On one thread of a CPU, as small models run, that gives the same bits as one by one; several
-    threads and GPUs add in another order then, which is for the user to want. A cell with a time
-    limit of its own is trained on its own.
+    On a GPU shots and seeds of a method are trained in one batch, since alone they leave it idle;
+    on a CPU the seeds of the tiny backbone, whose steps cost more to start than to compute. `batch`
+    says so everywhere (True) or nowhere (False). A cell with a time limit is trained alone.
     """
-    on_cpu = device_for(cell.backbone, options.device) == "cpu"
-    exact = on_cpu and cell.backbone == weights.TINY
-    wanted = exact if batch is None else batch
-    return wanted and options.limit_s is None and methods.card(cell.method).batchable
+    on_gpu = device_for(cell.backbone, options.device) != "cpu"
+    wanted = (on_gpu or cell.backbone == weights.TINY) if batch is None else batch
+    if not wanted or options.limit_s is not None or not methods.card(cell.method).batchable:
+        return None
+    return replace(cell, seed=0, shots=0 if on_gpu or batch else cell.shots)
 
 
 def _check_methods(cells: Iterable[Cell]) -> None:

@@ -4,6 +4,7 @@ libraries had to say.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -16,6 +17,7 @@ from typing import IO, Any, cast
 
 from benchmark.records.store import Store
 
+REMARKING = ("benchmark", "adapters")  # packages whose log messages go into the cell's log
 TAIL = 20_000  # characters of a log that go into a failure
 
 
@@ -65,8 +67,34 @@ def logged(store: Store, keys: Sequence[str], title: str, *, own_process: bool) 
     with opened([store.log(key) for key in keys]) as file:
         log = Log(file, time.monotonic())
         log.say(f"{title}, process {os.getpid()} on {socket.gethostname()}")
-        with _descriptors_to(file) if own_process else _streams_to(log):
+        with _remarks_to(log), _descriptors_to(file) if own_process else _streams_to(log):
             yield log
+
+
+class _RemarkHandler(logging.Handler):
+    """What the suite's own modules remark goes into the log of the cell, and nowhere else."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.INFO)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.say(record.getMessage())
+
+
+@contextmanager
+def _remarks_to(log: Log) -> Iterator[None]:
+    handler, loggers = _RemarkHandler(log), [logging.getLogger(name) for name in REMARKING]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -18,9 +18,10 @@ from benchmark.records.leases import LEASE_S
 from benchmark.records.record import Identity
 
 State = Literal["started", "found", "computed", "failed", "busy"]
-Batch = tuple[
-    "Task", ...
-]  # cells that differ in their seed only and whose method trains them in one go; or a single cell
+# cells of one method, dataset and backbone that are trained in one go; or a single cell
+Batch = tuple["Task", ...]
+# the cell that stands for a batch, equal for all its members; None for a cell trained alone
+BatchOf = Callable[[Cell], Cell | None]
 # of a slot's fair share of the whole: small enough to even out, large enough to load things rarely
 LONGEST_JOB = 0.25
 SETTINGS = (
@@ -126,23 +127,21 @@ class Executor(Protocol):
     def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[TaskReport]: ...
 
 
-def batches(tasks: Iterable[Task], batched: Callable[[Cell], bool]) -> list[Batch]:
-    """Tasks that differ in their seed only form a batch where `batched` says so of their cell;
-    order of first appearance.
-    """
-    found: dict[object, list[Task]] = defaultdict(list)
+def batches(tasks: Iterable[Task], batch_of: BatchOf) -> list[Batch]:
+    """Tasks of one batch side by side, in order of first appearance; what failed before is alone."""
+    members: dict[object, list[Task]] = defaultdict(list)
     for task in tasks:
-        alone = task.failed_at or not batched(task.cell)
-        found[task.key if alone else replace(task.cell, seed=0)].append(task)
-    return [tuple(batch) for batch in found.values()]
+        batch = None if task.failed_at else batch_of(task.cell)
+        members[batch or task.key].append(task)
+    return [tuple(batch) for batch in members.values()]
 
 
-def jobs(tasks: Sequence[Task], batched: Callable[[Cell], bool], slots: int) -> list[Job]:
+def jobs(tasks: Sequence[Task], batch_of: BatchOf, slots: int) -> list[Job]:
     """Jobs for `slots` workers. What failed before comes last, what failed last at the very end, so
     that a cell that takes its process with it does not stand in the way of any other; with several
     slots the longest come first.
     """
-    made = [Job(tuple(part)) for part in _parts(batches(tasks, batched), slots)]
+    made = [Job(tuple(part)) for part in _parts(batches(tasks, batch_of), slots)]
     if slots > 1:
         made.sort(key=lambda job: -job.weight_s)
     return sorted(made, key=lambda job: max(task.failed_at for task in job.tasks))

@@ -84,26 +84,36 @@ def _batch(batch: Batch, worker: Worker) -> Iterator[TaskReport]:
             yield from _computed(todo, worker)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong, in one line."""
+
+    sentence: str
+    out_of_memory: bool
+
+
 def _computed(tasks: Sequence[Task], worker: Worker) -> Iterator[TaskReport]:
-    """Together where there are several; whatever goes wrong then, each alone, so that only the
-    guilty one fails.
+    """A batch; where it fails, smaller ones, so that only the cell at fault fails.
+
+    Out of memory, halves are tried; after anything else, every cell by itself.
     """
-    error = _attempt(tasks, worker)
-    if error is None:
+    failure = _attempt(tasks, worker)
+    if failure is None:
         yield from (TaskReport(task.key, "computed") for task in tasks)
-    elif len(tasks) > 1:
-        for task in tasks:
-            yield from _computed([task], worker)
+    elif len(tasks) == 1:
+        yield TaskReport(tasks[0].key, "failed", failure.sentence)
     else:
-        yield TaskReport(tasks[0].key, "failed", error)
+        if failure.out_of_memory:
+            limits.free_memory()
+        size = len(tasks) // 2 if failure.out_of_memory else 1
+        for first in range(0, len(tasks), size):
+            yield from _computed(tasks[first : first + size], worker)
 
 
-def _attempt(tasks: Sequence[Task], worker: Worker) -> str | None:
-    """None when the records are in the store, else what went wrong in one line; the log then lies
-    under the cell's failure.
-    """
+def _attempt(tasks: Sequence[Task], worker: Worker) -> Failure | None:
+    """None when the records are in the store; else the log lies under the cell's failure."""
     keys = [task.key for task in tasks]
-    title = str(tasks[0].cell) + (f" and {len(tasks) - 1} other seeds" if len(tasks) > 1 else "")
+    title = str(tasks[0].cell) + (f" and {len(tasks) - 1} others" if len(tasks) > 1 else "")
     with cell_logs.logged(worker.store, keys, title, own_process=worker.own_process) as log:
         try:
             with limits.time_limit(worker.options.limit_s, partial(_gave_up, worker, keys, log)):
@@ -113,17 +123,15 @@ def _attempt(tasks: Sequence[Task], worker: Worker) -> str | None:
                 raise
             log.say("failed\n" + traceback.format_exc())
             sentence = _sentence(error)
-            if len(tasks) == 1:  # several are tried again one by one
+            if len(tasks) == 1:  # smaller batches of several are tried
                 _failed(worker.store, keys, sentence)
-            return sentence
+            return Failure(sentence, limits.out_of_memory(error))
         log.say("done")
     return None
 
 
 def _compute(tasks: Sequence[Task], worker: Worker, log: cell_logs.Log) -> None:
-    """Once more in smaller chunks where memory ran out; for several tasks, being alone is that
-    second try.
-    """
+    """A single cell for which memory runs out is tried once more in smaller chunks."""
     from benchmark.compute.cell import compute_records
 
     def on_stage(cell: Cell, stage: str) -> None:
