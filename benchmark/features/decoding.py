@@ -35,7 +35,7 @@ from benchmark.features.decoder_process import SLAB_BYTES, pixels_of
 DECODERS = min(8, os.cpu_count() or 1)  # threads; changes no number
 PROCESSES = min(16, os.cpu_count() or 1)
 FEWEST = 256  # pictures for which processes are started
-CHUNK = 32  # pictures decoded at a time
+CHUNK = 32  # pictures decoded at a time, at most
 SLABS = 2 * PROCESSES + 4
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -73,11 +73,11 @@ def decoded(
 
     At most four chunks may be kept without being released. Raises what `table.open` raises.
     """
-    parts = [positions[start : start + CHUNK] for start in range(0, len(positions), CHUNK)]
-    many = len(positions) >= FEWEST and hasattr(os, "memfd_create")  # shared memory, on Linux
-    pickled = _pickled(table.pictures) if by_processes and many else None
+    size = max(1, min(CHUNK, len(positions) // PROCESSES))
+    parts = [positions[start : start + size] for start in range(0, len(positions), size)]
+    pickled = _pickled(table.pictures) if by_processes and _pays(len(positions)) else None
     if pickled is None:
-        yield from in_order(lambda part: _decoded_here(table, part), parts, 4, DECODERS)
+        yield from in_order(lambda part: _decoded_here(table, part), parts, 2 * DECODERS, DECODERS)
         return
     pool, taken = decoding_pool(), set[int]()
     ask = lambda part: _decoded_there(pool, taken, pickled, table, part)  # noqa: E731
@@ -86,6 +86,13 @@ def decoded(
     finally:
         for slab in list(taken):
             _give_back(pool, taken, slab)
+
+
+def _pays(count: int) -> bool:
+    """Whether so many pictures are worth processes: fewer are needed once those are running."""
+    running = decoding_pool.cache_info().currsize > 0
+    fewest = min(CHUNK, FEWEST) if running else FEWEST
+    return count >= fewest and hasattr(os, "memfd_create")  # shared memory, on Linux
 
 
 def _pickled(pictures: object) -> bytes | None:
