@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from benches.timing import Timing, alternate, machine
 from benchmark.api import unit
 from benchmark.backbones.clip import from_model
-from benchmark.backbones.prompting import ClassPrompts
+from benchmark.backbones.prompting import OpenClipPrompts
 from benchmark.data import read_spec
 from testbed import naive_clip
 
@@ -78,8 +78,8 @@ def true_shapes(device: str) -> nn.Module:
     return naive_clip.small_clip(dim=DIM, width=512, layers=12, heads=8).to(device)
 
 
-def prompts_of(model: nn.Module, case: Case, budget_mb: float | None = None) -> ClassPrompts:
-    return ClassPrompts.build(
+def prompts_of(model: nn.Module, case: Case, budget_mb: float | None = None) -> OpenClipPrompts:
+    return OpenClipPrompts.build(
         from_model(model, "ViT-B/16").text,
         read_spec(case.dataset).class_names,
         N_CTX,
@@ -90,7 +90,7 @@ def prompts_of(model: nn.Module, case: Case, budget_mb: float | None = None) -> 
     )
 
 
-def start(prompts: ClassPrompts, runs: int = 1) -> Tensor:
+def start(prompts: OpenClipPrompts, runs: int = 1) -> Tensor:
     shape = prompts.ctx_shape if runs == 1 else (runs, *prompts.ctx_shape)
     return (0.02 * torch.randn(shape, generator=torch.Generator().manual_seed(1))).to(
         prompts.tower.position_LE.device

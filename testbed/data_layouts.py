@@ -47,7 +47,7 @@ def miniature(name: str, root: Path) -> Path:
         r"counts = \{.*?\}", "counts = {{ train = {}, val = {}, test = {} }}".format(*images), text
     )
     text = re.sub(r'(sample|content)_sha256 = "\w+"\n', "", text).replace(
-        "cut = { val = 50 }", "cut = { val = 1 }"
+        "held_out = { val = 50 }", "held_out = { val = 1 }"
     )
     (root / f"{name}.toml").write_text(text, encoding="utf-8")
     return root / f"{name}.toml"

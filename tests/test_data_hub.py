@@ -131,7 +131,7 @@ kind = "table"
 folder = "pets-table"
 train = "data/train-*.parquet"
 test = "data/test-*.parquet"
-cut = { val = 1 }
+held_out = { val = 1 }
 
 [[parts]]
 gives = ["data"]

@@ -215,7 +215,9 @@ def birds(folder: Path, count: int = 9) -> None:
 
 def test_ones_own_folder_of_class_folders_needs_no_splits(tmp_path):
     birds(tmp_path / "birds")
-    source = 'kind = "image_folder"\nfolder = "birds"\ntrain = "."\ncut = { val = 2, test = 3 }\n'
+    source = (
+        'kind = "image_folder"\nfolder = "birds"\ntrain = "."\nheld_out = { val = 2, test = 3 }\n'
+    )
     dataset = data.load(own(tmp_path, source))
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (8, 4, 6)
     assert dataset.test.keys[:3] == ("red kite/0.JPG", "red kite/3.JPG", "red kite/6.JPG")
@@ -226,7 +228,7 @@ def test_ones_own_folder_of_class_folders_needs_no_splits(tmp_path):
 def test_nobody_is_advised_to_delete_their_own_pictures(tmp_path):
     birds(tmp_path / "birds")
     shutil.rmtree(tmp_path / "birds" / "red kite")
-    source = 'kind = "image_folder"\nfolder = "birds"\ntrain = "."\ncut = { test = 3 }\n'
+    source = 'kind = "image_folder"\nfolder = "birds"\ntrain = "."\nheld_out = { test = 3 }\n'
     text = list(prepare_datasets([own(tmp_path, source)], tmp_path / "root"))[-1].text
     assert "has no images of 1 classes, the first is 'red kite'" in text
     assert f"restore the files in {tmp_path / 'birds'} and prepare mine again" in text
@@ -235,7 +237,7 @@ def test_nobody_is_advised_to_delete_their_own_pictures(tmp_path):
 
 def test_a_class_too_small_to_hold_images_out_is_named(tmp_path):
     birds(tmp_path / "birds", count=3)
-    source = 'kind = "image_folder"\nfolder = "birds"\ntrain = "."\ncut = { test = 3 }\n'
+    source = 'kind = "image_folder"\nfolder = "birds"\ntrain = "."\nheld_out = { test = 3 }\n'
     assert "class 0 of mine has 3 images, too few to hold out 3" in refused(own(tmp_path, source))
 
 
@@ -244,11 +246,11 @@ def test_a_class_too_small_to_hold_images_out_is_named(tmp_path):
     [
         (
             'kind = "image_folder"\nfolder = "x"\ntrain = "a"\n',
-            "needs 'test', a folder, or cut.test",
+            "needs 'test', a folder, or held_out.test",
         ),
         (
-            'kind = "image_folder"\nfolder = "x"\ntest = "a"\ncut = { val = 1 }\n',
-            "'cut' takes images from 'train'",
+            'kind = "image_folder"\nfolder = "x"\ntest = "a"\nheld_out = { val = 1 }\n',
+            "'held_out' takes images from 'train'",
         ),
         (
             'kind = "image_folder"\nfolder = "x"\ntest = "a"\nclass_folders = ["one"]\n',
@@ -290,7 +292,7 @@ kind = "table"
 folder = "data"
 train = "train-*.parquet"
 test = "test-*.parquet"
-cut = { val = 1 }
+held_out = { val = 1 }
 """
 
 

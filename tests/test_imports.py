@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (  # a wing may import from those before it; the top-level modules stand among the wings
     "errors", "paths", "reference", "api", "training", "records", "parameters", "methods", "grid",
-    "tiny", "data", "backbones", "conformance", "features", "compute", "report", "commands", "cli", "__main__",
+    "tiny", "data", "backbones", "conformance", "features", "compute", "report", "commands", "cli",
+    "__main__",
 )  # fmt: skip
 HEAVY = {"torch", "ray", "open_clip", "torchvision", "timm", "datasets", "sklearn"}
 WITH_TORCH = {  # everything else must be importable without torch
@@ -43,6 +44,7 @@ def _parts(path: Path) -> tuple[str, ...]:
     return path.parts[:-1] if path.name == "__init__" else path.parts
 
 
+@cache
 def imported(path: Path, at_import_only: bool = False) -> set[str]:
     """Dotted names a file imports: anywhere, or only those that run when it is imported itself."""
     names: set[str] = set()
@@ -68,6 +70,7 @@ def _at_import(path: Path) -> list[ast.stmt]:
     return statements
 
 
+@cache
 def arrows(folder: str) -> dict[str, set[str]]:
     """Module -> the modules of the same folder it imports, each by the longest name that exists."""
     known = modules(folder)

@@ -37,7 +37,7 @@ kind = "image_folder"
 folder = "pictures"
 train = "train"
 test = "test"
-cut = { val = 1 }
+held_out = { val = 1 }
 """
 
 

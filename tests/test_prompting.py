@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark.api import UserError
 from benchmark.backbones.clip import from_model
-from benchmark.backbones.prompting import ClassPrompts, shared_prefix
+from benchmark.backbones.prompting import OpenClipPrompts, shared_prefix
 from benchmark.backbones.prompting.tiles import tiling
 from benchmark.backbones.prompting.tree import PromptTree
 from benchmark.data import read_spec
@@ -88,7 +88,7 @@ def test_features_and_gradients_equal_the_naive_tower(
     position, class_specific, dtype, tolerance, quick_gelu
 ):
     model = small(quick_gelu, dtype)
-    prompts = ClassPrompts.build(tower(model), NAMES, 5, position, class_specific=class_specific)
+    prompts = OpenClipPrompts.build(tower(model), NAMES, 5, position, class_specific=class_specific)
     ctx = context(*prompts.ctx_shape, dtype=dtype)
     assert_equal(
         prompts.encode(ctx),
@@ -118,14 +118,14 @@ def test_features_and_gradients_equal_the_naive_tower(
     ],
 )
 def test_equality_holds_at_the_edges(names, n_ctx, position):
-    prompts = ClassPrompts.build(tower(), names, n_ctx, position)
+    prompts = OpenClipPrompts.build(tower(), names, n_ctx, position)
     ctx = context(*prompts.ctx_shape)
     assert_equal(prompts.encode(ctx), naive_clip.text_features(small(), names, ctx, position), ctx)
 
 
 def test_layer_scale_is_kept():
     model = small(ls_init_value=0.7)
-    prompts = ClassPrompts.build(tower(model), NAMES, 4)
+    prompts = OpenClipPrompts.build(tower(model), NAMES, 4)
     assert prompts.encoder.layers
     ctx = context(*prompts.ctx_shape)
     assert_equal(prompts.encode(ctx), naive_clip.text_features(model, NAMES, ctx), ctx)
@@ -134,7 +134,7 @@ def test_layer_scale_is_kept():
 @pytest.mark.parametrize("class_specific", BOTH)
 @pytest.mark.parametrize("position", POSITIONS)
 def test_runs_in_lockstep_equal_runs_one_by_one(position, class_specific):
-    prompts = ClassPrompts.build(tower(), NAMES, 4, position, class_specific=class_specific)
+    prompts = OpenClipPrompts.build(tower(), NAMES, 4, position, class_specific=class_specific)
     ctx = context(3, *prompts.ctx_shape)
     assert_equal(prompts.encode(ctx), torch.stack([prompts.encode(one) for one in ctx]), ctx)
 
@@ -158,7 +158,7 @@ def descend(encode, ctx, image_BD, labels_B, steps=100):
 
 def test_a_hundred_steps_agree_in_lockstep_one_by_one_and_naively():
     model = small(context=32)
-    prompts = ClassPrompts.build(tower(model), NAMES, 4)
+    prompts = OpenClipPrompts.build(tower(model), NAMES, 4)
     start = context(3, *prompts.ctx_shape)
     rng = torch.Generator().manual_seed(5)
     image_BD, labels_B = (
@@ -208,7 +208,7 @@ def test_every_row_sees_its_own_path_and_nothing_else(size, keep_fixed, monkeypa
 
 
 def test_equal_prompts_are_computed_once_and_nothing_stands_after_the_end():
-    once, thrice = (ClassPrompts.build(tower(), ["cat", "dog"] * times, 4) for times in (1, 3))
+    once, thrice = (OpenClipPrompts.build(tower(), ["cat", "dog"] * times, 4) for times in (1, 3))
     rows = [
         sum(len(chunk.tokens_TE) for chunk in prompts.encoder.plan(1, True).chunks)
         for prompts in (once, thrice)
@@ -229,7 +229,7 @@ def test_equal_prompts_are_computed_once_and_nothing_stands_after_the_end():
 )
 def test_real_names_need_few_rows(dataset, position, at_least):
     names = read_spec(dataset).class_names
-    plan = ClassPrompts.build(tower(), names, 16, position).encoder.plan(1, keep_fixed=True)
+    plan = OpenClipPrompts.build(tower(), names, 16, position).encoder.plan(1, keep_fixed=True)
     assert 77 * len(names) / sum(len(chunk.tokens_TE) for chunk in plan.chunks) > at_least
 
 
@@ -249,7 +249,7 @@ def test_a_step_dispatches_fewer_operations_than_the_naive_one():
     ctx = context(4, 32)
     counts = []
     for encode in (
-        ClassPrompts.build(tower(), NAMES, 4).encode,
+        OpenClipPrompts.build(tower(), NAMES, 4).encode,
         lambda c: naive_clip.text_features(small(), NAMES, c),
     ):
         with CountsOperations() as operations:
@@ -259,13 +259,13 @@ def test_a_step_dispatches_fewer_operations_than_the_naive_one():
 
 
 def test_what_follows_the_end_is_never_read():
-    prompts = ClassPrompts.build(tower(), NAMES, 4, "front")
+    prompts = OpenClipPrompts.build(tower(), NAMES, 4, "front")
     ctx = context(*prompts.ctx_shape)
     before = prompts.encode(ctx), naive_clip.text_features(small(), NAMES, ctx, "front")
     padded = naive_clip.small_clip()
     padded.token_embedding.weight.data[0] = 50.0
     after = (
-        ClassPrompts.build(tower(padded), NAMES, 4, "front").encode(ctx),
+        OpenClipPrompts.build(tower(padded), NAMES, 4, "front").encode(ctx),
         naive_clip.text_features(padded, NAMES, ctx, "front"),
     )
     assert torch.equal(before[0], after[0])
@@ -273,7 +273,7 @@ def test_what_follows_the_end_is_never_read():
 
 
 def test_a_vector_moves_only_what_comes_after_it():
-    prompts = ClassPrompts.build(tower(), NAMES, 4, class_specific=True)
+    prompts = OpenClipPrompts.build(tower(), NAMES, 4, class_specific=True)
     ctx = context(*prompts.ctx_shape)
     moved = ctx.detach().clone()
     moved[3] += 1.0
@@ -285,7 +285,7 @@ def test_a_vector_moves_only_what_comes_after_it():
 
 def test_words_give_the_zero_shot_prompt():
     backbone = from_model(small(), "small")
-    prompts = ClassPrompts.build(backbone.text, NAMES, 4)
+    prompts = OpenClipPrompts.build(backbone.text, NAMES, 4)
     zero_shot = backbone.encode_texts([f"a photo of a {name.replace('_', ' ')}." for name in NAMES])
     assert gap(prompts.encode(prompts.words("a_photo of a")), zero_shot) < 1e-5
     with pytest.raises(UserError, match="3 tokens"):
@@ -299,7 +299,7 @@ def side_term(terms):
 
 @pytest.mark.parametrize("position", POSITIONS)
 def test_side_terms_run_through_shared_tokens(position):
-    prompts = ClassPrompts.build(tower(), NAMES, 4, position)
+    prompts = OpenClipPrompts.build(tower(), NAMES, 4, position)
     ctx, terms = context(*prompts.ctx_shape, seed=2), context(3, 6, 32)
     naive = naive_clip.text_features(small(), NAMES, ctx, position, side_term(terms))
     assert_equal(prompts.encode(ctx, side=side_term(terms)), naive, ctx, terms)
@@ -313,7 +313,7 @@ def test_whole_texts_need_no_context(budget_mb):
         for template in ("a photo of a {}.", "{} texture.", "itap of the {}, a type of thing.")
         for name in NAMES
     ]
-    prompts = ClassPrompts.from_texts(tower(), texts, budget_mb=budget_mb)
+    prompts = OpenClipPrompts.from_texts(tower(), texts, budget_mb=budget_mb)
     terms = context(3, 6, 32)
     ids_KL = naive_clip.TOKENIZER(texts, context_length=77)
     naive = naive_clip.read_out(small(), small().token_embedding(ids_KL), ids_KL, side_term(terms))
@@ -326,7 +326,7 @@ def test_whole_texts_need_no_context(budget_mb):
 def test_a_memory_budget_is_kept_and_changes_nothing_but_time(position, runs):
     model = small(width=128, heads=2, layers=8, context=40)
     whole, tight = (
-        ClassPrompts.build(tower(model), NAMES, 4, position, budget_mb=budget_mb)
+        OpenClipPrompts.build(tower(model), NAMES, 4, position, budget_mb=budget_mb)
         for budget_mb in (None, 2.0)
     )
     ctx = context(runs, *whole.ctx_shape)
@@ -348,7 +348,7 @@ def test_a_memory_budget_is_kept_and_changes_nothing_but_time(position, runs):
 def test_the_estimate_of_memory_is_near_the_truth():
     model = small(width=128, heads=2, layers=8, context=40)
     for precision in ("float32", "bfloat16"):
-        prompts = ClassPrompts.build(
+        prompts = OpenClipPrompts.build(
             tower(model), NAMES, 16, class_specific=True, precision=precision
         )
         ctx = context(*prompts.ctx_shape)
@@ -360,7 +360,7 @@ def test_the_estimate_of_memory_is_near_the_truth():
 
 def test_bfloat16_is_near_and_its_gradient_is_float32():
     exact, coarse = (
-        ClassPrompts.build(tower(), NAMES, 4, precision=precision)
+        OpenClipPrompts.build(tower(), NAMES, 4, precision=precision)
         for precision in ("float32", "bfloat16")
     )
     ctx = context(*exact.ctx_shape)
@@ -372,7 +372,7 @@ def test_bfloat16_is_near_and_its_gradient_is_float32():
 
 
 def test_encoding_is_repeatable_and_leaves_the_tower_alone():
-    prompts = ClassPrompts.build(tower(), NAMES, 4, "middle")
+    prompts = OpenClipPrompts.build(tower(), NAMES, 4, "middle")
     ctx = context(*prompts.ctx_shape)
     before = [weight.clone() for weight in small().parameters()]
     first, second = slope(prompts.encode(ctx), ctx), slope(prompts.encode(ctx), ctx)
@@ -387,7 +387,7 @@ def test_encoding_is_repeatable_and_leaves_the_tower_alone():
 @pytest.mark.parametrize("position", POSITIONS)
 def test_foreign_blocks_take_the_plain_path(position):
     model = small(scale_attn=True, context=24)
-    prompts = ClassPrompts.build(
+    prompts = OpenClipPrompts.build(
         tower(model), ["cat", "old dog"], 4, position, class_specific=True, budget_mb=4
     )
     ctx = context(2, *prompts.ctx_shape)
@@ -398,7 +398,7 @@ def test_foreign_blocks_take_the_plain_path(position):
     with pytest.raises(UserError, match="side terms"):
         prompts.encode(ctx, side=side_term(context(3, 6, 32)))
     with pytest.raises(UserError, match="bfloat16"):
-        ClassPrompts.build(tower(model), NAMES[:1], 4, precision="bfloat16")
+        OpenClipPrompts.build(tower(model), NAMES[:1], 4, precision="bfloat16")
 
 
 def words_only(texts, context_length):
@@ -428,7 +428,7 @@ def test_a_tower_without_a_causal_mask_takes_the_plain_path():
     backbone = from_model(
         open_clip.CustomTextCLIP(24, vision_cfg, text_cfg), "siglip-like", words_only
     )
-    prompts = ClassPrompts.build(backbone.text, ["cat", "old dog"], 4)
+    prompts = OpenClipPrompts.build(backbone.text, ["cat", "old dog"], 4)
     truth = backbone.encode_texts(["this is a big cat.", "this is a big old dog."])
     ctx = prompts.words("this is a big").requires_grad_()
     assert gap(prompts.encode(ctx), truth) < 1e-5
@@ -447,15 +447,15 @@ def test_a_tower_with_a_class_token_is_refused():
     vision_cfg = {"image_size": 16, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16}
     backbone = from_model(open_clip.CustomTextCLIP(24, vision_cfg, text_cfg), "coca-like")
     with pytest.raises(UserError, match="adds tokens"):
-        ClassPrompts.build(backbone.text, ["cat"], 4)
+        OpenClipPrompts.build(backbone.text, ["cat"], 4)
 
 
 def test_weights_that_are_trained_get_their_gradient():
     model = naive_clip.small_clip(context=16)
     weight = model.transformer.resblocks[1].mlp.c_fc.weight.requires_grad_()
-    prompts = ClassPrompts.build(from_model(model, "small").text, ["cat", "dog"], 4)
+    prompts = OpenClipPrompts.build(from_model(model, "small").text, ["cat", "dog"], 4)
     weight.requires_grad_()  # from_model freezes
-    prompts = ClassPrompts.build(prompts.tower, ["cat", "dog"], 4)
+    prompts = OpenClipPrompts.build(prompts.tower, ["cat", "dog"], 4)
     ctx = context(*prompts.ctx_shape)
     assert_equal(
         prompts.encode(ctx), naive_clip.text_features(model, ["cat", "dog"], ctx), ctx, weight
@@ -486,17 +486,17 @@ def test_weights_that_are_trained_get_their_gradient():
 )
 def test_bad_requests_are_refused_with_a_reason(names, n_ctx, options, message):
     with pytest.raises(UserError, match=message):
-        ClassPrompts.build(tower(), names, n_ctx, **options)
+        OpenClipPrompts.build(tower(), names, n_ctx, **options)
 
 
 @pytest.mark.parametrize("shape", [(3, 32), (4, 48), (5, 4, 4, 32), (32,)])
 def test_a_context_of_another_backbone_or_length_is_refused(shape):
     with pytest.raises(UserError, match="these prompts need \\(4, 32\\)"):
-        ClassPrompts.build(tower(), NAMES, 4).encode(torch.zeros(shape))
+        OpenClipPrompts.build(tower(), NAMES, 4).encode(torch.zeros(shape))
 
 
 def test_whole_texts_and_contexts_are_not_mixed_up():
     with pytest.raises(UserError, match="has shape None"):
-        ClassPrompts.build(tower(), NAMES, 4).encode()
+        OpenClipPrompts.build(tower(), NAMES, 4).encode()
     with pytest.raises(UserError, match="these prompts need"):
-        ClassPrompts.from_texts(tower(), ["a cat"]).encode(torch.zeros(4, 32))
+        OpenClipPrompts.from_texts(tower(), ["a cat"]).encode(torch.zeros(4, 32))

@@ -179,7 +179,7 @@ def test_a_caption_is_true_of_every_picture_it_describes():
 def test_captions_reach_the_positions_that_long_prompts_need():
     rng, words = np.random.default_rng(0), train.Words()
     seen = captions.picture(1, 0)[1]
-    texts = [captions.caption(rng, seen, train.Plan().long_room)[0] for _ in range(200)]
+    texts = [captions.caption(rng, seen, train.TrainingPlan().long_room)[0] for _ in range(200)]
     lengths = (words.matrix(texts, 77) == len(words.ids_U) - 1).int().argmax(1)
     assert lengths.median() > 40
     assert lengths.max() < 76

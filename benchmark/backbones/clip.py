@@ -22,9 +22,9 @@ from benchmark.api import UserError, unit
 from benchmark.backbones import image_only, weights
 from benchmark.backbones.image_only import ImageOnly
 from benchmark.backbones.precision import resolved, tower_dtype
-from benchmark.backbones.prompting import ClassPrompts
+from benchmark.backbones.prompting import OpenClipPrompts
 from benchmark.backbones.prompting.plans import default_budget_mb
-from benchmark.backbones.towers import TextTower, Tokenizer, VisionTower, through
+from benchmark.backbones.towers import OpenClipTextTower, OpenClipVisionTower, Tokenizer, through
 
 TOKENIZER_OPTIONS = {
     "clean",
@@ -81,23 +81,23 @@ class OpenClip:
         )
 
     @property
-    def vision(self) -> VisionTower:
+    def vision(self) -> OpenClipVisionTower:
         visual = self.model.visual
         if not hasattr(visual, "_embeds") or not hasattr(visual, "transformer"):
             raise UserError(
                 f"the image tower of {self.name} has no transformer blocks to open; take a ViT backbone or a text-side method"
             )
-        return VisionTower(visual)
+        return OpenClipVisionTower(visual)
 
     @property
-    def text(self) -> TextTower:
+    def text(self) -> OpenClipTextTower:
         module = getattr(self.model, "text", self.model)
         if not hasattr(getattr(module, "transformer", None), "resblocks"):
             raise UserError(
                 f"the text tower of {self.name} is not an open_clip transformer, so prompts cannot be learned in it; take another backbone"
             )
         pool = getattr(self.model, "text_pool_type", None) or module.pool_type
-        return TextTower(
+        return OpenClipTextTower(
             module,
             self.tokenizer,
             pool,
@@ -128,8 +128,8 @@ class OpenClip:
         *,
         class_specific: bool = False,
         precision: str = "float32",
-    ) -> ClassPrompts:
-        return ClassPrompts.build(
+    ) -> OpenClipPrompts:
+        return OpenClipPrompts.build(
             self.text,
             class_names,
             n_ctx,
@@ -139,8 +139,8 @@ class OpenClip:
             budget_mb=self._budget_mb(),
         )
 
-    def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
-        return ClassPrompts.from_texts(self.text, texts, budget_mb=self._budget_mb())
+    def whole_prompts(self, texts: Sequence[str]) -> OpenClipPrompts:
+        return OpenClipPrompts.from_texts(self.text, texts, budget_mb=self._budget_mb())
 
     def _budget_mb(self) -> float:
         return self.memory_share * default_budget_mb(self.device)

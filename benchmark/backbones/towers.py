@@ -15,7 +15,7 @@ Tokenizer = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class VisionTower:
+class OpenClipVisionTower:
     """An open_clip VisionTransformer, open between its blocks."""
 
     module: Any  # nn.Module would hide its attributes from the type checker
@@ -45,7 +45,7 @@ class VisionTower:
 
 
 @dataclass(frozen=True, eq=False)
-class TextTower:
+class OpenClipTextTower:
     """An open_clip text transformer, whether its parts lie in the CLIP object itself or in `.text`."""
 
     module: Any

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmark.data.image_rows import SPLITS, ImageRow, ImageRows
 from benchmark.data.locations import DatasetLocation
 from benchmark.data.pictures import PictureFiles
-from benchmark.data.sources import NO_TEXT, ClassFolders, Cut
+from benchmark.data.sources import NO_TEXT, ClassFolders, HeldOut
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
 
@@ -31,16 +31,16 @@ def read(spec: Spec, source: ClassFolders, location: DatasetLocation) -> ImageRo
                 f"{folder / split_folder} has no images of {len(empty)} classes, "
                 f"the first is '{empty[0]}'"
             )
-    rows = held_out(spec.name, by_split, source.cut)
+    rows = held_out(spec.name, by_split, source.held_out)
     return ImageRows(rows, PictureFiles(folder), problems=tuple(problems))
 
 
 def held_out(
-    name: str, by_split: Mapping[str, list[ImageRow]], cut: Cut
+    name: str, by_split: Mapping[str, list[ImageRow]], per_class: HeldOut
 ) -> Mapping[str, list[ImageRow]]:
-    """Rows after `cut` has moved images of every class from train to test and to val."""
-    train, test = _divided(name, by_split["train"], cut.test)
-    train, val = _divided(name, train, cut.val)
+    """Rows after `per_class` has moved images of every class from train to test and to val."""
+    train, test = _divided(name, by_split["train"], per_class.test)
+    train, val = _divided(name, train, per_class.val)
     return {"train": train, "val": val or by_split["val"], "test": test or by_split["test"]}
 
 
@@ -95,6 +95,6 @@ def _check_enough(name: str, positions_of: Mapping[int, list[int]], per_class: i
         if per_class and len(positions) <= per_class:
             raise UserError(
                 f"class {label} of {name} has {len(positions)} images, too few to hold out "
-                f"{per_class}; lower source.cut",
+                f"{per_class}; lower source.held_out",
                 exit_code=MISSING,
             )

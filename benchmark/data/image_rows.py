@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.data.image_table import ImageTable, Pictures
+from benchmark.data.image_table import ImageTable, PictureReader
 
 ImageRow = tuple[str, int]  # key, label
 SPLITS = ("train", "val", "test")
@@ -23,7 +23,7 @@ class ImageRows:
     """
 
     by_split: Mapping[str, list[ImageRow]]
-    pictures: Pictures
+    pictures: PictureReader
     pinned: bool = False
     problems: tuple[str, ...] = ()
 
@@ -52,7 +52,7 @@ class ImageRows:
         return content(self.pictures, [keys[i * len(keys) // count] for i in range(count)])
 
 
-def content(pictures: Pictures, keys: Iterable[str]) -> str:
+def content(pictures: PictureReader, keys: Iterable[str]) -> str:
     """sha256 over the contents of images, each line its own sha256 and its key, sorted by key."""
     lines = (f"{pictures.digest(key)} {key}" for key in sorted(keys))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

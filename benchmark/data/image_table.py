@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class Pictures(Protocol):
+class PictureReader(Protocol):
     """Where the pictures of a table come from; a key names one."""
 
     def open(self, key: str) -> Image:
@@ -32,7 +32,7 @@ class ImageTable:
 
     keys: tuple[str, ...]
     labels: tuple[int, ...]
-    pictures: Pictures = field(repr=False)
+    pictures: PictureReader = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -68,7 +68,7 @@ def read(spec: Spec, source: HubTable, location: DatasetLocation) -> ImageRows:
             labels = _labels(file, source.label, source.label_names or spec.class_names)
             by_split[split] += [(f"{name}#{row}", label) for row, label in enumerate(labels)]
     pictures = ParquetPictures(folder, source.image)
-    return ImageRows(held_out(spec.name, by_split, source.cut), pictures)
+    return ImageRows(held_out(spec.name, by_split, source.held_out), pictures)
 
 
 def _labels(file: Path, column: str, names: Sequence[str]) -> list[int]:

@@ -117,7 +117,7 @@ class CoopFolder(BaseModel):
         return self
 
 
-class Cut(BaseModel):
+class HeldOut(BaseModel):
     """Images per class moved out of the training folder, evenly spaced over sorted file names."""
 
     model_config = STRICT
@@ -140,20 +140,20 @@ class ClassFolders(BaseModel):
     train: Below | None = None
     val: Below | None = None
     test: Below | None = None
-    cut: Cut = Cut()
+    held_out: HeldOut = HeldOut()
     class_folders: Literal["names", "index", "parent"] | Belows = "names"
 
     @model_validator(mode="after")
     def _has_test_images(self) -> ClassFolders:
-        if not self.test and not self.cut.test:
+        if not self.test and not self.held_out.test:
             raise ValueError(
-                "needs 'test', a folder, or cut.test, a number of images per class taken from "
+                "needs 'test', a folder, or held_out.test, a number of images per class taken from "
                 "'train'"
             )
-        twice = (self.val and self.cut.val) or (self.test and self.cut.test)
-        if twice or ((self.cut.val or self.cut.test) and not self.train):
+        twice = (self.val and self.held_out.val) or (self.test and self.held_out.test)
+        if twice or ((self.held_out.val or self.held_out.test) and not self.train):
             raise ValueError(
-                "'cut' takes images from 'train' and stands instead of a folder of its own"
+                "'held_out' takes images from 'train' and stands instead of a folder of its own"
             )
         return self
 
@@ -167,7 +167,7 @@ class HubTable(BaseModel):
     train: Below | None = None
     val: Below | None = None
     test: Below
-    cut: Cut = Cut()
+    held_out: HeldOut = HeldOut()
     image: str = "image"
     label: str = "label"
     # What the files call the classes, in label order, where it differs from class_names.

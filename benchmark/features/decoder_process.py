@@ -1,9 +1,9 @@
 """A process that decodes pictures for another one: `python -m benchmark.features.decoder_process`
 with the number of a connection and that of shared memory. Imports no torch.
 
-A request is (pickled `Pictures`, keys, slab). The answer is, for each key, where the pixels lie in
-the shared memory, or the pixels themselves where the slab is full; None where anything went wrong,
-and then the process that asked decodes for itself and sees the error.
+A request is (pickled `PictureReader`, keys, slab). The answer is, for each key, where the pixels
+lie in the shared memory, or the pixels themselves where the slab is full; None where anything went
+wrong, and then the process that asked decodes for itself and sees the error.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def padded(pixels_NHWC: Tensor, size: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureCrops:
     """Some pictures of a table, and the cuts that are made of each."""
 
     table: ImageTable
@@ -99,7 +99,7 @@ class Pictures:
 
 def stored_views(
     table: ImageTable, positions: Sequence[int], views: Views | None, image_px: int
-) -> Pictures:
+) -> PictureCrops:
     """The centre cut of each picture, or its random views, which depend on its digest."""
     if views is None:
         return centre_cuts(table, positions, image_px)
@@ -112,8 +112,8 @@ def stored_views(
     return _random_cuts(table, positions, crop, image_px, count, rngs)
 
 
-def centre_cuts(table: ImageTable, positions: Sequence[int], image_px: int) -> Pictures:
-    return Pictures(
+def centre_cuts(table: ImageTable, positions: Sequence[int], image_px: int) -> PictureCrops:
+    return PictureCrops(
         table,
         positions,
         1,
@@ -128,7 +128,7 @@ def fresh_cuts(
     crop: Crop,
     seeds: Sequence[Sequence[int]],
     image_px: int,
-) -> Pictures:
+) -> PictureCrops:
     """Random cuts of each picture, one for each of its seeds."""
 
     def rngs(place: int) -> list[tuple[str, int, int]]:
@@ -144,7 +144,7 @@ def _random_cuts(
     image_px: int,
     per_picture: int,
     rngs: Callable[[int], list[tuple[str, int, int]]],
-) -> Pictures:
+) -> PictureCrops:
     def on_host(picture: Image, place: int) -> Tensor:
         views = [random_view(picture, image_px, crop, view_rng(*name)) for name in rngs(place)]
         return torch.stack(views)
@@ -152,13 +152,13 @@ def _random_cuts(
     def cuts(size: tuple[int, int], place: int) -> list[Cut]:
         return [random_cut(size, image_px, crop, view_rng(*name)) for name in rngs(place)]
 
-    return Pictures(table, positions, per_picture, on_host, cuts)
+    return PictureCrops(table, positions, per_picture, on_host, cuts)
 
 
 # --- pixels
 
 
-def pixels(encoder: Encoder, pictures: Pictures) -> Iterator[Tensor]:
+def pixels(encoder: Encoder, pictures: PictureCrops) -> Iterator[Tensor]:
     """uint8 pixels_NHWC of all cuts on the encoder's device, some pictures after the other."""
     if encoder.pipeline.cuts_on_device:
         yield from _cut_on_device(encoder, pictures)
@@ -166,7 +166,7 @@ def pixels(encoder: Encoder, pictures: Pictures) -> Iterator[Tensor]:
         yield from _cut_on_host(encoder, pictures)
 
 
-def _cut_on_host(encoder: Encoder, pictures: Pictures) -> Iterator[Tensor]:
+def _cut_on_host(encoder: Encoder, pictures: PictureCrops) -> Iterator[Tensor]:
     def cut(place: int) -> Tensor:
         picture = pictures.table.open(pictures.positions[place])
         return pictures.cut_on_host(picture, place)
@@ -177,7 +177,7 @@ def _cut_on_host(encoder: Encoder, pictures: Pictures) -> Iterator[Tensor]:
         yield pixels_VHWC.to(encoder.device)
 
 
-def _cut_on_device(encoder: Encoder, pictures: Pictures) -> Iterator[Tensor]:
+def _cut_on_device(encoder: Encoder, pictures: PictureCrops) -> Iterator[Tensor]:
     """Cuts made on a stream of their own, so that they overlap with the encoder."""
     device, image_px = encoder.device, encoder.pipeline.image_px
     on_gpu = device.type == "cuda"
@@ -227,7 +227,7 @@ def _release(kept: deque[tuple[decoding.Decoded, torch.cuda.Event | None]]) -> N
 # --- features
 
 
-def features(encoder: Encoder, pictures: Pictures) -> Iterator[Tensor]:
+def features(encoder: Encoder, pictures: PictureCrops) -> Iterator[Tensor]:
     """image_NVD of all cuts (N pictures, V cuts each), some pictures after the other."""
     run = _on_gpu if encoder.device.type == "cuda" else _on_cpu
     rest_ND: list[Tensor] = []

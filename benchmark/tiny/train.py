@@ -36,7 +36,7 @@ CHUNK = 500  # pictures drawn by a worker at a time
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """Everything that decides the weights."""
 
     seed: int = 1
@@ -65,7 +65,7 @@ def _drawn(seed: int, image_px: int, indices: range) -> tuple[np.ndarray, np.nda
     return exam.pixels(list(pictures), image_px), np.array(seen)
 
 
-def draw_pool(plan: Plan, image_px: int, workers: int) -> Pool:
+def draw_pool(plan: TrainingPlan, image_px: int, workers: int) -> Pool:
     """Draw the training pictures in `workers` processes (0: in this one); the number of them
     changes nothing.
     """
@@ -145,7 +145,7 @@ def varied(pixels_NCHW: Tensor, zoom: float, rng: torch.Generator) -> Tensor:
 
 
 def batches(
-    pool: Pool, plan: Plan, words: Words, context_length: int
+    pool: Pool, plan: TrainingPlan, words: Words, context_length: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """`steps` times: pixels_NCHW, tokens_NL and target_NN, whose row i spreads 1 over the captions
     true of picture i.
@@ -181,7 +181,7 @@ def contrast(logits_NN: Tensor, true_NN: Tensor) -> Tensor:
 
 
 def optimiser(
-    clip: open_clip.CLIP, plan: Plan
+    clip: open_clip.CLIP, plan: TrainingPlan
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """AdamW that decays matrices only, its rate rising over the warm-up and falling along a cosine."""
     parameters = list(clip.parameters())
@@ -197,7 +197,7 @@ def optimiser(
     return adamw, torch.optim.lr_scheduler.LambdaLR(adamw, share)
 
 
-def fit(plan: Plan, device: str, workers: int) -> tuple[open_clip.CLIP, Words]:
+def fit(plan: TrainingPlan, device: str, workers: int) -> tuple[open_clip.CLIP, Words]:
     """The trained model with its small token table, and the words of that table."""
     torch.manual_seed(plan.seed)
     words, clip = Words(), model.untrained()
@@ -235,7 +235,7 @@ def save(clip: open_clip.CLIP, words: Words, folder: Path) -> Path:
     return path
 
 
-def provenance(plan: Plan, device: str, weights: Path, wall_s: float) -> dict[str, object]:
+def provenance(plan: TrainingPlan, device: str, weights: Path, wall_s: float) -> dict[str, object]:
     """How a weights file came about and what it scores; accuracies are fractions, of the file as it
     will be loaded.
     """
@@ -264,14 +264,14 @@ def main() -> None:
         description="Train the tiny CLIP on generated image-caption pairs."
     )
     for name in FLAGS:
-        flags.add_argument(f"--{name}", type=int, default=getattr(Plan(), name))
+        flags.add_argument(f"--{name}", type=int, default=getattr(TrainingPlan(), name))
     flags.add_argument("--device", default="cpu")
     flags.add_argument(
         "--workers", type=int, default=2, help="processes that draw pictures; 0 for none"
     )
     flags.add_argument("--out", type=Path, required=True)
     told = flags.parse_args()
-    plan = Plan(**{name: getattr(told, name) for name in FLAGS})
+    plan = TrainingPlan(**{name: getattr(told, name) for name in FLAGS})
     start = time.perf_counter()
     clip, words = fit(plan, told.device, told.workers)
     weights = save(clip, words, told.out)

@@ -45,7 +45,7 @@ IMAGES = {
     "folder": "pets",
     "train": "train",
     "test": "test",
-    "cut": {"val": 1},
+    "held_out": {"val": 1},
 }
 TABLE = {
     "kind": "table",

@@ -9,6 +9,6 @@ text_layer      one block of a text tower, taken apart
 whole_prompt    towers that cannot share: every prompt at full length
 """
 
-from benchmark.backbones.prompting.class_prompts import ClassPrompts
+from benchmark.backbones.prompting.class_prompts import OpenClipPrompts
 
-__all__ = ["ClassPrompts"]
+__all__ = ["OpenClipPrompts"]

@@ -20,19 +20,19 @@ from benchmark.api import SideTerm, UserError, unit
 from benchmark.backbones.prompting.plans import SharedPrompts, default_budget_mb, shareable
 from benchmark.backbones.prompting.tree import Prompt
 from benchmark.backbones.prompting.whole_prompt import WholePrompts
-from benchmark.backbones.towers import TextTower
+from benchmark.backbones.towers import OpenClipTextTower
 
 POSITIONS = ("end", "middle", "front")
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # None: as the tower's weights are
+BLOCK_DTYPES = {"float32": None, "bfloat16": torch.bfloat16}  # None: as the tower's weights are
 
 
 @dataclass(frozen=True, eq=False)
-class ClassPrompts:
+class OpenClipPrompts:
     """K prompts around learnable context vectors; made by `build` or `from_texts`. The tower's
     weights must not change meanwhile.
     """
 
-    tower: TextTower
+    tower: OpenClipTextTower
     ctx_shape: tuple[
         int, ...
     ]  # (P, E), or (K, P, E) where class-specific: what initial values must look like
@@ -51,7 +51,7 @@ class ClassPrompts:
 
     @staticmethod
     def build(
-        tower: TextTower,
+        tower: OpenClipTextTower,
         class_names: Sequence[str],
         n_ctx: int,
         position: str = "end",
@@ -59,7 +59,7 @@ class ClassPrompts:
         class_specific: bool = False,
         budget_mb: float | None = None,
         precision: str = "float32",
-    ) -> ClassPrompts:
+    ) -> OpenClipPrompts:
         """Prompts for K class names (they may repeat; underscores are read as spaces) with `n_ctx`
         context vectors.
 
@@ -77,22 +77,22 @@ class ClassPrompts:
         _check(names, position, precision)
         prompts, ids_KL = _assemble(tower, names, n_ctx, position, class_specific)
         shape = (len(names), n_ctx, tower.width) if class_specific else (n_ctx, tower.width)
-        return ClassPrompts(tower, shape, _encoder(tower, prompts, ids_KL, budget_mb, precision))
+        return OpenClipPrompts(tower, shape, _encoder(tower, prompts, ids_KL, budget_mb, precision))
 
     @staticmethod
     def from_texts(
-        tower: TextTower,
+        tower: OpenClipTextTower,
         texts: Sequence[str],
         *,
         budget_mb: float | None = None,
         precision: str = "float32",
-    ) -> ClassPrompts:
+    ) -> OpenClipPrompts:
         """Whole texts without context vectors, for methods that learn inside the blocks:
         `encode(side=...)`.
         """
         _check([text.strip() for text in texts], "end", precision)
         ids_KL = tower.tokenize(texts)
-        return ClassPrompts(
+        return OpenClipPrompts(
             tower, (0, tower.width), _encoder(tower, ids_KL.tolist(), ids_KL, budget_mb, precision)
         )
 
@@ -155,11 +155,11 @@ def _check(names: Sequence[str], position: str, precision: str) -> None:
         )
     if position not in POSITIONS:
         raise UserError(f"unknown class position '{position}'; take one of {', '.join(POSITIONS)}")
-    if precision not in PRECISIONS:
-        raise UserError(f"unknown precision '{precision}'; take one of {', '.join(PRECISIONS)}")
+    if precision not in BLOCK_DTYPES:
+        raise UserError(f"unknown precision '{precision}'; take one of {', '.join(BLOCK_DTYPES)}")
 
 
-def _content(tower: TextTower, texts: Sequence[str]) -> tuple[int, list[list[int]]]:
+def _content(tower: OpenClipTextTower, texts: Sequence[str]) -> tuple[int, list[list[int]]]:
     """How many tokens the tokenizer puts before a text, and each text's own tokens.
 
     Found by comparing with the empty text, so it holds for CLIP's start and end tokens as for
@@ -178,7 +178,7 @@ def _content(tower: TextTower, texts: Sequence[str]) -> tuple[int, list[list[int
 
 
 def _assemble(
-    tower: TextTower, names: list[str], n_ctx: int, position: str, class_specific: bool
+    tower: OpenClipTextTower, names: list[str], n_ctx: int, position: str, class_specific: bool
 ) -> tuple[list[Prompt], Tensor]:
     """Symbols of every prompt with all its padding, and the ids (dummy words in them) that tell
     where it is read.
@@ -222,13 +222,13 @@ def _check_room(names: Sequence[str], lengths: Sequence[int], n_ctx: int, room: 
 
 
 def _encoder(
-    tower: TextTower,
+    tower: OpenClipTextTower,
     prompts: Sequence[Sequence[int]],
     ids_KL: Tensor,
     budget_mb: float | None,
     precision: str,
 ) -> Callable[[Tensor, SideTerm | None], Tensor]:
-    dtype, device = PRECISIONS[precision], tower.position_LE.device
+    dtype, device = BLOCK_DTYPES[precision], tower.position_LE.device
     budget_mb = default_budget_mb(device) if budget_mb is None else budget_mb
     if shareable(tower):
         ends = tower.eot(ids_KL).tolist()

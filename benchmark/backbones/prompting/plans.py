@@ -28,7 +28,7 @@ from benchmark.backbones.prompting.shared_prefix import (
 from benchmark.backbones.prompting.text_layer import Layer, fits
 from benchmark.backbones.prompting.tiles import Tiling, tiling
 from benchmark.backbones.prompting.tree import Prompt, PromptTree
-from benchmark.backbones.towers import TextTower
+from benchmark.backbones.towers import OpenClipTextTower
 
 CPU_BUDGET_MB = 4096.0
 
@@ -44,7 +44,7 @@ def default_budget_mb(device: torch.device) -> float:
     )
 
 
-def shareable(tower: TextTower) -> bool:
+def shareable(tower: OpenClipTextTower) -> bool:
     """True where a token's state depends on its predecessors alone, the text is read at EOT, and
     the blocks are CLIP's own.
     """
@@ -55,7 +55,7 @@ def shareable(tower: TextTower) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class ChunkPlan:
     """How many runs to compute at once, and the classes in chunks."""
 
     at_once: int
@@ -68,19 +68,22 @@ class SharedPrompts:
     kept.
     """
 
-    tower: TextTower
+    tower: OpenClipTextTower
     tree: PromptTree  # of distinct prompts
     layers: Sequence[Layer]
     prompt_of_class_K: Tensor  # equal prompts are computed once
     budget_mb: float
     kept: Kept | None  # None where nothing precedes a learnable vector, or all prompts are without
-    plans: dict[tuple[int, bool], Plan] = field(
+    plans: dict[tuple[int, bool], ChunkPlan] = field(
         default_factory=dict
     )  # by runs, and whether kept keys are used
 
     @staticmethod
     def build(
-        tower: TextTower, prompts: Sequence[Prompt], budget_mb: float, dtype: torch.dtype | None
+        tower: OpenClipTextTower,
+        prompts: Sequence[Prompt],
+        budget_mb: float,
+        dtype: torch.dtype | None,
     ) -> SharedPrompts:
         """`dtype` None computes as the weights are. Raises UserError where a single class exceeds
         the budget.
@@ -125,7 +128,7 @@ class SharedPrompts:
         )
         return out
 
-    def plan(self, runs: int, keep_fixed: bool) -> Plan:
+    def plan(self, runs: int, keep_fixed: bool) -> ChunkPlan:
         """As few chunks as the budget allows. UserError where a single class in a single run
         exceeds it.
         """
@@ -135,7 +138,7 @@ class SharedPrompts:
         return self.plans[key]
 
     @torch.no_grad()
-    def _planned(self, runs: int, keep_fixed: bool) -> Plan:
+    def _planned(self, runs: int, keep_fixed: bool) -> ChunkPlan:
         kept = self.kept if keep_fixed else None
         room_mb = self.budget_mb - (kept.mb if kept else 0)
         least_mb = self._least_mb(keep_fixed)
@@ -153,7 +156,7 @@ class SharedPrompts:
                 <= room_mb
             ):
                 break
-        return Plan(
+        return ChunkPlan(
             at_once, [prepare(self.layers, self.tower, self.tree, tiles, kept) for tiles in tilings]
         )
 
@@ -171,7 +174,7 @@ class SharedPrompts:
 
 
 @torch.no_grad()
-def _kept(layers: Sequence[Layer], tower: TextTower, tree: PromptTree) -> Kept | None:
+def _kept(layers: Sequence[Layer], tower: OpenClipTextTower, tree: PromptTree) -> Kept | None:
     if not any(tree.learnable) or all(tree.learnable):
         return None
     fixed = tree.fixed()

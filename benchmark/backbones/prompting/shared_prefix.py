@@ -20,7 +20,7 @@ from benchmark.api import SideTerm
 from benchmark.backbones.prompting.text_layer import Layer
 from benchmark.backbones.prompting.tiles import Tiling
 from benchmark.backbones.prompting.tree import PromptTree
-from benchmark.backbones.towers import TextTower
+from benchmark.backbones.towers import OpenClipTextTower
 
 MIB = 2**20
 WORKING = 20  # widths per row that live only while one layer is computed, forward or backward
@@ -71,7 +71,11 @@ class Kept:
 
 
 def prepare(
-    layers: Sequence[Layer], tower: TextTower, tree: PromptTree, tiles: Tiling, kept: Kept | None
+    layers: Sequence[Layer],
+    tower: OpenClipTextTower,
+    tree: PromptTree,
+    tiles: Tiling,
+    kept: Kept | None,
 ) -> SharedPrefix:
     """The tiling as tensors on the tower's device."""
     device, dtype = tower.position_LE.device, layers[0].query[0].dtype

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from benchmark.api import SideTerm, UserError
-from benchmark.backbones.towers import TextTower
+from benchmark.backbones.towers import OpenClipTextTower
 
 MIB = 2**20
 SAVED = 20.0  # widths kept per token and layer, on the safe side for blocks unknown
@@ -27,7 +27,7 @@ WORKING = 24.0  # widths per token that live only while one layer is computed
 class WholePrompts:
     """K prompts of full length; a chunk of them at a time where the budget wants it."""
 
-    tower: TextTower
+    tower: OpenClipTextTower
     tokens_KLE: Tensor  # embedding + position; position alone where a learnable vector belongs
     slots_KP: Tensor  # places of learnable vectors
     sources_KP: Tensor  # which vector of the flattened context stands there
@@ -36,7 +36,7 @@ class WholePrompts:
 
     @staticmethod
     def build(
-        tower: TextTower, prompts: Sequence[Sequence[int]], ids_KL: Tensor, budget_mb: float
+        tower: OpenClipTextTower, prompts: Sequence[Sequence[int]], ids_KL: Tensor, budget_mb: float
     ) -> WholePrompts:
         """Raises UserError where the tower cannot be run by its parts, or the budget is smaller
         than a single class needs.
