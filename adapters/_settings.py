@@ -116,9 +116,9 @@ class PromptTraining:
 class Pretraining:
     """How a context shared by several source problems is trained."""
 
-    pretrain_steps: int = 1000
+    pretrain_steps: int = 500
     pretrain_batch_size: int = 32
-    pretrain_lr: float = 0.002
+    pretrain_lr: float = 0.001
     pretrain_warmup_steps: int = 50
 
     def __post_init__(self) -> None:
