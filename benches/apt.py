@@ -157,12 +157,13 @@ def added(method: str, n_prompts: int) -> int:
 
 @dataclass(frozen=True)
 class Gap:
-    """Errors relative to what exact prompts change; 1 means no better than leaving the prompts out."""
+    """Errors relative to what exact prompts change; 1 is no better than no prompts."""
 
     n_prompts: int
     same_prompts: float  # the module on the exact prompts, its two scalars at their best
     fitted: float  # all its parameters fitted to the exact outputs, on images it is not judged by
-    shrinkage: float  # spread of the factor that the module's one scalar stands for: standard deviation over mean
+    # spread of the factor that the module's one scalar stands for: standard deviation over mean
+    shrinkage: float
 
 
 def exact(block: Any, x_NLE: Tensor, prompt_TE: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ def best_scalars(target: Tensor, attn: Tensor, term: Tensor) -> Tensor:
 
 
 def gap_at(block: Any, x_NLE: Tensor, n_prompts: int, steps: int) -> Gap:
-    """Prompts that look like this block's tokens: their mean and spread per coordinate, drawn anew."""
+    """Prompts with the mean and spread per coordinate of this block's tokens."""
     rng = torch.Generator().manual_seed(n_prompts)
     tokens = x_NLE.flatten(0, 1)
     prompt_TE = tokens.mean(0) + tokens.std(0) * torch.randn(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 
 from benchmark.api import UserError, unit
 from benchmark.backbones import image_only, weights
+from benchmark.backbones.checkpoints import check_unpacked
+from benchmark.backbones.hub import HUB, TIMM, offline
 from benchmark.backbones.image_only import ImageOnly
 from benchmark.backbones.precision import resolved, tower_dtype
 from benchmark.backbones.prompting import OpenClipPrompts
@@ -46,7 +49,8 @@ class OpenClip:
     name: str
     model: Any  # open_clip's CLIP or CustomTextCLIP
     tokenizer: Tokenizer
-    memory_share: float = 1.0  # of what prompts may usually take; less after memory ran out. Changes time, and the order of sums
+    # of what prompts may usually take; less after memory ran out: other time, other order of sums
+    memory_share: float = 1.0
 
     @property
     def device(self) -> torch.device:
@@ -58,8 +62,9 @@ class OpenClip:
 
     @cached_property
     def logit_scale(self) -> float:
-        # Read once: on a GPU every look at a tensor's value stops what is running.
-        return float(self.model.logit_scale.detach().exp())
+        # Read once: on a GPU every look at a tensor's value stops what is running. Not by torch's
+        # exp, whose last digit in float32 depends on the processor.
+        return math.exp(float(self.model.logit_scale.detach()))
 
     @property
     def dim(self) -> int:
@@ -85,7 +90,8 @@ class OpenClip:
         visual = self.model.visual
         if not hasattr(visual, "_embeds") or not hasattr(visual, "transformer"):
             raise UserError(
-                f"the image tower of {self.name} has no transformer blocks to open; take a ViT backbone or a text-side method"
+                f"the image tower of {self.name} has no transformer blocks to open; "
+                "take a ViT backbone or a text-side method"
             )
         return OpenClipVisionTower(visual)
 
@@ -94,7 +100,8 @@ class OpenClip:
         module = getattr(self.model, "text", self.model)
         if not hasattr(getattr(module, "transformer", None), "resblocks"):
             raise UserError(
-                f"the text tower of {self.name} is not an open_clip transformer, so prompts cannot be learned in it; take another backbone"
+                f"the text tower of {self.name} is not an open_clip transformer, so prompts "
+                "cannot be learned in it; take another backbone"
             )
         pool = getattr(self.model, "text_pool_type", None) or module.pool_type
         return OpenClipTextTower(
@@ -189,8 +196,8 @@ def load(name: str, device: str = "cpu", precision: str = "auto") -> Loaded:
     """
     precision = resolved(precision, name)
     source = weights.locate(name)
-    weights.check_unpacked(source.file)
-    if source.arch.startswith(weights.TIMM):
+    check_unpacked(source.file)
+    if source.arch.startswith(TIMM):
         return image_only.load(name, source, device, tower_dtype(precision))
     if name == weights.TINY:
         from benchmark.tiny.model import build
@@ -200,16 +207,16 @@ def load(name: str, device: str = "cpu", precision: str = "auto") -> Loaded:
 
     arch, options = _recipe(source)
     try:
-        model = open_clip.create_model(
-            arch, device=device, weights_only=True, require_pretrained=True, **options
-        )
-        tokenizer = open_clip.get_tokenizer(arch)
-    except (
-        Exception
-    ) as error:  # of the weights, of the architecture, of a tokenizer that is not on this machine
+        with offline():
+            model = open_clip.create_model(
+                arch, device=device, weights_only=True, require_pretrained=True, **options
+            )
+            tokenizer = open_clip.get_tokenizer(arch)
+    except Exception as error:  # of weights, architecture, or a tokenizer that is not here
         words = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"the weights of {name} in {source.file} cannot be loaded as {arch} ({words}); check both"
+            f"the weights of {name} in {source.file} cannot be loaded as {arch} ({words}); "
+            "check both"
         ) from error
     _require_quick_gelu(model, source)
     return from_model(model, name, tokenizer, precision=precision)
@@ -221,7 +228,7 @@ def _recipe(source: weights.Source) -> tuple[str, dict[str, Any]]:
     """
     import open_clip
 
-    if source.arch.startswith(weights.HUB):
+    if source.arch.startswith(HUB):
         _check_config(source.file.parent / "open_clip_config.json")
         return f"local-dir:{source.file.parent}", {}
     known = open_clip.get_pretrained_cfg(source.arch, source.tag) or {}
@@ -245,7 +252,8 @@ def _check_config(config: Path) -> None:
         return  # open_clip says what is wrong with it
     if odd:
         raise UserError(
-            f"{config} asks for '{odd[0]}' beyond what is safe: foreign code, or memory without end; take another model"
+            f"{config} asks for '{odd[0]}' beyond what is safe: foreign code, or memory without "
+            "end; take another model"
         )
 
 
@@ -267,7 +275,8 @@ def _require_quick_gelu(model: nn.Module, source: weights.Source) -> None:
     kinds = {type(module).__name__ for module in model.modules()}
     if source.tag == "openai" and "QuickGELU" not in kinds:
         raise UserError(
-            f"OpenAI weights need QuickGELU but {source.arch} was built without it; take the '-quickgelu' architecture"
+            f"OpenAI weights need QuickGELU but {source.arch} was built without it; "
+            "take the '-quickgelu' architecture"
         )
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from benchmark.backbones import weights
+from benchmark.backbones.hub import HUB, TIMM, from_hub
 from benchmark.errors import MISSING, UserError, nearest
 
 
@@ -14,17 +15,12 @@ def prepare_backbone(name: str, offline: bool = False) -> Path:
     their file.
 
     Weights that are embedded, given as a file, or here already are only looked up. Raises UserError
-    for an unknown name and for weights that cannot be had. To be called before anything else has
-    touched the hub library in this process, which `locate` puts offline for good.
+    for an unknown name and for weights that cannot be had.
     """
     name = weights.canonical(name)
     arch, _, tag = name.partition("/")
-    if (
-        name.startswith((weights.HUB, weights.TIMM))
-        and Path(tag).suffix not in weights.FILES
-        and not offline
-    ):
-        return weights.from_hub(name, fetch=True)
+    if name.startswith((HUB, TIMM)) and Path(tag).suffix not in weights.FILES and not offline:
+        return from_hub(name, fetch=True)
     if offline or not tag or Path(tag).suffix:
         return weights.locate(name).file
     import open_clip

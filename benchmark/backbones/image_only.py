@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from benchmark.api import ClassPrompts, TextTower, UserError, VisionTower, unit
 from benchmark.backbones import weights
+from benchmark.backbones.hub import TIMM
 
-SCALE = 100.0  # of logits: that of the released CLIP weights, since a classifier's backbone has none of its own
+# Of logits: that of the released CLIP weights, since an image encoder has none of its own.
+SCALE = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,8 @@ class ImageOnly:
     @property
     def vision(self) -> VisionTower:
         raise UserError(
-            f"the image tower of {self.name} cannot be opened between its blocks; take a CLIP with a ViT, as ViT-B/16"
+            f"the image tower of {self.name} cannot be opened between its blocks; "
+            "take a CLIP with a ViT, as ViT-B/16"
         )
 
     @property
@@ -64,15 +67,7 @@ class ImageOnly:
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         return self._no_text()
 
-    def class_prompts(
-        self,
-        class_names: Sequence[str],
-        n_ctx: int,
-        position: str = "end",
-        *,
-        class_specific: bool = False,
-        precision: str = "float32",
-    ) -> ClassPrompts:
+    def class_prompts(self, *_: object, **__: object) -> ClassPrompts:
         return self._no_text()
 
     def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
@@ -83,7 +78,8 @@ class ImageOnly:
 
     def _no_text(self) -> Any:
         raise UserError(
-            f"{self.name} has no text side; take a method that learns from images alone, as linear_probe, or a CLIP backbone"
+            f"{self.name} has no text side; "
+            "take a method that learns from images alone, as linear_probe, or a CLIP backbone"
         )
 
 
@@ -98,7 +94,7 @@ def load(
     """The timm backbone `name` from its weights file; raises UserError where the two do not fit."""
     import timm
 
-    arch = source.arch.removeprefix(weights.TIMM)
+    arch = source.arch.removeprefix(TIMM)
     try:
         model = timm.create_model(
             arch, pretrained=True, pretrained_cfg_overlay={"file": str(source.file)}, num_classes=0
@@ -106,6 +102,7 @@ def load(
     except Exception as error:  # timm raises what torch, safetensors and its own registry raise
         words = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"the weights of {name} in {source.file} cannot be loaded as {arch} ({words}); check both"
+            f"the weights of {name} in {source.file} cannot be loaded as {arch} ({words}); "
+            "check both"
         ) from error
     return from_model(model.to(device, dtype), name)

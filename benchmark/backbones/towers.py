@@ -46,7 +46,7 @@ class OpenClipVisionTower:
 
 @dataclass(frozen=True, eq=False)
 class OpenClipTextTower:
-    """An open_clip text transformer, whether its parts lie in the CLIP object itself or in `.text`."""
+    """An open_clip text transformer: its parts lie in the CLIP object itself or in `.text`."""
 
     module: Any
     tokenizer: Tokenizer
@@ -101,7 +101,8 @@ class OpenClipTextTower:
         if cut_N.any():
             text = list(texts)[int(cut_N.int().argmax())]
             raise UserError(
-                f"the text '{text}' needs more than the {length} tokens this backbone reads; shorten the class name or template"
+                f"the text '{text}' needs more than the {length} tokens this backbone reads; "
+                "shorten the class name or template"
             )
         return ids_NL.to(self.position_LE.device)
 

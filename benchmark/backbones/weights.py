@@ -15,18 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickletools
 import re
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
 
+from benchmark.backbones.hub import HUB, TIMM, from_hub, missing, offline
 from benchmark.errors import MISSING, UserError, nearest
 from benchmark.paths import cache_dir, write_atomic
 
@@ -47,27 +41,12 @@ HUB_REPOS = {  # where open_clip fetches the named weights from
     "ViT-B-16/openai": "timm/vit_base_patch16_clip_224.openai",
     "ViT-L-14/openai": "timm/vit_large_patch14_clip_224.openai",
 }
-HUB, TIMM = "hf-hub:", "timm:"
-LONGEST_NAME = 1000  # of a parameter, or of what a pickle calls for
-UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    ValueError,
-    OSError,
-    LookupError,
-    RuntimeError,
-    EOFError,
-    MemoryError,
-)
 FILES = {".safetensors", ".pt", ".pth", ".bin"}  # what a local checkpoint ends with
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is needed to build a backbone: architecture name, weights file, and the tag it came
-    from.
-    """
+    """What a backbone is built from."""
 
     arch: str  # with the prefix of its kind
     tag: str
@@ -75,8 +54,9 @@ class Source:
 
 
 def canonical(name: str) -> str:
-    """The one spelling of a backbone name: 'ViT-B/16' and 'ViT-B-16' mean the OpenAI weights;
-    anything unknown is refused.
+    """The one spelling of a backbone name; 'ViT-B/16' and 'ViT-B-16' mean the OpenAI weights.
+
+    Raises UserError for a name of no known form.
     """
     if name in NAMED:
         return name
@@ -85,15 +65,17 @@ def canonical(name: str) -> str:
     if alias:
         return alias
     if "/" not in name and not name.startswith(TIMM):
+        near = nearest(name, list(NAMED))
         raise UserError(
-            f"unknown backbone '{name}': a name is 'tiny' or ARCH/TAG as in '{STANDARD}'; {nearest(name, list(NAMED))}"
+            f"unknown backbone '{name}': a name is 'tiny' or ARCH/TAG as in '{STANDARD}'; {near}"
         )
     return name
 
 
 def locate(name: str) -> Source:
-    """Where the weights of `name` lie on this machine. Never downloads; raises UserError (exit code
-    4) where they are missing.
+    """Where the weights of `name` lie on this machine.
+
+    Never downloads; raises UserError (exit code 4) where they are missing.
     """
     if name == TINY:
         from benchmark.tiny.model import WEIGHTS
@@ -123,117 +105,6 @@ def _is_file(name: str) -> bool:
         return False
 
 
-def check_unpacked(file: Path) -> None:
-    """Raise a UserError for a checkpoint of torch's that grows when it is read, or that would keep
-    its reader busy for hours.
-    """
-    try:
-        if not zipfile.is_zipfile(file):
-            if file.suffix != ".safetensors":
-                with file.open("rb") as stream:
-                    _check_names(
-                        file, stream, pickles=5
-                    )  # the older format is five of them, one after the other
-            return
-        with zipfile.ZipFile(file) as archive:
-            grown = sum(member.file_size for member in archive.infolist())
-            if grown > 2 * file.stat().st_size:  # torch stores its archives unpacked
-                raise UserError(
-                    f"weights file {file} would grow to {grown} bytes, as no checkpoint does; fetch it from elsewhere"
-                )
-            for name in archive.namelist():
-                if name.endswith("data.pkl"):
-                    with archive.open(name) as stream:
-                        _check_names(file, stream, pickles=1)
-    except UNREADABLE as error:
-        raise UserError(
-            f"weights file {file} is damaged ({error}); fetch it again", exit_code=MISSING
-        ) from error
-
-
-def _check_names(file: Path, stream: IO[bytes], pickles: int) -> None:
-    """Look at the words of pickles without obeying them: torch searches its own complaint about a
-    long name in quadratic time.
-    """
-    for _ in range(pickles):
-        for _, word, _ in pickletools.genops(stream):
-            if isinstance(word, str) and len(word) > LONGEST_NAME:
-                raise UserError(
-                    f"weights file {file} holds a name of {len(word)} characters, as no checkpoint does; fetch it from elsewhere"
-                )
-
-
-def from_hub(name: str, fetch: bool) -> Path:
-    """The weights file of a `hf-hub:` or `timm:` name, with the configuration it needs beside it;
-    fetched only where `fetch`.
-    """
-    if not fetch:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub library is first imported
-    from huggingface_hub import hf_hub_download
-
-    if name.startswith(HUB):
-        repo, needed, weights = (
-            name.removeprefix(HUB),
-            "open_clip_config.json",
-            ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"],
-        )
-    else:
-        repo, needed, weights = (
-            _timm_repo(name),
-            "config.json",
-            ["model.safetensors", "pytorch_model.bin"],
-        )
-    try:
-        revision = Path(
-            hf_hub_download(repo, needed, local_files_only=not fetch)
-        ).parent.name  # one revision for all its files
-        place: dict[str, Any] = {"revision": revision, "local_files_only": not fetch}
-        return _first(weights, lambda file: Path(hf_hub_download(repo, file, **place)))
-    except Exception as error:  # of the hub library, or of whatever carries its requests
-        raise _not_here(name, error if fetch else None) from error
-
-
-def _first(files: list[str], get: Callable[[str], Path]) -> Path:
-    """The first file that can be had: safetensors before what must be unpickled, if with care."""
-    from huggingface_hub.errors import (
-        EntryNotFoundError,  # also what is raised for a file that the cache lacks
-    )
-
-    for file in files[:-1]:
-        with suppress(EntryNotFoundError):
-            return get(file)
-    return get(files[-1])
-
-
-def _timm_repo(name: str) -> str:
-    import timm
-    from timm.models import get_pretrained_cfg
-
-    try:
-        found = get_pretrained_cfg(name.removeprefix(TIMM), allow_unregistered=True)
-    except RuntimeError:  # a known architecture, but no such weights
-        found = None
-    if found is None or not found.hf_hub_id:
-        raise UserError(
-            f"unknown backbone '{name}': {nearest(name.removeprefix(TIMM), timm.list_pretrained())}"
-        )
-    return str(found.hf_hub_id)
-
-
-def _not_here(name: str, reason: Exception | None) -> UserError:
-    if reason:
-        words = str(reason).strip().partition("\n")[0] or type(reason).__name__
-        return UserError(
-            f"the weights of {name} could not be fetched ({words}); check the name, or try again with a network",
-            exit_code=MISSING,
-        )
-    return UserError(
-        f"the weights of {name} are not on this machine and nothing is downloaded by itself; "
-        f"run `python -m benchmark prepare --backbone {name}` where there is a network",
-        exit_code=MISSING,
-    )
-
-
 def _with_quick_gelu(arch: str, tag: str) -> str:
     """OpenAI trained with QuickGELU; the plain architecture would silently give other numbers
     (open_clip issue 771).
@@ -242,26 +113,22 @@ def _with_quick_gelu(arch: str, tag: str) -> str:
 
 
 def _downloaded(name: str, arch: str, tag: str) -> Path:
-    os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub library is first imported
+    """The file that open_clip has in its caches for a tag."""
     import open_clip
 
     if tag not in open_clip.list_pretrained_tags_by_model(arch):
         known = [f"{a}/{t}" for a, t in open_clip.list_pretrained()]
         raise UserError(f"unknown backbone '{name}': {nearest(name, known)}")
+    config = open_clip.get_pretrained_cfg(arch, tag)
     try:
-        return Path(
-            open_clip.download_pretrained(
-                open_clip.get_pretrained_cfg(arch, tag), prefer_hf_hub=True
-            )
-        )
+        with offline():
+            return Path(open_clip.download_pretrained(config, prefer_hf_hub=True))
     except Exception as error:
-        raise _not_here(name, None) from error
+        raise missing(name) from error
 
 
 def seem_here(name: str) -> bool:
-    """Whether the weights of a named backbone seem to be there: a glance into the caches; asking
-    open_clip would cost seconds.
-    """
+    """Whether a named backbone seems to be in a cache: asking open_clip would take seconds."""
     if name == TINY:
         return True
     hub = Path(
@@ -275,9 +142,7 @@ def seem_here(name: str) -> bool:
 
 @cache
 def weights_digest(name: str) -> str:
-    """sha256 of the weights file, remembered by size and modification time so that gigabytes are
-    hashed once.
-    """
+    """sha256 of the weights file, kept by size and modification time: gigabytes are hashed once."""
     file = locate(name).file.resolve()
     stat = file.stat()
     stamp = f"{file}:{stat.st_size}:{stat.st_mtime_ns}"
@@ -295,10 +160,7 @@ def _remembered(memo: Path, stamp: str) -> str | None:
     """The digest that was written down for this file; None where nothing was, or something else."""
     try:
         facts = json.loads(memo.read_bytes())
-        return (
-            facts["sha256"]
-            if facts["file"] == stamp and re.fullmatch("[0-9a-f]{64}", facts["sha256"])
-            else None
-        )
+        known = facts["file"] == stamp and re.fullmatch("[0-9a-f]{64}", facts["sha256"])
+        return facts["sha256"] if known else None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None

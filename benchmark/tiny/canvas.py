@@ -43,7 +43,7 @@ PIXEL = 2 / SIZE_PX  # one pixel in coordinate units
 
 
 def stream(*parts: object) -> np.random.Generator:
-    """Random numbers that depend on `parts` alone: the same in every process and on every machine."""
+    """Random numbers that depend on `parts` alone: the same in every process and machine."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
 
@@ -51,7 +51,7 @@ def stream(*parts: object) -> np.random.Generator:
 def dataset_stream(
     generator: str, class_name: str, split: str, index: int, seed: int
 ) -> np.random.Generator:
-    """The random numbers of one dataset picture; refuses a split or an index that does not exist."""
+    """The random numbers of one dataset picture; refuses an unknown split or index."""
     if split not in SPLITS:
         raise ValueError(f"there is no split {split!r}; choose from {', '.join(SPLITS)}")
     if index < 0:

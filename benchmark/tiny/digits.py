@@ -50,7 +50,8 @@ def image(class_name: str, split: str, index: int, seed: int = 0) -> Image.Image
         raise ValueError(f"there is no split {split!r}; choose from {', '.join(SIZES)}")
     if not 0 <= index < SIZES[split]:
         raise IndexError(
-            f"picture {index} of {class_name!r} does not exist: {split} has {SIZES[split]} of each digit"
+            f"picture {index} of {class_name!r} does not exist: {split} has {SIZES[split]} of "
+            "each digit"
         )
     return Image.fromarray(canvas.enlarged(_partition()[class_name, split][index]), "L").convert(
         "RGB"

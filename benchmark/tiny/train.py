@@ -183,7 +183,7 @@ def contrast(logits_NN: Tensor, true_NN: Tensor) -> Tensor:
 def optimiser(
     clip: open_clip.CLIP, plan: TrainingPlan
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW that decays matrices only, its rate rising over the warm-up and falling along a cosine."""
+    """AdamW that decays matrices only; its rate rises over the warm-up, then falls by a cosine."""
     parameters = list(clip.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": plan.weight_decay},

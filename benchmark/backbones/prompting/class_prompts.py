@@ -100,7 +100,8 @@ class OpenClipPrompts:
         """text_KD, unit length, float32 at least; differentiable in `ctx_PE` (ctx_KPE where
         class-specific) and in what `side` closes over.
 
-        With a leading run dimension, ctx_RPE -> text_RKD: R runs in lockstep, each as if alone.
+        With a leading run dimension, ctx_RPE -> text_RKD: R runs at once, each as if alone but for
+        the order of sums.
         `side(layer, x_RTE, attn_RTE)` may change every layer's attention output token by token: x
         is what the attention read, the result stands in for `attn`. Rows are tokens in no promised
         order and a token may stand for many classes, so it must treat all rows alike. Raises
@@ -122,7 +123,8 @@ class OpenClipPrompts:
         ids = _content(self.tower, [text.replace("_", " ")])[1][0]
         if len(ids) != self.n_ctx:
             raise UserError(
-                f"the words '{text}' are {len(ids)} tokens but the prompts have {self.n_ctx}; set n_ctx to {len(ids)}"
+                f"the words '{text}' are {len(ids)} tokens but the prompts have {self.n_ctx}; "
+                f"set n_ctx to {len(ids)}"
             )
         return (
             self.tower.embed(torch.tensor(ids, device=self.tower.position_LE.device))
@@ -140,7 +142,8 @@ class OpenClipPrompts:
         ):
             got = None if ctx is None else tuple(ctx.shape)
             raise UserError(
-                f"the context has shape {got} but these prompts need {self.ctx_shape}, with or without a leading run dimension; "
+                f"the context has shape {got} but these prompts need {self.ctx_shape}, with or "
+                "without a leading run dimension; "
                 "take a context made for the same backbone, length and kind"
             )
         return ctx
@@ -151,7 +154,8 @@ def _check(names: Sequence[str], position: str, precision: str) -> None:
         raise UserError("there are no class names to make prompts of; give at least one")
     if "" in names:
         raise UserError(
-            f"class name {names.index('')} is empty, so its prompt would say nothing; name the class"
+            f"class name {names.index('')} is empty, so its prompt would say nothing; "
+            "name the class"
         )
     if position not in POSITIONS:
         raise UserError(f"unknown class position '{position}'; take one of {', '.join(POSITIONS)}")
@@ -188,7 +192,8 @@ def _assemble(
     texts = [" ".join(["X"] * n_ctx + [name]) + "." for name in names]
     if len({token for tokens in _content(tower, texts)[1] for token in tokens[:n_ctx]}) > 1:
         raise UserError(
-            "this backbone's tokenizer does not keep dummy words apart, so a context has no place; take a CLIP backbone"
+            "this backbone's tokenizer does not keep dummy words apart, so a context has no "
+            "place; take a CLIP backbone"
         )
     ids_KL = tower.tokenize(texts)
     first = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
@@ -208,7 +213,8 @@ def _check_room(names: Sequence[str], lengths: Sequence[int], n_ctx: int, room: 
     """`room`: the tokens left when the start, the "." and the end have theirs."""
     if not 1 <= n_ctx < room:
         raise UserError(
-            f"n_ctx={n_ctx} does not fit this text tower; take at least 1 and at most {room - 1}, usually 4 or 16"
+            f"n_ctx={n_ctx} does not fit this text tower; "
+            f"take at least 1 and at most {room - 1}, usually 4 or 16"
         )
     for name, length in zip(names, lengths, strict=True):
         if not length:
@@ -217,7 +223,8 @@ def _check_room(names: Sequence[str], lengths: Sequence[int], n_ctx: int, room: 
             )
         if length + n_ctx > room:
             raise UserError(
-                f"class name '{name}' has {length} tokens but {n_ctx} context vectors leave room for {room - n_ctx}; shorten either"
+                f"class name '{name}' has {length} tokens but {n_ctx} context vectors leave room "
+                f"for {room - n_ctx}; shorten either"
             )
 
 
@@ -240,6 +247,7 @@ def _encoder(
         )
     if dtype is not None:
         raise UserError(
-            f"precision '{precision}' needs a frozen causal text tower read at EOT, which this one is not; use float32"
+            f"precision '{precision}' needs a frozen causal text tower read at EOT, which this "
+            "one is not; use float32"
         )
     return WholePrompts.build(tower, prompts, ids_KL, budget_mb)

@@ -106,7 +106,8 @@ class SharedPrompts:
         plan = self.plan(len(ctx_RPE), keep_fixed=side is None)
         if side is not None and plan.at_once < len(ctx_RPE):
             raise UserError(
-                f"{len(ctx_RPE)} runs with side terms do not fit {self.budget_mb:.4g} MiB and cannot be split; "
+                f"{len(ctx_RPE)} runs with side terms do not fit {self.budget_mb:.4g} MiB and "
+                "cannot be split; "
                 "raise budget_mb or train fewer at once"
             )
         whole = len(plan.chunks) == 1 and plan.at_once >= len(ctx_RPE)
@@ -145,7 +146,8 @@ class SharedPrompts:
         if least_mb > room_mb:
             need_mb = math.ceil(least_mb + self.budget_mb - room_mb)
             raise UserError(
-                f"a memory budget of {self.budget_mb:.4g} MiB is too small: a single class needs {need_mb} MiB; raise budget_mb"
+                f"a memory budget of {self.budget_mb:.4g} MiB is too small: a single class needs "
+                f"{need_mb} MiB; raise budget_mb"
             )
         at_once = max(1, min(runs, int(room_mb / least_mb)))
         for count in _counts(len(self.tree.paths)):

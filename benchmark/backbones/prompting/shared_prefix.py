@@ -47,7 +47,8 @@ class SharedPrefix:
 
     tile: int
     trunk: int
-    tokens_TE: Tensor  # embedding + position of every row; position alone where a learnable vector will be added
+    # embedding + position of every row; position alone where a learnable vector will be added
+    tokens_TE: Tensor
     slots: Tensor  # the rows that hold learnable vectors
     copies: Sequence[
         tuple[Tensor, int]
@@ -60,7 +61,7 @@ class SharedPrefix:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """Keys and values of nodes that no learnable vector precedes: computed once, without gradient."""
+    """Keys and values of nodes without a learnable vector before them: computed once."""
 
     row_of: dict[int, int]  # node -> its row
     layers: Sequence[Tensor]  # per layer, row x 2E

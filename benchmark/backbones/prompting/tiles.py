@@ -24,13 +24,14 @@ Places = dict[int, int]  # node -> its place in a tile
 
 TILE_SIZES = (16, 24, 32, 40, 48, 56, 64, 80, 96)  # rows per tile that are tried
 EVEN_TILES = 6  # as are sizes that share all rows out evenly among up to so many tiles
-KEY_COST = 0.0007  # what a key column adds to the cost of a row (measured over tiles of 16 to 182 rows, width 512)
+# What a key column adds to the cost of a row (measured over tiles of 16 to 182 rows, width 512).
+KEY_COST = 0.0007
 COPY_COST = 0.01  # what copying a key per row adds, mostly in memory
 
 
 @dataclass(frozen=True, eq=False)
 class Tiling:
-    """T = N tiles * B rows, the trunk in the first rows; S = A fixed + trunk + B own key columns."""
+    """T = N tiles * B rows, trunk in the first rows; S = A fixed + trunk + B own key columns."""
 
     tile: int  # B
     trunk: int

@@ -43,7 +43,8 @@ class WholePrompts:
         """
         if not tower.is_whole:
             raise UserError(
-                "this text tower adds tokens or masks of its own, so prompts cannot be put into it; take a CLIP backbone"
+                "this text tower adds tokens or masks of its own, so prompts cannot be put into "
+                "it; take a CLIP backbone"
             )
         symbols_KL = torch.tensor(prompts, device=ids_KL.device)
         learnable_KL = symbols_KL < 0
@@ -62,7 +63,8 @@ class WholePrompts:
         )
         if one_mb > budget_mb:
             raise UserError(
-                f"a memory budget of {budget_mb:.4g} MiB is too small: a single class needs {math.ceil(one_mb)} MiB; raise budget_mb"
+                f"a memory budget of {budget_mb:.4g} MiB is too small: a single class needs "
+                f"{math.ceil(one_mb)} MiB; raise budget_mb"
             )
         return WholePrompts(
             tower, tokens_KLE.detach(), slots_KP, sources_KP, ids_KL, int(budget_mb / one_mb)
@@ -71,7 +73,8 @@ class WholePrompts:
     def __call__(self, ctx_RPE: Tensor, side: SideTerm | None = None) -> Tensor:
         if side is not None:
             raise UserError(
-                "this text tower's blocks cannot be opened for side terms; take a CLIP backbone with a causal text tower"
+                "this text tower's blocks cannot be opened for side terms; "
+                "take a CLIP backbone with a causal text tower"
             )
         again = self.chunk < len(self.ids_KL) * len(ctx_RPE)
         return torch.stack([self._one(ctx_PE, again) for ctx_PE in ctx_RPE])

@@ -1,0 +1,93 @@
+"""Weights in the cache of the Hugging Face hub. Imports no torch.
+
+Nothing here reaches the network unless it is told to fetch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from benchmark.errors import MISSING, UserError, nearest
+
+HUB, TIMM = "hf-hub:", "timm:"  # prefixes of names
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """The hub library answers from its cache alone for as long as this lasts."""
+    from huggingface_hub import constants
+
+    with (
+        mock.patch.object(constants, "HF_HUB_OFFLINE", True),
+        mock.patch.dict(os.environ, {"HF_HUB_OFFLINE": "1"}),
+    ):
+        yield
+
+
+def from_hub(name: str, fetch: bool) -> Path:
+    """The weights file of a `hf-hub:` or `timm:` name; its configuration lies beside it.
+
+    Fetched only where `fetch`. Raises UserError where it cannot be had.
+    """
+    from huggingface_hub import hf_hub_download
+
+    if name.startswith(HUB):
+        repo, config = name.removeprefix(HUB), "open_clip_config.json"
+        files = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    else:
+        repo, config = _timm_repo(name), "config.json"
+        files = ["model.safetensors", "pytorch_model.bin"]
+    try:
+        known = Path(hf_hub_download(repo, config, local_files_only=not fetch))
+        # one revision for all its files
+        options: dict[str, Any] = {"revision": known.parent.name, "local_files_only": not fetch}
+        return _first(files, lambda file: Path(hf_hub_download(repo, file, **options)))
+    except Exception as error:  # of the hub library, or of whatever carries its requests
+        raise missing(name, error if fetch else None) from error
+
+
+def _first(files: list[str], get: Callable[[str], Path]) -> Path:
+    """The first file that can be had: safetensors before what must be unpickled."""
+    # also raised for a file that the cache lacks
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for file in files[:-1]:
+        with suppress(EntryNotFoundError):
+            return get(file)
+    return get(files[-1])
+
+
+def _timm_repo(name: str) -> str:
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    name = name.removeprefix(TIMM)
+    try:
+        config = get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError:  # a known architecture, but no such weights
+        config = None
+    if config is None or not config.hf_hub_id:
+        near = nearest(name, timm.list_pretrained())
+        raise UserError(f"unknown backbone '{TIMM}{name}': {near}")
+    return str(config.hf_hub_id)
+
+
+def missing(name: str, reason: Exception | None = None) -> UserError:
+    """The error for weights that are not on this machine, or that could not be fetched."""
+    if reason:
+        words = str(reason).strip().partition("\n")[0] or type(reason).__name__
+        return UserError(
+            f"the weights of {name} could not be fetched ({words}); "
+            "check the name, or try again with a network",
+            exit_code=MISSING,
+        )
+    return UserError(
+        f"the weights of {name} are not on this machine and nothing is downloaded by itself; "
+        f"run `python -m benchmark prepare --backbone {name}` where there is a network",
+        exit_code=MISSING,
+    )
