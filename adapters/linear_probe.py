@@ -106,6 +106,8 @@ def _regress(support: Labelled, classes: int, c: float, max_iterations: int) -> 
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # one image per class looks like a regression problem to scikit-learn
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         model = LogisticRegression(C=c, max_iter=max_iterations).fit(
             support.images.features().double().cpu().numpy(), labels_N.numpy()
         )
