@@ -4,6 +4,8 @@ Every session builds an environment of its own.
 """
 
 import shutil
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import nox
@@ -33,6 +35,39 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-e", ".", *wanted, "-c", "constraints.txt")
 
 
+# What torch, MKL and oneDNN take for the processor; the first is the one at hand.
+PROCESSORS: dict[str, dict[str, str]] = {
+    "as it is": {},
+    "AVX2": {
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+    },
+    "SSE4.1": {
+        "MKL_CBWR": "COMPATIBLE",
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+    },
+}
+NUMERIC_TESTS = (
+    "tests/test_cones.py",
+    "tests/test_training.py",
+    "tests/test_executors.py::test_records_of_runs_trained_together_are_those_of_runs_alone",
+    "tests/test_executors.py::test_order_shards_and_grouping_do_not_change_a_record",
+)
+
+
+def check_numbers(session: nox.Session, processors: Iterable[str]) -> None:
+    """The regression check and the numeric tests, with features encoded anew on each processor."""
+    for name in processors:
+        session.log(f"processor: {name}")
+        with tempfile.TemporaryDirectory() as cache:
+            env = {**PROCESSORS[name], "FSBENCH_CACHE": cache}
+            session.run("python", "-m", "benchmark", "check", "--plain", env=env)
+            if PROCESSORS[name]:
+                session.run("pytest", "-q", *NUMERIC_TESTS, env=env)
+
+
 def run_lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -41,11 +76,28 @@ def run_lint(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Style and types, all tests, then the regression check of the tiny suite."""
+    """Style and types, all tests, then the regression check as three processors compute it."""
     install(session, "test", "lint")
     run_lint(session)
     session.run("pytest", *session.posargs)
-    session.run("python", "-m", "benchmark", "check", "--results", session.create_tmp())
+    check_numbers(session, PROCESSORS)
+
+
+@nox.session
+def processors(session: nox.Session) -> None:
+    """The regression check and the numeric tests as three processors compute them."""
+    install(session, "test")
+    check_numbers(session, PROCESSORS)
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """All tests and the regression check with the oldest versions that pyproject.toml allows."""
+    project = nox.project.load_toml("pyproject.toml")
+    lowest = [each.replace(">=", "==") for each in project["project"]["dependencies"]]
+    session.install("-e", ".", *nox.project.dependency_groups(project, "test"), *lowest)
+    session.run("pytest", *session.posargs)
+    session.run("python", "-m", "benchmark", "check", "--plain")
 
 
 @nox.session
