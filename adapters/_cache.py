@@ -106,7 +106,7 @@ def correct(
     """
     device = cache.text_KD.device
     image_ND, labels_N = labelled.images.features().to(device), labelled.labels_N.to(device)
-    alpha_A = torch.tensor(alphas, device=device)
+    alpha_A = torch.tensor(alphas, dtype=image_ND.dtype, device=device)
     correct_AB = torch.zeros(len(alphas), len(betas), dtype=torch.int64, device=device)
     block = CPU_BLOCK if device.type == "cpu" else GPU_BLOCK
     for part_ND, label_N in zip(image_ND.split(block), labels_N.split(block), strict=True):

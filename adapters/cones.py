@@ -44,7 +44,7 @@ Init = Literal["text", "random"]
 class Adapter:
     title: ClassVar[str] = "ConES"
     paper: ClassVar[str] = "arXiv:2305.18993"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 

@@ -40,7 +40,7 @@ from benchmark.api import Episode, Predictor, UserError
 class Adapter:
     title: ClassVar[str] = "CoOp"
     paper: ClassVar[str] = "arXiv:2109.01134"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "ctx_init": "a photo of a", "n_ctx": 4}
 

@@ -181,8 +181,12 @@ def test_no_file_of_a_stranger_decides_which_module_is_run(
     write(Path("trapped"), [record(named, [30] * 10, [64] * 10)])
     (made,) = Store(Path("trapped")).records()
     golden = Path("golden.csv")
-    header = "method,adapter_version,dataset,shots,seed,backbone,correct,total,tolerance,key"
-    golden.write_text(f"{header}\ntrapped.method,1,tiny_digits,1,1,tiny,300,640,2,{made.key}\n")
+    header = (
+        "method,adapter_version,dataset,shots,seed,backbone,params,correct,total,tolerance,key,"
+        "source,data,weights,packages"
+    )
+    row = f"trapped.method,1,tiny_digits,1,1,tiny,,300,640,2,{made.key},,,,"
+    golden.write_text(f"{header}\n{row}\n")
     for command in (
         ["replay", made.key, "--results", "trapped"],
         ["check", "--golden", golden],

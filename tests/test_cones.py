@@ -268,7 +268,7 @@ def test_zs_lp_is_clap_without_its_penalty() -> None:
         float((adapter("clap", constraint=c).fit(given)(given.support.images) - zero_QK).norm())
         for c in (0.0, 1.0, 10.0)
     ]
-    assert moved[0] > moved[1] > moved[2]
+    assert moved[0] > 1.5 * max(moved[1:])
 
 
 # --- concepts as a place to start from

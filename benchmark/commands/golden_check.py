@@ -32,6 +32,7 @@ class CheckRequest:
     datasets: Sequence[str] = ()
     shots: Sequence[str] = ()
     seeds: Sequence[str] = ()
+    settings: Sequence[str] = ()  # [method.]name=value, of rows that are written
     table: Path = reference.GOLDEN
     results: Path | None = None  # where records are kept; None keeps none
     device: str = "cpu"
@@ -55,7 +56,7 @@ def compare(request: CheckRequest, out: Console, err: Console) -> int:
     """Run the cells of the chosen rows, print which counts differ and return the exit code."""
     rows = golden.chosen(golden.read(request.table), request.columns)
     methods.require_trusted((row.method for row in rows), request.methods)
-    cells = [cell for row in rows for cell in cells_of(row)]
+    cells = [cell_of(row) for row in rows]
     outcomes = _run(cells, request, err)
     return _print_results(list(golden.compare(rows, outcomes)), request.as_json, out)
 
@@ -71,7 +72,7 @@ def update(request: CheckRequest, tolerance: int | None, err: Console) -> int:
     return OK
 
 
-def cells_of(row: golden.GoldenRow) -> list[Cell]:
+def cell_of(row: golden.GoldenRow) -> Cell:
     """The cell of a golden row, made by the same rules as a user's."""
     flags = Flags(
         methods=[row.method],
@@ -79,12 +80,16 @@ def cells_of(row: golden.GoldenRow) -> list[Cell]:
         shots=[str(row.shots or 1)],
         seeds=[str(row.seed or 1)],
         backbones=[row.backbone],
+        settings=row.settings,
     )
-    return select(flags).cells
+    (cell,) = select(flags).cells
+    return cell
 
 
 def _cells_to_update(request: CheckRequest, rows: Sequence[golden.GoldenRow]) -> list[Cell]:
-    """The cells that were chosen; by default those of the table's methods, or of all methods."""
+    """The cells that were chosen; by default those of the table, or of all methods."""
+    if rows and not any([*request.columns.values(), request.settings]):
+        return [cell_of(row) for row in rows]
     known = sorted({row.method for row in rows})
     flags = Flags(
         methods=request.methods or known or methods.names(),
@@ -92,6 +97,7 @@ def _cells_to_update(request: CheckRequest, rows: Sequence[golden.GoldenRow]) ->
         shots=request.shots or golden.SHOTS,
         seeds=request.seeds or golden.SEEDS,
         backbones=[weights.TINY],
+        settings=request.settings,
     )
     return select(flags).cells
 

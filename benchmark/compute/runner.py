@@ -186,7 +186,9 @@ def batch_of(options: RunOptions, batch: bool | None, cell: Cell) -> Cell | None
 
     On a GPU shots and seeds of a method are trained in one batch, since alone they leave it idle;
     on a CPU the seeds of the tiny backbone, whose steps cost more to start than to compute. `batch`
-    says so everywhere (True) or nowhere (False). A cell with a time limit is trained alone.
+    says so everywhere (True) or nowhere (False). A cell with a time limit is trained alone. A batch
+    adds in another order than one run: in float64 (the tiny backbone) no count moves, elsewhere a
+    few may.
     """
     on_gpu = device_for(cell.backbone, options.device) != "cpu"
     wanted = (on_gpu or cell.backbone == weights.TINY) if batch is None else batch
