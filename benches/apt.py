@@ -151,8 +151,7 @@ def added(method: str, n_prompts: int) -> int:
     return counted - CLASSES * 512
 
 
-# --- the approximation itself
-# ----------------------------------------------------------------------------------------------------
+# The approximation itself
 
 
 @dataclass(frozen=True)

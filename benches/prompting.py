@@ -1,15 +1,15 @@
-"""The text side of CoOp's step, naive against shared tokens. `python -m benches.prompting
-[--quick]`
+"""The text side of CoOp's step, naive against shared tokens.
+
+    python -m benches.prompting [--quick]
 
 One step: features of all class prompts (16 context vectors), cross-entropy against 32 given image
 features, backward, SGD. True shapes of ViT-B/16's text tower (width 512, 12 layers, 8 heads, 77
 positions) with random weights, real class names, nothing downloaded. Image encoding is left out on
-purpose: beside any ratio of whole cells belongs the cost of their views.
-  naive       K prompts of 77 tokens through open_clip's own blocks (testbed/naive_clip.py); above 100
-  classes a chunk at a time
-              with a given gradient of the features, because whole it needs 27 MB per class
-  truncated   the same, cut to the longest prompt
-  ours        benchmark/backbones/prompting/class_prompts.py
+purpose: the cost of views is the same on both sides.
+- naive: K prompts of 77 tokens through open_clip's own blocks (testbed/naive_clip.py). Above 100
+  classes a chunk at a time, with a given gradient of the features: whole it needs 27 MB per class.
+- truncated: the same, cut to the longest prompt.
+- ours: benchmark/backbones/prompting/class_prompts.py.
 """
 
 from __future__ import annotations

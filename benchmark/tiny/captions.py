@@ -52,18 +52,28 @@ OPENERS = {
     "textures": ("a photo of", "a picture of", "a texture of", "a surface of", "a close-up of", ""),
 }
 LEAD_INS = (
-    "this is", "here you see", "look:", "we found", "on the left", "as you may have guessed,", "page four shows",
-    "a rather poor camera took this one;", "my sister sent me this from her holiday by the sea:", "image 0473 final copy",
-    "in the second drawer of the old desk there was", "no flash, late in the evening,", "for sale, slightly used,",
-    "please note that the light was bad and the lens was dirty when we took", "untitled,", "from the archive of the museum,",
-    "children made this at school last week:", "a test card with", "it is hard to say, but I believe it shows",
+    "this is", "here you see", "look:", "we found", "on the left", "as you may have guessed,",
+    "page four shows",
+    "a rather poor camera took this one;", "my sister sent me this from her holiday by the sea:",
+    "image 0473 final copy",
+    "in the second drawer of the old desk there was", "no flash, late in the evening,",
+    "for sale, slightly used,",
+    "please note that the light was bad and the lens was dirty when we took", "untitled,",
+    "from the archive of the museum,",
+    "children made this at school last week:", "a test card with",
+    "it is hard to say, but I believe it shows",
 )  # fmt: skip
 TAILS = (
-    "on a table", "seen from above", "in bad light", "with some clutter around it", "taken in a hurry", "at noon",
-    "for my collection", "and nothing else of interest", "as it was left by the people who lived here before",
-    "which somebody had put there without a word", "with a lot of noise in the picture because the sensor was hot",
-    "on the wall of a small shop near the station", "and a few bits of paper", "from last year", "again", "up close",
-    "that I would like to see printed as large as a door", "photographed with an old phone", "by an unknown hand",
+    "on a table", "seen from above", "in bad light", "with some clutter around it",
+    "taken in a hurry", "at noon",
+    "for my collection", "and nothing else of interest",
+    "as it was left by the people who lived here before",
+    "which somebody had put there without a word",
+    "with a lot of noise in the picture because the sensor was hot",
+    "on the wall of a small shop near the station", "and a few bits of paper", "from last year",
+    "again", "up close",
+    "that I would like to see printed as large as a door", "photographed with an old phone",
+    "by an unknown hand",
 )  # fmt: skip
 PLAIN_SHARE = 0.5  # captions that are an opener and the name alone, as in zero-shot prompts
 INK_SAID_SHARE = 0.3

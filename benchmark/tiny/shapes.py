@@ -15,7 +15,8 @@ VERSION = 1
 FINISHES = ("solid", "hollow", "striped", "dotted")
 HELD_OUT = frozenset(
     {"hollow circle", "solid triangle", "striped star", "dotted heart",
-     "solid gear", "striped leaf", "solid teardrop", "hollow teardrop", "hollow flower", "dotted flower"}
+     "solid gear", "striped leaf", "solid teardrop", "hollow teardrop", "hollow flower",
+     "dotted flower"}
 )  # fmt: skip
 
 

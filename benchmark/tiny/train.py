@@ -220,10 +220,8 @@ def fit(plan: TrainingPlan, device: str, workers: int) -> tuple[open_clip.CLIP, 
         schedule.step()
         clip.logit_scale.data.clamp_(max=MAX_LOG_SCALE)
         if step % 100 == 0 or step == plan.steps - 1:
-            print(
-                f"step {step:5d}  loss {loss.item():.3f}  scale {clip.logit_scale.exp().item():.1f}",
-                flush=True,
-            )
+            scale = clip.logit_scale.exp().item()
+            print(f"step {step:5d}  loss {loss.item():.3f}  scale {scale:.1f}", flush=True)
     return clip, words
 
 
