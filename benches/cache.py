@@ -150,13 +150,16 @@ def tuning_rows() -> list[tuple[str, ...]]:
             )
             return fresh.views(views, 1, crop)[step % views]
 
-    stored = lambda: tuned_keys(cache, lambda step: view_VND[step % views], labels_N, steps)
-    again = lambda: tuned_keys(cache, encoded_again, labels_N, steps)
+    def stored() -> Tensor:
+        return tuned_keys(cache, lambda step: view_VND[step % views], labels_N, steps)
+
+    def again() -> Tensor:
+        return tuned_keys(cache, encoded_again, labels_N, steps)
+
     apart = float((stored() - again()).abs().max())
     times = alternate({"naive": again, "ours": stored}, 1, warm=0)
-    per_view = Timing(
-        times["naive"].wall_s / views, times["naive"].cpu_s / views
-    )  # the naive loop needs one view a step, not ten
+    # the naive loop needs one view a step, not ten
+    per_view = Timing(times["naive"].wall_s / views, times["naive"].cpu_s / views)
     note = f"largest difference of a weight {apart:.1e}; encoding all {views} views once: {once_s.cpu_s:.2f} s"
     return [
         row(f"fine-tuning, {steps} steps, tiny CLIP, 160 images", per_view, times["ours"], note)

@@ -256,9 +256,8 @@ def report_peak(budget_mb: float | None) -> None:
     """
     prompts = prompts_of(true_shapes("cpu"), Case("imagenet"), budget_mb)
     step = step_of(prompts.encode, start(prompts), len(read_spec("imagenet").class_names))
-    Path("/proc/self/clear_refs").write_text(
-        "5"
-    )  # building the model may have taken more: forget that peak
+    # building the model may have taken more: forget that peak
+    Path("/proc/self/clear_refs").write_text("5")
     before_mb = resident_mb("VmRSS")
     step()
     peak_mb = resident_mb("VmHWM")

@@ -157,9 +157,8 @@ class Sight:
     """What somebody saw who read a results folder all the time."""
 
     problems: list[str] = field(default_factory=list)
-    written: dict[str, set[int]] = field(
-        default_factory=dict
-    )  # key -> the times its record was written
+    # key -> the times its record was written
+    written: dict[str, set[int]] = field(default_factory=dict)
     looks: int = 0
 
     def look(self, store: Store) -> None:

@@ -48,10 +48,8 @@ class Malice:
 
     executor: str = "serial"
     kills: int = 200
-    after_s: tuple[float, float] = (
-        0.2,
-        2.0,
-    )  # the driver's first record, or the last kill of one of its workers
+    # the driver's first record, or the last kill of one of its workers
+    after_s: tuple[float, float] = (0.2, 2.0)
     seed: int = 0
     flags: Sequence[str] = ()  # more of the driver's
 

@@ -47,9 +47,8 @@ def small_clip(
             if parameter.ndim <= 1:
                 parameter.add_(0.2 * torch.randn_like(parameter))
             elif parameter.shape[0] != 49408:
-                parameter.mul_(
-                    2.0
-                )  # sharper attention than at initialisation, so that it matters who sees whom
+                # sharper attention than at initialisation, so that it matters who sees whom
+                parameter.mul_(2.0)
         model.token_embedding.weight.mul_(10.0)
     return model.eval().requires_grad_(False)
 
@@ -136,10 +135,8 @@ def saved_mb(forward: Callable[[], Tensor], model: nn.Module) -> float:
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = (
-                storage.nbytes(),
-                tensor,
-            )  # the tensor too, lest its address be used again
+            # the tensor too, lest its address be used again
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

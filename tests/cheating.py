@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from benchmark.api import Episode, ImageSet, Predictor
 
+# nothing to find inside
 CLOSED = (
     str,
     bytes,
@@ -30,7 +31,7 @@ CLOSED = (
     nn.Module,
     torch.Generator,
     BuiltinFunctionType,
-)  # nothing to find inside
+)
 CONTAINERS = (list, tuple, set, frozenset)
 
 

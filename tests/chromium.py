@@ -133,9 +133,8 @@ def tab(page: Path, profile: Path) -> Iterator[Tab]:
     assert browser, "ask found() first"
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
-    high = [
-        fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs_in, theirs_out)
-    ]  # out of the way of 3 and 4
+    # out of the way of 3 and 4
+    high = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs_in, theirs_out)]
     silence = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
     wiring = [(os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4), silence]
     process = os.posix_spawn(

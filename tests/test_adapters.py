@@ -99,9 +99,8 @@ def test_a_class_without_a_key_keeps_its_text() -> None:
 def test_the_search_in_one_pass_counts_what_a_double_loop_counts(classes: int, seed: int) -> None:
     given = toy.feature_episode(3, classes, seed=seed, spread=0.5, text_error=1.0)
     val = toy.feature_episode(40, classes, seed=seed + 50, spread=0.5).support
-    cache = dataclasses.replace(
-        cache_of(given), scale=5.0
-    )  # so that text and keys are worth about the same
+    # so that text and keys are worth about the same
+    cache = dataclasses.replace(cache_of(given), scale=5.0)
     alphas, betas = (
         (0.0, *(0.13 * i for i in range(1, 20))),
         tuple(0.3 + 0.71 * i for i in range(25)),
@@ -145,9 +144,8 @@ def test_sharp_and_strong_the_cache_is_nearest_neighbour() -> None:
     near_QS = exam.images.features() @ given.support.images.features().T
     near_QK = torch.stack([near_QS[:, given.support.labels_N == k].amax(1) for k in range(4)], 1)
     first_Q, second_Q = near_QK.topk(2).values.T
-    clear_Q = (
-        first_Q - second_Q > math.log(5) / 80
-    )  # beyond this, five keys of another class cannot outweigh the nearest one
+    # beyond this, five keys of another class cannot outweigh the nearest one
+    clear_Q = first_Q - second_Q > math.log(5) / 80
     assert clear_Q.sum() > 60
     assert torch.equal(predict(exam.images).argmax(1)[clear_Q], near_QK.argmax(1)[clear_Q])
 
@@ -471,9 +469,8 @@ def test_prograds_teacher_is_the_zero_shot_distribution() -> None:
 
 def test_prograds_step_is_projected_run_by_run_where_it_contradicts() -> None:
     own_RPE = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, 2.0]]])
-    general_RPE = torch.tensor(
-        [[[1.0, 1.0], [0.0, 0.0]], [[-1.0, 1.0], [3.0, -2.0]]]
-    )  # agrees with the first run only
+    # agrees with the first run only
+    general_RPE = torch.tensor([[[1.0, 1.0], [0.0, 0.0]], [[-1.0, 1.0], [3.0, -2.0]]])
     weights = torch.zeros(2, 2, 2, requires_grad=True)
     terms_AR = torch.stack([(weights * own_RPE).sum((1, 2)), (weights * general_RPE).sum((1, 2))])
     half_RPE = prograd.aligned(terms_AR, weights, 0.5)
@@ -557,9 +554,8 @@ def test_pretraining_is_the_plain_loop_over_task_batches() -> None:
     rng = tasks[0].rng()
     ctx = torch.nn.Parameter(0.02 * torch.randn(4, 32, generator=rng))
     optimiser = torch.optim.SGD([ctx], lr=1, momentum=0.9, weight_decay=5e-4)
-    plans = [
-        loop.plan(task.support, 2, 4, 2, rng)[0] for task in tasks
-    ]  # 1 and 4 batches an epoch: 9 steps are 2 epochs
+    # 1 and 4 batches an epoch: 9 steps are 2 epochs
+    plans = [loop.plan(task.support, 2, 4, 2, rng)[0] for task in tasks]
     order = [
         step
         for epoch in range(2)

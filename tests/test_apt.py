@@ -125,9 +125,8 @@ def test_the_module_is_its_twin(gated: bool, first: int) -> None:
         image_ND = _blocks.image_features(model.vision, first, x_NLE, changes)
     twin_ND = np.stack([twin_features(model, each, parts, first) for each in pixels])
     plain_ND = model.encode_pixels(pixels)
-    np.testing.assert_allclose(
-        image_ND.numpy(), twin_ND, atol=3e-7
-    )  # unit features come as float32
+    # unit features come as float32
+    np.testing.assert_allclose(image_ND.numpy(), twin_ND, atol=3e-7)
     assert np.abs(plain_ND.numpy() - twin_ND).max() > 0.01, (
         "the module is meant to do something here"
     )

@@ -88,7 +88,7 @@ def test_a_resnet_has_an_open_text_tower_and_says_why_it_has_no_vision_blocks() 
     with pytest.raises(
         UserError, match="image tower of RN-small has no transformer blocks to open; take a ViT"
     ):
-        backbone.vision
+        _ = backbone.vision
 
 
 def test_a_text_that_does_not_fit_is_an_error_not_a_shorter_text() -> None:
@@ -311,7 +311,7 @@ def test_an_image_encoder_gives_features_and_says_that_it_has_no_text(tmp_path: 
         ):
             ask()
     with pytest.raises(UserError, match="cannot be opened between its blocks"):
-        backbone.vision
+        _ = backbone.vision
 
 
 def test_an_image_encoder_of_the_hub_is_found_by_its_timm_name(

@@ -163,10 +163,11 @@ def test_a_tie_goes_to_the_stronger_regularisation() -> None:
         (adapter("cones_shared", rank=2), 16 + 2 * (3 + 16)),
         (adapter("taskres"), 3 * 16),
         (adapter("clap"), 3 * 16),
+        # norms, attention, network, concepts
         (
             adapter("cones_finetune", tune_epochs="1"),
             4 * 32 + 4 * 32 * 32 + 4 * 32 + 8 * 32 * 32 + 5 * 32 + 3 * 16,
-        ),  # norms, attention, network, concepts
+        ),
     ],
     ids=lambda value: getattr(value, "title", ""),
 )

@@ -363,16 +363,15 @@ def test_the_cheat_would_find_them_if_they_were_there() -> None:
     given, exam = toy.episode(), toy.held_out()
     labels = tuple(exam.labels_N.tolist())
     leaking = [
-        dataclasses.replace(
-            exam.images, encode=lambda views: exam.images.encode(views)
-        ),  # in the cell of a closure
-        dataclasses.replace(
-            exam.images, decode=Careless(labels).open
-        ),  # in the object that a method is bound to
+        # in the cell of a closure
+        dataclasses.replace(exam.images, encode=lambda views: exam.images.encode(views)),
+        # in the object that a method is bound to
+        dataclasses.replace(exam.images, decode=Careless(labels).open),
+        # in paths
         dataclasses.replace(
             exam.images,
             decode=Careless(tuple(f"test/{given.class_names[k]}/7.jpg" for k in labels)).open,
-        ),  # in paths
+        ),
     ]
     for images in leaking:
         assert toy.accuracy(cheating.Adapter().fit(given)(images), exam.labels_N) == 1.0

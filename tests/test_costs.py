@@ -12,13 +12,8 @@ from benchmark import methods
 from benchmark.compute import macs
 from benchmark.conformance import toy
 
-L, E, DEPTH, D, K = (
-    5,
-    32,
-    2,
-    16,
-    3,
-)  # tokens, width, blocks of the toy's image tower; embedding; classes
+# tokens, width, blocks of the toy's image tower; embedding; classes
+L, E, DEPTH, D, K = (5, 32, 2, 16, 3)
 
 
 def added(name: str, **params: Any) -> int | None:

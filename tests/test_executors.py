@@ -155,9 +155,8 @@ def test_the_longest_jobs_come_first_and_none_is_longer_than_its_share() -> None
         task(Cell(method="tip_adapter", dataset="tiny_digits", shots=1, seed=seed, backbone=TINY))
         for seed in range(80)
     ]
-    assert {len(job.batches) for job in jobs(many, alone, slots=2)} == {
-        10
-    }  # a quarter of half of 80 s each
+    # a quarter of half of 80 s each
+    assert {len(job.batches) for job in jobs(many, alone, slots=2)} == {10}
     assert len(jobs(many, alone, slots=1)) == 1
 
 
@@ -455,9 +454,8 @@ def test_a_log_that_cannot_be_written_stops_nobody(
     (tmp_path / "logs").write_text("where a folder should be")
     (outcome,) = run([frail(1)], Store(tmp_path))
     assert outcome.error is None
-    monkeypatch.setattr(
-        Path, "unlink", lambda path, missing_ok=False: None
-    )  # or the device would make way for a new file
+    # or the device would make way for a new file
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
     with cell_logs.opened([Path("/dev/full")]) as file:
         file.write("a word that finds no room")
 
@@ -487,12 +485,13 @@ def test_a_disk_that_is_full_stops_the_run_with_nothing_half_written(tmp_path: P
     does not.
     """
     store = Store(tmp_path)
+    # features are stored by now
     list(
         run(
             [Cell(method="tip_adapter", dataset="tiny_digits", shots=1, seed=9, backbone=TINY)],
             store,
         )
-    )  # features are stored by now
+    )
 
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
@@ -587,9 +586,8 @@ def test_order_shards_and_grouping_do_not_change_a_record(
     }
     found = {}
     for way, parts in ways.items():
-        monkeypatch.setenv(
-            "FSBENCH_CACHE", str(tmp_path / "cache" / way)
-        )  # encoded anew, in another order
+        # encoded anew, in another order
+        monkeypatch.setenv("FSBENCH_CACHE", str(tmp_path / "cache" / way))
         store = Store(tmp_path / way)
         for part in parts:
             assert all(outcome.error is None for outcome in run(part, store, executor=Serial()))

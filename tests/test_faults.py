@@ -85,9 +85,8 @@ def test_half_a_record_is_seen_by_who_reads_all_the_time(reference: Path, tmp_pa
     sight.look(store)
     assert sight.problems == []
     store.path(half.key).write_bytes(Store(reference).path(half.key).read_bytes()[:-20])
-    store.path(bare.key).write_bytes(
-        Store(reference).path(bare.key).read_bytes()
-    )  # without its predictions
+    # without its predictions
+    store.path(bare.key).write_bytes(Store(reference).path(bare.key).read_bytes())
     sight.look(store)
     assert len(sight.problems) == 2
     store.path(whole.key).unlink()
@@ -104,9 +103,8 @@ def test_kills_at_random_moments_leave_no_trace_in_the_records(
 ) -> None:
     toll = campaign(MORE, reference, tmp_path, Malice(kills=6, after_s=(0.1, 0.8)))
     assert toll.counts["drivers killed"] == 6
-    assert (
-        toll.counts["drivers started"] == 6 + toll.counts["grids"]
-    )  # each grid was finished by one nobody killed
+    # each grid was finished by one nobody killed
+    assert toll.counts["drivers started"] == 6 + toll.counts["grids"]
     assert toll.counts["looks of the reader"] > 6
     assert toll.complaints == []
     assert toll.left["parts in results"] == 0
@@ -166,9 +164,8 @@ def test_a_grid_outlives_the_loss_of_a_node(reference: Path) -> None:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "one node was removed with 0 cells under way" not in done.stdout
-    assert (
-        " 0 lines on stdout that are no outcomes" in done.stdout
-    )  # it belongs to results, whatever Ray has to say
+    # it belongs to results, whatever Ray has to say
+    assert " 0 lines on stdout that are no outcomes" in done.stdout
     assert "complaints: none" in done.stdout
 
 

@@ -195,9 +195,8 @@ def test_a_postscript_file_is_no_picture_whatever_its_name(tmp_path: Path) -> No
 @pytest.mark.parametrize("made", flags.crafted_sources()[:2])
 def test_the_file_of_a_method_is_parsed_and_not_run(made: bytes, tmp_path: Path) -> None:
     assert "gives plain values to its fields" in refused("method file", made, tmp_path)
-    assert judged("method file", flags.sources()[3], tmp_path) == Verdict(
-        True
-    )  # with the trap at its end
+    # with the trap at its end
+    assert judged("method file", flags.sources()[3], tmp_path) == Verdict(True)
 
 
 def test_a_module_that_fails_on_import_is_one_sentence(
@@ -221,9 +220,8 @@ def test_a_module_that_fails_on_import_is_one_sentence(
 def test_a_toml_of_a_stranger_names_nothing_outside(made: bytes, tmp_path: Path) -> None:
     found = judged("dataset TOML", made, tmp_path)
     assert found.crash == ""
-    assert (
-        not found.accepted or b"http://h/.." in made
-    )  # which is only what the download would be called
+    # which is only what the download would be called
+    assert not found.accepted or b"http://h/.." in made
 
 
 @pytest.mark.parametrize("name", [*PATHS[:5], "/../../../../escaped"])

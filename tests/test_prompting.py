@@ -278,9 +278,8 @@ def test_a_vector_moves_only_what_comes_after_it():
     moved = ctx.detach().clone()
     moved[3] += 1.0
     changed_K = (prompts.encode(ctx) != prompts.encode(moved)).any(1)
-    assert changed_K.nonzero().flatten().tolist() == [
-        3
-    ]  # "cat" again, but with a context of its own
+    # "cat" again, but with a context of its own
+    assert changed_K.nonzero().flatten().tolist() == [3]
 
 
 def test_words_give_the_zero_shot_prompt():

@@ -60,7 +60,7 @@ def test_import_alone_loads_no_other_module_of_ours() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Epsiode'"):
-        benchmark.Epsiode
+        _ = benchmark.Epsiode
 
 
 def test_types_are_shipped() -> None:

@@ -243,10 +243,11 @@ def test_nothing_sticks_out_on_a_phone(tab: chromium.Tab) -> None:
     tab.screen(390, 844, phone=True)
     assert tab.ask("document.documentElement.scrollWidth") <= 390
     assert tab.ask("getComputedStyle(document.querySelector('th.minor')).display") == "none"
+    # the accuracy is in sight
     assert (
         tab.ask("document.querySelector('#board td:nth-child(2)').getBoundingClientRect().right")
         <= 390
-    )  # the accuracy is in sight
+    )
     tab.until("document.querySelector('#curves svg').viewBox.baseVal.width < 400")
     tab.screen(1280, 900)
 

@@ -178,9 +178,8 @@ def test_equal_methods_are_told_apart_no_oftener_than_allowed() -> None:
         len(significance.tied_with_best({name: planted(0.0, 11, rng) for name in "abc"})) < 3
         for _ in range(DRAWS // 2)
     )
-    assert (
-        wrong / (DRAWS // 2) < 0.12
-    )  # the best of three is chosen first, which costs some of the 5 %
+    # the best of three is chosen first, which costs some of the 5 %
+    assert wrong / (DRAWS // 2) < 0.12
 
 
 def test_a_method_with_a_dataset_missing_is_no_leader_and_one_seed_proves_nothing() -> None:

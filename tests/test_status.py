@@ -24,7 +24,7 @@ from rich.console import Console
 from benchmark.cli import execute
 from benchmark.commands import progress_view
 from benchmark.records.announcements import announce_plan, announced
-from benchmark.records.progress import look
+from benchmark.records.progress import read_progress
 from benchmark.records.store import LEASE_S, Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,7 +107,9 @@ def keys(found: tuple[Any, ...]) -> list[str]:
 
 
 def text(store: Store) -> str:
-    return "\n".join(line.plain for line in progress_view.lines(look(store), str(store.root)))
+    return "\n".join(
+        line.plain for line in progress_view.lines(read_progress(store), str(store.root))
+    )
 
 
 def test_every_cell_of_a_plan_is_in_one_state(store: Store) -> None:
@@ -117,7 +119,7 @@ def test_every_cell_of_a_plan_is_in_one_state(store: Store) -> None:
     store.log(KEYS[1]).write_text("[     0.1 s] load\n[     2.0 s] fit\n")
     store.fail(KEYS[2], "ValueError: it broke\n\nthe log\n")
     claimed(store, KEYS[3], HERE, DEAD)
-    found = look(store)
+    found = read_progress(store)
     assert (found.records, found.failures, found.cells, found.done, found.waiting) == (
         1,
         1,
@@ -151,7 +153,7 @@ def test_plans_are_counted_once_and_finished_ones_not_at_all(store: Store) -> No
     plan(store, *KEYS[2:4])
     plan(store, KEYS[9])
     done(store, KEYS[9])
-    found = look(store)
+    found = read_progress(store)
     assert (found.cells, found.done, found.waiting, found.plans) == (6, 0, 6, 2)
     assert "2 grids are unfinished" in text(store)
 
@@ -173,7 +175,7 @@ def test_a_claim_lives_with_its_process_here_and_with_its_lease_elsewhere(
 ) -> None:
     plan(store, KEYS[0])
     claimed(store, KEYS[0], host, pid, silent_s=silent_s)
-    found = look(store)
+    found = read_progress(store)
     assert (keys(found.running), keys(found.lost)) == (
         ([KEYS[0]], []) if alive else ([], [KEYS[0]])
     )
@@ -182,21 +184,21 @@ def test_a_claim_lives_with_its_process_here_and_with_its_lease_elsewhere(
 def test_an_announcement_without_a_lease_is_nobodys(store: Store) -> None:
     plan(store, KEYS[0])
     with announced(store, KEYS[0], cell(KEYS[0]), None):
-        assert keys(look(store).lost) == [KEYS[0]]
+        assert keys(read_progress(store).lost) == [KEYS[0]]
         with store.claim(KEYS[0]):
-            assert keys(look(store).running) == [KEYS[0]]
+            assert keys(read_progress(store).running) == [KEYS[0]]
 
 
 def test_a_killed_process_that_had_put_its_record_left_nothing_to_do(store: Store) -> None:
     plan(store, *KEYS[:2])
     claimed(store, KEYS[0], HERE, DEAD)
     done(store, KEYS[0])
-    assert (look(store).done, look(store).lost) == (1, ())
+    assert (read_progress(store).done, read_progress(store).lost) == (1, ())
 
 
 def test_what_runs_outside_of_any_plan_is_shown_too(store: Store) -> None:
     claimed(store, KEYS[0], HERE, os.getpid())
-    assert look(store).cells == 1
+    assert read_progress(store).cells == 1
     assert "0 of 1 cells done, 1 running" in text(store)
 
 
@@ -204,13 +206,13 @@ def test_an_older_failure_is_forgotten_once_the_cell_is_tried_anew(store: Store)
     store.fail(KEYS[0], "it broke\n\n")
     os.utime(store.failure(KEYS[0]), (1e9, 1e9))
     plan(store, *KEYS[:3])
-    assert keys(look(store).failed) == [KEYS[0]]  # nobody is at it
+    assert keys(read_progress(store).failed) == [KEYS[0]]  # nobody is at it
     claimed(store, KEYS[1], HERE, os.getpid())
-    assert (look(store).failed, look(store).waiting) == ((), 2)
+    assert (read_progress(store).failed, read_progress(store).waiting) == ((), 2)
     claimed(store, KEYS[0], HERE, DEAD)
-    assert keys(look(store).lost) == [KEYS[0]]
+    assert keys(read_progress(store).lost) == [KEYS[0]]
     os.utime(store.failure(KEYS[0]))
-    assert (keys(look(store).failed), look(store).lost) == ([KEYS[0]], ())
+    assert (keys(read_progress(store).failed), read_progress(store).lost) == ([KEYS[0]], ())
 
 
 def test_a_failure_of_the_older_form_is_told_by_its_last_line(store: Store) -> None:
@@ -219,7 +221,7 @@ def test_a_failure_of_the_older_form_is_told_by_its_last_line(store: Store) -> N
         KEYS[0],
         f"{cell(KEYS[0])}\n\nTraceback (most recent call last):\n  File ...\nValueError: it broke\n",
     )
-    assert look(store).failed[0].sentence == "ValueError: it broke"
+    assert read_progress(store).failed[0].sentence == "ValueError: it broke"
 
 
 # Time left
@@ -228,11 +230,10 @@ def test_a_failure_of_the_older_form_is_told_by_its_last_line(store: Store) -> N
 def test_time_left_is_what_waits_and_what_is_begun_shared_by_those_at_work(store: Store) -> None:
     plan(store, *KEYS[:4], expected_s=100)
     claimed(store, KEYS[0], HERE, os.getpid(), for_s=40, expected_s=100)
-    assert look(store).left_s == pytest.approx(60 + 3 * 100, abs=10)
-    claimed(
-        store, KEYS[1], ELSEWHERE, 7, for_s=500, expected_s=100
-    )  # longer than it was thought to take
-    assert look(store).left_s == pytest.approx((60 + 0 + 2 * 100) / 2, abs=10)
+    assert read_progress(store).left_s == pytest.approx(60 + 3 * 100, abs=10)
+    # longer than it was thought to take
+    claimed(store, KEYS[1], ELSEWHERE, 7, for_s=500, expected_s=100)
+    assert read_progress(store).left_s == pytest.approx((60 + 0 + 2 * 100) / 2, abs=10)
     assert " left with 2 workers" in text(store)
 
 
@@ -240,7 +241,10 @@ def test_cells_trained_together_share_the_time_that_has_passed(store: Store) -> 
     plan(store, *KEYS[:3], expected_s=100)
     for key in KEYS[:3]:
         claimed(store, key, HERE, os.getpid(), for_s=120, expected_s=100)
-    assert (look(store).workers, look(store).left_s) == (1, pytest.approx(180, abs=10))
+    assert (read_progress(store).workers, read_progress(store).left_s) == (
+        1,
+        pytest.approx(180, abs=10),
+    )
     assert f" of about 5 min 0 s, process {os.getpid()}" in text(store)
 
 
@@ -249,16 +253,16 @@ def test_what_nothing_is_known_of_is_taken_at_the_mean(store: Store) -> None:
     plan(store, KEYS[1], expected_s=300)
     plan(store, KEYS[2])
     claimed(store, KEYS[0], HERE, os.getpid(), expected_s=100)
-    assert look(store).left_s == pytest.approx(100 + 300 + 200, abs=10)
+    assert read_progress(store).left_s == pytest.approx(100 + 300 + 200, abs=10)
 
 
 def test_nothing_is_said_of_the_time_where_nothing_is_known_or_nobody_works(store: Store) -> None:
     plan(store, *KEYS[:2])
     claimed(store, KEYS[0], HERE, os.getpid())
-    assert look(store).left_s is None
+    assert read_progress(store).left_s is None
     assert "left" not in text(store)
     claimed(store, KEYS[0], HERE, DEAD, expected_s=5)
-    assert look(store).left_s is None
+    assert read_progress(store).left_s is None
     assert "nobody is working on it; the same command goes on" in text(store)
 
 
@@ -288,7 +292,7 @@ def test_what_no_run_wrote_is_passed_over_with_a_remark(
     path = store.root / folder / f"{KEYS[0]}.json"
     path.write_bytes(content)
     remarks: list[str] = []
-    found = look(store, remarks)
+    found = read_progress(store, remarks)
     assert (found.cells, found.waiting) == (1, 1)
     assert remarks == [f"{path} is not what a run writes there; it is passed over"]
 
@@ -311,7 +315,7 @@ def test_pipes_folders_and_dangling_links_hold_nobody_up(store: Store) -> None:
     os.mkfifo(store.log(KEYS[4]))
     claimed(store, KEYS[4], HERE, os.getpid())
     remarks: list[str] = []
-    assert look(store, remarks).cells == 2
+    assert read_progress(store, remarks).cells == 2
     assert len(remarks) == 4
 
 
@@ -378,7 +382,7 @@ def test_ten_thousand_records_are_counted_by_name(store: Store) -> None:
     plan(store, *many, KEYS[0].replace("0", "f"))
     for key in many:
         store.path(key).touch()
-    found = look(store)
+    found = read_progress(store)
     assert (found.records, found.done, found.waiting) == (10_000, 10_000, 1)
 
 
@@ -480,8 +484,8 @@ def test_on_a_terminal_long_lines_are_cut_and_the_picture_goes_away(store: Store
     store.fail(KEYS[2], "it broke\n")
     out, stream = terminal()
     with progress_view.picture(out, "results") as show:
-        show(look(store))
-        show(look(store))
+        show(read_progress(store))
+        show(read_progress(store))
     shown = stream.getvalue()
     assert "0 of 2 cells done, 1 failed, 1 waiting" in shown
     assert "…" in shown
@@ -494,9 +498,9 @@ def test_without_a_terminal_a_watch_prints_a_line_when_something_happens(store: 
     written: list[int] = []
     with progress_view.changes(lambda now: written.append(now.done)) as show:
         for _ in range(3):
-            show(look(store))
+            show(read_progress(store))
         done(store, KEYS[1])
-        show(look(store))
+        show(read_progress(store))
     assert written == [0, 1]
 
 
@@ -545,7 +549,7 @@ def running(tmp_path: Path, *around: str, seeds: str = "1,3,2") -> Iterator[subp
 
 
 def _asleep(results: Path) -> bool:
-    return any("falling asleep" in one.last_words for one in look(Store(results)).running)
+    return any("falling asleep" in one.last_words for one in read_progress(Store(results)).running)
 
 
 def test_a_real_run_is_seen_from_outside_and_when_it_is_killed(
@@ -569,7 +573,7 @@ def test_an_interrupted_run_leaves_its_cell_waiting(tmp_path: Path) -> None:
     with running(tmp_path, seeds="1,2") as process:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-    found = look(Store(tmp_path / "results"))
+    found = read_progress(Store(tmp_path / "results"))
     assert (found.done, found.waiting, found.running, found.lost) == (1, 1, (), ())
 
 
@@ -588,11 +592,11 @@ def test_a_run_on_another_host_is_alive_as_long_as_it_is_heard_of(tmp_path: Path
     hostname = f"import socket, os, sys; socket.sethostname({ELSEWHERE!r}); os.execv(sys.argv[1], sys.argv[1:])"
     results = Store(tmp_path / "results")
     with running(tmp_path, *namespace, sys.executable, "-c", hostname, seeds="2"):
-        assert [one.host for one in look(results).running] == [ELSEWHERE]
-    (last,) = look(results).running  # killed, but from here nobody can know yet
+        assert [one.host for one in read_progress(results).running] == [ELSEWHERE]
+    (last,) = read_progress(results).running  # killed, but from here nobody can know yet
     lease = results.root / "locks" / f"{last.key}.lock"
     os.utime(lease, (time.time() - 2 * LEASE_S,) * 2)
-    assert keys(look(results).lost) == [last.key]
+    assert keys(read_progress(results).lost) == [last.key]
 
 
 def test_a_folder_that_may_only_be_read_is_enough(store: Store) -> None:

@@ -29,16 +29,10 @@ from benchmark.backbones.prompting import OpenClipPrompts
 from benchmark.backbones.prompting.plans import default_budget_mb
 from benchmark.backbones.towers import OpenClipTextTower, OpenClipVisionTower, Tokenizer, through
 
-TOKENIZER_OPTIONS = {
-    "clean",
-    "strip_sep_token",
-    "language",
-    "context_length",
-}  # those of open_clip that run nothing
-MOST_LAYERS, LARGEST = (
-    500,
-    2_000_000,
-)  # of a tower; of any other number in a configuration, sizes of vocabularies among them
+# those of open_clip that run nothing
+TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language", "context_length"}
+# of a tower; of any other number in a configuration, sizes of vocabularies among them
+MOST_LAYERS, LARGEST = (500, 2_000_000)
 TEXT_CHUNK = 256  # texts encoded at once without gradient: bounds memory, changes no number
 
 

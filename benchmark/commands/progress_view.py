@@ -17,7 +17,7 @@ from rich.text import Text
 
 from benchmark.commands.printing import duration, wants_plain
 from benchmark.errors import UserError
-from benchmark.records.progress import Failed, Progress, Running, look
+from benchmark.records.progress import Failed, Progress, Running, read_progress
 from benchmark.records.store import Store
 
 PAUSE_S = 2.0  # between two readings of the folder
@@ -35,7 +35,7 @@ Entry = list[Text]  # lines about one cell or worker
 
 def print_once(store: Store, out: Console, remarks: list[str], *, as_json: bool) -> None:
     """Print the progress of now; unreadable files are named in `remarks`."""
-    progress = read_progress(store, remarks)
+    progress = existing_progress(store, remarks)
     _print(progress, str(store.root), out, as_json=as_json, indent=1)
 
 
@@ -77,9 +77,9 @@ def _print_lines(out: Console, shown: Sequence[Text]) -> None:
         out.print(line, soft_wrap=True, highlight=False)
 
 
-def read_progress(store: Store, remarks: list[str] | None = None) -> Progress:
+def existing_progress(store: Store, remarks: list[str] | None = None) -> Progress:
     """The progress of now; UserError where the folder holds no results at all."""
-    progress = look(store, remarks)
+    progress = read_progress(store, remarks)
     if not (progress.records or progress.failures or progress.cells):
         raise UserError(
             f"there are no results in {store.root}, or none that may be read; "
@@ -96,12 +96,12 @@ def watch(
     Ends when all cells are done or have failed, when nothing has been running for a while, and on
     Ctrl-C.
     """
-    progress, quiet = read_progress(store, remarks), 0
+    progress, quiet = existing_progress(store, remarks), 0
     try:
         while not _over(progress, quiet):
             show(progress)
             pause(PAUSE_S)
-            progress = look(store)
+            progress = read_progress(store)
             quiet = 0 if progress.running else quiet + 1
     except KeyboardInterrupt:  # the usual way to end it
         pass

@@ -83,8 +83,8 @@ def precision_for(backbone: str, device: str, precision: str) -> str:
 
 
 def require(backbone: str, device: str, precision: str) -> None:
-    """UserError where this machine lacks the device, or the device cannot compute in "
-    "`precision`."""
+    """UserError where this machine lacks the device, or the device cannot compute in
+    `precision`."""
     chosen = device_for(backbone, device)
     if chosen == "cpu":
         _require_on_cpu(precision)

@@ -1,5 +1,5 @@
-"""The stages of a cell (load, pretrain, fit, predict), as they are reported while it is "
-"computed."""
+"""The stages of a cell (load, pretrain, fit, predict), as they are reported while it is
+computed."""
 
 from __future__ import annotations
 

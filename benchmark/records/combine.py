@@ -14,8 +14,8 @@ from benchmark.records.store import Store
 
 @dataclass(frozen=True)
 class CombineResult:
-    """What a merge did: how many records came, how many were there, and what stands "
-    "against what."""
+    """What a merge did: how many records came, how many were there, and what stands
+    against what."""
 
     added: int
     known: int

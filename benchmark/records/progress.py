@@ -97,13 +97,12 @@ PLAN = TypeAdapter(dict[Annotated[str, Field(pattern="^[0-9a-f]{12}$")], tuple[s
 ANNOUNCED = TypeAdapter(Announced)
 
 
-def look(store: Store, remarks: list[str] | None = None) -> Progress:
-    """How things stand. What is no plan and no announcement is passed over and added to "
-    "`remarks`."""
+def read_progress(store: Store, remarks: list[str] | None = None) -> Progress:
+    """How things stand. What is no plan and no announcement is passed over and added to
+    `remarks`."""
     remarks = [] if remarks is None else remarks
-    running, dead = _announcements(
-        store, remarks
-    )  # before the records: a cell that ends meanwhile is then not missed
+    # before the records: a cell that ends meanwhile is then not missed
+    running, dead = _announcements(store, remarks)
     records, busy = store.keys(), {one.key for one in running}
     plans = [plan for plan in _plans(store, remarks) if not plan.cells.keys() <= records]
     planned = {key: item for plan in plans for key, item in plan.cells.items()}
@@ -281,9 +280,8 @@ def _lines(path: Path, *, end: bool = False) -> list[str]:
             text = file.read(READ_BYTES).decode(errors="replace")
     except OSError:
         return []
-    return [
-        line for line in re.split(r"[\r\n]+", text) if line.strip()
-    ]  # a bar draws over itself after \r
+    # a bar draws over itself after \r
+    return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
 
 
 def _last_words(path: Path) -> str:

@@ -60,9 +60,8 @@ class Identity(BaseModel):
     sampler: str  # which rule draws the support set: "coop" or "nested"
     val: str  # "up-to-4": min(shots, 4) validation images per class; "none"
     sources: dict[str, str]  # dataset name -> digest of every dataset a prior has seen
-    source_shots: Annotated[
-        int, Field(ge=-1, lt=1 << 63)
-    ]  # shots per class shown to the prior; -1 for full training sets
+    # shots per class shown to the prior; -1 for full training sets
+    source_shots: Annotated[int, Field(ge=-1, lt=1 << 63)]
     backbone: str
     weights_digest: str
     precision: str  # of the frozen backbone: float64, float32, tf32, bfloat16 or float16

@@ -41,6 +41,7 @@ NPY_HEAD = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '<i4', 'fortran_order': False, 'shape': \((\d{1,9}),\), \} *\n",
     re.DOTALL,
 )
+# of an archive
 DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -48,7 +49,7 @@ DAMAGED = (
     EOFError,
     RuntimeError,
     NotImplementedError,
-)  # of an archive
+)
 
 
 class Store:

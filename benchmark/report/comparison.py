@@ -39,9 +39,8 @@ class DatasetComparison:
     second: float
     gaps: Mapping[int | None, float]  # by seed
     over_seeds: significance.MeanDifference | None  # None with one seed
-    over_images: (
-        significance.MeanDifference | None
-    )  # None where labels or predictions are not at hand
+    # None where labels or predictions are not at hand
+    over_images: significance.MeanDifference | None
     p_mcnemar: float | None  # with one seed alone
 
     @property
@@ -60,9 +59,8 @@ class MethodComparison:
     setting: EvaluationSetting
     names: tuple[str, str]
     pairs: tuple[DatasetComparison, ...]
-    over_datasets: Mapping[
-        int, float | None
-    ]  # shots -> p over the suite, adjusted by Holm; None where no test can be made
+    # shots -> p over the suite, adjusted by Holm; None where no test can be made
+    over_datasets: Mapping[int, float | None]
 
 
 def compare(

@@ -41,9 +41,8 @@ PANEL_IN = (2.5, 2.1)
 ACROSS = 4  # panels in a row
 GREY = "0.4"  # of methods that do not learn
 
-DatasetCurves = dict[
-    str, dict[int, dict[int | None, float]]
-]  # dataset -> shots -> seed -> accuracy
+# dataset -> shots -> seed -> accuracy
+DatasetCurves = dict[str, dict[int, dict[int | None, float]]]
 
 
 def write_figures(folder: Path, groups: GroupedRecords, baseline: str | None = None) -> list[Path]:

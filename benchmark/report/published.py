@@ -48,13 +48,8 @@ COLUMNS = (
 )
 ALLOWANCE = 0.005  # other libraries, precisions and image decoders move a mean by half a point
 DIGITISED = 0.002  # a value read off a figure
-ONE_SEED_STD = {
-    1: 0.03,
-    2: 0.02,
-    4: 0.015,
-    8: 0.01,
-    16: 0.0075,
-}  # of one run, where our own spread is not known
+# of one run, where our own spread is not known
+ONE_SEED_STD = {1: 0.03, 2: 0.02, 4: 0.015, 8: 0.01, 16: 0.0075}
 
 
 @dataclass(frozen=True)

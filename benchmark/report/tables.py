@@ -34,9 +34,8 @@ class ResultRow:
     values: tuple[Average | str, ...]
     group: str = ""
     mean: bool = False
-    leads: frozenset[int] = (
-        frozenset()
-    )  # positions of values that cannot be told from the best of their column
+    # positions of values that cannot be told from the best of their column
+    leads: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,8 @@ TEXTURE_PAIRS = tuple(
     for p in textures.KNOWN_PATTERNS
     if f"{c} {p}" not in textures.HELD_OUT
 )
-SUBJECTS = (
-    *fonts.NAMES,
-    *shapes.KNOWN_FIGURES,
-    *textures.KNOWN_PATTERNS,
-)  # their order is the numbering of Meaning.subject
+# their order is the numbering of Meaning.subject
+SUBJECTS = (*fonts.NAMES, *shapes.KNOWN_FIGURES, *textures.KNOWN_PATTERNS)
 MANNERS = ("", *shapes.FINISHES, *textures.CONDITIONS)
 INKS = tuple(canvas.COLOURS)
 SHARES = {"digits": 0.25, "shapes": 0.42, "textures": 0.33}  # of all training pictures

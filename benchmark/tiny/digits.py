@@ -15,11 +15,8 @@ from benchmark.tiny import canvas
 VERSION = 1
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-SIZES = {
-    "train": 48,
-    "val": 16,
-    "test": 110,
-}  # pictures of each class in each split; the rarest digit has 174
+# pictures of each class in each split; the rarest digit has 174
+SIZES = {"train": 48, "val": 16, "test": 110}
 
 
 @functools.cache

@@ -111,12 +111,8 @@ KNOWN_FIGURES = {
     "crescent": _crescent,
     "arrow": _arrow,
 }
-NEW_FIGURES = {
-    "gear": _gear,
-    "leaf": _leaf,
-    "teardrop": _teardrop,
-    "flower": _flower,
-}  # never in pretraining
+# never in pretraining
+NEW_FIGURES = {"gear": _gear, "leaf": _leaf, "teardrop": _teardrop, "flower": _flower}
 FIGURES = KNOWN_FIGURES | NEW_FIGURES
 
 

@@ -114,12 +114,8 @@ KNOWN_PATTERNS = {
     "rings": _rings,
     "honeycomb": _honeycomb,
 }
-NEW_PATTERNS = {
-    "triangles": _triangles,
-    "spirals": _spirals,
-    "scales": _scales,
-    "weave": _weave,
-}  # never in pretraining
+# never in pretraining
+NEW_PATTERNS = {"triangles": _triangles, "spirals": _spirals, "scales": _scales, "weave": _weave}
 PATTERNS = KNOWN_PATTERNS | NEW_PATTERNS
 
 

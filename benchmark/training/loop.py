@@ -21,12 +21,10 @@ from benchmark.api import Episode, Labelled, UserError
 from benchmark.training.capture import Kind, Recorder, Steps, recorder_for, side_stream
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # weights of the live runs, step (one int64) -> terms_AR
-Gradient = Callable[
-    [Tensor, Tensor], Tensor
-]  # terms_AR, weights -> gradient shaped like the weights
-Update = Callable[
-    [Tensor, Tensor, Tensor], None
-]  # weights, gradient, rate_R: moves the weights in place
+# terms_AR, weights -> gradient shaped like the weights
+Gradient = Callable[[Tensor, Tensor], Tensor]
+# weights, gradient, rate_R: moves the weights in place
+Update = Callable[[Tensor, Tensor, Tensor], None]
 
 CHECK_EVERY = 100  # steps between two looks at the losses: a look stops a GPU, and moves no number
 
@@ -101,9 +99,8 @@ def adamw(
 ) -> Update:
     """torch's AdamW, likewise."""
     mean, square = torch.zeros_like(weights), torch.zeros_like(weights)
-    count = torch.zeros(
-        (), dtype=torch.float64, device=weights.device
-    )  # 1 - beta2 has no digits to spare
+    # 1 - beta2 has no digits to spare
+    count = torch.zeros((), dtype=torch.float64, device=weights.device)
 
     def update(weights: Tensor, gradient: Tensor, rate_R: Tensor) -> None:
         rate, live = _per_run(rate_R, weights), len(weights)

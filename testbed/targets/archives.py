@@ -113,13 +113,14 @@ def crafted_tars() -> list[bytes]:
         )
         for kind, to in LINKS + DEVICES
     ]
+    # colliding
     crafted += [
         tarred(
             "w",
             special("set/images/A/1.JPG", tarfile.REGTYPE),
             special("set/images/a", tarfile.REGTYPE),
         )
-    ]  # colliding
+    ]
     crafted += [
         tarred("w", special("set/images/a/1.jpg", tarfile.REGTYPE)),
         tarred("w", special("set/images/" + "x" * 300, tarfile.REGTYPE)),

@@ -74,9 +74,8 @@ def make_flags(rng: Random) -> dict[str, Any]:
         text = mutated(
             rng, rng.choice(FLAGS[name]).encode(), [each.encode() for each in FLAGS[name]]
         )
-        flags[name] = [
-            text[:200_000].decode(errors="surrogateescape")
-        ]  # as the shell hands over bytes that are no text
+        # as the shell hands over bytes that are no text
+        flags[name] = [text[:200_000].decode(errors="surrogateescape")]
     return flags
 
 

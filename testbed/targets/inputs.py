@@ -14,9 +14,8 @@ from testbed.mutation import mutated, mutated_tree
 
 Random = random.Random
 BOMB_BYTES = 400 << 20  # when they have gone off
-LIMITS = Limits(
-    factor=20, spare_bytes=8 << 20, files=2000
-)  # as in earnest, only smaller, so that bombs go off early
+# as in earnest, only smaller, so that bombs go off early
+LIMITS = Limits(factor=20, spare_bytes=8 << 20, files=2000)
 
 
 def from_bytes(seeds: Callable[[], Sequence[bytes]]) -> Callable[[Random], bytes]:
@@ -59,7 +58,8 @@ def zipped(
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", method) as archive:
         for name, body in members.items() if isinstance(members, dict) else members:
+            # without the time of day
             archive.writestr(
                 name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name), body, method
-            )  # without the time of day
+            )
     return packed.getvalue()

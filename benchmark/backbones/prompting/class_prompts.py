@@ -33,12 +33,10 @@ class OpenClipPrompts:
     """
 
     tower: OpenClipTextTower
-    ctx_shape: tuple[
-        int, ...
-    ]  # (P, E), or (K, P, E) where class-specific: what initial values must look like
-    encoder: Callable[
-        [Tensor, SideTerm | None], Tensor
-    ]  # ctx_RPE of all classes in a row -> text_RKD, not normalised
+    # (P, E), or (K, P, E) where class-specific: what initial values must look like
+    ctx_shape: tuple[int, ...]
+    # ctx_RPE of all classes in a row -> text_RKD, not normalised
+    encoder: Callable[[Tensor, SideTerm | None], Tensor]
 
     @property
     def n_ctx(self) -> int:
@@ -200,9 +198,8 @@ def _assemble(
     prompts: list[Prompt] = []
     for k, (ids, tokens) in enumerate(zip(ids_KL.tolist(), own, strict=True)):
         ctx = [-1 - j - (k * n_ctx if class_specific else 0) for j in range(n_ctx)]
-        cut = (
-            start + n_ctx + len(tokens)
-        )  # where the name would end were it alone, although it may share a token with the "."
+        # where the name would end were it alone, although it may share a token with the "."
+        cut = start + n_ctx + len(tokens)
         prompts.append(
             (*ids[:start], *ctx[:first], *ids[start + n_ctx : cut], *ctx[first:], *ids[cut:])
         )

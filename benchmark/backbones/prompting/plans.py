@@ -74,9 +74,8 @@ class SharedPrompts:
     prompt_of_class_K: Tensor  # equal prompts are computed once
     budget_mb: float
     kept: Kept | None  # None where nothing precedes a learnable vector, or all prompts are without
-    plans: dict[tuple[int, bool], ChunkPlan] = field(
-        default_factory=dict
-    )  # by runs, and whether kept keys are used
+    # by runs, and whether kept keys are used
+    plans: dict[tuple[int, bool], ChunkPlan] = field(default_factory=dict)
 
     @staticmethod
     def build(
@@ -121,9 +120,8 @@ class SharedPrompts:
         return self.tower.project(torch.cat(texts))
 
     def _again(self, chunk: SharedPrefix, ctx_RPE: Tensor, side: SideTerm | None) -> Tensor:
-        draws = (
-            side is not None
-        )  # only a side term may be random, and asking for random states would make a GPU wait
+        # only a side term may be random, and asking for random states would make a GPU wait
+        draws = side is not None
         out: Tensor = checkpoint(
             run, self.layers, chunk, ctx_RPE, side, use_reentrant=False, preserve_rng_state=draws
         )

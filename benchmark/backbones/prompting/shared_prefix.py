@@ -50,9 +50,8 @@ class SharedPrefix:
     # embedding + position of every row; position alone where a learnable vector will be added
     tokens_TE: Tensor
     slots: Tensor  # the rows that hold learnable vectors
-    copies: Sequence[
-        tuple[Tensor, int]
-    ]  # what they hold: these vectors of the flattened context, each so many times
+    # what they hold: these vectors of the flattened context, each so many times
+    copies: Sequence[tuple[Tensor, int]]
     inner: Queries
     last: Queries  # the last layer's: the rows that are read out
     kept: Kept | None
