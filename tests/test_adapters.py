@@ -260,7 +260,7 @@ def test_the_probe_never_names_a_class_it_has_not_seen() -> None:
 def test_a_linear_probe_on_one_image_per_class_warns_of_nothing() -> None:
     """scikit-learn warns from 20 images on; a warning fails a test here."""
     given = toy.feature_episode(shots=1, classes=24, dim=16)
-    linear_probe.Adapter().fit(given)
+    adapter("linear_probe").fit(given)
 
 
 # --- the loop

@@ -160,13 +160,13 @@ def test_the_longest_jobs_come_first_and_none_is_longer_than_its_share() -> None
     assert len(jobs(many, alone, slots=1)) == 1
 
 
-def test_a_job_goes_on_without_what_was_told_and_takes_what_had_begun_apart() -> None:
+def test_a_job_goes_on_without_what_was_reported_and_takes_apart_what_had_started() -> None:
     a, b, c, d = (task(frail(seed)) for seed in (1, 2, 3, 4))
     (job,) = jobs([a, b, c, d], seeds_of, slots=1)
-    rest = job.rest(told={a.key}, begun={a.key, b.key, c.key, d.key})
+    rest = job.rest(reported={a.key}, started={a.key, b.key, c.key, d.key})
     assert rest is not None
     assert [[each.key for each in batch] for batch in rest.batches] == [[b.key], [c.key], [d.key]]
-    assert job.rest(told={each.key for each in job.tasks}, begun=set()) is None
+    assert job.rest(reported={each.key for each in job.tasks}, started=set()) is None
 
 
 # --- together
@@ -426,9 +426,9 @@ def test_every_cell_has_a_log_with_its_stages_and_what_it_printed(
     texts = {seed: store.log(outcome.key).read_text() for seed, outcome in outcomes.items()}
     assert texts[1] == texts[2]
     for word in (
-        "and 1 other seeds",
+        "and 1 other,",
         "load",
-        "fit 2 seeds in one batch",
+        "fit 2 runs in one batch",
         "predict",
         "done",
         "a word to stdout from the method",

@@ -19,7 +19,7 @@ from benchmark.records.record import Costs, Record
 from benchmark.records.store import Store
 from benchmark.report import rendering
 from benchmark.report.cost_tables import cost_tables
-from benchmark.report.grouping import group
+from benchmark.report.grouping import group_records
 from testbed.synthetic import TINY, identity, scored
 
 UUIDS = ["11111111-2222-3333-4444-555555555555", "66666666-7777-8888-9999-000000000000"]
@@ -207,9 +207,11 @@ def made(method: str, **costs: object) -> list[Record]:
 
 
 def test_costs_show_energy_only_where_a_record_has_it() -> None:
-    (without,) = cost_tables(group(made("coop")))
+    (without,) = cost_tables(group_records(made("coop")))
     assert "energy" not in rendering.markdown(without)
-    (table,) = cost_tables(group(made("coop", energy_j=4321.0, gpu_use=0.87) + made("cones")))
+    (table,) = cost_tables(
+        group_records(made("coop", energy_j=4321.0, gpu_use=0.87) + made("cones"))
+    )
     assert table.columns[-2:] == ("energy J", "GPU %")
     assert sorted(row.values[-2:] for row in table.rows) == [("-", "-"), ("4.32k", "87")]
     assert "other programs included" in rendering.markdown(table)

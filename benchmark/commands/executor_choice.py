@@ -27,7 +27,9 @@ class ExecutorChoice:
         if self.executor not in EXECUTORS:
             raise UserError(f"unknown executor '{self.executor}'; take serial or ray")
         if self.executor == "serial" and (self.address or self.gpus_per_cell is not None):
-            raise UserError("--address and --gpus-per-cell are for Ray; add --executor ray")
+            raise UserError(
+                "--address and --gpus-per-cell say how Ray places cells; add --executor ray"
+            )
 
     @contextmanager
     def open(self, on_stage: OnStage) -> Iterator[Executor]:

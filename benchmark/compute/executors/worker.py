@@ -110,11 +110,18 @@ def _computed(tasks: Sequence[Task], worker: Worker) -> Iterator[TaskReport]:
             yield from _computed(tasks[first : first + size], worker)
 
 
+def _title(tasks: Sequence[Task]) -> str:
+    """What the log of a batch says it is about."""
+    others = len(tasks) - 1
+    if not others:
+        return str(tasks[0].cell)
+    return f"{tasks[0].cell} and {others} other{'s' if others > 1 else ''}"
+
+
 def _attempt(tasks: Sequence[Task], worker: Worker) -> Failure | None:
     """None when the records are in the store; else the log lies under the cell's failure."""
     keys = [task.key for task in tasks]
-    title = str(tasks[0].cell) + (f" and {len(tasks) - 1} others" if len(tasks) > 1 else "")
-    with cell_logs.logged(worker.store, keys, title, own_process=worker.own_process) as log:
+    with cell_logs.logged(worker.store, keys, _title(tasks), own_process=worker.own_process) as log:
         try:
             with limits.time_limit(worker.options.limit_s, partial(_gave_up, worker, keys, log)):
                 _compute(tasks, worker, log)
