@@ -22,7 +22,9 @@ from benchmark.report.averages import (
     mean_over_datasets,
     mean_over_seeds,
 )
+from benchmark.report.headings import headings
 from benchmark.report.leaderboard import COLUMNS, leaderboard_csv
+from benchmark.report.variants import PriorExposure
 from testbed.synthetic import TINY, digest, grid, identity, scored, write
 
 
@@ -105,7 +107,7 @@ def test_validation_sampler_parameters_and_exposure_make_another_line() -> None:
     ]
     (setting,) = (groups := grouping.group_records([scored(one, 0.5) for one in several]))
     assert len(groups[setting]) == len(several)
-    assert len(set(grouping.headings(groups[setting]).values())) == len(several)
+    assert len(set(headings(groups[setting]).values())) == len(several)
     text = rendering.terminal(tables.dataset_shots(setting, groups[setting])).plain
     assert "uses full target training data, not ranked" in text
     assert [line.exposure.ranked for line in groups[setting]].index(False) == len(several) - 1
@@ -127,7 +129,7 @@ def test_leaving_one_dataset_out_is_one_protocol_for_the_whole_suite() -> None:
 
     (lined,) = grouping.group_records([held_out(name) for name in TINY]).values()
     (line,) = lined
-    assert line.exposure == grouping.PriorExposure("others of tiny", False, "k shots each")
+    assert line.exposure == PriorExposure("others of tiny", False, "k shots each")
     assert set(lined[line]) == set(TINY)
 
 
@@ -289,14 +291,10 @@ def test_lines_are_ranked_together_only_under_one_protocol() -> None:
     )
     first, second = groups[setting]
     assert first.protocol != second.protocol
-    held_out = replace(
-        first, exposure=grouping.PriorExposure("others of tiny", False, "k shots each")
-    )
+    held_out = replace(first, exposure=PriorExposure("others of tiny", False, "k shots each"))
     assert held_out.protocol == first.protocol
     assert (
-        replace(
-            first, exposure=grouping.PriorExposure("all of tiny", True, "k shots each")
-        ).protocol
+        replace(first, exposure=PriorExposure("all of tiny", True, "k shots each")).protocol
         != first.protocol
     )
 

@@ -11,6 +11,7 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.records.record import Record
 from benchmark.report import figures, grouping
+from benchmark.report.headings import headings
 from testbed.synthetic import TINY, digest, grid, identity, scored
 
 
@@ -39,7 +40,7 @@ def test_three_figures_in_two_formats_the_same_each_time(tmp_path: Path) -> None
 
 def test_curves_hold_a_panel_for_the_mean_and_one_per_dataset_and_no_diagnostic() -> None:
     ((setting, by_line),) = grouping.group_records(few()).items()
-    heading_of = grouping.headings(by_line)
+    heading_of = headings(by_line)
     numbers = {
         heading_of[line]: figures._numbers(setting, found)
         for line, found in by_line.items()

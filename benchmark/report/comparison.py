@@ -16,14 +16,9 @@ from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.report import significance
 from benchmark.report.averages import seed_of
-from benchmark.report.grouping import (
-    EvaluationSetting,
-    GroupedRecords,
-    MethodVariant,
-    VariantRecords,
-    headings,
-    members,
-)
+from benchmark.report.grouping import GroupedRecords
+from benchmark.report.headings import headings
+from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords, members
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,15 +9,10 @@ from statistics import fmean
 
 from benchmark.records.record import Costs, Record
 from benchmark.report.averages import accuracies_by_shots, mean_over_datasets
-from benchmark.report.grouping import (
-    DatasetRecords,
-    EvaluationSetting,
-    GroupedRecords,
-    VariantRecords,
-    headings,
-    members,
-)
+from benchmark.report.grouping import GroupedRecords
+from benchmark.report.headings import headings
 from benchmark.report.tables import ResultRow, ResultTable
+from benchmark.report.variants import DatasetRecords, EvaluationSetting, VariantRecords, members
 
 COLUMNS = (
     "accuracy",

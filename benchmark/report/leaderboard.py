@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmark.records.record import Record
 from benchmark.report.averages import seed_of
 from benchmark.report.frames import records_frame
-from benchmark.report.grouping import EvaluationSetting, GroupedRecords, MethodVariant
+from benchmark.report.grouping import GroupedRecords
 from benchmark.report.significance import half_width
+from benchmark.report.variants import EvaluationSetting, MethodVariant
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,15 +24,10 @@ from benchmark.report.averages import (
     mean_over_seeds,
 )
 from benchmark.report.comparison import correct_images
-from benchmark.report.grouping import (
-    EvaluationSetting,
-    GroupedRecords,
-    MethodVariant,
-    VariantRecords,
-    headings,
-    members,
-)
+from benchmark.report.grouping import GroupedRecords
+from benchmark.report.headings import headings
 from benchmark.report.ranking import leading_variants, ranked_accuracies
+from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords, members
 
 MEAN = ""  # stands for the mean over a suite where a dataset's name would stand
 WORST_CONFUSIONS = 12

@@ -22,10 +22,10 @@ from benchmark.report.averages import (
     mean_over_datasets,
     mean_over_seeds,
 )
-from benchmark.report.grouping import (
+from benchmark.report.grouping import GroupedRecords
+from benchmark.report.variants import (
     DatasetRecords,
     EvaluationSetting,
-    GroupedRecords,
     MethodVariant,
     members,
     own_card,

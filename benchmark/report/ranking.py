@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from benchmark.report.averages import AccuraciesByShots, accuracies_by_shots
-from benchmark.report.grouping import MethodVariant, VariantRecords
 from benchmark.report.significance import DatasetAccuracies, tied_with_best
+from benchmark.report.variants import MethodVariant, VariantRecords
 
 VariantAccuracies = Mapping[MethodVariant, Mapping[str, AccuraciesByShots]]
 

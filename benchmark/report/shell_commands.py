@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from benchmark.records.record import Identity
-from benchmark.report.grouping import own_card
+from benchmark.report.variants import own_card
 
 
 def run_command(named: Identity) -> str:

@@ -15,13 +15,9 @@ from benchmark.report.averages import (
     mean_over_datasets,
     mean_over_seeds,
 )
-from benchmark.report.grouping import (
-    EvaluationSetting,
-    GroupedRecords,
-    VariantRecords,
-    headings,
-    members,
-)
+from benchmark.report.grouping import GroupedRecords
+from benchmark.report.headings import headings
+from benchmark.report.variants import EvaluationSetting, VariantRecords, members
 
 KINDS = ("dataset-shots", "method-shots", "method-dataset")
 

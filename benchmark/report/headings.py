@@ -1,0 +1,52 @@
+"""The heading of every row: a method's title and what tells it from the method's other rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from benchmark.records.record import Scalar
+from benchmark.report.variants import MethodVariant, own_card
+
+
+def headings(variants: Iterable[MethodVariant]) -> dict[MethodVariant, str]:
+    """The heading of each variant: the title, then what differs from the defaults or other rows."""
+    same_method: dict[str, list[MethodVariant]] = defaultdict(list)
+    for variant in variants:
+        same_method[variant.method].append(variant)
+    return {
+        variant: ", ".join([variant.title, *_differences(variant, rows)])
+        for rows in same_method.values()
+        for variant in rows
+    }
+
+
+def _differences(variant: MethodVariant, same_method: Sequence[MethodVariant]) -> Iterator[str]:
+    yield from _changed_parameters(variant, same_method)
+    if len({other.version for other in same_method}) > 1:
+        yield f"version {variant.version}"
+    if variant.val == "none" and variant.sampler != "none":
+        yield "no validation set"
+    if variant.sampler not in ("coop", "none"):
+        yield f"{variant.sampler} sampling"
+    exposure = variant.exposure
+    several = len({other.exposure for other in same_method}) > 1
+    if several or exposure.target or not exposure.ranked:
+        yield str(exposure) or "no prior"
+
+
+def _changed_parameters(
+    variant: MethodVariant, same_method: Sequence[MethodVariant]
+) -> Iterator[str]:
+    usual = _usual_parameters(variant.method, same_method)
+    for name, value in variant.params:
+        if name not in usual or usual[name] != value:
+            yield f"{name}={value}"
+
+
+def _usual_parameters(method: str, same_method: Sequence[MethodVariant]) -> Mapping[str, Scalar]:
+    """The method's defaults; of a plug-in, whose defaults are not known, what all rows share."""
+    card = own_card(method)
+    if card:
+        return card.defaults
+    return dict(set.intersection(*(set(variant.params) for variant in same_method)))

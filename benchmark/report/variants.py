@@ -1,0 +1,164 @@
+"""What makes two numbers comparable: settings, variants of methods, and what priors have seen.
+
+A *setting* is what all numbers of one table share: suite, backbone, weights and precision, class
+split, image pipeline, protocol. A *variant* is one row of it: a method with its hyper-parameters,
+validation policy, sampler and what its prior has seen. Records of one setting, variant and dataset
+differ in shots and seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from benchmark import data
+from benchmark.errors import UserError
+from benchmark.methods import Card, card, own
+from benchmark.records.record import Identity, Record, Scalar
+
+FULL = "full training sets"
+TINY = "tiny"  # the embedded backbone, the only one that usually computes in float64
+
+
+@dataclass(frozen=True, order=True)
+class EvaluationSetting:
+    """What must be equal for two numbers to stand in one table."""
+
+    suite: str
+    backbone: str
+    weights_digest: str
+    precision: str
+    classes: str
+    transform: str
+    protocol: int
+
+    def __str__(self) -> str:
+        split = "" if self.classes == "all" else f", {self.classes} classes"
+        usual = "float64" if self.backbone == TINY else "float32"
+        precision = "" if self.precision == usual else f" in {self.precision}"
+        weights = f"(weights {self.weights_digest[:8]})"
+        return f"suite {self.suite}, backbone {self.backbone}{precision} {weights}{split}"
+
+
+@dataclass(frozen=True, order=True)
+class PriorExposure:
+    """What a prior saw: which datasets, whether the target was among them, how many shots of each."""
+
+    pool: str = ""
+    target: bool = False
+    shots: str = ""
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it may stand beside few-shot numbers: a prior from full training sets may not."""
+        return self.shots != FULL
+
+    @property
+    def bar(self) -> str:
+        """Why it is not ranked; nothing where it is."""
+        whose = (
+            "full target training data" if self.target else "full training sets of other datasets"
+        )
+        return "" if self.ranked else f"uses {whose}, not ranked"
+
+    def __str__(self) -> str:
+        if not self.pool:
+            return ""
+        target = "target among them" if self.target else "target held out"
+        return f"prior from {self.pool}, {self.shots}, {target}"
+
+
+@dataclass(frozen=True, order=True)
+class MethodVariant:
+    """One row of a table: everything but the setting, the dataset, shots and seed."""
+
+    method: str
+    version: int
+    params: tuple[tuple[str, Scalar], ...]
+    val: str
+    sampler: str
+    exposure: PriorExposure
+    title: str = field(compare=False)  # of the first record
+
+    @property
+    def protocol(self) -> tuple[str, str, PriorExposure | bool]:
+        """Variants are ranked together where this is equal.
+
+        Whether a method has a prior that never saw the target makes no difference.
+        """
+        exposure = self.exposure if self.exposure.target or not self.exposure.ranked else False
+        return self.val, self.sampler, exposure
+
+
+DatasetRecords = Mapping[str, Sequence[Record]]  # by dataset
+VariantRecords = Mapping[MethodVariant, DatasetRecords]
+
+
+def setting_of(named: Identity, dataset: str) -> EvaluationSetting:
+    return EvaluationSetting(
+        suite_of(dataset) or dataset,
+        named.backbone,
+        named.weights_digest,
+        named.precision,
+        named.classes,
+        named.transform,
+        named.protocol,
+    )
+
+
+def variant_of(record: Record) -> MethodVariant:
+    """At 0 shots nothing is sampled or selected, so neither policy makes another variant."""
+    named = record.identity
+    params = tuple(sorted(named.params.items()))
+    val, sampler = (named.val, named.sampler) if named.shots else ("none", "none")
+    return MethodVariant(
+        named.method, named.adapter_version, params, val, sampler, exposure_of(named), record.title
+    )
+
+
+def exposure_of(named: Identity) -> PriorExposure:
+    """Leave-one-out over a suite is one protocol for all its datasets, though the list of sources
+    differs by target.
+    """
+    sources = set(named.sources)
+    if not sources:
+        return PriorExposure()
+    target = named.dataset in sources
+    suite = next(
+        (
+            name
+            for name, members in data.suites().items()
+            if set(members) == sources | {named.dataset}
+        ),
+        "",
+    )
+    pool = f"{'all' if target else 'others'} of {suite}" if suite else ", ".join(sorted(sources))
+    shots = {-1: FULL, named.shots: "k shots each"}.get(
+        named.source_shots, f"{named.source_shots} shots each"
+    )
+    return PriorExposure(pool, target, shots)
+
+
+@cache
+def suite_of(dataset: str) -> str:
+    """The suite a dataset is averaged in, or '' for a dataset that stands alone."""
+    return next((name for name, members in data.suites().items() if dataset in members), "")
+
+
+def members(suite: str) -> tuple[str, ...]:
+    """The datasets of a suite in the order of rows; a dataset alone is its own suite."""
+    return data.suites().get(suite, (suite,))
+
+
+@cache
+def own_card(method: str) -> Card | None:
+    """The card of one of our own methods; a plug-in would have to be imported for it, which a
+    report never does.
+    """
+    if method not in own():
+        return None
+    try:
+        return card(method)
+    except UserError:
+        return None
