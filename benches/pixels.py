@@ -87,7 +87,7 @@ def setting(device: str, quick: bool, data_root: Path | None, folder: Path) -> S
     arch = "ViT-B-32-quickgelu" if quick else "ViT-B-16-quickgelu"
     model = open_clip.create_model(arch, pretrained=None).to(device)
     precisions = ("float32", "tf32", "bfloat16", "float16") if on_gpu else ("float32",)
-    count = 12 if quick else (4096 if on_gpu else 128)
+    count = 4 if quick else (4096 if on_gpu else 128)
     return Setting(
         pictures(count, data_root, folder),
         clip.from_model(model, f"{arch} shapes"),
@@ -278,14 +278,14 @@ def figures(device: str, quick: bool, data_root: Path | None = None) -> Iterator
     """Everything this page measures, one figure after the other."""
     if device == "cpu":
         names = ("tf_efficientnet_lite0", "resnet50")
-        yield from cpu_figures(names[:1] if quick else names, 64 if quick else 192)
+        yield from cpu_figures(names[:1] if quick else names, 16 if quick else 192)
     with tempfile.TemporaryDirectory() as folder:
         given = setting(device, quick, data_root, Path(folder))
         yield from decoding_figures(given)
         yield from cutting_figures(given)
         yield from encoding_figures(given)
         yield from whole_figures(given)
-        yield from agreement_figures(given, 8 if quick else 256)
+        yield from agreement_figures(given, 2 if quick else 256)
 
 
 def main() -> None:

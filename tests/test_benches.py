@@ -1,0 +1,44 @@
+"""Benches that nobody runs between releases must still run: the GPU's, in its short form."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.slow
+def test_the_gpu_bench_runs_every_part_on_a_cpu(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "benches.gpu", "--quick", "--json", str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(file.read_text())
+    assert figures.pop("machine").startswith("no card")
+    assert set(figures) == {
+        "Large products",
+        "CoOp, ms per run and step",
+        "165 CoOp cells, projected",
+        "Whole cells",
+        "Card busy",
+        "Pictures",
+    }
+    assert all(figures.values())
+    total = figures["165 CoOp cells, projected"][-1]
+    assert (total["classes"], total["steps"]) == (2191, 747_600)
+    assert "no CUDA device" in _without_quick()
+
+
+def _without_quick() -> str:
+    command = [sys.executable, "-m", "benches.gpu"]
+    hidden = {"CUDA_VISIBLE_DEVICES": "", "PATH": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=hidden
+    )
+    assert done.returncode == 1
+    return done.stderr
