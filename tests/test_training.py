@@ -12,6 +12,7 @@ from benchmark import methods
 from benchmark.conformance import toy
 from benchmark.training import loop
 from testbed.recording import HostRead, TapeRecorder, eager
+from tests.short_training import UNTRAINED, parameters
 
 STEPS = 60
 
@@ -133,22 +134,10 @@ def test_the_guard_sees_a_host_read() -> None:
 
 # --- every trained method
 
-SHORT = {  # long enough to be recorded, short enough for a test
-    "apt": {"epochs": "30", "views": 2},
-    "clip_lora": {"steps_per_shot": 15, "views": 2},
-    "cones_finetune": {"epochs": "30", "tune_epochs": "30"},
-    "prompt_adapter": {"epochs": "30"},
-    "prompt_adapter_f": {"epochs": "30", "tune_epochs": 30},
-    "tip_adapter_f": {"tune_epochs": 30, "tune_min_steps": 0},
-    "vpt": {"epochs": "30", "views": 2},
-}
-UNTRAINED = {"zero_shot", "linear_probe", "tip_adapter", "cones_tip_adapter"}
-
 
 def predicted(name: str) -> Tensor:
-    parameters = dict(SHORT.get(name, {"epochs": "30"}))
     given, images = toy.episode(4), toy.held_out().images
-    return methods.load(name, parameters).fit(given)(images)
+    return methods.load(name, parameters(name)).fit(given)(images)
 
 
 @pytest.mark.parametrize("name", sorted(set(methods.own()) - UNTRAINED))
