@@ -85,10 +85,14 @@ def search_rows(every_pair: bool) -> list[tuple[str, ...]]:
     naive = naive_counts(cache, val, [pairs[i] for i in compared])
     differ = [abs(ours_AB[i] - count) for i, count in zip(compared, naive, strict=True)]
     winner = "same" if max(naive) == max(ours_AB[i] for i in compared) else "another"
-    agreement = f"{sum(map(bool, differ))} of {len(differ)} points differ, by at most {max(differ)}; best count {winner}"
+    agreement = (
+        f"{sum(map(bool, differ))} of {len(differ)} points differ, by at most {max(differ)}; "
+        f"best count {winner}"
+    )
+    scale = f"{len(timed)} timed, x{len(pairs) // len(timed)}"
     return [
         row(
-            f"search, {len(BETAS)} x {len(ALPHAS)} pairs ({len(timed)} timed, x{len(pairs) // len(timed)})",
+            f"search, {len(BETAS)} x {len(ALPHAS)} pairs ({scale})",
             whole,
             times["ours"],
             agreement,
@@ -160,7 +164,10 @@ def tuning_rows() -> list[tuple[str, ...]]:
     times = alternate({"naive": again, "ours": stored}, 1, warm=0)
     # the naive loop needs one view a step, not ten
     per_view = Timing(times["naive"].wall_s / views, times["naive"].cpu_s / views)
-    note = f"largest difference of a weight {apart:.1e}; encoding all {views} views once: {once_s.cpu_s:.2f} s"
+    note = (
+        f"largest difference of a weight {apart:.1e}; "
+        f"encoding all {views} views once: {once_s.cpu_s:.2f} s"
+    )
     return [
         row(f"fine-tuning, {steps} steps, tiny CLIP, 160 images", per_view, times["ours"], note)
     ]

@@ -64,7 +64,10 @@ class Spent:
     inside_ms: float  # of which fit and predict
 
     def __str__(self) -> str:
-        return f"median {self.median_ms:.1f}, mean {self.mean_ms:.1f}, inside fit and predict {self.inside_ms:.1f}; first {self.first_ms:.0f}"
+        return (
+            f"median {self.median_ms:.1f}, mean {self.mean_ms:.1f}, "
+            f"inside fit and predict {self.inside_ms:.1f}; first {self.first_ms:.0f}"
+        )
 
 
 def spent(todo: Sequence[Cell], store: Store, executor: Executor | None = None) -> Spent:
@@ -101,13 +104,14 @@ def ray_lines(todo: Sequence[Cell], folder: Path) -> list[str]:
         workers.close()
     amortised = 1000 * whole_s / len(todo)
     return [
-        f"ray, {slots} workers: {amortised:.1f} ms per cell amortised, workers' start included (target 150)",
-        f"ray, engine's own start: {engine_s:.1f} s; first outcome {inside.first_ms / 1000:.1f} s after that; then ms per cell: {inside}",
+        f"ray, {slots} workers: {amortised:.1f} ms per cell amortised, "
+        "workers' start included (target 150)",
+        f"ray, engine's own start: {engine_s:.1f} s; "
+        f"first outcome {inside.first_ms / 1000:.1f} s after that; then ms per cell: {inside}",
     ]
 
 
 # --- the start of a long plan
-# -----------------------------------------------------------------------------------------------
 
 
 def plan_flags(count: int) -> Flags:
@@ -188,11 +192,10 @@ def main() -> None:
 
 
 def cell_lines(todo: Sequence[Cell], folder: Path, with_ray: bool) -> None:
-    print(
-        f"serial, {len(todo)} cells, ms per cell (target 30): {spent(todo, Store(folder / 'serial'))}"
-    )
-    found = once(lambda: list(run(todo, Store(folder / "serial"))))
-    print(f"found again: {1000 * found.wall_s / len(todo):.2f} ms per cell")
+    serial = Store(folder / "serial")
+    print(f"serial, {len(todo)} cells, ms per cell (target 30): {spent(todo, serial)}")
+    again = once(lambda: list(run(todo, serial)))
+    print(f"already stored: {1000 * again.wall_s / len(todo):.2f} ms per cell")
     for line in ray_lines(todo, folder / "ray") if with_ray else ():
         print(line)
 
@@ -203,7 +206,8 @@ def plan_lines(flags: Flags, folder: Path, rounds: int) -> None:
     wall_s, processor_s = (statistics.median(column) for column in zip(*seen, strict=True))
     best = min(wall for wall, _ in seen)
     print(
-        f"plan of {len(flags.seeds) * PER_SEED} cells, {missing} of them missing: the first begins after {wall_s:.2f} s "
+        f"plan of {len(flags.seeds) * PER_SEED} cells, {missing} of them missing: "
+        f"the first begins after {wall_s:.2f} s "
         f"(median of {rounds}, best {best:.2f}, processor {processor_s:.2f}; target 3)"
     )
 

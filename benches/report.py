@@ -44,18 +44,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         store, page = Path(name) / "store", Path(name) / "page"
         count = len(write(store, grid(METHODS, CLASSIC, backbones=BACKBONES, classes=CLASSES)))
-        print(
-            f"{count} records of {CLASSES} classes: scanned in {min(scan(store) for _ in range(3)):.2f} s (at most 2)"
-        )
+        scan_s = min(scan(store) for _ in range(3))
+        print(f"{count} records of {CLASSES} classes: scanned in {scan_s:.2f} s (at most 2)")
         commands = {
             "--help (at most 0.4)": ["--help"],
             "list methods (at most 0.4)": ["list", "methods"],
             "report, method x shots (at most 3)": [
                 "report",
-                "--table",
-                "method-shots",
-                "--results",
-                str(store),
+                *("--table", "method-shots", "--results", str(store)),
             ],
             "report, dataset x shots (at most 3)": ["report", "--results", str(store)],
             "report --html (at most 20)": ["report", "--html", str(page), "--results", str(store)],
@@ -70,7 +66,8 @@ def main() -> None:
             if path.is_file() and path.suffix != ".png"
         )
         print(
-            f"page without images: {weight / 1e6:.1f} MB (at most 5), of which at once {at_once(page) / 1e6:.2f} MB"
+            f"page without images: {weight / 1e6:.1f} MB (at most 5), "
+            f"of which at once {at_once(page) / 1e6:.2f} MB"
         )
 
 

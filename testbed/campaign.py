@@ -74,7 +74,6 @@ def command(flags: Flags, folder: Path) -> list[str]:
 
 
 # --- drivers
-# ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,6 @@ def until(happened: Callable[[], object], seconds: float = PATIENCE_S) -> bool:
 
 
 # --- folders
-# ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -50,7 +50,6 @@ def cluster(**head: Any) -> Iterator[Any]:
 
 
 # --- a node goes
-# ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,6 @@ def _busy(raylet: int, results: Path) -> list[str]:
 
 
 # --- GPUs
-# -------------------------------------------------------------------------------------------------------------------
 
 
 def napping(cells: int, diary: Path, nap_s: float = NAP_S) -> Flags:
@@ -182,7 +180,8 @@ def show_removal(folder: Path, cells: int, reference: Path | None) -> bool:
     reference = reference or undisturbed(flags, folder / "undisturbed", folder / "cache")
     loss = removal(flags, reference, folder / "removal", reference.parent / "cache")
     print(
-        f"{loss.cells} cells on two nodes: at {loss.done_before} done one node was removed with {loss.under_way} cells under way; "
+        f"{loss.cells} cells on two nodes: at {loss.done_before} done one node was removed "
+        f"with {loss.under_way} cells under way; "
         f"the driver went on for {loss.seconds_after:.0f} s and computed {loss.computed} in all; "
         f"{loss.chatter} lines on stdout that are no outcomes; "
         f"complaints: {list(loss.complaints) or 'none'}",
@@ -194,13 +193,15 @@ def show_removal(folder: Path, cells: int, reference: Path | None) -> bool:
 def show_gpus(folder: Path) -> bool:
     code, words, seconds = refusal(folder / "refusal")
     print(
-        f"3 GPUs per cell where there are 2: exit code {code} after {seconds:.1f} s, in {len(words.splitlines())} line(s): {words}"
+        f"3 GPUs per cell where there are 2: exit code {code} after {seconds:.1f} s, "
+        f"in {len(words.splitlines())} line(s): {words}"
     )
     good = code not in (0, 1) and len(words.splitlines()) == 1
     for gpus, share in ((2, 0.5), (1, 0.25)):
         naps, most = packed(folder / f"packed-{share}", gpus, share, 8)
         print(
-            f"{naps} cells at {share} GPUs each on {gpus}: at most {most} at once, room for {gpus / share:g}",
+            f"{naps} cells at {share} GPUs each on {gpus}: at most {most} at once, "
+            f"room for {gpus / share:g}",
             flush=True,
         )
         good = good and most <= gpus / share and naps == 8

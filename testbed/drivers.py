@@ -34,11 +34,16 @@ class Share:
     complaints: tuple[str, ...]
 
     def __str__(self) -> str:
-        cells = f"{sum(self.computed)} computed of {self.cells} ({sum(self.computed) / self.cells:.3f}), by driver {list(self.computed)}"
+        computed = sum(self.computed)
+        cells = (
+            f"{computed} computed of {self.cells} ({computed / self.cells:.3f}), "
+            f"by driver {list(self.computed)}"
+        )
         features = (
             f"{self.rows} features written of {self.pictures} ({self.rows / self.pictures:.3f})"
         )
-        return f"{cells}; {features}; {self.seconds:.0f} s; complaints: {list(self.complaints) or 'none'}"
+        complaints = list(self.complaints) or "none"
+        return f"{cells}; {features}; {self.seconds:.0f} s; complaints: {complaints}"
 
 
 def together(flags: Flags, reference: Path, folder: Path, extra: Sequence[Sequence[str]]) -> Share:

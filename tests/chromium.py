@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import IO, Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars --no-first-run --remote-debugging-pipe"
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars "
+    "--no-first-run --remote-debugging-pipe"
+)
 
 
 def found() -> str | None:
@@ -73,7 +76,8 @@ class Tab:
             self.call(f"{domain}.enable")
         self.call("Page.navigate", url=page.absolute().as_uri())
         self.until(
-            "document.readyState === 'complete' && document.querySelectorAll('#board tbody tr').length > 0"
+            "document.readyState === 'complete'"
+            " && document.querySelectorAll('#board tbody tr').length > 0"
         )
 
     def ask(self, expression: str) -> Any:

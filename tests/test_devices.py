@@ -1,4 +1,4 @@
-"""Devices and precisions: the driver's answers, what auto stands for, what is refused beforehand."""
+"""Devices and precisions: the driver's answers, what auto stands for, what is refused early."""
 
 from __future__ import annotations
 

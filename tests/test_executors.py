@@ -73,7 +73,6 @@ def task(cell: Cell, expected_s: float | None = 1.0, failed_at: float = 0.0) -> 
 
 
 # --- grouping
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def grid(
@@ -170,7 +169,6 @@ def test_a_job_goes_on_without_what_was_reported_and_takes_apart_what_had_starte
 
 
 # --- together
-# ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", BATCHABLE)
@@ -248,7 +246,6 @@ def test_a_gpu_trains_shots_and_seeds_in_one_batch(
 
 
 # --- what cells need
-# --------------------------------------------------------------------------------------------------------
 
 
 def on_gpu(record: Record, peak_mb: float) -> Record:
@@ -298,7 +295,6 @@ def test_a_job_on_a_cpu_takes_the_threads_that_a_serial_run_takes(tmp_path: Path
 
 
 # --- memory
-# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", ["gpu memory", "memory"])
@@ -342,7 +338,6 @@ def test_a_share_of_the_memory_means_smaller_chunks() -> None:
 
 
 # --- time
-# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_cell_that_hangs_fails_at_the_time_limit_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -370,7 +365,17 @@ from benchmark.compute.runner import run
 from benchmark.records.store import Store
 limits.GRACE_S = 1.0
 def cells(*seeds):
-    return [Cell(method="tests.plugins.frail", dataset="tiny_digits", shots=1, seed=seed, backbone="tiny", params=(("fault", "hang in native code"),)) for seed in seeds]
+    return [
+        Cell(
+            method="tests.plugins.frail",
+            dataset="tiny_digits",
+            shots=1,
+            seed=seed,
+            backbone="tiny",
+            params=(("fault", "hang in native code"),),
+        )
+        for seed in seeds
+    ]
 list(run(cells(3), Store(Path(sys.argv[1]))))  # loads torch, outside of the limit
 for outcome in run(cells(2, 1), Store(Path(sys.argv[1])), limit_s=8):
     print(outcome.cell.seed, flush=True)
@@ -410,12 +415,12 @@ def test_a_time_limit_needs_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert caught == [
-        "a time limit can only be kept in the main thread of a program; run the grid from there, or without a limit"
+        "a time limit can only be kept in the main thread of a program; "
+        "run the grid from there, or without a limit"
     ]
 
 
 # --- logs
-# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_every_cell_has_a_log_with_its_stages_and_what_it_printed(
@@ -461,7 +466,6 @@ def test_a_log_that_cannot_be_written_stops_nobody(
 
 
 # --- disk
-# -------------------------------------------------------------------------------------------------------------------
 
 
 def cells_command(results: Path, *more: str) -> list[str]:
@@ -566,7 +570,6 @@ def test_a_corrupt_feature_file_is_noticed_and_made_again(
 
 
 # --- the same numbers
-# ---------------------------------------------------------------------------------------------------------
 
 
 def test_order_shards_and_grouping_do_not_change_a_record(
@@ -600,7 +603,6 @@ def test_order_shards_and_grouping_do_not_change_a_record(
 
 
 # --- the command line
-# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -613,7 +615,8 @@ def test_order_shards_and_grouping_do_not_change_a_record(
         ),
         (
             ["--shard", "0/3"],
-            "--shard takes I/N with I from 1 to N, not '0/3'; the third of eight parts is --shard 3/8",
+            "--shard takes I/N with I from 1 to N, not '0/3'; "
+            "the third of eight parts is --shard 3/8",
         ),
         (["--shard", "4/3"], "--shard takes I/N"),
         (["--shard", "a"], "--shard takes I/N"),

@@ -52,7 +52,6 @@ def cache_of(reference: Path) -> Path:
 
 
 # --- the instruments
-# --------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_wrong_with_a_folder_is_seen(reference: Path, tmp_path: Path) -> None:
@@ -95,7 +94,6 @@ def test_half_a_record_is_seen_by_who_reads_all_the_time(reference: Path, tmp_pa
 
 
 # --- drivers
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_kills_at_random_moments_leave_no_trace_in_the_records(
@@ -117,7 +115,6 @@ def test_three_drivers_on_one_folder_share_the_work(reference: Path, tmp_path: P
 
 
 # --- Ray
-# --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

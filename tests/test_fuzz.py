@@ -153,7 +153,6 @@ def test_no_parser_stumbles_over_mutated_files(each: Target, tmp_path: Path) -> 
 
 
 # --- nothing foreign is executed
-# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["weights, torch", "weights, timm"])
@@ -213,7 +212,6 @@ def test_a_module_that_fails_on_import_is_one_sentence(
 
 
 # --- nothing leaves its folder
-# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("made", datasets.crafted_specs())
@@ -258,7 +256,6 @@ def test_nothing_of_a_crafted_archive_gets_out(kind: str, tmp_path: Path) -> Non
 
 
 # --- nothing grows without end
-# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [b"x", b"L", b"g"])
@@ -361,7 +358,6 @@ def test_a_pipe_or_a_device_is_no_data(kind: Callable[[Path], None], tmp_path: P
 
 
 # --- what was found, by parser
-# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -479,7 +475,6 @@ def test_a_length_that_is_no_number_is_no_length(answer: bytes, tmp_path: Path) 
 
 
 # --- what the modules of others still have to learn
-# ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("made", arrays.crafted_npz())

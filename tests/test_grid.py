@@ -68,8 +68,8 @@ def test_every_field_of_a_cell_changes_the_key(change: dict[str, object]) -> Non
 
 def test_the_change_list_above_names_every_field() -> None:
     assert {field.name for field in dataclasses.fields(Cell)} == {
-        "method", "dataset", "shots", "seed", "backbone", "sources", "source_shots", "val", "sampler",
-        "classes", "precision", "params",
+        "method", "dataset", "shots", "seed", "backbone", "sources", "source_shots", "val",
+        "sampler", "classes", "precision", "params",
     }  # fmt: skip
 
 

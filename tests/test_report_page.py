@@ -44,7 +44,7 @@ def judged(method: str, seed: int, hit: float, store: Store) -> Record:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of two suites, four methods, a hole, an attack in a name, and images of one dataset."""
+    """A page of two suites, four methods, a hole, an attack in a name, images of one dataset."""
     base = tmp_path_factory.mktemp("page")
     store = Store(base / "store")
     some = [
@@ -86,7 +86,8 @@ def tab(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[chro
 def column(tab: chromium.Tab, number: int) -> list[str]:
     return list(
         tab.ask(
-            f"Array.from(document.querySelectorAll('#board tbody tr td:nth-child({number})'), (cell) => cell.textContent)"
+            f"Array.from(document.querySelectorAll('#board tbody tr td:nth-child({number})'),"
+            " (cell) => cell.textContent)"
         )
     )
 
@@ -105,7 +106,8 @@ def setting(tab: chromium.Tab, label: str = "suite tiny") -> None:
     for which, any_word in (("f-dataset", "mean of"), ("f-shots", "any"), ("f-protocol", "any")):
         choose(tab, which, any_word)
     tab.ask(
-        "(() => { const m = document.getElementById('f-method'); m.value = ''; m.dispatchEvent(new Event('input')); })()"
+        "(() => { const m = document.getElementById('f-method'); m.value = '';"
+        " m.dispatchEvent(new Event('input')); })()"
     )
 
 
@@ -134,7 +136,8 @@ def test_filters_leave_what_was_asked_for(tab: chromium.Tab) -> None:
     choose(tab, "f-dataset", "tiny_shapes")
     assert set(column(tab, 4)) == {"tiny_shapes"}
     tab.ask(
-        "(() => { const m = document.getElementById('f-method'); m.value = 'PROBE'; m.dispatchEvent(new Event('input')); })()"
+        "(() => { const m = document.getElementById('f-method'); m.value = 'PROBE';"
+        " m.dispatchEvent(new Event('input')); })()"
     )
     assert column(tab, 1) == ["Linear probe"]
     assert "1 rows" in tab.ask("document.getElementById('status').textContent")
@@ -158,20 +161,22 @@ def test_a_row_opens_its_records_with_classes_confusions_and_commands(tab: chrom
     choose(tab, "f-dataset", "tiny_digits")
     choose(tab, "f-shots", "16")
     tab.ask(
-        "Array.from(document.querySelectorAll('button.open')).find((b) => b.textContent === 'CoOp').click()"
+        "Array.from(document.querySelectorAll('button.open'))"
+        ".find((b) => b.textContent === 'CoOp').click()"
     )
     tab.until("document.querySelectorAll('#r-body .fill').length === 10")
     text = tab.ask("document.getElementById('r-body').textContent")
     assert (
-        "python -m benchmark run --method coop --dataset tiny_digits --backbone tiny --shots 16 --seed 1"
-        in text
+        "python -m benchmark run --method coop --dataset tiny_digits --backbone tiny"
+        " --shots 16 --seed 1" in text
     )
     key = re.search(r"benchmark replay ([0-9a-f]{12})", text)
     assert key
     assert "alpha1.5" in text
     assert tab.ask("document.querySelectorAll('#r-body table tbody tr').length") == 10
     tab.ask(
-        "(() => { const s = document.getElementById('r-seed'); s.selectedIndex = 2; s.dispatchEvent(new Event('change')); })()"
+        "(() => { const s = document.getElementById('r-seed'); s.selectedIndex = 2;"
+        " s.dispatchEvent(new Event('change')); })()"
     )
     assert "--shots 16 --seed 3" in tab.ask("document.getElementById('r-body').textContent")
     tab.press("Escape")
@@ -214,7 +219,8 @@ def test_images_that_one_gets_right_and_another_wrong_are_shown(tab: chromium.Ta
     tab.until("document.querySelectorAll('#gallery li').length > 0")
     tab.ask("document.getElementById('images').scrollIntoView()")
     tab.until(
-        "Array.from(document.querySelectorAll('#gallery img')).slice(0, 3).every((image) => image.naturalWidth > 0)"
+        "Array.from(document.querySelectorAll('#gallery img')).slice(0, 3)"
+        ".every((image) => image.naturalWidth > 0)"
     )
     shown = tab.ask("document.querySelectorAll('#gallery li').length")
     assert str(shown) == tab.ask("document.getElementById('v-status').textContent").split()[0]

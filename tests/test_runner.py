@@ -283,7 +283,9 @@ sys.path.insert(0, sys.argv[3])
 from benchmark.grid import Cell
 from benchmark.compute.runner import run
 from benchmark.records.store import Store
-cells = [Cell(method="tests.plugins.moody", dataset="tiny_digits", shots=1, seed=seed, backbone="tiny", params=(("diary", sys.argv[2]),)) for seed in range(1, 7)]
+fields = dict(method="tests.plugins.moody", dataset="tiny_digits", shots=1, backbone="tiny")
+params = (("diary", sys.argv[2]),)
+cells = [Cell(**fields, seed=seed, params=params) for seed in range(1, 7)]
 for outcome in run(cells, Store(Path(sys.argv[1]))):
     assert outcome.error is None, outcome.error
 """

@@ -219,7 +219,8 @@ def test_a_failure_of_the_older_form_is_told_by_its_last_line(store: Store) -> N
     plan(store, KEYS[0])
     store.fail(
         KEYS[0],
-        f"{cell(KEYS[0])}\n\nTraceback (most recent call last):\n  File ...\nValueError: it broke\n",
+        f"{cell(KEYS[0])}\n\n"
+        "Traceback (most recent call last):\n  File ...\nValueError: it broke\n",
     )
     assert read_progress(store).failed[0].sentence == "ValueError: it broke"
 
@@ -277,7 +278,9 @@ HOSTILE = {
     "a path for a key": b'{"../../etc/passwd": ["coop", 1]}',
     "a time without end": b'{"000000000000": ["coop", Infinity]}',
     "a negative time": b'{"000000000000": ["coop", -1]}',
-    "a process that is all processes": b'{"cell": "coop", "host": "vm", "pid": -1, "expected_s": null}',
+    "a process that is all processes": (
+        b'{"cell": "coop", "host": "vm", "pid": -1, "expected_s": null}'
+    ),
     "process nought": b'{"cell": "coop", "host": "vm", "pid": 0}',
     "a huge process": b'{"cell": "coop", "host": "vm", "pid": 99999999999999999999}',
 }
@@ -406,7 +409,10 @@ def test_looking_changes_nothing(store: Store) -> None:
 def test_looking_imports_no_torch(store: Store) -> None:
     done(store, KEYS[0])
     command = ["status", "--results", str(store.root)]
-    script = f"import sys; from benchmark.cli import execute; execute({command}); print('torch' in sys.modules)"
+    script = (
+        f"import sys; from benchmark.cli import execute; execute({command}); "
+        "print('torch' in sys.modules)"
+    )
     assert subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.endswith("False\n")
@@ -589,7 +595,10 @@ def permitted(*around: str) -> None:
 def test_a_run_on_another_host_is_alive_as_long_as_it_is_heard_of(tmp_path: Path) -> None:
     namespace = ["unshare", "--uts", "--map-root-user"]
     permitted(*namespace)
-    hostname = f"import socket, os, sys; socket.sethostname({ELSEWHERE!r}); os.execv(sys.argv[1], sys.argv[1:])"
+    hostname = (
+        f"import socket, os, sys; socket.sethostname({ELSEWHERE!r}); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
     results = Store(tmp_path / "results")
     with running(tmp_path, *namespace, sys.executable, "-c", hostname, seeds="2"):
         assert [one.host for one in read_progress(results).running] == [ELSEWHERE]
@@ -606,7 +615,10 @@ def test_a_folder_that_may_only_be_read_is_enough(store: Store) -> None:
     claimed(store, KEYS[0], HERE, os.getpid(), for_s=5000)
     root = shlex.quote(str(store.root))
     look_at = f"{shlex.quote(sys.executable)} -m benchmark status --results {root}"
-    script = f"mount --bind {root} {root} && mount -o remount,ro,bind {root} && ! touch {root}/x && {look_at}"
+    script = (
+        f"mount --bind {root} {root} && mount -o remount,ro,bind {root} && "
+        f"! touch {root}/x && {look_at}"
+    )
     said = subprocess.run(
         [*namespace, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -20,17 +20,15 @@ import pytest
 
 from benchmark.errors import UserError
 from benchmark.paths import remove_parts, write_atomic
-from benchmark.records.record import Costs, Counts, Identity, Record, key
+from benchmark.records.record import Costs, Counts, Record, key
 from benchmark.records.store import Store
+from testbed import synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def make_record(seed: int = 1, correct: tuple[int, ...] = (3, 4)) -> Record:
-    identity = Identity(
-        method="coop", adapter_version=1, params={"n_ctx": 16}, dataset="tiny_digits", dataset_digest="d", classes="all", shots=4,
-        seed=seed, sampler="coop", val="up-to-4", sources={}, source_shots=0, backbone="tiny", weights_digest="w", precision="float64", transform="1", protocol=1,
-    )  # fmt: skip
+    identity = synthetic.identity(seed=seed, params={"n_ctx": 16})
     costs = Costs(encode_s=0, pretrain_s=0, fit_s=1, predict_s=0, peak_mb=1, trainable_params=2)
     return Record(
         title="CoOp",

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 DEFAULT = Path("results")
 MOST_BYTES = 64 << 20  # of a record or its predictions; ImageNet's are 0.2 MB
 NPY_HEAD = re.compile(
-    rb"\x93NUMPY\x01\x00..\{'descr': '<i4', 'fortran_order': False, 'shape': \((\d{1,9}),\), \} *\n",
+    rb"\x93NUMPY\x01\x00.."
+    rb"\{'descr': '<i4', 'fortran_order': False, 'shape': \((\d{1,9}),\), \} *\n",
     re.DOTALL,
 )
 # of an archive

@@ -43,7 +43,7 @@ class EvaluationSetting:
 
 @dataclass(frozen=True, order=True)
 class PriorExposure:
-    """What a prior saw: which datasets, whether the target was among them, how many shots of each."""
+    """What a prior saw: which datasets, whether the target was among them, and how many shots."""
 
     pool: str = ""
     target: bool = False
