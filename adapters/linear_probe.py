@@ -29,9 +29,10 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from adapters import _checks
@@ -94,7 +95,6 @@ class Adapter:
 
 def _regress(support: Labelled, classes: int, c: float, max_iterations: int) -> Head:
     """scikit-learn's multinomial L2 regression; a class without images is never predicted."""
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     labels_N = support.labels_N.cpu()
@@ -104,13 +104,9 @@ def _regress(support: Labelled, classes: int, c: float, max_iterations: int) -> 
             "a linear probe needs support images of two classes or more;"
             " take a method that reads the class names"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        # one image per class looks like a regression problem to scikit-learn
-        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        model = LogisticRegression(C=c, max_iter=max_iterations).fit(
-            support.images.features().double().cpu().numpy(), labels_N.numpy()
-        )
+    model = _solved(
+        LogisticRegression(C=c, max_iter=max_iterations), support.images.features(), labels_N
+    )
     coefficients, intercepts = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
     if len(present) == 2:
         coefficients = torch.cat([-coefficients, coefficients]) / 2
@@ -120,6 +116,17 @@ def _regress(support: Labelled, classes: int, c: float, max_iterations: int) -> 
     bias_K = torch.full((classes,), torch.finfo(torch.float32).min, dtype=dtype)
     weight_KD[present], bias_K[present] = coefficients.to(dtype), intercepts.to(dtype)
     return weight_KD, bias_K
+
+
+def _solved(model: Any, image_ND: Tensor, labels_N: Tensor) -> Any:
+    """The fitted model. More than one thread makes scikit-learn slower at every size tried."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        # one image per class looks like a regression problem to scikit-learn
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        return model.fit(image_ND.double().cpu().numpy(), labels_N.numpy())
 
 
 def _correct(head: Head, labelled: Labelled) -> int:
