@@ -16,7 +16,10 @@ from benchmark.compute.rerun import cell_of
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.report import grouping, shell_commands, tables
-from benchmark.report.ranking import leading_variants, ranked_accuracies
+from benchmark.report.comparison import compare
+from benchmark.report.image_results import ImageResults
+from benchmark.report.ranking import column_marks
+from benchmark.report.significance import BEST, TIED
 from testbed.synthetic import TINY, digest, grid, identity, record, scored, write
 
 
@@ -135,15 +138,39 @@ def test_leaders_are_marked_within_a_protocol_only() -> None:
         for seed in (1, 2, 3)
     ]
     (groups,) = grouping.group_records([*better, *worse, *apart, *barred]).values()
-    assert {line.method for line in leading_variants(ranked_accuracies(groups), 4, TINY)} == {
-        "linear_probe"
-    }
+    (marks,) = column_marks(groups, [(4, TINY)])
+    assert {variant.method: mark for variant, mark in marks.items()} == {"linear_probe": BEST}
     (table,) = tables.tables(
         grouping.group_records([*better, *worse, *apart, *barred]), "method-shots", ranked=True
     )
-    assert [bool(row.leads) for row in table.rows] == [
-        row.label == "Linear probe" for row in table.rows
+    assert {row.label: dict(row.marks) for row in table.rows if row.marks} == {
+        "Linear probe": {0: BEST}
+    }
+
+
+def test_a_column_of_one_dataset_is_decided_over_test_images(tmp_path: Path) -> None:
+    """Three seeds that vary by themselves tell little, 400 images on which runs differ tell more."""
+    store = Store(tmp_path)
+    records = [
+        predicted(method, seed, rate + 0.02 * seed, store)
+        for method, rate in (("coop", 0.7), ("linear_probe", 0.69), ("cones", 0.6))
+        for seed in (1, 2, 3)
     ]
+    (variants,) = grouping.group_records(records).values()
+    column = [(4, ["tiny_digits"])]
+    by_name = [
+        {variant.method: mark for variant, mark in marks.items()}
+        for images in (None, ImageResults(store))
+        for marks in column_marks(variants, column, images)
+    ]
+    over_seeds, over_images = by_name
+    assert over_images == {"coop": BEST, "linear_probe": TIED}
+    assert over_seeds.keys() >= over_images.keys()
+    for other, tied in (("linear_probe", True), ("cones", False)):
+        (compared,) = compare(grouping.group_records(records), "coop", other, ImageResults(store))
+        over = compared.pairs[0].over_images
+        assert over is not None
+        assert (over.p >= 0.05) == tied
 
 
 # replay

@@ -10,12 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
+from benchmark.cli import execute
 from benchmark.errors import UserError
 from benchmark.records.record import Record
 from benchmark.records.store import Store
-from benchmark.report import grouping, record_selection, rendering, tables
+from benchmark.report import (
+    cell_texts,
+    grouping,
+    record_selection,
+    rendering,
+    tables,
+    text_tables,
+)
 from benchmark.report.averages import (
     IncompleteMean,
     MeanAccuracy,
@@ -25,7 +32,7 @@ from benchmark.report.averages import (
 from benchmark.report.headings import headings
 from benchmark.report.leaderboard import COLUMNS, leaderboard_csv
 from benchmark.report.variants import PriorExposure
-from testbed.synthetic import TINY, digest, grid, identity, scored, write
+from testbed.synthetic import CLASSIC, TINY, digest, grid, identity, scored, write
 
 
 def zero_shot(dataset: str, accuracy: float) -> Record:
@@ -50,7 +57,7 @@ def test_a_mean_over_datasets_uses_the_seeds_all_of_them_have() -> None:
 def test_a_mean_with_a_dataset_missing_is_shown_as_missing() -> None:
     assert mean_over_datasets([{1: 0.2}, None, {1: 0.3}]) == IncompleteMean(2, 3)
     assert mean_over_datasets([None, None]) is None
-    assert rendering.shown(IncompleteMean(10, 11)) == "- (10/11)"
+    assert cell_texts.cell_text(IncompleteMean(10, 11)) == "- (10/11)"
 
 
 def test_the_table_of_a_grid_with_holes() -> None:
@@ -65,17 +72,17 @@ def test_the_table_of_a_grid_with_holes() -> None:
         if (one.identity.dataset, one.identity.shots, one.identity.seed) != ("tiny_shapes", 4, 3)
     ]
     (table,) = tables.tables(grouping.group_records([*records, zero_shot("tiny_digits", 0.5)]))
-    text = rendering.terminal(table).plain
+    text = text_tables.plain_text(table)
     rows = {row.split()[0]: row.split() for row in text.splitlines() if row.startswith("  tiny")}
     assert text.count("tiny_digits") == 2  # once under each method
     assert next(
         row.split()[1:] for row in text.splitlines() if row.startswith("  tiny_digits")
     ) == ["50.0", "-", "-", "1"]
     assert rows["tiny_digits"][3] == "-"
-    assert rows["tiny_shapes"][3].endswith(rendering.FEWER)
+    assert rows["tiny_shapes"][3].endswith(cell_texts.FEWER)
     assert rows["tiny_shapes"][4] == "2-3"
     assert "- (2/3)" in text
-    assert f"{rendering.FEWER} fewer seeds" in text
+    assert f"{cell_texts.FEWER} fewer seeds" in text
 
 
 def test_suites_backbones_weights_class_splits_and_protocols_never_share_a_table() -> None:
@@ -108,7 +115,7 @@ def test_validation_sampler_parameters_and_exposure_make_another_line() -> None:
     (setting,) = (groups := grouping.group_records([scored(one, 0.5) for one in several]))
     assert len(groups[setting]) == len(several)
     assert len(set(headings(groups[setting]).values())) == len(several)
-    text = rendering.terminal(tables.dataset_shots(setting, groups[setting])).plain
+    text = text_tables.plain_text(tables.dataset_shots(setting, groups[setting]))
     assert "uses full target training data, not ranked" in text
     assert [line.exposure.ranked for line in groups[setting]].index(False) == len(several) - 1
 
@@ -220,11 +227,49 @@ def test_markdown_has_as_many_cells_in_every_row() -> None:
     assert len({row.count("|") for row in text.splitlines() if row.startswith("|")}) == 1
 
 
-def test_a_wide_table_is_not_folded_by_a_narrow_terminal() -> None:
-    (table,) = tables.tables(grouping.group_records(grid(["linear_probe"])))
-    narrow = Console(file=(stream := io.StringIO()), width=40)
-    narrow.print(rendering.terminal(table), soft_wrap=True)
-    assert stream.getvalue().rstrip() == rendering.terminal(table).plain.rstrip()
+@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("kind", tables.KINDS)
+def test_a_wide_table_is_cut_between_columns_and_never_through_a_number(
+    kind: str, width: int
+) -> None:
+    records = [
+        one
+        for one in grid(["coop", "a.plug_in.with_a_rather_long_name"], CLASSIC, shots=(4, 16))
+        if (one.identity.dataset, one.identity.seed) != ("dtd", 3)
+    ]
+    table = tables.tables(grouping.group_records(records), kind, ranked=True)[0]
+    lines = text_tables.plain_text(table, width).splitlines()
+    assert max(map(len, lines)) <= width
+    words = {word for line in lines for word in line.split()}
+    numbers = {
+        text + cell_texts.SUFFIXES[mark]
+        for row in table.rows
+        for text, mark in cell_texts.row_cells(row)
+    }
+    assert {*numbers, *table.columns} <= words
+    text = text_tables.plain_text(table, width)
+    blocks = text.count("\n\n") + 1
+    assert text.count("CoOp") == blocks
+    assert (blocks > 1) == (len(table.columns) > 4 or width == 40)
+
+
+def test_a_block_holds_as_many_columns_as_fit() -> None:
+    (table,) = tables.tables(
+        grouping.group_records(grid(["coop"], shots=(1, 2, 4))), "method-shots"
+    )
+    name, column = len("method"), len("1-shot") + 2
+    wide = max(column, len("60.0±1.0") + 2)
+    whole = name + 3 * wide + len("seeds") + 2
+    assert "\n\n" not in text_tables.plain_text(table, whole + 20)
+    assert "\n\n" in text_tables.plain_text(table, whole - 1)
+
+
+def test_a_pipe_gets_a_table_as_wide_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, grid(["coop"], CLASSIC, shots=(4,)))
+    assert execute(["report", "--table", "method-dataset", "--results", str(tmp_path)]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) > 130
 
 
 def test_the_leaderboard_has_a_row_per_result_and_its_promised_columns() -> None:
@@ -304,6 +349,6 @@ def test_a_plug_in_stands_under_its_own_title_everywhere() -> None:
     groups = grouping.group_records([plug_in])
     (table,) = tables.tables(groups, "method-shots")
     assert [row.label for row in table.rows] == ["Mine 2.0"]
-    assert "\nMine 2.0\n" in rendering.terminal(tables.tables(groups)[0]).plain
+    assert "\nMine 2.0\n" in text_tables.plain_text(tables.tables(groups)[0])
     (row,) = csv.DictReader(io.StringIO(leaderboard_csv(groups)))
     assert row["title"] == "Mine 2.0"

@@ -26,12 +26,13 @@ def compare(
     """Compare two methods on the same seeds and test images, and over the datasets of a suite."""
     from benchmark.records.store import Store
     from benchmark.report import comparison, grouping, record_selection
+    from benchmark.report.image_results import ImageResults
 
     notes: list[str] = []
     store = Store(results)
     groups = grouping.group_records(record_selection.select_records(store, notes), notes)
     numbers = opt.whole_numbers("shots", shots)
-    compared = comparison.compare(groups, first, second, store, data_root, numbers)
+    compared = comparison.compare(groups, first, second, ImageResults(store, data_root), numbers)
     if as_json:
         print_json([comparison.comparison_dict(each) for each in compared])
     else:

@@ -10,7 +10,9 @@ from rich.console import Console
 from benchmark.commands.printing import say
 from benchmark.compute.runner import Outcome
 from benchmark.records.store import Store
-from benchmark.report import grouping, rendering, tables
+from benchmark.report import grouping, tables
+from benchmark.report.tables import ResultTable
+from benchmark.report.text_tables import plain_text, text_table
 
 CELL_FIELDS = ("method", "dataset", "shots", "seed", "backbone")
 
@@ -38,7 +40,15 @@ def print_tables(outcomes: Sequence[Outcome], out: Console) -> None:
     for kind in tables.KINDS[:2] if several else tables.KINDS[:1]:
         for table in tables.tables(groups, kind):
             out.print()
-            out.print(rendering.terminal(table), soft_wrap=True, end="")
+            _print_table(table, out)
+
+
+def _print_table(table: ResultTable, out: Console) -> None:
+    """On a terminal as wide as that, elsewhere as wide as it is."""
+    if out.is_terminal:
+        out.print(text_table(table, out.width))
+    else:
+        out.file.write(plain_text(table))
 
 
 def print_failures(outcomes: Sequence[Outcome], store: Store, err: Console) -> None:

@@ -65,6 +65,7 @@ def report(
     """Print tables from the records in a folder, write them as a page, or draw figures."""
     from benchmark.records.store import Store
     from benchmark.report import cost_tables, grouping, record_selection, rendering, tables
+    from benchmark.report.image_results import ImageResults
 
     opt.one_of("table", table, tables.KINDS)
     opt.one_of("format", form, rendering.FORMATS)
@@ -89,7 +90,8 @@ def report(
     elif cost:
         _print_tables(cost_tables.cost_tables(groups), form)
     else:
-        _print_tables(tables.tables(groups, table, ranked=True), form)
+        image_results = ImageResults(store, data_root)
+        _print_tables(tables.tables(groups, table, ranked=True, images=image_results), form)
     warn(notes)
 
 
@@ -97,10 +99,13 @@ def _print_tables(tables: list[ResultTable], form: str) -> None:
     from rich.console import Console
 
     from benchmark.report import rendering
+    from benchmark.report.text_tables import text_table
 
-    if form != "text":
+    out = Console()
+    if form != "text" or not out.is_terminal:
         print(rendering.render(tables, form), end="")
         return
-    out = Console()
-    for table in tables:
-        out.print(rendering.terminal(table), soft_wrap=True)
+    for number, table in enumerate(tables):
+        if number:
+            out.print()
+        out.print(text_table(table, out.width))

@@ -1,14 +1,33 @@
 """Records -> tables, statistics, figures and a page. Works from records alone, without torch.
 
 Comes in: records of a store. Goes out: text, CSV, LaTeX, PDF, a folder with a page.
-May use: `records`, `methods` (cards), `data` (names, suites, labels), `errors`, `paths`.
+May use: `records`, `methods` (cards), `data` (names, suites, labels), `compute` (outcomes),
+`reference` (published numbers), `grid`, `errors`, `paths`.
 
-frames.py            records as pandas frames: `load_results`
 record_selection.py  the records of a store that pass the filters of a command
-grouping.py          which records may be averaged: settings, variants of methods, priors
+variants.py          what makes numbers comparable: settings, variants of methods, priors
+grouping.py          which records may be averaged with which
+headings.py          what every row is called
 averages.py          mean and spread over seeds, means over the datasets of a suite
-significance.py      intervals and paired tests; ranking.py marks ties with the best
+image_results.py     which test images a run got right, from the predictions beside records
+significance.py      intervals and paired tests over seeds, images and datasets
+ranking.py           the best of every column, and what cannot be told from it
+comparison.py        two methods against each other, for `compare`
+
 tables.py            dataset x shots, method x shots, method x dataset, as plain data
-rendering.py         a table for the terminal, Markdown, CSV, LaTeX
-leaderboard.py       one CSV row per result
+cost_tables.py       what accuracy costs: parameters, computation, seconds
+cell_texts.py        what stands in a cell and below a table
+text_tables.py       a table for the terminal, as wide as that
+rendering.py         a table as plain text, Markdown, CSV, LaTeX
+frames.py            records as pandas frames: `load_results`
+leaderboard.py       one CSV row per result, for `export`
+figures.py           curves, costs and differences as PDF and PNG
+
+page.py              a folder with a page that opens from disk
+page_data.py         what the page knows, as JSON
+page_images.py       the test images that the page shows
+shell_commands.py    the command that makes a record again
+
+published.py         our numbers beside published ones, for `check --against published`
+golden.py            a table of counts that cells must give again, for `check`
 """

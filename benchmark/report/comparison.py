@@ -7,21 +7,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark import data
 from benchmark.errors import UserError, nearest
 from benchmark.records.record import Record
-from benchmark.records.store import Store
 from benchmark.report import significance
 from benchmark.report.averages import seed_of
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
+from benchmark.report.image_results import ImageResults
 from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords, members
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,7 @@ def compare(
     groups: GroupedRecords,
     first: str,
     second: str,
-    store: Store,
-    root: Path | None,
+    images: ImageResults,
     shots: Sequence[int] = (),
 ) -> list[MethodComparison]:
     """A comparison for every setting that has records of both. Raises UserError where there is
@@ -74,7 +71,7 @@ def compare(
     for setting, variants in groups.items():
         one, other = _pick(variants, first), _pick(variants, second)
         if one and other:
-            made.append(_compare(setting, variants, (one, other), store, root, shots))
+            made.append(_compare(setting, variants, (one, other), images, shots))
     if not made:
         raise UserError(
             f"{first} and {second} have no records in a common setting; "
@@ -107,8 +104,7 @@ def _compare(
     setting: EvaluationSetting,
     variants: VariantRecords,
     chosen: tuple[MethodVariant, MethodVariant],
-    store: Store,
-    root: Path | None,
+    images: ImageResults,
     wanted: Sequence[int],
 ) -> MethodComparison:
     heading_of = headings(variants)
@@ -119,7 +115,7 @@ def _compare(
         for shots in _common(set(first), set(second), wanted):
             matched = _matched(first.get(shots) or first[0], second.get(shots) or second[0])
             if matched:
-                pairs.append(_pair(dataset, shots, matched, store, root))
+                pairs.append(_pair(dataset, shots, matched, images))
     return MethodComparison(
         setting, (heading_of[chosen[0]], heading_of[chosen[1]]), tuple(pairs), _over_datasets(pairs)
     )
@@ -162,17 +158,13 @@ def _pair(
     dataset: str,
     shots: int,
     matched: Sequence[tuple[Record, Record]],
-    store: Store,
-    root: Path | None,
+    images: ImageResults,
 ) -> DatasetComparison:
     gaps = {
         seed_of(one) if one.identity.shots else seed_of(other): one.accuracy - other.accuracy
         for one, other in matched
     }
-    right = [
-        [correct_images(record, store, root) for record in side]
-        for side in zip(*matched, strict=True)
-    ]
+    right = [[images.right_Q(record) for record in side] for side in zip(*matched, strict=True)]
     over_images, p_mcnemar = None, None
     if not any(hits is None for side in right for hits in side):
         import numpy as np
@@ -190,27 +182,6 @@ def _pair(
         over_images,
         p_mcnemar,
     )
-
-
-def correct_images(record: Record, store: Store, root: Path | None) -> np.ndarray[Any, Any] | None:
-    """Which test images a record's predictor got right; None where the dataset or the predictions
-    are not at hand.
-
-    Class halves have test lists of their own, which are not looked up here.
-    """
-    if record.identity.classes != "all":
-        return None
-    import numpy as np
-
-    try:
-        predicted_Q = store.predictions(record.key)
-        labels_Q = np.asarray(data.load(record.identity.dataset, root).test.labels)
-    except UserError:
-        return None
-    if len(labels_Q) != len(predicted_Q):
-        return None
-    right_Q = predicted_Q == labels_Q
-    return right_Q if int(right_Q.sum()) == sum(record.counts.correct) else None
 
 
 def _over_datasets(pairs: Sequence[DatasetComparison]) -> dict[int, float | None]:

@@ -59,9 +59,10 @@ const variantOf = (row) => all.variants[row[0]];
 const settingOf = (row) => all.settings[variantOf(row).setting];
 
 /* The columns of the leaderboard: what a cell shows and what it is sorted by. `minor` ones give way on a phone. */
+const LEADS = ["", " ≈", " ★"]; // neither, tied with the best, the best
 const COLUMNS = [
   { id: "method", label: "Method", text: true, key: (r) => variantOf(r).heading.toLowerCase(), show: opener },
-  { id: "accuracy", label: "Accuracy", key: (r) => (scored(r) ? r[3][0] : -1), show: (r) => shownScore(r) + (r[5] ? " ★" : "") },
+  { id: "accuracy", label: "Accuracy", key: (r) => (scored(r) ? r[3][0] : -1), show: (r) => shownScore(r) + LEADS[r[5]] },
   { id: "shots", label: "Shots", key: (r) => r[2], show: (r) => String(r[2]) },
   { id: "dataset", label: "Dataset", text: true, key: (r) => datasetName(r), show: (r) => datasetName(r) },
   { id: "interval", label: "95 % ±", minor: true, key: (r) => (scored(r) ? r[3][2] ?? -1 : -1), show: (r) => (scored(r) && r[3][2] !== null ? percent(r[3][2]) : "–") },

@@ -11,6 +11,7 @@ from benchmark.errors import UserError
 from benchmark.records.store import Store
 from benchmark.report import page_data, page_images
 from benchmark.report.grouping import GroupedRecords
+from benchmark.report.image_results import ImageResults
 
 HERE = Path(__file__).parent
 MARK = '<meta name="generator" content="fsbench report">'
@@ -27,11 +28,12 @@ def write_page(
     something else.
     """
     _check(folder)
-    index = page_data.index(groups)
-    shown = page_images.write_images(folder / "images", groups, store, root) if images else {}
+    results = ImageResults(store, root)
+    index = page_data.index(groups, results)
+    shown = page_images.write_images(folder / "images", groups, results) if images else {}
     files = {
         f"records/{one.name}.js": page_data.script("detail", one.name, one.content)
-        for one in page_data.details(groups, store, root)
+        for one in page_data.details(groups, results)
     }
     files |= {
         f"images/{dataset}.js": page_data.script("pictures", dataset, content)

@@ -7,13 +7,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from benchmark import data
 from benchmark.errors import UserError
 from benchmark.records.record import Record
-from benchmark.records.store import Store
 from benchmark.report import shell_commands, significance
 from benchmark.report.averages import (
     Average,
@@ -23,12 +21,14 @@ from benchmark.report.averages import (
     mean_over_datasets,
     mean_over_seeds,
 )
-from benchmark.report.comparison import correct_images
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
-from benchmark.report.ranking import leading_variants, ranked_accuracies
+from benchmark.report.image_results import ImageResults
+from benchmark.report.ranking import column_marks
+from benchmark.report.significance import BEST, TIED, Mark
 from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords, members
 
+MARKS = (None, TIED, BEST)  # of a row: a number in the page
 MEAN = ""  # stands for the mean over a suite where a dataset's name would stand
 WORST_CONFUSIONS = 12
 MADE_WITH = ("suite", "commit", "dirty", "device", "support_digest")  # provenance that is shown
@@ -38,7 +38,7 @@ LARGEST_CHARACTER = 50_000  # beyond 55,260 come characters that cannot stand al
 
 @dataclass(frozen=True)
 class PageIndex:
-    """What the page loads at once. `rows` are [variant, dataset, shots, value, costs, leads]; see
+    """What the page loads at once. `rows` are [variant, dataset, shots, value, costs, mark]; see
     `_row`.
     """
 
@@ -56,7 +56,7 @@ class PageDetail:
     content: dict[str, Any]
 
 
-def index(groups: GroupedRecords) -> PageIndex:
+def index(groups: GroupedRecords, images: ImageResults) -> PageIndex:
     """Settings, variants and numbers, in the order of the tables."""
     made = PageIndex()
     for setting, variants in groups.items():
@@ -66,7 +66,7 @@ def index(groups: GroupedRecords) -> PageIndex:
         made.variants.extend(
             _line(len(made.settings) - 1, variant, heading_of[variant]) for variant in variants
         )
-        made.rows.extend(_rows(setting, variants, first))
+        made.rows.extend(_rows(setting, variants, first, images))
         made.classes.update(
             (name, class_names(records[0]))
             for found in variants.values()
@@ -99,7 +99,9 @@ def _line(setting: int, variant: MethodVariant, heading: str) -> dict[str, Any]:
     }
 
 
-def _rows(setting: EvaluationSetting, variants: VariantRecords, first: int) -> Iterator[list[Any]]:
+def _rows(
+    setting: EvaluationSetting, variants: VariantRecords, first: int, images: ImageResults
+) -> Iterator[list[Any]]:
     whole = members(setting.suite)
     shots_seen = sorted(
         {
@@ -109,13 +111,11 @@ def _rows(setting: EvaluationSetting, variants: VariantRecords, first: int) -> I
             for one in records
         }
     )
-    accuracies = ranked_accuracies(variants)
-    ahead = {
-        (shots, dataset): leading_variants(accuracies, shots, [dataset])
-        for shots in shots_seen
-        for dataset in whole
-    }
-    ahead |= {(shots, MEAN): leading_variants(accuracies, shots, whole) for shots in shots_seen}
+    columns = [(shots, dataset) for shots in shots_seen for dataset in (*whole, MEAN)]
+    marks = column_marks(
+        variants, [(shots, [name] if name else whole) for shots, name in columns], images
+    )
+    mark_of = dict(zip(columns, marks, strict=True))
     for number, (variant, found) in enumerate(variants.items(), first):
         numbers = {dataset: accuracies_by_shots(found.get(dataset, ())) for dataset in whole}
         for shots in sorted({shots for by_shots in numbers.values() for shots in by_shots}):
@@ -128,7 +128,7 @@ def _rows(setting: EvaluationSetting, variants: VariantRecords, first: int) -> I
                         shots,
                         mean_over_seeds(by_seed),
                         records,
-                        variant in ahead[shots, dataset],
+                        mark_of[shots, dataset].get(variant),
                     )
             if len(whole) > 1:
                 value = mean_over_datasets([numbers[dataset].get(shots) for dataset in whole])
@@ -138,14 +138,19 @@ def _rows(setting: EvaluationSetting, variants: VariantRecords, first: int) -> I
                     for one in found[dataset]
                     if one.identity.shots == shots
                 ]
-                yield _row(number, MEAN, shots, value, records, variant in ahead[shots, MEAN])
+                yield _row(number, MEAN, shots, value, records, mark_of[shots, MEAN].get(variant))
 
 
 def _row(
-    variant: int, dataset: str, shots: int, value: Average, records: Sequence[Record], leads: bool
+    variant: int,
+    dataset: str,
+    shots: int,
+    value: Average,
+    records: Sequence[Record],
+    mark: Mark | None,
 ) -> list[Any]:
     """[variant, dataset, shots, [mean, std, half interval, seeds] or [have, want], [encode_s, ...,
-    peak_mb, trainable], leads].
+    peak_mb, trainable], place in MARKS].
     """
     seconds = [
         sum(getattr(one.costs, name) for one in records) / len(records)
@@ -161,7 +166,7 @@ def _row(
         shots,
         _value(value),
         [*(round(second, 3) for second in seconds), round(peak), trainable],
-        int(leads),
+        MARKS.index(mark),
     ]
 
 
@@ -181,31 +186,31 @@ def _rounded(number: float | None) -> float | None:
     return None if number is None else round(number, 5)
 
 
-def details(groups: GroupedRecords, store: Store, root: Path | None) -> Iterator[PageDetail]:
+def details(groups: GroupedRecords, images: ImageResults) -> Iterator[PageDetail]:
     """One per variant and dataset, named by their places in the index."""
     number = 0
     for variants in groups.values():
         for found in variants.values():
             for dataset, records in found.items():
-                yield PageDetail(f"{number}-{dataset}", _detail(records, store, root))
+                yield PageDetail(f"{number}-{dataset}", _detail(records, images))
             number += 1
 
 
-def _detail(records: Sequence[Record], store: Store, root: Path | None) -> dict[str, Any]:
+def _detail(records: Sequence[Record], images: ImageResults) -> dict[str, Any]:
     """The command is the first record's: those of the others differ in shots and seed alone."""
     return {
         "run": shell_commands.run_command(records[0].identity),
         "totals": _packed(records[0].counts.total),
         "costs": list(records[0].costs.model_dump()),
-        "records": [_record(record, store, root) for record in records],
+        "records": [_record(record, images) for record in records],
     }
 
 
-def _record(record: Record, store: Store, root: Path | None) -> dict[str, Any]:
+def _record(record: Record, images: ImageResults) -> dict[str, Any]:
     optional = {
         "notes": record.notes,
         "made": {name: record.provenance[name] for name in MADE_WITH if name in record.provenance},
-        "confusions": _confusions(record, store, root),
+        "confusions": _confusions(record, images),
     }
     return {
         "key": record.key,
@@ -245,21 +250,16 @@ def class_names(record: Record) -> list[str]:
     )
 
 
-def _confusions(record: Record, store: Store, root: Path | None) -> list[list[int]] | None:
-    """[true class, predicted class, images], the commonest first; None where predictions or labels
-    are not at hand.
-    """
-    if not store.path(record.key).with_suffix(".npz").is_file():
-        return None
-    right_Q = correct_images(record, store, root)
+def _confusions(record: Record, images: ImageResults) -> list[list[int]] | None:
+    """[true class, predicted class, images], the commonest first; None without predictions."""
+    right_Q = images.right_Q(record)
     if right_Q is None:
         return None
+    labels_Q, predicted_Q = images.labels_Q(record.identity.dataset), images.predicted_Q(record)
     import numpy as np
 
-    predicted_Q = store.predictions(record.key)
-    labels_Q = np.asarray(data.load(record.identity.dataset, root).test.labels)
     pairs, counts = np.unique(
-        np.stack([labels_Q, predicted_Q])[:, ~right_Q], axis=1, return_counts=True
+        np.array([labels_Q, predicted_Q])[:, ~right_Q], axis=1, return_counts=True
     )
     order = np.argsort(-counts, kind="stable")[:WORST_CONFUSIONS]
     return [[int(pairs[0, at]), int(pairs[1, at]), int(counts[at])] for at in order]

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from benchmark import data
 from benchmark.errors import UserError
 from benchmark.records.record import Record
-from benchmark.records.store import Store
-from benchmark.report.comparison import correct_images
 from benchmark.report.grouping import GroupedRecords
+from benchmark.report.image_results import ImageResults
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,18 +21,15 @@ SIDE_PX = 96
 PER_DATASET = 48
 
 
-def write_images(
-    folder: Path, groups: GroupedRecords, store: Store, root: Path | None
-) -> dict[str, Any]:
-    """Thumbnails below `folder`, one folder per dataset; returns dataset -> what the page shows of
-    its images.
+def write_images(folder: Path, groups: GroupedRecords, results: ImageResults) -> dict[str, Any]:
+    """Thumbnails below `folder`, one folder per dataset; dataset -> what the page shows of them.
 
     Only of datasets that are here, with predictions beside at least two records, and unchanged
     since.
     """
     found: dict[str, Any] = {}
     for dataset, records in _by_dataset(groups).items():
-        shown = _disagreements(folder, dataset, records, store, root)
+        shown = _disagreements(folder, dataset, records, results)
         if shown:
             found[dataset] = shown
     return found
@@ -55,35 +51,32 @@ def _disagreements(
     folder: Path,
     dataset: str,
     records: Sequence[tuple[int, Record]],
-    store: Store,
-    root: Path | None,
+    results: ImageResults,
 ) -> dict[str, Any] | None:
-    hits = {
-        record.key: correct_images(record, store, root)
-        for _, record in records
-        if store.path(record.key).with_suffix(".npz").is_file()
-    }
+    hits = {record.key: results.right_Q(record) for _, record in records}
     judged = [(variant, record) for variant, record in records if hits.get(record.key) is not None]
     if len(judged) < 2:
         return None
     chosen = _most_divided({key: hit for key, hit in hits.items() if hit is not None})
-    table = data.load(dataset, root).test
+    table = data.load(dataset, results.root).test
     (folder / dataset).mkdir(parents=True, exist_ok=True)
     shown = [
         index for index in chosen if _thumbnail(table, index, folder / dataset / f"{index}.png")
     ]
     return {
         "images": [[index, int(table.labels[index])] for index in shown],
-        "said": [
-            [
-                variant,
-                one.identity.shots,
-                one.identity.seed,
-                [int(store.predictions(one.key)[at]) for at in shown],
-            ]
-            for variant, one in judged
-        ],
+        "said": [_answers(variant, record, shown, results) for variant, record in judged],
     }
+
+
+def _answers(
+    variant: int, record: Record, shown: Sequence[int], results: ImageResults
+) -> list[object]:
+    """What one record's run predicted for each image that is shown."""
+    predicted_Q = results.predicted_Q(record)
+    assert predicted_Q is not None, "only records with predictions are shown"
+    classes = [int(predicted_Q[index]) for index in shown]
+    return [variant, record.identity.shots, record.identity.seed, classes]
 
 
 def _most_divided(hits: Mapping[str, np.ndarray[Any, Any]]) -> list[int]:

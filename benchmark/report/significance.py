@@ -2,36 +2,37 @@
 
 What is random differs: over seeds it is the draw of the support set, over images the test set, over
 datasets the choice of problems. Every function says which of them it is about. Tests are two-sided
-and scipy's; `scipy.stats` is imported where a test is made, since that takes half a second.
+and scipy's. It is imported where a probability is needed: `scipy.special` takes a fifth of a
+second, `scipy.stats` more than half of one, so only Wilcoxon's test waits for that.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-from scipy import special
 
 from benchmark.report.averages import SeedAccuracies
 
 LEVEL = 0.95
 RESAMPLES = 10_000
 FEWEST_DATASETS = 6  # with fewer, no outcome of Wilcoxon's test is rarer than 5 %
-
 SAME = 1e-12  # accuracies that differ by less are equal
 
 Array = np.ndarray[Any, Any]
+Mark = Literal["best", "tied"]
+BEST: Mark = "best"
+TIED: Mark = "tied"  # cannot be told from the best
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
 class MeanDifference:
-    """A mean difference with its interval and the probability of one at least as large if there
-    were none.
-    """
+    """A mean difference, its interval, and the probability of one as large if there were none."""
 
     mean: float
     low: float
@@ -40,11 +41,11 @@ class MeanDifference:
 
 
 def half_width(std: float, count: int, level: float = LEVEL) -> float:
-    """Half the t-interval of a mean over `count` seeds with sample deviation `std`; infinite for
-    one seed.
-    """
+    """Half the t-interval of a mean over seeds with sample deviation `std`; infinite for one."""
     if count < 2:
         return math.inf
+    from scipy import special
+
     return float(special.stdtrit(count - 1, 0.5 + level / 2)) * std / math.sqrt(count)
 
 
@@ -59,63 +60,66 @@ def paired_t(differences: Sequence[float], level: float = LEVEL) -> MeanDifferen
     mean = float(values.mean())
     if values.std(ddof=1) < SAME:
         return MeanDifference(mean, mean, mean, 1.0 if abs(mean) < SAME else 0.0)
-    from scipy import stats
+    from scipy import special
 
-    result = stats.ttest_1samp(values, 0.0)
-    low, high = result.confidence_interval(level)
-    return MeanDifference(mean, float(low), float(high), float(result.pvalue))
-
-
-def paired_t_ps(samples: Sequence[Sequence[float]]) -> list[float | None]:
-    """The p of `paired_t` for many samples: one call of scipy for all samples of one length."""
-    from scipy import stats
-
-    ps: list[float | None] = [None] * len(samples)
-    varied: dict[int, list[int]] = defaultdict(list)
-    for index, sample in enumerate(samples):
-        if len(sample) >= 2 and np.std(sample) < SAME:
-            ps[index] = 1.0 if abs(sample[0]) < SAME else 0.0
-        elif len(sample) >= 2:
-            varied[len(sample)].append(index)
-    for indices in varied.values():
-        values_MS = np.array([samples[index] for index in indices])
-        pvalues_M = np.atleast_1d(stats.ttest_1samp(values_MS, 0.0, axis=1).pvalue)
-        for index, pvalue in zip(indices, pvalues_M, strict=True):
-            ps[index] = float(pvalue)
-    return ps
+    std, count = float(values.std(ddof=1)), len(values)
+    half = half_width(std, count, level)
+    statistic = abs(mean) / (std / math.sqrt(count))
+    p = 2 * float(special.stdtr(count - 1, -statistic))
+    return MeanDifference(mean, mean - half, mean + half, p)
 
 
 def mcnemar(first: Array, second: Array) -> float:
-    """Over images, one run against another: McNemar's exact test on the images that only one of
-    them gets right.
+    """Over images, one run against another, by McNemar's exact test.
+
+    It is the binomial test on the images that only one of them gets right.
     """
-    from scipy import stats
+    from scipy import special
 
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    total = only_first + only_second
-    return float(stats.binomtest(only_first, total).pvalue) if total else 1.0
+    rarer, total = min(only_first, only_second), only_first + only_second
+    return min(1.0, 2 * float(special.bdtr(rarer, total, 0.5)))
 
 
 def paired_bootstrap(
     first: Array, second: Array, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> MeanDifference:
-    """Over images, several runs against several: image by image the share of runs that are right,
-    images resampled.
+    """Over images, several runs against several: images resampled, runs kept.
 
-    `first` and `second` are runs x images, true where right. There are few distinct differences,
-    so counts of each are drawn (multinomial): the same distribution as drawing images, but fast.
+    `first` and `second` are runs x images, true where right; compared is, image by image, the share
+    of runs that are right. There are few distinct differences, so counts of each are drawn
+    (multinomial): the same distribution as drawing images, but fast.
     """
-    gaps = first.mean(axis=0) - second.mean(axis=0)
-    values, counts = np.unique(np.round(gaps, 9), return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(
-        counts.sum(), counts / counts.sum(), size=resamples
-    )
-    means = draws @ values / counts.sum()
+    gaps_Q = first.sum(axis=0) * len(second) - second.sum(axis=0) * len(first)  # whole numbers
+    values, counts = np.unique(gaps_Q, return_counts=True)
+    values, images = values / (len(first) * len(second)), counts.sum()
+    draws = np.random.default_rng(seed).multinomial(images, counts / images, size=resamples)
+    means = draws @ values / images
     tail = min((means <= 0).sum(), (means >= 0).sum())
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return MeanDifference(
-        float(gaps.mean()), float(low), float(high), min(1.0, 2 * float(tail + 1) / (resamples + 1))
-    )
+    mean = float(counts @ values / images)
+    p = min(1.0, 2 * float(tail + 1) / (resamples + 1))
+    return MeanDifference(mean, float(low), float(high), p)
+
+
+SeedHits = Mapping[int | None, Array]  # seed -> true where the run got a test image right
+
+
+def image_difference_p(first: SeedHits | None, second: SeedHits | None) -> float | None:
+    """Over images, on the seeds both have: McNemar's test for one run each, else the bootstrap.
+
+    None where the images of one are not at hand, where they share no seed, or where their numbers
+    of images differ.
+    """
+    if not first or not second:
+        return None
+    rights = [(first[one], second[other]) for one, other in matching_seeds(first, second)]
+    if not rights or len({right_Q.shape for pair in rights for right_Q in pair}) > 1:
+        return None
+    firsts_SQ, seconds_SQ = (np.array(side) for side in zip(*rights, strict=True))
+    if len(rights) == 1:
+        return mcnemar(firsts_SQ[0], seconds_SQ[0])
+    return paired_bootstrap(firsts_SQ, seconds_SQ).p
 
 
 def wilcoxon(differences: Sequence[float]) -> float | None:
@@ -130,8 +134,6 @@ def wilcoxon(differences: Sequence[float]) -> float | None:
 
 def wilcoxon_ps(samples: Sequence[Sequence[float]]) -> list[float | None]:
     """`wilcoxon` of many samples: one call of scipy for all of one length without ties."""
-    from scipy import stats
-
     ps: list[float | None] = [None] * len(samples)
     untied: dict[int, list[int]] = defaultdict(list)
     gaps = [_nonzero(sample) for sample in samples]
@@ -143,10 +145,8 @@ def wilcoxon_ps(samples: Sequence[Sequence[float]]) -> list[float | None]:
         else:
             untied[len(gap)].append(index)
     for indices in untied.values():
-        gaps_MN = np.array([gaps[index] for index in indices])
-        pvalues_M = np.atleast_1d(stats.wilcoxon(gaps_MN, method="exact", axis=1).pvalue)
-        for index, pvalue in zip(indices, pvalues_M, strict=True):
-            ps[index] = float(pvalue)
+        for index, p in zip(indices, _untied_wilcoxon([gaps[at] for at in indices]), strict=True):
+            ps[index] = p
     return ps
 
 
@@ -156,12 +156,20 @@ def _nonzero(differences: Sequence[float]) -> Array:
     return rounded[rounded != 0]
 
 
-def _tied_wilcoxon(gaps: Array) -> float:
-    """The signed-rank test by its permutation distribution, which ties do not disturb."""
+def _untied_wilcoxon(gaps: Sequence[Array]) -> list[float]:
+    """The exact signed-rank test of samples of one length."""
     from scipy import stats
 
+    pvalues_M = stats.wilcoxon(np.array(gaps), method="exact", axis=1).pvalue
+    return [float(p) for p in np.atleast_1d(pvalues_M)]
+
+
+def _tied_wilcoxon(gaps: Array) -> float:
+    """The signed-rank test by its permutation distribution, which ties do not disturb."""
     if not len(gaps):
         return 1.0
+    from scipy import stats
+
     signed_ranks = np.sign(gaps) * stats.rankdata(np.abs(gaps))
     test = stats.permutation_test(
         (signed_ranks,),
@@ -187,13 +195,21 @@ def holm(probabilities: Sequence[float]) -> list[float]:
 DatasetAccuracies = Mapping[str, SeedAccuracies]
 
 
+def matching_seeds(
+    first: Collection[int | None], second: Collection[int | None]
+) -> list[tuple[int | None, int | None]]:
+    """Pairs of the same seed; a result without seeds (None) stands beside each of the other's."""
+    if None in first:
+        return [(None, seed) for seed in second]
+    if None in second:
+        return [(seed, None) for seed in first]
+    return [(seed, seed) for seed in first if seed in second]
+
+
 def seed_gaps(first: SeedAccuracies, second: SeedAccuracies) -> dict[int | None, float]:
-    """seed -> difference; a result without seeds is compared with each of the other's."""
-    if set(first) == {None}:
-        return {seed: first[None] - value for seed, value in second.items()}
-    if set(second) == {None}:
-        return {seed: value - second[None] for seed, value in first.items()}
-    return {seed: first[seed] - second[seed] for seed in first if seed in second}
+    """seed -> difference, of `matching_seeds`."""
+    pairs = matching_seeds(first, second)
+    return {other if one is None else one: first[one] - second[other] for one, other in pairs}
 
 
 def difference_p(first: DatasetAccuracies, second: DatasetAccuracies) -> float | None:
@@ -213,7 +229,8 @@ def difference_ps(
     gaps = [_gaps(first, other) for other in others]
     if len(first) >= FEWEST_DATASETS:
         return wilcoxon_ps([[_mean(by_seed) for by_seed in each] for each in gaps])
-    return paired_t_ps([_mean_gaps(each) for each in gaps])
+    over_seeds = [paired_t(_mean_gaps(each)) for each in gaps]
+    return [None if difference is None else difference.p for difference in over_seeds]
 
 
 def _gaps(first: DatasetAccuracies, second: DatasetAccuracies) -> list[dict[int | None, float]]:
@@ -234,28 +251,30 @@ def _mean(by_seed: SeedAccuracies) -> float:
     return math.fsum(by_seed.values()) / len(by_seed)
 
 
-def tied_with_best(
-    methods: Mapping[str, DatasetAccuracies], threshold: float = 1 - LEVEL
-) -> set[str]:
-    """The methods that cannot be told from the best one (Holm over all comparisons with it); the
-    best is among them.
+def leaders(
+    methods: Mapping[Key, DatasetAccuracies],
+    test: Callable[[Key, Sequence[Key]], list[float | None]],
+    threshold: float = 1 - LEVEL,
+) -> dict[Key, Mark]:
+    """The best method and those that cannot be told from it (Holm over all comparisons with it).
 
-    The set is empty where no comparison can be tested, with one seed and few datasets. Only methods
-    with all datasets that any of them has take part: a mean over fewer is another quantity.
+    `test` gives the probability of each other method's difference to the best; None where it cannot
+    tell. The result is empty where it can tell nothing, with one seed and few datasets. Only
+    methods with all datasets that any of them has take part: a mean over fewer is another quantity.
     """
     whole = set().union(*methods.values())
-    complete = {
-        name: accuracies
-        for name, accuracies in methods.items()
+    means = {
+        method: math.fsum(map(_mean, accuracies.values()))
+        for method, accuracies in methods.items()
         if whole and set(accuracies) == whole and all(accuracies.values())
     }
-    if not complete:
-        return set()
-    means = {name: math.fsum(map(_mean, each.values())) for name, each in complete.items()}
+    if not means:
+        return {}
     best = max(means, key=means.__getitem__)
-    others = [name for name in complete if name != best]
-    ps = difference_ps(complete[best], [complete[name] for name in others])
+    others = [method for method in means if method != best]
+    ps = test(best, others)
     if all(p is None for p in ps):
-        return set()
+        return {}
     adjusted = holm([1.0 if p is None else p for p in ps])
-    return {best} | {name for name, p in zip(others, adjusted, strict=True) if p >= threshold}
+    tied = {method: TIED for method, p in zip(others, adjusted, strict=True) if p >= threshold}
+    return {best: BEST, **tied}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from benchmark.records.record import Record
 from benchmark.report.averages import (
@@ -17,8 +18,12 @@ from benchmark.report.averages import (
 )
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
+from benchmark.report.image_results import ImageResults
+from benchmark.report.ranking import Column, Marks, column_marks
+from benchmark.report.significance import Mark
 from benchmark.report.variants import EvaluationSetting, VariantRecords, members
 
+Rank = Callable[[VariantRecords, Sequence[Column]], list[Marks]]
 KINDS = ("dataset-shots", "method-shots", "method-dataset")
 
 
@@ -30,8 +35,8 @@ class ResultRow:
     values: tuple[Average | str, ...]
     group: str = ""
     mean: bool = False
-    # positions of values that cannot be told from the best of their column
-    leads: frozenset[int] = frozenset()
+    # position of a value -> whether it is the best of its column, or cannot be told from the best
+    marks: Mapping[int, Mark] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,21 +50,27 @@ class ResultTable:
     notes: tuple[str, ...] = ()
 
 
-def tables(groups: GroupedRecords, kind: str = KINDS[0], ranked: bool = False) -> list[ResultTable]:
-    """The tables of a kind, one or more per setting: suites, backbones and protocols are never
-    averaged.
+def tables(
+    groups: GroupedRecords,
+    kind: str = KINDS[0],
+    *,
+    ranked: bool = False,
+    images: ImageResults | None = None,
+) -> list[ResultTable]:
+    """The tables of a kind, one or more per setting; backbones and protocols are never averaged.
 
     With `ranked`, methods side by side are tested and the leading ones marked, which takes a
-    moment.
+    moment. Columns of one dataset are decided over test images where `images` has predictions.
     """
+    marks = partial(column_marks, images=images) if ranked else None
     if kind == "method-dataset":
         return [
             table
             for setting, variants in groups.items()
-            for table in method_dataset(setting, variants, ranked)
+            for table in method_dataset(setting, variants, marks)
         ]
     if kind == "method-shots":
-        return [method_shots(setting, variants, ranked) for setting, variants in groups.items()]
+        return [method_shots(setting, variants, marks) for setting, variants in groups.items()]
     return [dataset_shots(setting, variants) for setting, variants in groups.items()]
 
 
@@ -90,7 +101,7 @@ def dataset_shots(setting: EvaluationSetting, variants: VariantRecords) -> Resul
 
 
 def method_shots(
-    setting: EvaluationSetting, variants: VariantRecords, ranked: bool = False
+    setting: EvaluationSetting, variants: VariantRecords, rank: Rank | None = None
 ) -> ResultTable:
     """The mean over the suite of every method against shots."""
     heading_of, shots = headings(variants), _shots(variants)
@@ -103,7 +114,7 @@ def method_shots(
         )
         for variant, by_dataset in variants.items()
     ]
-    rows = _marked(rows, variants, [(shot, whole) for shot in shots]) if ranked else rows
+    rows = _marked(rows, variants, rank, [(shot, whole) for shot in shots])
     over = f", mean of {len(whole)} datasets" if len(whole) > 1 else ""
     return ResultTable(
         f"Accuracy in %{over}: {setting}",
@@ -115,7 +126,7 @@ def method_shots(
 
 
 def method_dataset(
-    setting: EvaluationSetting, variants: VariantRecords, ranked: bool = False
+    setting: EvaluationSetting, variants: VariantRecords, rank: Rank | None = None
 ) -> list[ResultTable]:
     """For each number of shots, methods against datasets; methods without shots stand in each of
     them.
@@ -131,7 +142,7 @@ def method_dataset(
         shown = {variant: variants[variant] for variant, row in across.items() if row}
         rows = [row for row in across.values() if row]
         columns = [(shot, (name,)) for name in present] + [(shot, members(setting.suite))]
-        rows = _marked(rows, shown, columns) if ranked else rows
+        rows = _marked(rows, shown, rank, columns)
         title = f"Accuracy in %, {shot}-shot: {setting}"
         made.append(
             ResultTable(
@@ -148,22 +159,13 @@ def method_dataset(
 def _marked(
     rows: Sequence[ResultRow],
     variants: VariantRecords,
-    columns: Sequence[tuple[int, Sequence[str]]],
+    rank: Rank | None,
+    columns: Sequence[Column],
 ) -> list[ResultRow]:
-    """The rows of `variants`, with the leading values of every column (shots, datasets) marked."""
-    from benchmark.report.ranking import leading_variants, ranked_accuracies
-
-    accuracies = ranked_accuracies(variants)
-    ahead = [leading_variants(accuracies, shot, datasets) for shot, datasets in columns]
+    """The rows of `variants`, with the leading values of every column marked."""
+    marks = rank(variants, columns) if rank else []
     return [
-        replace(
-            row,
-            leads=frozenset(
-                at
-                for at, leaders in enumerate(ahead)
-                if variant in leaders and isinstance(row.values[at], MeanAccuracy)
-            ),
-        )
+        replace(row, marks={at: each[variant] for at, each in enumerate(marks) if variant in each})
         for row, variant in zip(rows, variants, strict=True)
     ]
 

@@ -43,7 +43,7 @@ class EvaluationSetting:
 
 @dataclass(frozen=True, order=True)
 class PriorExposure:
-    """What a prior saw: which datasets, whether the target was among them, and how many shots."""
+    """What a prior saw: which datasets, the target among them or not, how many shots of each."""
 
     pool: str = ""
     target: bool = False

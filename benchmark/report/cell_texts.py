@@ -1,0 +1,54 @@
+"""What stands in a cell and below a table, in every format. Percent exists from here on only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from benchmark.report.averages import Average, IncompleteMean, MeanAccuracy
+from benchmark.report.significance import BEST, TIED, Mark
+from benchmark.report.tables import ResultRow, ResultTable
+
+DASH = "-"
+FEWER = "†"
+SUFFIXES: Mapping[Mark | None, str] = {None: "", BEST: "*", TIED: "~"}  # in plain text
+
+
+def cell_text(value: Average | str, most: int = 0) -> str:
+    """71.3±0.8; a dagger says that fewer than `most` seeds, those of its row, stand behind it."""
+    match value:
+        case None:
+            return DASH
+        case str():
+            return value
+        case IncompleteMean(have, want):
+            return f"{DASH} ({have}/{want})"
+        case MeanAccuracy(mean, std, seeds):
+            spread = "" if std is None else f"±{100 * std:.1f}"
+            return f"{100 * mean:.1f}{spread}{FEWER if len(seeds) < most else ''}"
+
+
+def row_cells(row: ResultRow) -> list[tuple[str, Mark | None]]:
+    """The text of every value of a row and its mark."""
+    most = max((value.count for value in row.values if isinstance(value, MeanAccuracy)), default=0)
+    return [(cell_text(value, most), row.marks.get(at)) for at, value in enumerate(row.values)]
+
+
+def heads(table: ResultTable) -> list[str]:
+    """The heading of every column, those of the names included."""
+    return [*filter(None, table.heads), *table.columns]
+
+
+def names(table: ResultTable, row: ResultRow) -> list[str]:
+    """What stands before the values of a row: its group, where the table has groups, and label."""
+    return [row.group, row.label] if table.heads[0] else [row.label]
+
+
+def footnotes(table: ResultTable, best: str = "*", tied: str = "~") -> list[str]:
+    """What marks mean, what applies to all numbers, and what a dagger means."""
+    notes = list(table.notes)
+    if any(row.marks for row in table.rows):
+        tests = "paired tests over images, seeds or datasets, Holm, 95 %"
+        notes.insert(0, f"{best} best of its column; {tied} cannot be told from it ({tests})")
+    if any(FEWER in text for row in table.rows for text, _ in row_cells(row)):
+        notes.append(f"{FEWER} fewer seeds than the rest of the row")
+    return notes
