@@ -19,7 +19,7 @@ from torch import Tensor
 
 from adapters._settings import CacheModel, KeyTuning
 from benchmark.api import Crop, Episode, ImageSet, Labelled, Predictor, unit
-from benchmark.training import loop
+from benchmark.training import batches, loop, optimisers
 
 # Images scored at once: 64 stay in the cache of a core. Changes no number.
 CPU_BLOCK, GPU_BLOCK = 64, 2048
@@ -170,8 +170,8 @@ def tune(cache: Cache, episode: Episode, model: CacheModel, tuning: KeyTuning) -
     view_VND = episode.support.images.views(
         tuning.tune_views, tuning.tune_view_seed, Crop(model.key_min_scale)
     )
-    bank = loop.Bank.of(view_VND, episode.support.labels_N, cache.text_KD.device)
-    rows_TB, _ = loop.plan(
+    bank = batches.Bank.of(view_VND, episode.support.labels_N, cache.text_KD.device)
+    rows_TB, _ = batches.draw(
         episode.support,
         tuning.epochs_for(len(episode.support)),
         tuning.tune_batch_size,
@@ -179,7 +179,7 @@ def tune(cache: Cache, episode: Episode, model: CacheModel, tuning: KeyTuning) -
         episode.rng(),
     )
     rows_TB = rows_TB.to(bank.labels_M.device)
-    rate_TR = loop.cosine(tuning.tune_lr, torch.arange(len(rows_TB)), len(rows_TB))[:, None]
+    rate_TR = optimisers.cosine(tuning.tune_lr, torch.arange(len(rows_TB)), len(rows_TB))[:, None]
 
     def loss_of(key_RKJD: Tensor, step: Tensor) -> Tensor:
         rows_B = rows_TB.index_select(0, step)[0]
@@ -188,13 +188,13 @@ def tune(cache: Cache, episode: Episode, model: CacheModel, tuning: KeyTuning) -
         return F.cross_entropy(logits_BK, bank.labels_M[rows_B]).view(1, 1)
 
     key_RKJD = cache.key_KJD[None].clone()
-    update = loop.adamw(
+    update = optimisers.adamw(
         key_RKJD,
         tuning.tune_weight_decay,
         tuning.adam_epsilon,
         tuning.adam_beta1,
         tuning.adam_beta2,
     )
-    loss_TR = loop.descend(key_RKJD, loss_of, rate_TR, update)
-    loop.note(episode, trainable=cache.keys * cache.text_KD.shape[1], loss_T=loss_TR[:, 0])
+    loss_TR = loop.train(key_RKJD, loss_of, rate_TR, update)
+    loop.note_training(episode, trainable=cache.keys * cache.text_KD.shape[1], loss_T=loss_TR[:, 0])
     return replace(cache, key_KJD=key_RKJD[0])

@@ -22,10 +22,10 @@ from torch import Generator, Tensor
 
 from adapters._settings import Adam, ConceptTraining, Regularisation, StoredCrops, WarmUp
 from benchmark.api import Crop, Episode, ImageSet, Predictor, unit
-from benchmark.training import loop
+from benchmark.training import batches, loop, optimisers
 from benchmark.training.noise import normal
 
-Optimiser = Callable[[Tensor], loop.Update]  # weights_RAX -> their update rule
+Optimiser = Callable[[Tensor], optimisers.Update]  # weights_RAX -> their update rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ def _run(episode: Episode, form: Form, recipe: Recipe, rng: Generator) -> _Run:
     if whole:
         rows_TB, epoch_T = torch.zeros(epochs, 0, dtype=torch.int64), torch.arange(epochs)
     else:
-        rows_TB, epoch_T = loop.plan(support, epochs, training.batch_size, crops.views, rng)
+        rows_TB, epoch_T = batches.draw(support, epochs, training.batch_size, crops.views, rng)
     labels_N = labels_N.to(text_KD.device)
     return _Run(
         episode=episode,
@@ -92,7 +92,7 @@ def _run(episode: Episode, form: Form, recipe: Recipe, rng: Generator) -> _Run:
         image_MD=image_MD,
         labels_N=labels_N,
         rows_TB=rows_TB.to(text_KD.device),
-        rate_T=loop.warmed_cosine(
+        rate_T=optimisers.warmup_cosine(
             training.lr, warmup.warmup_lr, warmup.warmup_epochs, epoch_T, epochs
         ),
         target=form.target(episode, image_MD, labels_N.repeat(crops.views)),
@@ -125,10 +125,10 @@ def learn(
         ]
         return torch.stack(losses)[None]
 
-    loss_TR = loop.descend(weights_RAX, loss_of, rate_TR, optimiser(weights_RAX))
+    loss_TR = loop.train(weights_RAX, loss_of, rate_TR, optimiser(weights_RAX))
     for column, r in enumerate(order):
         loss_T = loss_TR[: len(runs[r].rate_T), column] / len(mus)
-        loop.note(episodes[r], starts[r].numel(), loss_T)
+        loop.note_training(episodes[r], starts[r].numel(), loss_T)
     return [weights_RAX[order.index(r)] for r in range(len(runs))]
 
 
@@ -221,13 +221,13 @@ def distance(concept_AKD: Tensor, text_KD: Tensor) -> Tensor:
 
 def adamw(adam: Adam) -> Optimiser:
     """torch's AdamW without weight decay."""
-    return lambda weights: loop.adamw(weights, 0.0, adam.epsilon, adam.beta1, adam.beta2)
+    return lambda weights: optimisers.adamw(weights, 0.0, adam.epsilon, adam.beta1, adam.beta2)
 
 
 def adam_l2(adam: Adam, weight_decay: float) -> Optimiser:
     """torch's Adam, where weight decay is part of the gradient."""
 
-    def optimiser(weights: Tensor) -> loop.Update:
+    def optimiser(weights: Tensor) -> optimisers.Update:
         move = adamw(adam)(weights)
         return lambda weights, gradient, rate_R: move(
             weights, gradient + weight_decay * weights, rate_R

@@ -24,7 +24,7 @@ from torch import Tensor
 from adapters import _blocks
 from adapters._settings import Adam, Crops, TowerTraining
 from benchmark.api import Crop, Episode, Tower, VisionTower
-from benchmark.training import loop
+from benchmark.training import batches, loop, optimisers
 
 MIB = 2**20
 CHUNK = 256  # views computed at once; changes no number
@@ -57,7 +57,7 @@ def schedule(episode: Episode, training: TowerTraining, crops: Crops) -> Schedul
 def rows(episode: Episode, epochs: int, batch_size: int, crops: Crops) -> Tensor:
     """rows_TB of so many epochs."""
     views = crops.views or max(epochs, 1)
-    return loop.plan(episode.support, epochs, batch_size, views, episode.rng())[0]
+    return batches.draw(episode.support, epochs, batch_size, views, episode.rng())[0]
 
 
 def rates(peak: float, warmup: float, steps: int) -> Tensor:
@@ -162,15 +162,15 @@ def learn(
         logits_BK = logits_of(parts, read(rows_B), step)
         return F.cross_entropy(logits_BK, labels_N[rows_B % len(labels_N)]).view(1, 1)
 
-    move = loop.adamw(flat_1X, 0.0, adam.epsilon, adam.beta1, adam.beta2)
+    move = optimisers.adamw(flat_1X, 0.0, adam.epsilon, adam.beta1, adam.beta2)
 
     def update(weights: Tensor, gradient: Tensor, rate_R: Tensor) -> None:
         weights.mul_(1 - rate_R.to(weights.dtype)[:, None] * decay_X)
         move(weights, gradient, rate_R)
 
-    gradient = scaled_slope if kind == torch.float16 else loop.slope
-    loss_TR = loop.descend(flat_1X, loss_of, schedule.rate_T[:, None], update, gradient)
-    loop.note(episode, trainable=flat_1X.numel(), loss_T=loss_TR[:, 0])
+    gradient = scaled_slope if kind == torch.float16 else loop.gradient_of
+    loss_TR = loop.train(flat_1X, loss_of, schedule.rate_T[:, None], update, gradient)
+    loop.note_training(episode, trainable=flat_1X.numel(), loss_T=loss_TR[:, 0])
     return named(flat_1X[0].to(kind), start)
 
 

@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from adapters import _prompts
 from adapters._settings import Context, Crops, Pretraining, Sgd
 from benchmark.api import Backbone, Episode, State, UserError
-from benchmark.training import loop
+from benchmark.training import batches, loop, optimisers
 
 # Raise it when priors may change: all methods that agree on a Recipe share them.
 VERSION = 2
@@ -49,16 +49,16 @@ def pretrain(episodes: Sequence[Episode], recipe: Recipe) -> State:
     backbone, rng, pretraining = episodes[0].backbone, episodes[0].rng(), recipe.pretraining
     ctx_RPE = _prompts.from_words(episodes[0], recipe.context, rng)[None].contiguous()
     steps, warmup = pretraining.pretrain_steps, pretraining.pretrain_warmup_steps
-    rate_T = loop.warmed_cosine(
+    rate_T = optimisers.warmup_cosine(
         pretraining.pretrain_lr,
         recipe.sgd.warmup_lr,
         warmup,
         torch.arange(steps),
         max(steps - warmup, 1),
     )
-    update = loop.sgd(ctx_RPE, recipe.sgd.momentum, recipe.sgd.weight_decay)
+    update = optimisers.sgd(ctx_RPE, recipe.sgd.momentum, recipe.sgd.weight_decay)
     losses, task_T = _losses(episodes, recipe, rng)
-    loss_TR = loop.descend(ctx_RPE, losses, rate_T[:, None], update, choice_T=task_T)
+    loss_TR = loop.train(ctx_RPE, losses, rate_T[:, None], update, choice_T=task_T)
     last = loss_TR[-100:].mean() if len(loss_TR) else torch.zeros(())
     return {
         "ctx_PE": ctx_RPE[0],
@@ -79,7 +79,7 @@ def _losses(
     epochs = -(-steps // sum(per_epoch))
     banks = [_prompts.bank_of(episode, recipe.crops, epochs, rng) for episode in episodes]
     views = recipe.crops.views or max(epochs, 1)
-    plans = [loop.plan(episode.support, epochs, size, views, rng)[0] for episode in episodes]
+    plans = [batches.draw(episode.support, epochs, size, views, rng)[0] for episode in episodes]
     order = pooled_order(per_epoch, epochs, rng)[:steps]
     batch_T = torch.tensor([batch for _, batch in order], device=episodes[0].backbone.device)
     losses = [
@@ -90,7 +90,7 @@ def _losses(
 
 
 def _loss(
-    episode: Episode, context: Context, bank: loop.Bank, rows_TB: Tensor, batch_T: Tensor
+    episode: Episode, context: Context, bank: batches.Bank, rows_TB: Tensor, batch_T: Tensor
 ) -> loop.Loss:
     """Cross-entropy over the classes of one task; `batch_T` says which batch a step takes."""
     prompts, scale = _prompts.prompts_for(episode, context), episode.backbone.logit_scale

@@ -29,7 +29,7 @@ from benchmark.api import (
     Predictor,
     UserError,
 )
-from benchmark.training import loop
+from benchmark.training import batches, loop, optimisers
 from benchmark.training.noise import normal
 
 ENCODE_BATCH = 64  # fresh crops encoded at once; changes no number
@@ -121,7 +121,7 @@ def _noise(episode: Episode, context: Context, shape: tuple[int, ...], rng: Gene
 class Run:
     """One run as tables: which rows of its bank each step sees, and the learning rate."""
 
-    bank: loop.Bank
+    bank: batches.Bank
     rows_TB: Tensor
     rate_T: Tensor
 
@@ -142,7 +142,7 @@ def learn(
     objective: Objective = plain,
     *,
     start: Start = from_words,
-    gradient: loop.Gradient = loop.slope,
+    gradient: loop.Gradient = loop.gradient_of,
 ) -> Tensor:
     """text_RKD of one context per episode after the last step, trained as a batch.
 
@@ -160,12 +160,12 @@ def learn(
     order = sorted(range(len(runs)), key=lambda r: -len(runs[r].rate_T))
     ctx_RPE = torch.stack([starts[r] for r in order])
     batch_at, rate_TR = _batched([runs[r] for r in order], prompts, episodes[0].backbone)
-    update = loop.sgd(ctx_RPE, recipe.sgd.momentum, recipe.sgd.weight_decay)
-    loss_TR = loop.descend(
+    update = optimisers.sgd(ctx_RPE, recipe.sgd.momentum, recipe.sgd.weight_decay)
+    loss_TR = loop.train(
         ctx_RPE, lambda ctx, step: objective(batch_at(ctx, step)), rate_TR, update, gradient
     )
     for column, r in enumerate(order):
-        loop.note(episodes[r], ctx_RPE[0].numel(), loss_TR[: len(runs[r].rate_T), column])
+        loop.note_training(episodes[r], ctx_RPE[0].numel(), loss_TR[: len(runs[r].rate_T), column])
     with torch.no_grad():
         return prompts.encode(ctx_RPE[torch.tensor(order).argsort().to(ctx_RPE.device)])
 
@@ -178,17 +178,17 @@ def largest_class(labelled: Labelled) -> int:
 def _run(episode: Episode, recipe: Recipe, rng: Generator) -> Run:
     support, training, crops = episode.support, recipe.training, recipe.crops
     epochs = training.epochs_for(largest_class(support), len(episode.class_names))
-    rows_TB, epoch_T = loop.plan(
+    rows_TB, epoch_T = batches.draw(
         support, epochs, training.batch_size, crops.views or max(epochs, 1), rng
     )
     bank = bank_of(episode, crops, epochs, rng)
-    rate_T = loop.warmed_cosine(
+    rate_T = optimisers.warmup_cosine(
         training.lr, recipe.sgd.warmup_lr, training.warmup_epochs, epoch_T, epochs
     )
     return Run(bank, rows_TB, rate_T)
 
 
-def bank_of(episode: Episode, crops: Crops, epochs: int, rng: Generator) -> loop.Bank:
+def bank_of(episode: Episode, crops: Crops, epochs: int, rng: Generator) -> batches.Bank:
     """The stored crops of every support image, or a fresh crop of each for every epoch."""
     images, crop = episode.support.images, Crop(crops.min_scale)
     if not epochs:
@@ -197,7 +197,7 @@ def bank_of(episode: Episode, crops: Crops, epochs: int, rng: Generator) -> loop
         view_VND = images.views(crops.views, crops.view_seed, crop)
     else:
         view_VND = torch.stack([_fresh(episode.backbone, images, crop, rng) for _ in range(epochs)])
-    return loop.Bank.of(view_VND, episode.support.labels_N, episode.backbone.device)
+    return batches.Bank.of(view_VND, episode.support.labels_N, episode.backbone.device)
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ from torch import Generator, Tensor
 from adapters import _checks, _concepts
 from adapters._settings import ConceptTraining, StoredCrops, WarmUp
 from benchmark.api import Episode, Predictor
-from benchmark.training import loop
+from benchmark.training import optimisers
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Adapter:
             episodes,
             form,
             recipe,
-            lambda weights: loop.sgd(weights, self.momentum, 0.0),
+            lambda weights: optimisers.sgd(weights, self.momentum, 0.0),
             (self.constraint,),
         )
         return _concepts.predictors(form, [w_1KD[0] for w_1KD in learned], episodes)

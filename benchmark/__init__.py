@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from benchmark.records.store import Store
     from benchmark.report.frames import load_results
     from benchmark.training.choose import choose_on_val
+    from benchmark.training.loop import train
 
 __all__ = [
     "Adapter",
@@ -35,6 +36,7 @@ __all__ = [
     "few_shot",
     "load_results",
     "run",
+    "train",
 ]
 
 _SOURCES = {  # public name -> module and name there
@@ -51,6 +53,7 @@ _SOURCES = {  # public name -> module and name there
     "few_shot": ("benchmark.data.sampling", "few_shot"),
     "load_results": ("benchmark.report.frames", "load_results"),
     "run": ("benchmark.compute.runner", "run"),
+    "train": ("benchmark.training.loop", "train"),
 }
 
 

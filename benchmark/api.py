@@ -132,16 +132,20 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels_N)
 
-    def batches(self, batch_size: int, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch in random order as (positions, labels); a short last batch is dropped unless it
-        is the only one.
+    def epoch(self, batch_size: int, rng: Generator) -> Tensor:
+        """index_TB: the positions in every batch of one epoch, in random order.
 
-        Dassl's train loader does the same (KaiyangZhou/Dassl.pytorch, `drop_last`).
+        A short last batch is dropped unless it is the only one, as by Dassl's train loader
+        (KaiyangZhou/Dassl.pytorch, `drop_last`).
         """
         order_N = torch.randperm(len(self), generator=rng)
-        full = len(self) - len(self) % batch_size or len(self)
-        for index_N in order_N[:full].split(batch_size):
-            yield index_N, self.labels_N[index_N]
+        size = min(batch_size, len(self))
+        return order_N[: len(self) - len(self) % size].view(-1, size)
+
+    def batches(self, batch_size: int, rng: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch in random order as (positions, labels); see `epoch`."""
+        for index_B in self.epoch(batch_size, rng):
+            yield index_B, self.labels_N[index_B]
 
 
 class Tower(Protocol):

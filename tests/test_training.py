@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark import methods
 from benchmark.conformance import toy
-from benchmark.training import loop
+from benchmark.training import loop, optimisers
 from testbed.recording import HostRead, TapeRecorder, eager
 from tests.short_training import UNTRAINED, parameters
 
@@ -36,10 +36,10 @@ def trained(recorder: TapeRecorder | None, optimiser: str) -> tuple[Tensor, Tens
         return (moving_RX - target_TX.index_select(0, step)).square().sum(1)[None]
 
     update = {
-        "sgd": lambda: loop.sgd(weights_RX, 0.9, 5e-4),
-        "adamw": lambda: loop.adamw(weights_RX, 0.01, 1e-8, 0.9, 0.999),
+        "sgd": lambda: optimisers.sgd(weights_RX, 0.9, 5e-4),
+        "adamw": lambda: optimisers.adamw(weights_RX, 0.01, 1e-8, 0.9, 0.999),
     }[optimiser]()
-    loss_TR = loop.descend(weights_RX, loss_of, rate_TR, update, recorder=recorder)
+    loss_TR = loop.train(weights_RX, loss_of, rate_TR, update, recorder=recorder)
     return weights_RX, loss_TR
 
 
@@ -66,8 +66,12 @@ def test_a_loss_that_reads_python_state_is_computed_step_by_step(
             return (moving_RX - next(targets)).square().sum(1)[None]
 
         with caplog.at_level(logging.INFO):
-            loss_TR = loop.descend(
-                weights_RX, loss_of, rate_TR, loop.sgd(weights_RX, 0.9, 0.0), recorder=recorder
+            loss_TR = loop.train(
+                weights_RX,
+                loss_of,
+                rate_TR,
+                optimisers.sgd(weights_RX, 0.9, 0.0),
+                recorder=recorder,
             )
         results.append((weights_RX, loss_TR))
     assert torch.equal(results[0][0], results[1][0])
@@ -87,8 +91,12 @@ def test_a_loss_that_reads_a_tensor_on_the_host_is_computed_step_by_step(
 
         with caplog.at_level(logging.INFO):
             results.append(
-                loop.descend(
-                    weights_RX, loss_of, rate_TR, loop.sgd(weights_RX, 0.9, 0.0), recorder=recorder
+                loop.train(
+                    weights_RX,
+                    loss_of,
+                    rate_TR,
+                    optimisers.sgd(weights_RX, 0.9, 0.0),
+                    recorder=recorder,
                 )
             )
     assert torch.equal(*results)
@@ -111,11 +119,11 @@ def test_steps_of_several_kinds_are_recorded_one_by_one() -> None:
 
             return loss_of
 
-        loss_TR = loop.descend(
+        loss_TR = loop.train(
             weights_RX,
             [task(1.0), task(-1.0)],
             rate_TR,
-            loop.sgd(weights_RX, 0.9, 0.0),
+            optimisers.sgd(weights_RX, 0.9, 0.0),
             choice_T=choice_T,
             recorder=recorder,
         )

@@ -128,7 +128,7 @@ class Executor(Protocol):
 
 
 def batches(tasks: Iterable[Task], batch_of: BatchOf) -> list[Batch]:
-    """Tasks of one batch side by side, in order of first appearance; what failed before is alone."""
+    """Tasks of a batch side by side, in order of first appearance; what failed before is alone."""
     members: dict[object, list[Task]] = defaultdict(list)
     for task in tasks:
         batch = None if task.failed_at else batch_of(task.cell)
