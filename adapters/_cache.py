@@ -20,6 +20,7 @@ from torch import Tensor
 from adapters._settings import CacheModel, KeyTuning
 from benchmark.api import Crop, Episode, ImageSet, Labelled, Predictor, unit
 from benchmark.training import batches, loop, optimisers
+from benchmark.training.choose import choose_by_counts
 
 # Images scored at once: 64 stay in the cache of a core. Changes no number.
 CPU_BLOCK, GPU_BLOCK = 64, 2048
@@ -142,27 +143,18 @@ def _interval(gap_NK: Tensor, gain_NK: Tensor) -> tuple[Tensor, Tensor]:
     return low_N, high_N.masked_fill(beaten_N, -torch.inf)
 
 
-def best(
-    correct_AB: Tensor, alphas: Sequence[float], betas: Sequence[float]
-) -> tuple[float, float]:
-    """The pair with most images right, for ascending `alphas` and `betas`.
+def choose(cache: Cache, episode: Episode, model: CacheModel) -> tuple[float, float]:
+    """alpha and beta by accuracy on the validation set, or the fixed pair where there is none.
 
     On a tie the smaller alpha, then the smaller beta.
     """
-    first = int(correct_AB.cpu().flatten().argmax())
-    return alphas[first // len(betas)], betas[first % len(betas)]
-
-
-def choose(cache: Cache, episode: Episode, model: CacheModel) -> tuple[float, float]:
-    """alpha and beta by accuracy on the validation set, or the fixed pair where there is none."""
-    alpha, beta = model.alpha, model.beta
-    if episode.val is not None:
-        correct_AB = correct(cache, episode.val, model.alphas, model.betas)
-        alpha, beta = best(correct_AB, model.alphas, model.betas)
-        episode.notes["val_correct"] = int(correct_AB.max())
-    episode.notes["alpha"], episode.notes["beta"] = alpha, beta
-    episode.notes["selection"] = "fixed" if episode.val is None else "val"
-    return alpha, beta
+    chosen = choose_by_counts(
+        episode,
+        [{"alpha": alpha, "beta": beta} for alpha in model.alphas for beta in model.betas],
+        {"alpha": model.alpha, "beta": model.beta},
+        lambda val: correct(cache, val, model.alphas, model.betas),
+    )
+    return chosen["alpha"], chosen["beta"]
 
 
 def tune(cache: Cache, episode: Episode, model: CacheModel, tuning: KeyTuning) -> Cache:

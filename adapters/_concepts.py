@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from adapters._settings import Adam, ConceptTraining, Regularisation, StoredCrops, WarmUp
-from benchmark.api import Crop, Episode, ImageSet, Predictor, unit
+from benchmark.api import Crop, Episode, ImageSet, Labelled, Predictor, unit
 from benchmark.training import batches, loop, optimisers
+from benchmark.training.choose import choose_by_counts
 from benchmark.training.noise import normal
 
 Optimiser = Callable[[Tensor], optimisers.Update]  # weights_RAX -> their update rule
@@ -172,19 +173,22 @@ def search(
 
 @torch.no_grad()
 def choose(episode: Episode, weights_AX: Tensor, form: Form, mus: Sequence[float]) -> int:
-    """The index of the mu with most validation images right; on a tie the largest one."""
-    index, val = len(mus) - 1, episode.val if len(mus) > 1 else None
-    if val is not None:
+    """The index of the mu with most validation images right; on a tie the largest one.
+
+    `mus` ascend; without a validation set there is one, the fixed mu.
+    """
+
+    def count(val: Labelled) -> Tensor:
+        """From the largest mu down."""
         text_KD = episode.text_features()
         image_ND = val.images.features().to(text_KD.device)
         predicted_NA = form.cosines(image_ND, weights_AX, text_KD).argmax(2)
         right_NA = predicted_NA == val.labels_N.to(text_KD.device)[:, None]
-        correct = right_NA.sum(0).tolist()
-        index = max(range(len(mus)), key=lambda a: (correct[a], mus[a]))
-        episode.notes["val_correct"] = int(correct[index])
-    episode.notes["regularisation"] = float(mus[index])
-    episode.notes["selection"] = "fixed" if val is None else "val"
-    return index
+        return right_NA.sum(0).flip(0)
+
+    settings = [{"regularisation": float(mu)} for mu in reversed(mus)]
+    chosen = choose_by_counts(episode, settings, settings[0], count)
+    return mus.index(chosen["regularisation"])
 
 
 def per_class(init: str) -> Form:

@@ -116,7 +116,10 @@ def test_the_search_in_one_pass_counts_what_a_double_loop_counts(classes: int, s
     assert (correct_AB != looped_AB).float().mean() <= 0.005, "near-ties are rare"
     assert looped_AB.unique().numel() > 3, "a search that can find nothing tests nothing"
     a, b = divmod(int(looped_AB.flatten().argmax()), len(betas))
-    assert _cache.best(correct_AB, alphas, betas) == (alphas[a], betas[b])
+    model = CacheModel(alpha_grid=",".join(map(str, alphas)), beta_grid=",".join(map(str, betas)))
+    episode = dataclasses.replace(given, val=val)
+    assert _cache.choose(cache, episode, model) == (alphas[a], betas[b])
+    assert episode.notes["val_correct"] == correct_AB.max()
 
 
 def test_classes_of_one_name_tie_and_the_earlier_is_taken_as_argmax_takes_it() -> None:
@@ -131,8 +134,12 @@ def test_classes_of_one_name_tie_and_the_earlier_is_taken_as_argmax_takes_it() -
 
 
 def test_a_tie_goes_to_the_smaller_alpha_then_to_the_smaller_beta() -> None:
-    correct_AB = torch.tensor([[1, 3, 2], [3, 5, 5], [5, 4, 5]])
-    assert _cache.best(correct_AB, (0.0, 1.0, 2.0), (0.5, 1.0, 4.0)) == (1.0, 1.0)
+    given = toy.feature_episode(text_error=0.0)
+    assert given.val is not None
+    model = CacheModel(alpha_grid="2,1", beta_grid="4,1")
+    correct_AB = _cache.correct(cache_of(given), given.val, model.alphas, model.betas)
+    assert correct_AB.unique().numel() == 1
+    assert _cache.choose(cache_of(given), given, model) == (1.0, 1.0)
 
 
 def test_sharp_and_strong_the_cache_is_nearest_neighbour() -> None:

@@ -7,6 +7,7 @@ has no validation set the method's fixed setting is taken. The record says which
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from benchmark.api import Episode, Labelled, Predictor, UserError
 
 Setting = Mapping[str, float | int | str | bool]  # hyper-parameter -> value
+Value = TypeVar("Value", bound=float | int | str | bool)
 
 
 def choose_on_val(
@@ -37,10 +39,10 @@ def choose_on_val(
 
 def choose_by_counts(
     episode: Episode,
-    settings: Sequence[Setting],
-    fixed: Setting,
+    settings: Sequence[Mapping[str, Value]],
+    fixed: Mapping[str, Value],
     count: Callable[[Labelled], Tensor],
-) -> Setting:
+) -> Mapping[str, Value]:
     """`choose_on_val` for methods that count all settings at once.
 
     `count` gives the number of images right per setting, in the order of `settings` once flattened.
