@@ -18,8 +18,8 @@ from benchmark.records.store import Store
 from benchmark.report import grouping, shell_commands, tables
 from benchmark.report.comparison import compare
 from benchmark.report.image_results import ImageResults
+from benchmark.report.marks import BEST, TIED
 from benchmark.report.ranking import column_marks
-from benchmark.report.significance import BEST, TIED
 from testbed.synthetic import TINY, digest, grid, identity, record, scored, write
 
 
@@ -149,7 +149,7 @@ def test_leaders_are_marked_within_a_protocol_only() -> None:
 
 
 def test_a_column_of_one_dataset_is_decided_over_test_images(tmp_path: Path) -> None:
-    """Three seeds that vary by themselves tell little, 400 images on which runs differ tell more."""
+    """Three seeds that vary by themselves tell little, 400 images that differ tell more."""
     store = Store(tmp_path)
     records = [
         predicted(method, seed, rate + 0.02 * seed, store)

@@ -13,6 +13,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from benchmark.report import significance
+from benchmark.report.marks import Mark
 from benchmark.report.significance import DatasetAccuracies
 
 RNG = np.random.default_rng(7)
@@ -159,7 +160,7 @@ def planted(lift: float, datasets: int, rng: np.random.Generator) -> dict[str, d
     }
 
 
-def leaders(methods: Mapping[str, DatasetAccuracies]) -> dict[str, significance.Mark]:
+def leaders(methods: Mapping[str, DatasetAccuracies]) -> dict[str, Mark]:
     """The marks by the test over datasets, or over seeds where there are few datasets."""
     return significance.leaders(
         methods,

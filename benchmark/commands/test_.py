@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark import methods
 from benchmark.commands import options as opt
-from benchmark.commands.cell_selection import settings_by_method
 from benchmark.commands.printing import print_json
-from benchmark.records.record import Scalar
 
 if TYPE_CHECKING:
     from benchmark.conformance.verify import CheckResult
+    from benchmark.records.record import Scalar
 
 Method = Annotated[str, typer.Argument(metavar="METHOD", help="As for `run --method`.")]
 
@@ -27,6 +25,9 @@ def test_(method: Method, set_: opt.Set = opt.NOTHING, as_json: opt.Json = False
 
     Exit code 1 where a check of correctness fails; a method that learns little is no error.
     """
+    from benchmark import methods
+    from benchmark.commands.cell_selection import settings_by_method
+
     card = methods.card(method)
     params = methods.checked(card, settings_by_method(set_, [card.name])[card.name])
     results = []

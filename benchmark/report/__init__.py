@@ -17,6 +17,7 @@ comparison.py        two methods against each other, for `compare`
 tables.py            dataset x shots, method x shots, method x dataset, as plain data
 cost_tables.py       what accuracy costs: parameters, computation, seconds
 cell_texts.py        what stands in a cell and below a table
+marks.py             the words for the best of a column and for what ties with it
 text_tables.py       a table for the terminal, as wide as that
 rendering.py         a table as plain text, Markdown, CSV, LaTeX
 frames.py            records as pandas frames: `load_results`

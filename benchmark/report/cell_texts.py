@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmark.report.averages import Average, IncompleteMean, MeanAccuracy
-from benchmark.report.significance import BEST, TIED, Mark
+from benchmark.report.marks import BEST, TIED, Mark
 from benchmark.report.tables import ResultRow, ResultTable
 
 DASH = "-"

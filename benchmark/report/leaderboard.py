@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark.records.record import Record
 from benchmark.report.averages import seed_of
-from benchmark.report.frames import records_frame
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.significance import half_width
 from benchmark.report.variants import EvaluationSetting, MethodVariant
@@ -29,6 +28,8 @@ COLUMNS = (
     "added_macs", "images_per_s", "dataset_digest", "transform", "protocol", "suite_version",
     "keys",
 )  # fmt: skip
+SECONDS = ("encode_s", "pretrain_s", "fit_s", "predict_s")
+COSTS = (*SECONDS, "peak_mb", "trainable_params", "added_macs", "images_per_s")
 DECIMALS = {
     "mean": 6, "std": 6, "interval95": 6, "encode_s": 3, "pretrain_s": 3, "fit_s": 3,
     "predict_s": 3, "peak_mb": 1, "added_macs": 0, "images_per_s": 1,
@@ -72,11 +73,9 @@ def _results(groups: GroupedRecords) -> Iterator[Result]:
 
 def _numbers(results: list[Result]) -> pd.DataFrame:
     """Accuracies and costs of each result over its seeds."""
-    records = records_frame(record for result in results for record in result.records)
-    rows = [row for row, result in enumerate(results) for _ in result.records]
-    seeds = records.groupby(rows)
-    accuracy, costs = seeds["accuracy"], seeds[["encode_s", "pretrain_s", "fit_s", "predict_s"]]
-    numbers = costs.mean().join(seeds[["peak_mb", "trainable_params"]].max())
+    seeds = _accuracies_and_costs(results).groupby("row")
+    accuracy = seeds["accuracy"]
+    numbers = seeds[list(SECONDS)].mean().join(seeds[["peak_mb", "trainable_params"]].max())
     numbers["mean"] = accuracy.mean()
     numbers["std"] = accuracy.std()
     numbers["n_seeds"] = accuracy.size()
@@ -85,8 +84,25 @@ def _numbers(results: list[Result]) -> pd.DataFrame:
     for cost in ("added_macs", "images_per_s"):
         complete = seeds[cost].count() == numbers["n_seeds"]
         numbers[cost] = seeds[cost].mean().where(complete)
+    numbers["trainable_params"] = numbers["trainable_params"].astype("int64")
     numbers["n_test"] = seeds["total"].first()
     return numbers
+
+
+def _accuracies_and_costs(results: list[Result]) -> pd.DataFrame:
+    """One line per record, with the number of the row it belongs to."""
+    import pandas as pd
+
+    numbered = [(row, record) for row, result in enumerate(results) for record in result.records]
+    records = [record for _, record in numbered]
+    columns: dict[str, list[float | None]] = {
+        name: [getattr(record.costs, name) for record in records] for name in COSTS
+    }
+    return pd.DataFrame(columns, dtype="float64").assign(
+        row=[row for row, _ in numbered],
+        accuracy=[record.accuracy for record in records],
+        total=[sum(record.counts.total) for record in records],
+    )
 
 
 def _description(result: Result) -> dict[str, object]:

@@ -24,8 +24,8 @@ from benchmark.report.averages import (
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
 from benchmark.report.image_results import ImageResults
+from benchmark.report.marks import BEST, TIED, Mark
 from benchmark.report.ranking import column_marks
-from benchmark.report.significance import BEST, TIED, Mark
 from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords, members
 
 MARKS = (None, TIED, BEST)  # of a row: a number in the page

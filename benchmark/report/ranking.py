@@ -7,11 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from benchmark.report.averages import AccuraciesByShots, accuracies_by_shots, seed_of
+from benchmark.report.marks import BEST, TIED, Mark
 from benchmark.report.significance import (
-    BEST,
-    TIED,
     DatasetAccuracies,
-    Mark,
     SeedHits,
     difference_ps,
     image_difference_p,

@@ -12,11 +12,13 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 
 from benchmark.report.averages import SeedAccuracies
+from benchmark.report.marks import BEST, TIED, Mark
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -24,9 +26,6 @@ FEWEST_DATASETS = 6  # with fewer, no outcome of Wilcoxon's test is rarer than 5
 SAME = 1e-12  # accuracies that differ by less are equal
 
 Array = np.ndarray[Any, Any]
-Mark = Literal["best", "tied"]
-BEST: Mark = "best"
-TIED: Mark = "tied"  # cannot be told from the best
 Key = TypeVar("Key")
 
 
@@ -44,9 +43,15 @@ def half_width(std: float, count: int, level: float = LEVEL) -> float:
     """Half the t-interval of a mean over seeds with sample deviation `std`; infinite for one."""
     if count < 2:
         return math.inf
+    return _t_quantile(count - 1, level) * std / math.sqrt(count)
+
+
+@cache
+def _t_quantile(freedom: int, level: float) -> float:
+    """Kept, since a report asks for a few of them thousands of times."""
     from scipy import special
 
-    return float(special.stdtrit(count - 1, 0.5 + level / 2)) * std / math.sqrt(count)
+    return float(special.stdtrit(freedom, 0.5 + level / 2))
 
 
 def paired_t(differences: Sequence[float], level: float = LEVEL) -> MeanDifference | None:

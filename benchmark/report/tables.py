@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from benchmark.records.record import Record
 from benchmark.report.averages import (
@@ -18,12 +19,14 @@ from benchmark.report.averages import (
 )
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
-from benchmark.report.image_results import ImageResults
-from benchmark.report.ranking import Column, Marks, column_marks
-from benchmark.report.significance import Mark
+from benchmark.report.marks import Mark
 from benchmark.report.variants import EvaluationSetting, VariantRecords, members
 
-Rank = Callable[[VariantRecords, Sequence[Column]], list[Marks]]
+if TYPE_CHECKING:
+    from benchmark.report.image_results import ImageResults
+    from benchmark.report.ranking import Column, Marks
+
+Rank = Callable[[VariantRecords, "Sequence[Column]"], "list[Marks]"]
 KINDS = ("dataset-shots", "method-shots", "method-dataset")
 
 
@@ -62,16 +65,23 @@ def tables(
     With `ranked`, methods side by side are tested and the leading ones marked, which takes a
     moment. Columns of one dataset are decided over test images where `images` has predictions.
     """
-    marks = partial(column_marks, images=images) if ranked else None
-    if kind == "method-dataset":
-        return [
-            table
-            for setting, variants in groups.items()
-            for table in method_dataset(setting, variants, marks)
-        ]
+    if kind == "dataset-shots":
+        return [dataset_shots(setting, variants) for setting, variants in groups.items()]
+    rank = _ranking(images) if ranked else None
     if kind == "method-shots":
-        return [method_shots(setting, variants, marks) for setting, variants in groups.items()]
-    return [dataset_shots(setting, variants) for setting, variants in groups.items()]
+        return [method_shots(setting, variants, rank) for setting, variants in groups.items()]
+    return [
+        table
+        for setting, variants in groups.items()
+        for table in method_dataset(setting, variants, rank)
+    ]
+
+
+def _ranking(images: ImageResults | None) -> Rank:
+    """Imported where methods are compared: numpy takes a fifth of the time of a plain table."""
+    from benchmark.report.ranking import column_marks
+
+    return partial(column_marks, images=images)
 
 
 def dataset_shots(setting: EvaluationSetting, variants: VariantRecords) -> ResultTable:

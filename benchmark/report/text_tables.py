@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark.report.cell_texts import SUFFIXES, footnotes, row_cells
-from benchmark.report.significance import BEST
+from benchmark.report.marks import BEST
 from benchmark.report.tables import ResultTable
 
 UNLIMITED = 10_000  # columns, where no terminal limits a line
@@ -90,10 +90,11 @@ def _block(grid: Sequence[Column], groups: Sequence[str]) -> Iterator[Renderable
 
 def _table(grid: Sequence[Column], rows: Iterable[int]) -> Table:
     """Some rows, in columns of fixed widths, so that tables below one another are aligned."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, GAP, 0, 0))
+    table = Table(box=None, show_header=False, pad_edge=False, padding=0)
     for number, (_, width) in enumerate(grid):
         if number:
-            table.add_column(width=width, no_wrap=True, justify="right")
+            # the gap is part of the width, since rich takes its time over padding
+            table.add_column(width=GAP + width, no_wrap=True, justify="right")
         else:
             table.add_column(width=width, overflow="fold")
     for row in rows:
