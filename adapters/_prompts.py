@@ -85,20 +85,12 @@ def prompts_for(
     )
 
 
-def word_vectors(backbone: Backbone, text: str) -> Tensor:
-    """ctx_WE: the token embeddings of `text`."""
-    ids_L, empty_L = backbone.text.tokenize([text, ""])
-    # An empty text is a start and an end token, so its second one tells where a text ends.
-    end = int((ids_L == empty_L[1]).int().argmax())
-    return backbone.text.embed(ids_L[1:end]).detach().to(backbone.dtype)
-
-
 def from_words(episode: Episode, context: Context, rng: Generator) -> Tensor:
     """ctx_PE from the words of `ctx_init`, or normal noise where there are none."""
     backbone = episode.backbone
     if not context.ctx_init:
         return _noise(episode, context, (context.n_ctx, backbone.text.width), rng)
-    ctx_WE = word_vectors(backbone, context.ctx_init)
+    ctx_WE = backbone.text.words(context.ctx_init)
     if len(ctx_WE) != context.n_ctx:
         raise UserError(
             f"ctx_init='{context.ctx_init}' is {len(ctx_WE)} tokens but n_ctx is {context.n_ctx};"

@@ -72,7 +72,7 @@ def padded_words(episode: Episode, context: Context, rng: Generator) -> Tensor:
     """ctx_PE of zeros, then the words; without words the noise that CoOp starts from."""
     if not context.ctx_init:
         return _prompts.from_words(episode, context, rng)
-    ctx_WE = _prompts.word_vectors(episode.backbone, context.ctx_init)
+    ctx_WE = episode.backbone.text.words(context.ctx_init)
     if len(ctx_WE) > context.n_ctx:
         raise UserError(
             f"ctx_init='{context.ctx_init}' is {len(ctx_WE)} tokens, more than"

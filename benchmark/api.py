@@ -198,6 +198,11 @@ class TextTower(Tower, Protocol):
     def embed(self, ids_NL: Tensor) -> Tensor:
         """token_NLE without positions."""
 
+    def words(self, text: str) -> Tensor:
+        """ctx_WE: the embeddings of the W tokens of `text` itself, in float32 at least, to start a
+        context from. Underscores are read as spaces.
+        """
+
     def project(self, x_NE: Tensor) -> Tensor:
         """Final norm and projection of the rows read out -> ND, not normalised."""
 

@@ -425,9 +425,10 @@ def test_fresh_crops_are_drawn_for_every_epoch_from_the_episodes_own_stream() ->
 
 
 def test_words_are_the_embeddings_of_their_tokens() -> None:
-    backbone = toy.backbone()
-    ctx_WE = _prompts.word_vectors(backbone, "a photo of a")
-    assert torch.equal(ctx_WE, backbone.class_prompts(["cat"], 4).words("a photo of a"))
+    given, context = toy.episode(), Context(n_ctx=4, ctx_init="a photo of a")
+    ctx_PE = _prompts.from_words(given, context, given.rng())
+    ids_L = given.backbone.text.tokenize(["a photo of a"])[0]
+    assert torch.equal(ctx_PE, given.backbone.text.embed(ids_L[1:5]))
     with pytest.raises(UserError, match="set n_ctx=4"):
         adapter("coop", ctx_init="a photo of a").fit(toy.episode())
 
@@ -508,7 +509,7 @@ def test_prograd_starts_with_the_words_at_the_end() -> None:
     ctx_PE = prograd.padded_words(toy.episode(), context, torch.Generator())
     assert ctx_PE.shape == (16, 32)
     assert not ctx_PE[:12].any()
-    assert torch.equal(ctx_PE[12:], _prompts.word_vectors(toy.backbone(), "a photo of a"))
+    assert torch.equal(ctx_PE[12:], toy.backbone().text.words("a photo of a"))
 
 
 # --- multitask pretraining

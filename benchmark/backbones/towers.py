@@ -109,6 +109,30 @@ class OpenClipTextTower:
     def embed(self, ids_NL: Tensor) -> Tensor:
         return self.module.token_embedding(ids_NL)
 
+    def words(self, text: str) -> Tensor:
+        (ids,) = self.own_tokens([text.replace("_", " ")])[1]
+        ids_W = torch.tensor(ids, dtype=torch.int64, device=self.position_LE.device)
+        ctx_WE = self.embed(ids_W).detach()
+        return ctx_WE.to(torch.promote_types(ctx_WE.dtype, torch.float32), copy=True)
+
+    def own_tokens(self, texts: Sequence[str]) -> tuple[int, list[list[int]]]:
+        """How many tokens the tokenizer puts before a text, and each text's own tokens.
+
+        They are what differs from the empty text, so it holds for CLIP's start and end tokens as
+        for tokenizers that only pad.
+        """
+        *rows, empty = self.tokenize([*texts, ""]).tolist()
+        start = min(
+            next((i for i, (a, b) in enumerate(zip(row, empty, strict=True)) if a != b), len(row))
+            for row in rows
+        )
+        lengths = [
+            next(n for n in range(len(row) + 1) if row[start + n :] == empty[start : len(row) - n])
+            for row in rows
+        ]
+        pairs = zip(rows, lengths, strict=True)
+        return start, [row[start : start + length] for row, length in pairs]
+
     def eot(self, ids_NL: Tensor) -> Tensor:
         """Position of the token a text is read at, per text."""
         return (

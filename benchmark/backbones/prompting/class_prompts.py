@@ -114,22 +114,6 @@ class OpenClipPrompts:
         text_RKD = unit(text_RKD)
         return text_RKD if batched else text_RKD[0]
 
-    def words(self, text: str) -> Tensor:
-        """ctx_PE: the token embeddings of `text`, for initial values. It must have exactly `n_ctx`
-        tokens, else UserError.
-        """
-        ids = _content(self.tower, [text.replace("_", " ")])[1][0]
-        if len(ids) != self.n_ctx:
-            raise UserError(
-                f"the words '{text}' are {len(ids)} tokens but the prompts have {self.n_ctx}; "
-                f"set n_ctx to {len(ids)}"
-            )
-        return (
-            self.tower.embed(torch.tensor(ids, device=self.tower.position_LE.device))
-            .detach()
-            .clone()
-        )
-
     def _context(self, ctx: Tensor | None) -> Tensor:
         if ctx is None and not self.n_ctx:
             return self.tower.position_LE.new_zeros(self.ctx_shape)
@@ -161,34 +145,16 @@ def _check(names: Sequence[str], position: str, precision: str) -> None:
         raise UserError(f"unknown precision '{precision}'; take one of {', '.join(BLOCK_DTYPES)}")
 
 
-def _content(tower: OpenClipTextTower, texts: Sequence[str]) -> tuple[int, list[list[int]]]:
-    """How many tokens the tokenizer puts before a text, and each text's own tokens.
-
-    Found by comparing with the empty text, so it holds for CLIP's start and end tokens as for
-    tokenizers that only pad.
-    """
-    *rows, empty = tower.tokenize([*texts, ""]).tolist()
-    start = min(
-        next((i for i, (a, b) in enumerate(zip(row, empty, strict=True)) if a != b), len(row))
-        for row in rows
-    )
-    lengths = [
-        next(n for n in range(len(row) + 1) if row[start + n :] == empty[start : len(row) - n])
-        for row in rows
-    ]
-    return start, [row[start : start + length] for row, length in zip(rows, lengths, strict=True)]
-
-
 def _assemble(
     tower: OpenClipTextTower, names: list[str], n_ctx: int, position: str, class_specific: bool
 ) -> tuple[list[Prompt], Tensor]:
     """Symbols of every prompt with all its padding, and the ids (dummy words in them) that tell
     where it is read.
     """
-    start, own = _content(tower, names)
+    start, own = tower.own_tokens(names)
     _check_room(names, [len(tokens) for tokens in own], n_ctx, tower.context_length - start - 2)
     texts = [" ".join(["X"] * n_ctx + [name]) + "." for name in names]
-    if len({token for tokens in _content(tower, texts)[1] for token in tokens[:n_ctx]}) > 1:
+    if len({token for tokens in tower.own_tokens(texts)[1] for token in tokens[:n_ctx]}) > 1:
         raise UserError(
             "this backbone's tokenizer does not keep dummy words apart, so a context has no "
             "place; take a CLIP backbone"
