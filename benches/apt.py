@@ -248,15 +248,15 @@ def gaps(images: int, steps: int) -> list[Gap]:
     from benchmark.compute.resources import Resources
     from benchmark.grid import Cell
 
-    made = problem(
+    given = problem(
         Resources(), Cell(method="apt", dataset="tiny_textures", shots=1, seed=1, backbone="tiny")
     )
-    tower = made.episode.backbone.vision
-    pixels = made.query.decode(
-        torch.arange(0, len(made.query), len(made.query) // images)[:images], None, None
+    tower = given.episode.backbone.vision
+    pixels = given.query.decode(
+        torch.arange(0, len(given.query), len(given.query) // images)[:images], None, None
     )
     inputs = [_blocks.below(tower, layer, pixels) for layer in range(len(tower.blocks))]
-    found = []
+    gaps = []
     for length in LENGTHS:
         each = [
             gap_at(block, x_NLE, length, steps)
@@ -266,8 +266,8 @@ def gaps(images: int, steps: int) -> list[Gap]:
             sum(values) / len(each)
             for values in zip(*((g.same_prompts, g.fitted, g.shrinkage) for g in each), strict=True)
         ]
-        found.append(Gap(length, *mean))
-    return found
+        gaps.append(Gap(length, *mean))
+    return gaps
 
 
 def main() -> None:

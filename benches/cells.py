@@ -109,8 +109,8 @@ def coop_line(shots: int, timed: int) -> Line:
     adapter = methods.load("coop")
 
     def ours(resources: Resources) -> None:
-        made = problem(resources, cell)
-        adapter.fit(made.episode)(made.query)
+        given = problem(resources, cell)
+        adapter.fit(given.episode)(given.query)
 
     ours_s, views_s = whole(cell, ours)
     episode = problem(Resources(), cell).episode
@@ -139,8 +139,8 @@ def prompt_adapter_line(shots: int, timed: int) -> Line:
         prior = adapter.pretrain(
             [source_episode(resources, cell, name, shots) for name in cell.sources]
         )
-        made = problem(resources, cell, prior)
-        adapter.fit(made.episode)(made.query)
+        given = problem(resources, cell, prior)
+        adapter.fit(given.episode)(given.query)
 
     ours_s, views_s = whole(cell, ours)
     target = problem(Resources(), cell).episode

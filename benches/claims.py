@@ -60,11 +60,11 @@ def cells(
 
 def means(records: Sequence[Record]) -> dict[int, dict[int, float]]:
     """shots -> seed -> mean accuracy over the datasets."""
-    found: dict[tuple[int, int], list[float]] = defaultdict(list)
+    accuracies: dict[tuple[int, int], list[float]] = defaultdict(list)
     for record in records:
-        found[record.identity.shots, record.identity.seed].append(record.accuracy)
+        accuracies[record.identity.shots, record.identity.seed].append(record.accuracy)
     table: dict[int, dict[int, float]] = defaultdict(dict)
-    for (shots, seed), values in found.items():
+    for (shots, seed), values in accuracies.items():
         table[shots][seed] = fmean(values)
     return table
 
@@ -178,19 +178,19 @@ def approximation(images: int, steps: int) -> list[Claim]:
 
 def cones_times(rounds: int) -> list[Claim]:
     times = cones.run_times(rounds, fixed=False)
-    one, all_ = times["one run, 16 shots"], times["15 runs together"]
+    single, all_ = times["one run, 16 shots"], times["15 runs together"]
     claims = [
         Claim(
             "ConES, 100 x 16 x 512, 200 epochs, four regularisation weights",
             "at most 5 s (ours)",
-            f"{one.cpu_s:.1f} processor s",
-            one.cpu_s <= 5,
+            f"{single.cpu_s:.1f} processor s",
+            single.cpu_s <= 5,
         ),
         Claim(
             "15 runs together, in runs",
             "at most 3x (ours)",
-            f"{all_.cpu_s / one.cpu_s:.1f}x",
-            all_.cpu_s <= 3 * one.cpu_s,
+            f"{all_.cpu_s / single.cpu_s:.1f}x",
+            all_.cpu_s <= 3 * single.cpu_s,
         ),
     ]
     steps = cones.coop_step_times(rounds)
@@ -199,7 +199,7 @@ def cones_times(rounds: int) -> list[Claim]:
         "reference CoOp, features given": steps["reference"].cpu_s,
     }
     for name, step_s in references.items():
-        ratio = cones.COOP_STEPS * step_s / one.cpu_s
+        ratio = cones.COOP_STEPS * step_s / single.cpu_s
         claims.append(
             Claim(
                 f"ConES faster than {name}",
@@ -237,13 +237,13 @@ def cones_accuracy(folder: Path) -> list[Claim]:
         lead = paired(
             cells(folder, [name], ["1", "16"]), cells(folder, [other], ["1", "16"], settings)
         )
-        found = all(mean > 0 for mean, _ in lead.values())
+        holds = all(mean > 0 for mean, _ in lead.values())
         claims.append(
             Claim(
                 f"{name} over the same from words, points",
                 "concepts help a later stage",
                 points(lead),
-                found,
+                holds,
             )
         )
     return claims

@@ -79,9 +79,9 @@ def spent(todo: Sequence[Cell], store: Store, executor: Executor | None = None) 
         outcomes.append(outcome)
     steps = [1000 * (after - before) for before, after in pairwise(times[1:])]
     inside = statistics.mean(
-        1000 * (made.record.costs.fit_s + made.record.costs.predict_s)
-        for made in outcomes
-        if made.record
+        1000 * (outcome.record.costs.fit_s + outcome.record.costs.predict_s)
+        for outcome in outcomes
+        if outcome.record
     )
     return Spent(
         1000 * (times[1] - times[0]), statistics.median(steps), statistics.mean(steps), inside

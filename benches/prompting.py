@@ -170,12 +170,12 @@ def measured(
     gaps = {}
     for case in cases:
         prompts, kind = prompts_of(model, case), (case.position, case.class_specific)
-        one = start(prompts)
+        ctx = start(prompts)
         variants[str(case)] = step_of(prompts.encode, start(prompts, case.runs), classes)
         if kind not in truths:
-            truths[kind] = gradient_in_chunks(naive_clip.text_features, model, case, one, slope_KD)
+            truths[kind] = gradient_in_chunks(naive_clip.text_features, model, case, ctx, slope_KD)
         gaps[case] = float(
-            (gradient(prompts.encode, one, slope_KD) - truths[kind]).abs().max()
+            (gradient(prompts.encode, ctx, slope_KD) - truths[kind]).abs().max()
             / truths[kind].abs().max()
         )
     times = alternate(variants, min(rounds, ROUNDS_OF_LARGE) if classes > CHUNK + 50 else rounds)
@@ -236,17 +236,17 @@ def saved_line(model: nn.Module, dataset: str) -> tuple[str, ...]:
 def peak_line(title: str, budget_mb: float | None, limit_gb: float) -> tuple[str, ...]:
     """Growth of a fresh process over one training step on ImageNet's 1000 classes."""
     command = [sys.executable, "-m", "benches.prompting", "--peak", str(budget_mb or 0)]
-    told = subprocess.run(
+    figures = subprocess.run(
         command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     ).stdout.split()
-    grown, whole, chunks = float(told[-3]), float(told[-2]), told[-1]
-    verdict = "yes" if grown <= 1024 * limit_gb else "NO"
+    grown, whole, chunks = float(figures[-3]), float(figures[-2]), figures[-1]
+    holds = "yes" if grown <= 1024 * limit_gb else "NO"
     return (
         title,
         "",
         "",
         f"{grown:.0f}",
-        f"{chunks} chunk(s); process {whole:.0f}; at most {limit_gb:g} GB: {verdict}",
+        f"{chunks} chunk(s); process {whole:.0f}; at most {limit_gb:g} GB: {holds}",
     )
 
 
@@ -272,8 +272,8 @@ def resident_mb(field: str) -> float:
 
 def native_bfloat16() -> str:
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    found = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags]
-    return f"native bfloat16: {', '.join(found) or 'none'}"
+    instructions = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags]
+    return f"native bfloat16: {', '.join(instructions) or 'none'}"
 
 
 def main() -> None:

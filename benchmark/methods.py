@@ -364,7 +364,7 @@ def _import_file(file: Path) -> ModuleType:
 
 def _register(file: Path) -> None:
     """Notes a file for this process and its workers. UserError for a name that is taken."""
-    if not file.stem.isidentifier() or not file.is_file():
+    if not file.stem.isidentifier() or not _is_file(file):
         raise UserError(
             f"there is no method in the file '{str(file)[-60:]}'; give a Python file whose name is"
             " an identifier, as ./my_method.py"
@@ -379,6 +379,13 @@ def _register(file: Path) -> None:
             f"two files are named {file.name}, and records hold that name only; rename one of them"
         )
     os.environ[FILES] = os.pathsep.join(map(str, known.values()))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long to be one
+        return False
 
 
 def _files() -> dict[str, Path]:

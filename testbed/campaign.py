@@ -81,16 +81,16 @@ class Driver:
     """`python -m benchmark run` under way."""
 
     process: subprocess.Popen[bytes]
-    told: Path  # its stdout: a line of JSON per outcome
-    complained: Path  # its stderr
+    stdout: Path  # its stdout: a line of JSON per outcome
+    stderr: Path  # its stderr
 
     def outcomes(self) -> list[dict[str, Any]]:
-        whole = self.told.read_text().rpartition("\n")[0]  # the last line may be torn by a kill
+        whole = self.stdout.read_text().rpartition("\n")[0]  # the last line may be torn by a kill
         return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def chatter(self) -> list[str]:
         """Lines on stdout that are no outcomes: none are meant to be there."""
-        return [line for line in self.told.read_text().splitlines() if not line.startswith("{")]
+        return [line for line in self.stdout.read_text().splitlines() if not line.startswith("{")]
 
     def computed(self) -> int:
         return sum(outcome["status"] == "computed" for outcome in self.outcomes())
@@ -99,9 +99,9 @@ class Driver:
         """Its exit code. Nothing but 0 and 1 (cells have failed, each in a sentence) is expected of
         a driver that nobody killed.
         """
-        code, said = self.process.wait(PATIENCE_S), self.complained.read_text()
-        if code not in (0, 1) or "\nTraceback" in said:
-            raise AssertionError(f"a driver ended with code {code}:\n{said[-3000:]}")
+        code, error = self.process.wait(PATIENCE_S), self.stderr.read_text()
+        if code not in (0, 1) or "\nTraceback" in error:
+            raise AssertionError(f"a driver ended with code {code}:\n{error[-3000:]}")
         return code
 
 
@@ -113,11 +113,11 @@ def driver(flags: Flags, folder: Path, cache: Path, *more: str) -> Iterator[Driv
     name = f"{len(list(logs.iterdir())):04d}-{time.monotonic_ns()}"
     environ = os.environ | {"FSBENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     with (
-        (logs / f"{name}.jsonl").open("wb") as told,
-        (logs / f"{name}.err").open("wb") as complained,
+        (logs / f"{name}.jsonl").open("wb") as stdout,
+        (logs / f"{name}.err").open("wb") as stderr,
     ):
         process = subprocess.Popen(
-            [*command(flags, folder), *more], cwd=ROOT, env=environ, stdout=told, stderr=complained
+            [*command(flags, folder), *more], cwd=ROOT, env=environ, stdout=stdout, stderr=stderr
         )
     try:
         yield Driver(process, logs / f"{name}.jsonl", logs / f"{name}.err")
@@ -132,7 +132,7 @@ def undisturbed(flags: Flags, folder: Path, cache: Path, *more: str) -> Path:
     with driver(flags, folder, cache, *more) as only:
         if only.wait():
             raise AssertionError(
-                f"cells failed without anybody's doing:\n{only.complained.read_text()[-3000:]}"
+                f"cells failed without anybody's doing:\n{only.stderr.read_text()[-3000:]}"
             )
     return folder
 
@@ -151,20 +151,20 @@ def until(happened: Callable[[], object], seconds: float = PATIENCE_S) -> bool:
 
 
 @dataclass
-class Sight:
+class RecordReader:
     """What somebody saw who read a results folder all the time."""
 
     problems: list[str] = field(default_factory=list)
     # key -> the times its record was written
     written: dict[str, set[int]] = field(default_factory=dict)
-    looks: int = 0
+    readings: int = 0
 
-    def look(self, store: Store) -> None:
-        found = {record.key for record in store.records(self.problems)}
-        self.problems += [f"the record {gone} vanished" for gone in self.written.keys() - found]
-        for name in found:
+    def read(self, store: Store) -> None:
+        keys = {record.key for record in store.records(self.problems)}
+        self.problems += [f"the record {gone} vanished" for gone in self.written.keys() - keys]
+        for name in keys:
             self._note(store, name)
-        self.looks += 1
+        self.readings += 1
 
     def _note(self, store: Store, name: str) -> None:
         times = self.written.setdefault(name, set())
@@ -178,22 +178,22 @@ class Sight:
 
 
 @contextmanager
-def watched(folder: Path, pause_s: float = 0.05) -> Iterator[Sight]:
+def watched(folder: Path, pause_s: float = 0.05) -> Iterator[RecordReader]:
     """Read the folder from a thread as long as the block lasts, and once more at its end."""
-    sight, store, over = Sight(), Store(folder), threading.Event()
+    reader, store, over = RecordReader(), Store(folder), threading.Event()
 
-    def watch() -> None:
+    def read_on() -> None:
         while not over.wait(pause_s):
-            sight.look(store)
+            reader.read(store)
 
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=read_on)
     thread.start()
     try:
-        yield sight
+        yield reader
     finally:
         over.set()
         thread.join()
-        sight.look(store)
+        reader.read(store)
 
 
 def differences(folder: Path, reference: Path, expected: set[str]) -> list[str]:
@@ -201,17 +201,17 @@ def differences(folder: Path, reference: Path, expected: set[str]) -> list[str]:
     reference.
     """
     store, other, problems = Store(folder), Store(reference), list[str]()
-    found = {record.key: record for record in store.records(problems)}
-    problems += [f"no record {missing}" for missing in sorted(expected - found.keys())]
+    records = {record.key: record for record in store.records(problems)}
+    problems += [f"no record {missing}" for missing in sorted(expected - records.keys())]
     problems += [
-        f"a record that nobody asked for: {more}" for more in sorted(found.keys() - expected)
+        f"a record that nobody asked for: {more}" for more in sorted(records.keys() - expected)
     ]
     problems += [
         f"{path.name} says that a cell failed" for path in (folder / "failures").glob("*.txt")
     ]
     problems += [
         f"{name} is another record than the undisturbed one"
-        for name in sorted(found)
+        for name in sorted(records)
         if not _same(name, store, other)
     ]
     return problems
@@ -227,25 +227,25 @@ def _same(name: str, store: Store, other: Store) -> bool:
 
 def content(record: Record) -> dict[str, Any]:
     """A record without what differs from run to run."""
-    said = record.model_dump(exclude={"costs"})
-    return said | {
+    facts = record.model_dump(exclude={"costs"})
+    return facts | {
         "provenance": {
-            name: fact for name, fact in said["provenance"].items() if name not in SOURCE_STATE
+            name: fact for name, fact in facts["provenance"].items() if name not in SOURCE_STATE
         }
     }
 
 
 def under_way(results: Path, pids: set[int]) -> list[str]:
     """Cells that these processes had begun and not finished."""
-    store, found = Store(results), []
+    store, leftovers = Store(results), []
     for path in (results / "running").glob("*.json"):
         try:
             facts = json.loads(path.read_text())
         except OSError:  # finished just now, by somebody who lives
             continue
         if facts["pid"] in pids and not store.has(path.stem):
-            found.append(path.stem)
-    return found
+            leftovers.append(path.stem)
+    return leftovers
 
 
 def leftovers(folder: Path, cache: Path) -> Counter[str]:

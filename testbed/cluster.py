@@ -42,11 +42,11 @@ def cluster(**head: Any) -> Iterator[Any]:
     os.environ["PYTHONPATH"] = str(ROOT)  # of the workers, for plug-ins
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **head})
+    nodes = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **head})
     try:
-        yield made
+        yield nodes
     finally:
-        made.shutdown()
+        nodes.shutdown()
 
 
 # --- a node goes
@@ -73,25 +73,27 @@ def removal(flags: Flags, reference: Path, folder: Path, cache: Path) -> Loss:
     with cluster(num_cpus=1) as both:
         second = both.add_node(num_cpus=2)
         raylet = second.all_processes["raylet"][0].process.pid
-        with driver(flags, results, cache, "--executor", "ray", "--address", both.address) as one:
+        with driver(
+            flags, results, cache, "--executor", "ray", "--address", both.address
+        ) as started:
             until(
                 lambda: (
-                    one.process.poll() is not None
-                    or (one.computed() >= len(expected) // 3 and _busy(raylet, results))
+                    started.process.poll() is not None
+                    or (started.computed() >= len(expected) // 3 and _busy(raylet, results))
                 )
             )
-            before, doomed, start = one.computed(), _busy(raylet, results), time.monotonic()
+            before, doomed, start = started.computed(), _busy(raylet, results), time.monotonic()
             workers = computing(descendants(raylet))
             both.remove_node(second, allow_graceful=False)
             until(lambda: not any(map(alive, workers)), 30)
-            failed = ["the driver had cells that failed"] if one.wait() else []
+            failed = ["the driver had cells that failed"] if started.wait() else []
             complaints = (*failed, *differences(results, reference, expected))
             return Loss(
                 len(expected),
                 before,
                 len(doomed),
-                one.computed(),
-                len(one.chatter()),
+                started.computed(),
+                len(started.chatter()),
                 time.monotonic() - start,
                 complaints,
             )
@@ -132,7 +134,7 @@ def packed(folder: Path, gpus: int, share: float, cells: int) -> tuple[int, int]
     """Naps and the most at once, of cells that ask for a share of a logical GPU each."""
     folder.mkdir(parents=True)
     flags = napping(cells, folder / "diary")
-    with cluster(num_cpus=16, num_gpus=gpus) as one:
+    with cluster(num_cpus=16, num_gpus=gpus) as nodes:
         undisturbed(
             flags,
             folder / "results",
@@ -140,7 +142,7 @@ def packed(folder: Path, gpus: int, share: float, cells: int) -> tuple[int, int]
             "--executor",
             "ray",
             "--address",
-            one.address,
+            nodes.address,
             "--gpus-per-cell",
             str(share),
         )
@@ -151,12 +153,12 @@ def refusal(folder: Path) -> tuple[int, str, float]:
     """Exit code, words and seconds of a driver whose cells ask for more GPUs than any node has."""
     folder.mkdir(parents=True)
     flags = napping(2, folder / "diary")
-    with cluster(num_cpus=2, num_gpus=2) as one:
-        more = ("--executor", "ray", "--address", one.address, "--gpus-per-cell", "3")
+    with cluster(num_cpus=2, num_gpus=2) as nodes:
+        more = ("--executor", "ray", "--address", nodes.address, "--gpus-per-cell", "3")
         with driver(flags, folder / "results", folder / "cache", *more) as asking:
             start = time.monotonic()
             code = asking.process.wait(120)
-            return code, asking.complained.read_text().strip(), time.monotonic() - start
+            return code, asking.stderr.read_text().strip(), time.monotonic() - start
 
 
 def main() -> None:

@@ -46,24 +46,26 @@ class Share:
         return f"{cells}; {features}; {self.seconds:.0f} s; complaints: {complaints}"
 
 
-def together(flags: Flags, reference: Path, folder: Path, extra: Sequence[Sequence[str]]) -> Share:
+def run_drivers(
+    flags: Flags, reference: Path, folder: Path, extra: Sequence[Sequence[str]]
+) -> Share:
     """One driver per entry of `extra`, with these words added to its command line, all started at
     once.
     """
     results, cache, start = folder / "results", folder / "cache", time.monotonic()
     with ExitStack() as stack:
-        sight = stack.enter_context(watched(results))
+        reader = stack.enter_context(watched(results))
         drivers = [stack.enter_context(driver(flags, results, cache, *words)) for words in extra]
         failed = [
             f"driver {number} had cells that failed"
-            for number, one in enumerate(drivers)
-            if one.wait()
+            for number, each in enumerate(drivers)
+            if each.wait()
         ]
         seconds = time.monotonic() - start
     expected = keys(flags)
     rows = features(cache)
-    complaints = (*failed, *sight.problems, *differences(results, reference, expected))
-    computed = tuple(one.computed() for one in drivers)
+    complaints = (*failed, *reader.problems, *differences(results, reference, expected))
+    computed = tuple(each.computed() for each in drivers)
     return Share(computed, len(expected), rows.total(), len(rows), seconds, complaints)
 
 
@@ -89,17 +91,20 @@ def main() -> None:
     flags, count = grid(given.cells), given.drivers
     with tempfile.TemporaryDirectory(prefix="drivers-") as name:
         reference = undisturbed(flags, Path(name) / "undisturbed", Path(name) / "cache")
-        ways = {
+        settings = {
             "same grid": [()] * count,
             "shards": [("--shard", f"{part + 1}/{count}") for part in range(count)],
         }
         shares = [
-            (way, together(flags, reference, Path(name) / f"{way}-{turn}", ways[way]))
+            (
+                setting,
+                run_drivers(flags, reference, Path(name) / f"{setting}-{turn}", settings[setting]),
+            )
             for turn in range(given.rounds)
-            for way in ways
+            for setting in settings
         ]
-    for way, share in shares:
-        print(f"{count} drivers, {way}: {share}")
+    for setting, share in shares:
+        print(f"{count} drivers, {setting}: {share}")
     raise SystemExit(1 if any(share.complaints for _, share in shares) else 0)
 
 

@@ -43,7 +43,7 @@ FAREWELL_S = 30.0  # for what a killed driver leaves running; then it is ended
 
 
 @dataclass(frozen=True)
-class Malice:
+class FaultPlan:
     """How killing is done."""
 
     executor: str = "serial"
@@ -55,7 +55,7 @@ class Malice:
 
 
 @dataclass
-class Toll:
+class FaultTally:
     """What it came to."""
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -68,110 +68,114 @@ class Toll:
         return self.counts["drivers killed"] + self.counts["workers killed"]
 
 
-def campaign(flags: Flags, reference: Path, folder: Path, malice: Malice) -> Toll:
+def campaign(flags: Flags, reference: Path, folder: Path, plan: FaultPlan) -> FaultTally:
     """Grids under fire until all kills are done; each is then left to finish, and compared."""
-    toll, rng, expected = Toll(), random.Random(f"{malice.executor} {malice.seed}"), keys(flags)
-    while toll.kills < malice.kills:
-        toll.counts["grids"] += 1
-        place = folder / f"{malice.executor}-{toll.counts['grids']}"
-        results, cache = place / "results", place / "cache"
-        with watched(results) as sight:
-            while not _live(flags, results, cache, malice, rng, toll):
+    tally, rng, expected = FaultTally(), random.Random(f"{plan.executor} {plan.seed}"), keys(flags)
+    while tally.kills < plan.kills:
+        tally.counts["grids"] += 1
+        attempt = folder / f"{plan.executor}-{tally.counts['grids']}"
+        results, cache = attempt / "results", attempt / "cache"
+        with watched(results) as reader:
+            while not _live(flags, results, cache, plan, rng, tally):
                 pass
-        toll.complaints += sight.problems + differences(results, reference, expected)
-        toll.left.update(leftovers(results, cache))
-        toll.counts["cells on record"] += len(expected)
-        toll.counts["cells written twice"] += sum(
-            len(times) - 1 for times in sight.written.values()
+        tally.complaints += reader.problems + differences(results, reference, expected)
+        tally.left.update(leftovers(results, cache))
+        tally.counts["cells on record"] += len(expected)
+        tally.counts["cells written twice"] += sum(
+            len(times) - 1 for times in reader.written.values()
         )
-        toll.counts["looks of the reader"] += sight.looks
-    return toll
+        tally.counts["readings of the reader"] += reader.readings
+    return tally
 
 
 def _live(
-    flags: Flags, results: Path, cache: Path, malice: Malice, rng: random.Random, toll: Toll
+    flags: Flags, results: Path, cache: Path, plan: FaultPlan, rng: random.Random, tally: FaultTally
 ) -> bool:
     """One life of a driver. Whether it ended by itself with every cell on record."""
-    more = ("--executor", malice.executor, *malice.flags)
-    with driver(flags, results, cache, *more) as one:
-        toll.counts["drivers started"] += 1
+    more = ("--executor", plan.executor, *plan.flags)
+    with driver(flags, results, cache, *more) as started:
+        tally.counts["drivers started"] += 1
         if rng.random() < EARLY:
-            moment_s = rng.uniform(*EARLY_S[malice.executor])
+            moment_s = rng.uniform(*EARLY_S[plan.executor])
         else:
-            until(lambda: one.computed() or one.process.poll() is not None)
-            moment_s = rng.uniform(*malice.after_s)
-        while toll.kills < malice.kills and not until(
-            lambda: one.process.poll() is not None, moment_s
+            until(lambda: started.computed() or started.process.poll() is not None)
+            moment_s = rng.uniform(*plan.after_s)
+        while tally.kills < plan.kills and not until(
+            lambda: started.process.poll() is not None, moment_s
         ):
-            if _strike(one, results, malice, rng, toll):
+            if _strike(started, results, plan, rng, tally):
                 return False
-            moment_s = rng.uniform(*malice.after_s)
-        if one.wait() == 0:
+            moment_s = rng.uniform(*plan.after_s)
+        if started.wait() == 0:
             return True
-        toll.counts["drivers that ended with failed cells"] += 1
-        if toll.kills >= malice.kills:
+        tally.counts["drivers that ended with failed cells"] += 1
+        if tally.kills >= plan.kills:
             raise AssertionError(
-                f"cells fail though nobody kills any more:\n{one.complained.read_text()[-3000:]}"
+                f"cells fail though nobody kills any more:\n{started.stderr.read_text()[-3000:]}"
             )
         return False
 
 
-def _strike(one: Driver, results: Path, malice: Malice, rng: random.Random, toll: Toll) -> bool:
+def _strike(
+    started: Driver, results: Path, plan: FaultPlan, rng: random.Random, tally: FaultTally
+) -> bool:
     """Kill the driver or one of its workers. Whether it was the driver."""
-    family = descendants(one.process.pid)
+    family = descendants(started.process.pid)
     workers = [
         process for process, words in sorted(family.items()) if words.startswith("ray::_perform")
     ]
-    if malice.executor == "ray" and workers and rng.random() < 0.5:
-        _kill_worker(rng.choice(workers), results, toll)
+    if plan.executor == "ray" and workers and rng.random() < 0.5:
+        _kill_worker(rng.choice(workers), results, tally)
         return False
-    toll.counts["drivers killed"] += 1
-    toll.counts["of these before their first record"] += not one.computed()
-    one.process.kill()
-    one.process.wait()
-    _wait_for_the_end(family, toll)
-    toll.counts["cells lost under way"] += len(
-        under_way(results, {one.process.pid} | {pid for pid, _ in family})
+    tally.counts["drivers killed"] += 1
+    tally.counts["of these before their first record"] += not started.computed()
+    started.process.kill()
+    started.process.wait()
+    _wait_for_the_end(family, tally)
+    tally.counts["cells lost under way"] += len(
+        under_way(results, {started.process.pid} | {pid for pid, _ in family})
     )
     return True
 
 
-def _kill_worker(victim: Process, results: Path, toll: Toll) -> None:
+def _kill_worker(victim: Process, results: Path, tally: FaultTally) -> None:
     """A Ray worker that works on a job of ours; it is a descendant of our own driver."""
     try:
         os.kill(victim[0], signal.SIGKILL)
     except ProcessLookupError:  # it ended just now by itself
         return
-    toll.counts["workers killed"] += 1
-    toll.counts["cells lost under way"] += len(under_way(results, {victim[0]}))
+    tally.counts["workers killed"] += 1
+    tally.counts["cells lost under way"] += len(under_way(results, {victim[0]}))
 
 
-def _wait_for_the_end(family: dict[Process, str], toll: Toll) -> None:
+def _wait_for_the_end(family: dict[Process, str], tally: FaultTally) -> None:
     """Raylet and workers are meant to notice that their driver is gone. Ray's agents are ended
     here, or they would fill the memory.
     """
     start, workers = time.monotonic(), computing(family)
     until(lambda: not any(map(alive, workers)), FAREWELL_S)
-    toll.slowest_farewell_s = max(toll.slowest_farewell_s, time.monotonic() - start)
-    for one in filter(alive, family):
-        toll.counts["workers that outlived their driver" if one in workers else "agents ended"] += 1
+    tally.slowest_farewell_s = max(tally.slowest_farewell_s, time.monotonic() - start)
+    for process in filter(alive, family):
+        tally.counts[
+            "workers that outlived their driver" if process in workers else "agents ended"
+        ] += 1
         with suppress(ProcessLookupError):
-            os.kill(one[0], signal.SIGKILL)
+            os.kill(process[0], signal.SIGKILL)
 
 
-def show(malice: Malice, toll: Toll, seconds: float) -> None:
-    print(f"\n{malice.executor}: {toll.kills} kills with seed {malice.seed} in {seconds:.0f} s")
-    for what, count in toll.counts.items():
+def show(plan: FaultPlan, tally: FaultTally, seconds: float) -> None:
+    print(f"\n{plan.executor}: {tally.kills} kills with seed {plan.seed} in {seconds:.0f} s")
+    for what, count in tally.counts.items():
         print(f"  {what:40s} {count}")
-    records, lost = toll.counts["cells on record"], toll.counts["cells lost under way"]
+    records, lost = tally.counts["cells on record"], tally.counts["cells lost under way"]
     print(f"  {'cells begun / cells on record':40s} {(records + lost) / max(1, records):.3f}")
-    print(f"  {'slowest end of what a driver left (s)':40s} {toll.slowest_farewell_s:.1f}")
+    print(f"  {'slowest end of what a driver left (s)':40s} {tally.slowest_farewell_s:.1f}")
     print(
         "  left behind: "
-        + (", ".join(f"{count} {what}" for what, count in toll.left.items()) or "nothing")
+        + (", ".join(f"{count} {what}" for what, count in tally.left.items()) or "nothing")
     )
-    print(f"  complaints: {len(toll.complaints)}")
-    for complaint in toll.complaints[:20]:
+    print(f"  complaints: {len(tally.complaints)}")
+    for complaint in tally.complaints[:20]:
         print(f"    {complaint}")
 
 
@@ -190,10 +194,10 @@ def main() -> None:
             f"{len(keys(flags))} cells, undisturbed: {time.monotonic() - start:.0f} s", flush=True
         )
         for executor in ("serial", "ray") if given.executor == "both" else (given.executor,):
-            malice, start = Malice(executor, given.kills, seed=given.seed), time.monotonic()
-            toll = campaign(flags, reference, Path(name), malice)
-            show(malice, toll, time.monotonic() - start)
-            complaints += len(toll.complaints)
+            plan, start = FaultPlan(executor, given.kills, seed=given.seed), time.monotonic()
+            tally = campaign(flags, reference, Path(name), plan)
+            show(plan, tally, time.monotonic() - start)
+            complaints += len(tally.complaints)
     raise SystemExit(1 if complaints else 0)
 
 

@@ -107,11 +107,11 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", default=[], metavar="PARSER")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     print(f"{'parser':24}{'inputs':>8}{'accepted':>10}{'refused':>9}{'crashes':>9}{'seconds':>9}")
     total = Tally()
-    for name, inputs in plan(asked.inputs, asked.only).items():
-        tally = apart(name, inputs, asked.seed)
+    for name, inputs in plan(options.inputs, options.only).items():
+        tally = apart(name, inputs, options.seed)
         print(line(name, tally), flush=True)
         for example in list(tally.kinds.values())[:SHOWN]:
             print(f"  {example}", flush=True)

@@ -196,9 +196,9 @@ def _number(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
     """A number written in digits becomes another one; without any, four or eight bytes become an
     extreme integer.
     """
-    found = [match.span() for match in re.finditer(rb"\d+(\.\d+)?", data[:200_000])]
-    if found:
-        start, end = rng.choice(found)
+    spans = [match.span() for match in re.finditer(rb"\d+(\.\d+)?", data[:200_000])]
+    if spans:
+        start, end = rng.choice(spans)
         return data[:start] + rng.choice(NUMBERS) + data[end:]
     return _extreme(rng, data, others)
 

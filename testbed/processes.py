@@ -11,13 +11,15 @@ def descendants(pid: int) -> dict[Process, str]:
     """All processes that `pid` has brought about and that are alive, with their command lines."""
     children: dict[int, list[Process]] = {}
     for path in Path("/proc").glob("[0-9]*"):
-        if found := _parent_and_start(int(path.name)):
-            children.setdefault(found[0], []).append((int(path.name), found[1]))
+        if parent_and_start := _parent_and_start(int(path.name)):
+            children.setdefault(parent_and_start[0], []).append(
+                (int(path.name), parent_and_start[1])
+            )
     family, todo = {}, list(children.get(pid, []))
     while todo:
-        one = todo.pop()
-        family[one] = _words(one[0])
-        todo += children.get(one[0], [])
+        process = todo.pop()
+        family[process] = _words(process[0])
+        todo += children.get(process[0], [])
     return family
 
 
@@ -25,12 +27,12 @@ def computing(family: dict[Process, str]) -> set[Process]:
     """Without Ray's own agents, which compute nothing and take more than a minute to see that their
     node is gone.
     """
-    return {one for one, words in family.items() if not words.endswith("Agent")}
+    return {process for process, words in family.items() if not words.endswith("Agent")}
 
 
-def alive(one: Process) -> bool:
-    found = _parent_and_start(one[0])
-    return found is not None and found[1] == one[1]
+def alive(process: Process) -> bool:
+    parent_and_start = _parent_and_start(process[0])
+    return parent_and_start is not None and parent_and_start[1] == process[1]
 
 
 def _parent_and_start(pid: int) -> tuple[int, str] | None:

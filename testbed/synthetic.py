@@ -123,8 +123,10 @@ def write(folder: Path, records: Iterable[Record]) -> list[Record]:
     """Put records into a store without waiting for the disk at each of them."""
     (folder / "records").mkdir(parents=True, exist_ok=True)
     kept = list(records)
-    for one in kept:
-        (folder / "records" / f"{one.key}.json").write_text(one.model_dump_json(indent=1) + "\n")
+    for record in kept:
+        (folder / "records" / f"{record.key}.json").write_text(
+            record.model_dump_json(indent=1) + "\n"
+        )
     return kept
 
 

@@ -56,8 +56,8 @@ def stolen(given: object, count: int, class_names: tuple[str, ...]) -> Tensor | 
     """Something that looks like `count` labels and can be reached from `given`: integers, or texts
     that say the class, as paths do.
     """
-    for found in reachable(given):
-        labels_N = _as_labels(found) if not _texts(found) else _as_named(found, class_names)
+    for thing in reachable(given):
+        labels_N = _as_labels(thing) if not _texts(thing) else _as_named(thing, class_names)
         if (
             labels_N is not None
             and len(labels_N) == count
@@ -68,11 +68,11 @@ def stolen(given: object, count: int, class_names: tuple[str, ...]) -> Tensor | 
     return None
 
 
-def _texts(found: object) -> bool:
+def _texts(thing: object) -> bool:
     return (
-        isinstance(found, (list, tuple))
-        and bool(found)
-        and all(isinstance(text, str) for text in found)
+        isinstance(thing, (list, tuple))
+        and bool(thing)
+        and all(isinstance(text, str) for text in thing)
     )
 
 
@@ -81,8 +81,8 @@ def _as_named(texts: Any, class_names: tuple[str, ...]) -> Tensor | None:
     names themselves.
     """
     by_length = sorted(range(len(class_names)), key=lambda k: -len(class_names[k]))
-    said = [next((k for k in by_length if class_names[k] in text), -1) for text in texts]
-    return None if -1 in said or tuple(texts) == class_names else torch.tensor(said)
+    guesses = [next((k for k in by_length if class_names[k] in text), -1) for text in texts]
+    return None if -1 in guesses or tuple(texts) == class_names else torch.tensor(guesses)
 
 
 def reachable(given: object) -> Iterator[object]:
@@ -137,22 +137,22 @@ def _attributes(item: object) -> Iterator[object]:
             yield value
 
 
-def _as_labels(found: object) -> Tensor | None:
-    """`found` as integers in one row, if that is what it is."""
-    if isinstance(found, (list, tuple)) and found and all(type(value) is int for value in found):
-        return torch.tensor(found)
+def _as_labels(thing: object) -> Tensor | None:
+    """`thing` as integers in one row, if that is what it is."""
+    if isinstance(thing, (list, tuple)) and thing and all(type(value) is int for value in thing):
+        return torch.tensor(thing)
     if (
-        isinstance(found, np.ndarray)
-        and found.ndim == 1
-        and found.size
-        and np.issubdtype(found.dtype, np.integer)
+        isinstance(thing, np.ndarray)
+        and thing.ndim == 1
+        and thing.size
+        and np.issubdtype(thing.dtype, np.integer)
     ):
-        return torch.from_numpy(found.astype(np.int64))
+        return torch.from_numpy(thing.astype(np.int64))
     if (
-        isinstance(found, Tensor)
-        and found.ndim == 1
-        and len(found)
-        and not (found.is_floating_point() or found.is_complex())
+        isinstance(thing, Tensor)
+        and thing.ndim == 1
+        and len(thing)
+        and not (thing.is_floating_point() or thing.is_complex())
     ):
-        return found.to(torch.int64)
+        return thing.to(torch.int64)
     return None

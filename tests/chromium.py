@@ -22,7 +22,7 @@ FLAGS = (
 )
 
 
-def found() -> str | None:
+def browser_path() -> str | None:
     """The browser of this machine, if there is one."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
@@ -133,8 +133,8 @@ class Tab:
 @contextmanager
 def tab(page: Path, profile: Path) -> Iterator[Tab]:
     """A fresh browser with `page` open; gone afterwards."""
-    browser = found()
-    assert browser, "ask found() first"
+    browser = browser_path()
+    assert browser, "ask browser_path() first"
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     # out of the way of 3 and 4
@@ -151,9 +151,9 @@ def tab(page: Path, profile: Path) -> Iterator[Tab]:
         os.close(end)
     with os.fdopen(ours_out, "wb") as to, os.fdopen(ours_in, "rb") as back:
         try:
-            one = Tab(to, back)
-            one.open(page)
-            yield one
+            opened = Tab(to, back)
+            opened.open(page)
+            yield opened
         finally:
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)

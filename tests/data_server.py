@@ -26,7 +26,7 @@ class Served:
     stalls: bool = False  # says a length and then nothing
     hides_length: bool = False
     headers: dict[str, str] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)  # Range headers as they came, "" for none
+    asked_ranges: list[str] = field(default_factory=list)  # Range headers as they came, "" for none
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         wanted = self.headers.get("Range", "")
-        served.asked.append(wanted)
-        if len(served.asked) <= len(served.first_status):
-            self.send_error(served.first_status[len(served.asked) - 1])
+        served.asked_ranges.append(wanted)
+        if len(served.asked_ranges) <= len(served.first_status):
+            self.send_error(served.first_status[len(served.asked_ranges) - 1])
             return
         same = self.headers.get("If-Range", served.etag) == served.etag
         start = (

@@ -50,10 +50,10 @@ def looped_logits(given: Episode, image_ND: Tensor, alpha: float, beta: float) -
     return out
 
 
-@pytest.mark.parametrize("made", [toy.episode, toy.feature_episode])
-def test_cache_logits_are_the_sum_over_keys(made) -> None:
-    given = made(3, 4)
-    image_ND = made(5, 4, seed=8).support.images.features()
+@pytest.mark.parametrize("make_episode", [toy.episode, toy.feature_episode])
+def test_cache_logits_are_the_sum_over_keys(make_episode) -> None:
+    given = make_episode(3, 4)
+    image_ND = make_episode(5, 4, seed=8).support.images.features()
     logits_NK = _cache.logits(cache_of(given), image_ND, 1.7, 2.5)
     torch.testing.assert_close(
         logits_NK, looped_logits(given, image_ND, 1.7, 2.5), rtol=1e-5, atol=1e-4
@@ -690,9 +690,9 @@ def test_a_context_that_does_not_fit_is_refused() -> None:
         adapter("coop", n_ctx=40).fit(toy.episode())
     with pytest.raises(UserError, match="more than n_ctx=2"):
         adapter("prograd", n_ctx=2).fit(toy.episode())
-    one = toy.feature_episode(2, 2)
+    given = toy.feature_episode(2, 2)
     half = dataclasses.replace(
-        one, support=Labelled(one.support.images, torch.zeros(4, dtype=torch.int64))
+        given, support=Labelled(given.support.images, torch.zeros(4, dtype=torch.int64))
     )
     with pytest.raises(UserError, match="two classes"):
         adapter("linear_probe").fit(half)

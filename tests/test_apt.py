@@ -159,17 +159,17 @@ def test_gradients_are_those_of_the_formula_with_its_weight_held(gated: bool) ->
     leaves = {name: part.clone().requires_grad_() for name, part in parts.items()}
     (apt.side_term(leaves, 0)(0, x_NLE, attn_NLE) * probe_NLE).sum().backward()
     for name, part in parts.items():
-        for place in range(part.numel()):
-            moved = [frozen(parts | {name: nudged(part, place, step)}) for step in (1e-6, -1e-6)]
+        for index in range(part.numel()):
+            moved = [frozen(parts | {name: nudged(part, index, step)}) for step in (1e-6, -1e-6)]
             numeric = float(moved[0] - moved[1]) / 2e-6
-            assert float(leaves[name].grad.flatten()[place]) == pytest.approx(
+            assert float(leaves[name].grad.flatten()[index]) == pytest.approx(
                 numeric, rel=1e-5, abs=1e-7
             ), name
 
 
-def nudged(part: Tensor, place: int, step: float) -> Tensor:
+def nudged(part: Tensor, index: int, step: float) -> Tensor:
     moved = part.clone()
-    moved.view(-1)[place] += step
+    moved.view(-1)[index] += step
     return moved
 
 
@@ -189,14 +189,14 @@ def test_a_text_token_sees_nothing_that_follows_it() -> None:
     model, parts = double(), random_parts(2, 32, gated=True)
     x_NLE = model.text.start(model.text.tokenize(["a photo of an old car."]))
     states_LE = text_states(model, x_NLE, parts)[0]
-    for place in (1, 4, 20):
+    for row in (1, 4, 20):
         moved_NLE = x_NLE.clone()
-        moved_NLE[0, place] += torch.randn(
-            32, generator=torch.Generator().manual_seed(place), dtype=torch.float64
+        moved_NLE[0, row] += torch.randn(
+            32, generator=torch.Generator().manual_seed(row), dtype=torch.float64
         )
         changed_L = (text_states(model, moved_NLE, parts)[0] - states_LE).abs().amax(1)
-        assert changed_L[:place].max() == 0
-        assert changed_L[place:].min() > 1e-9
+        assert changed_L[:row].max() == 0
+        assert changed_L[row:].min() > 1e-9
 
 
 def test_the_shared_prompts_give_what_the_full_tower_gives() -> None:

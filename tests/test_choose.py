@@ -23,13 +23,13 @@ def chosen(episode: Episode, *counts: int) -> Setting:
 
 
 @pytest.mark.parametrize(
-    ("counts", "place"),
+    ("counts", "winner"),
     [((3, 1, 2, 0), 0), ((1, 5, 9, 2), 2), ((1, 7, 7, 7), 1), ((0, 0, 0, 0), 0)],
 )
-def test_the_best_count_wins_and_the_first_of_equals(counts: tuple[int, ...], place: int) -> None:
+def test_the_best_count_wins_and_the_first_of_equals(counts: tuple[int, ...], winner: int) -> None:
     episode = toy.feature_episode()
-    assert chosen(episode, *counts) == SETTINGS[place]
-    expected = {**SETTINGS[place], "selection": "val", "val_correct": max(counts)}
+    assert chosen(episode, *counts) == SETTINGS[winner]
+    expected = {**SETTINGS[winner], "selection": "val", "val_correct": max(counts)}
     assert episode.notes == expected
 
 

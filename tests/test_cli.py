@@ -40,25 +40,27 @@ MOODY = [
 
 
 @dataclass(frozen=True)
-class Said:
+class CliResult:
     code: int
     out: str
     err: str
 
 
-Say = Callable[..., Said]
+Invoke = Callable[..., CliResult]
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Say:
+def invoke(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Invoke:
     """Run one command line in this process, with no datasets but the embedded ones."""
     monkeypatch.setenv("FSBENCH_DATA", str(tmp_path / "no data"))
 
-    def run(*arguments: object) -> Said:
+    def run(*arguments: object) -> CliResult:
         capsys.readouterr()
         code = execute([str(argument) for argument in arguments])
         captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
+        return CliResult(code, captured.out, captured.err)
 
     return run
 
@@ -160,44 +162,46 @@ NONSENSE = {
 
 @pytest.mark.parametrize(("arguments", "code", "words"), NONSENSE.values(), ids=NONSENSE)
 def test_nonsense_gets_one_sentence_and_an_exit_code(
-    say: Say, tmp_path: Path, arguments: list[str], code: int, words: str
+    invoke: Invoke, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     writes = (
         []
         if arguments[0] in ("rum", "list", "check") or arguments[-1] == "--shots"
         else ["--results", tmp_path / "results"]
     )
-    said = say(*arguments, *writes)
-    assert said.code == code
-    complaint = said.err.strip().splitlines()[-1]
+    result = invoke(*arguments, *writes)
+    assert result.code == code
+    complaint = result.err.strip().splitlines()[-1]
     assert complaint.startswith("error: ")
     assert words in complaint
-    assert "Traceback" not in said.err
-    assert said.out == ""
+    assert "Traceback" not in result.err
+    assert result.out == ""
     assert not (tmp_path / "results").exists()
 
 
 def test_a_results_folder_that_cannot_be_written_is_refused_before_any_work(
-    say: Say, tmp_path: Path
+    invoke: Invoke, tmp_path: Path
 ) -> None:
     (tmp_path / "taken").write_text("a file")
-    said = say("run", *QUICK, "--results", tmp_path / "taken")
-    assert said.code == 2
-    assert "cannot write to" in said.err
-    assert "choose another folder" in said.err
+    result = invoke("run", *QUICK, "--results", tmp_path / "taken")
+    assert result.code == 2
+    assert "cannot write to" in result.err
+    assert "choose another folder" in result.err
 
 
-def test_reporting_an_empty_folder_says_how_records_come_about(say: Say, tmp_path: Path) -> None:
-    said = say("report", "--results", tmp_path)
-    assert said.code == 2
-    assert "there are no records" in said.err
+def test_reporting_an_empty_folder_says_how_records_come_about(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    result = invoke("report", "--results", tmp_path)
+    assert result.code == 2
+    assert "there are no records" in result.err
 
 
 # Flags
 
 
-def test_commas_and_repetition_mean_the_same(say: Say, tmp_path: Path) -> None:
-    commas = say(
+def test_commas_and_repetition_mean_the_same(invoke: Invoke, tmp_path: Path) -> None:
+    commas = invoke(
         "plan",
         "--method",
         "zero_shot,linear_probe",
@@ -207,7 +211,7 @@ def test_commas_and_repetition_mean_the_same(say: Say, tmp_path: Path) -> None:
         "--results",
         tmp_path,
     )
-    repeated = say(
+    repeated = invoke(
         "plan",
         "-m",
         "zero_shot",
@@ -226,22 +230,22 @@ def test_commas_and_repetition_mean_the_same(say: Say, tmp_path: Path) -> None:
 
 
 def test_run_without_data_takes_the_embedded_suite_and_says_so_in_one_line(
-    say: Say, tmp_path: Path
+    invoke: Invoke, tmp_path: Path
 ) -> None:
-    said = say("run", "--method", "zero_shot", "--dry-run", "--results", tmp_path / "results")
-    assert said.code == 0
-    (line,) = said.err.strip().splitlines()
+    result = invoke("run", "--method", "zero_shot", "--dry-run", "--results", tmp_path / "results")
+    assert result.code == 0
+    (line,) = result.err.strip().splitlines()
     assert "embedded suite 'tiny'" in line
     assert "prepare --suite classic" in line
     assert not (tmp_path / "results").exists()
 
 
-def test_without_a_method_all_are_taken_and_named(say: Say, tmp_path: Path) -> None:
-    said = say("plan", "--dataset", "tiny_digits", "--results", tmp_path)
-    assert all(name in said.err for name in methods.names())
+def test_without_a_method_all_are_taken_and_named(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("plan", "--dataset", "tiny_digits", "--results", tmp_path)
+    assert all(name in result.err for name in methods.names())
 
 
-def test_a_parameter_can_go_to_one_method_or_to_all(say: Say, tmp_path: Path) -> None:
+def test_a_parameter_can_go_to_one_method_or_to_all(invoke: Invoke, tmp_path: Path) -> None:
     both = [
         "plan",
         "--method",
@@ -255,13 +259,13 @@ def test_a_parameter_can_go_to_one_method_or_to_all(say: Say, tmp_path: Path) ->
         "--json",
         "--results",
     ]
-    cells = json.loads(say(*both, tmp_path, "--set", "tip_adapter.key_views=3").out)["cells"]
+    cells = json.loads(invoke(*both, tmp_path, "--set", "tip_adapter.key_views=3").out)["cells"]
     assert ["key_views=3" in cell["cell"] for cell in cells] == [True, False]
-    cells = json.loads(say(*both, tmp_path, "--set", "key_views=3").out)["cells"]
+    cells = json.loads(invoke(*both, tmp_path, "--set", "key_views=3").out)["cells"]
     assert ["key_views=3" in cell["cell"] for cell in cells] == [True, True]
 
 
-def test_a_default_written_out_is_the_same_cell(say: Say, tmp_path: Path) -> None:
+def test_a_default_written_out_is_the_same_cell(invoke: Invoke, tmp_path: Path) -> None:
     default = methods.card("linear_probe").defaults["steps"]
     plan = [
         "plan",
@@ -273,19 +277,19 @@ def test_a_default_written_out_is_the_same_cell(say: Say, tmp_path: Path) -> Non
         "--results",
         tmp_path,
     ]
-    assert say(*plan).out == say(*plan, "--set", f"steps={default}").out
+    assert invoke(*plan).out == invoke(*plan, "--set", f"steps={default}").out
 
 
 @pytest.mark.parametrize("what", ["methods", "datasets", "suites", "backbones"])
-def test_lists_are_the_same_for_people_and_machines(say: Say, what: str) -> None:
-    names = [row["name"] for row in json.loads(say("list", what, "--json").out)]
-    assert [line.split()[0] for line in say("list", what).out.splitlines()[1:]] == names
+def test_lists_are_the_same_for_people_and_machines(invoke: Invoke, what: str) -> None:
+    names = [row["name"] for row in json.loads(invoke("list", what, "--json").out)]
+    assert [line.split()[0] for line in invoke("list", what).out.splitlines()[1:]] == names
     assert names
 
 
-def test_a_list_has_one_line_a_row_and_keeps_it_whole_without_a_terminal(say: Say) -> None:
+def test_a_list_has_one_line_a_row_and_keeps_it_whole_without_a_terminal(invoke: Invoke) -> None:
     names = methods.names()
-    heading, *lines = say("list", "methods").out.splitlines()
+    heading, *lines = invoke("list", "methods").out.splitlines()
     assert heading.split() == ["name", "title", "needs", "paper"]
     assert len(lines) == len(names)
     coop = lines[names.index("coop")]
@@ -294,12 +298,12 @@ def test_a_list_has_one_line_a_row_and_keeps_it_whole_without_a_terminal(say: Sa
     assert re.fullmatch(r"zero_shot +Zero-shot CLIP +nothing +arXiv:2103\.00020", zero_shot)
 
 
-def test_one_name_of_a_list_shows_everything_about_it(say: Say) -> None:
-    row = json.loads(say("list", "methods", "coop", "--json").out)
+def test_one_name_of_a_list_shows_everything_about_it(invoke: Invoke) -> None:
+    row = json.loads(invoke("list", "methods", "coop", "--json").out)
     assert row["params"] == methods.card("coop").defaults
-    text = say("list", "methods", "coop").out
+    text = invoke("list", "methods", "coop").out
     assert all(re.search(rf"^  {name} ", text, re.MULTILINE) for name in row["params"])
-    assert "did you mean 'coop'?" in say("list", "methods", "cop").err
+    assert "did you mean 'coop'?" in invoke("list", "methods", "cop").err
 
 
 def test_rows_are_cut_to_a_terminal_and_whole_elsewhere(
@@ -317,104 +321,108 @@ def test_rows_are_cut_to_a_terminal_and_whole_elsewhere(
     assert len(shown[1]) <= 40
 
 
-def test_the_version_is_that_of_the_package(say: Say) -> None:
-    assert say("--version").out == f"fsbench {version('fsbench')}\n"
+def test_the_version_is_that_of_the_package(invoke: Invoke) -> None:
+    assert invoke("--version").out == f"fsbench {version('fsbench')}\n"
 
 
-def test_doctor_finds_what_is_embedded(say: Say, tmp_path: Path) -> None:
-    found = json.loads(say("doctor", "--json", "--results", tmp_path).out)
-    assert found["datasets"]["tiny_digits"] == "prepared"
-    assert found["backbones"]["tiny"] == "embedded"
-    assert "writable" in found["folders"]["results"]
+def test_doctor_finds_what_is_embedded(invoke: Invoke, tmp_path: Path) -> None:
+    report = json.loads(invoke("doctor", "--json", "--results", tmp_path).out)
+    assert report["datasets"]["tiny_digits"] == "prepared"
+    assert report["backbones"]["tiny"] == "embedded"
+    assert "writable" in report["folders"]["results"]
     (tmp_path / "file").write_text("")
-    assert "NOT writable" in say("doctor", "--results", tmp_path / "file" / "below").out
+    assert "NOT writable" in invoke("doctor", "--results", tmp_path / "file" / "below").out
 
 
 # Runs
 
 
 def test_a_run_ends_with_its_table_and_the_same_command_finds_everything(
-    say: Say, tmp_path: Path
+    invoke: Invoke, tmp_path: Path
 ) -> None:
     first, second = (
-        say("run", *QUICK, "--results", tmp_path),
-        say("run", *QUICK, "--results", tmp_path),
+        invoke("run", *QUICK, "--results", tmp_path),
+        invoke("run", *QUICK, "--results", tmp_path),
     )
     assert (first.code, second.code) == (0, 0)
     assert "[1/1] zero_shot tiny_digits" in first.err
     assert "1 of 1 cells were on record already" in second.err
     assert first.out == second.out
     assert re.search(r"tiny_digits +\d\d\.\d", first.out)
-    assert say("report", "--results", tmp_path).out.strip() == first.out.strip()
+    assert invoke("report", "--results", tmp_path).out.strip() == first.out.strip()
 
 
-def test_json_is_all_there_is_on_stdout(say: Say, tmp_path: Path) -> None:
-    first = json.loads(say("run", *QUICK, "--json", "--results", tmp_path).out)
-    second = json.loads(say("run", *QUICK, "--json", "--results", tmp_path).out)
+def test_json_is_all_there_is_on_stdout(invoke: Invoke, tmp_path: Path) -> None:
+    first = json.loads(invoke("run", *QUICK, "--json", "--results", tmp_path).out)
+    second = json.loads(invoke("run", *QUICK, "--json", "--results", tmp_path).out)
     assert (first["status"], second["status"]) == ("computed", "cached")
     assert first["accuracy"] == pytest.approx(first["correct"] / first["total"], abs=1e-6)
     assert Store(tmp_path).has(first["key"])
 
 
-def test_a_failed_cell_is_named_with_its_log_and_the_rest_goes_on(say: Say, tmp_path: Path) -> None:
-    said = say("run", *MOODY, "--set", "mood=raise", "--set", "on_seed=2", "--results", tmp_path)
-    assert said.code == 1
-    assert "1 of 3 cells failed" in said.err
-    assert "in no mood to fit" in said.err
-    log = Path(said.err.split("(log: ")[1].split(")")[0])
+def test_a_failed_cell_is_named_with_its_log_and_the_rest_goes_on(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    result = invoke(
+        "run", *MOODY, "--set", "mood=raise", "--set", "on_seed=2", "--results", tmp_path
+    )
+    assert result.code == 1
+    assert "1 of 3 cells failed" in result.err
+    assert "in no mood to fit" in result.err
+    log = Path(result.err.split("(log: ")[1].split(")")[0])
     assert "Traceback" in log.read_text()
     assert len(list(Store(tmp_path).records())) == 2
-    plan = say(
+    plan = invoke(
         "plan", *MOODY, "--set", "mood=raise", "--set", "on_seed=2", "--results", tmp_path
     ).out
     assert "2 done, 1 failed before" in plan
 
 
-def test_an_interrupt_keeps_what_is_finished_and_exits_130(say: Say, tmp_path: Path) -> None:
-    said = say(
+def test_an_interrupt_keeps_what_is_finished_and_exits_130(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke(
         "run", *MOODY, "--set", "mood=interrupt", "--set", "on_seed=2", "--results", tmp_path
     )
-    assert said.code == 130
-    assert f"1 of 3 cells are kept in {tmp_path}; the same command goes on from there" in said.err
-    assert "100" not in said.err.splitlines()[-1]
+    assert result.code == 130
+    assert f"1 of 3 cells are kept in {tmp_path}; the same command goes on from there" in result.err
+    assert "100" not in result.err.splitlines()[-1]
     assert len(list(Store(tmp_path).records())) == 1
 
 
-def test_a_truncated_record_is_computed_again(say: Say, tmp_path: Path) -> None:
-    found = json.loads(say("run", *QUICK, "--json", "--results", tmp_path).out)
-    path = Store(tmp_path).path(found["key"])
+def test_a_truncated_record_is_computed_again(invoke: Invoke, tmp_path: Path) -> None:
+    outcome = json.loads(invoke("run", *QUICK, "--json", "--results", tmp_path).out)
+    path = Store(tmp_path).path(outcome["key"])
     path.write_text(path.read_text()[:50])
-    assert say("report", "--results", tmp_path).code == 2
-    again = json.loads(say("run", *QUICK, "--json", "--results", tmp_path).out)
-    assert again == found
+    assert invoke("report", "--results", tmp_path).code == 2
+    again = json.loads(invoke("run", *QUICK, "--json", "--results", tmp_path).out)
+    assert again == outcome
 
 
-def test_a_report_warns_of_what_it_passes_over(say: Say, tmp_path: Path) -> None:
+def test_a_report_warns_of_what_it_passes_over(invoke: Invoke, tmp_path: Path) -> None:
     _good, cut = write(
         tmp_path, [scored(named, 0.5) for named in planned("linear_probe", seeds=(1, 2))]
     )
     Store(tmp_path).path(cut.key).write_text("{")
-    said = say("report", "--results", tmp_path)
-    assert said.code == 0
-    assert f"{cut.key}.json is not a record" in said.err
-    assert "50.0" in said.out
-    assert say("export", "--results", tmp_path).out.count("\n") == 2
+    result = invoke("report", "--results", tmp_path)
+    assert result.code == 0
+    assert f"{cut.key}.json is not a record" in result.err
+    assert "50.0" in result.out
+    assert invoke("export", "--results", tmp_path).out.count("\n") == 2
 
 
 @pytest.mark.parametrize("flag", ["--html", "--figures"])
-def test_a_report_is_not_written_below_a_file(say: Say, tmp_path: Path, flag: str) -> None:
+def test_a_report_is_not_written_below_a_file(invoke: Invoke, tmp_path: Path, flag: str) -> None:
     write(tmp_path, [scored(named, 0.5) for named in planned("linear_probe")])
     (tmp_path / "file").write_text("")
-    said = say("report", "--results", tmp_path, flag, tmp_path / "file" / "below")
-    assert said.code == 2
-    assert f"{flag} takes a folder, and {tmp_path / 'file'} is a file" in said.err
+    result = invoke("report", "--results", tmp_path, flag, tmp_path / "file" / "below")
+    assert result.code == 2
+    assert f"{flag} takes a folder, and {tmp_path / 'file'} is a file" in result.err
 
 
-def test_export_writes_where_it_is_told(say: Say, tmp_path: Path) -> None:
+def test_export_writes_where_it_is_told(invoke: Invoke, tmp_path: Path) -> None:
     write(tmp_path, [scored(named, 0.5) for named in planned("linear_probe", seeds=(1, 2))])
-    said = say("export", "--results", tmp_path, "--out", tmp_path / "deep" / "leaderboard.csv")
-    assert (said.code, said.out) == (0, "")
-    assert (tmp_path / "deep" / "leaderboard.csv").read_text() == say(
+    result = invoke("export", "--results", tmp_path, "--out", tmp_path / "deep" / "leaderboard.csv")
+    assert (result.code, result.out) == (0, "")
+    assert (tmp_path / "deep" / "leaderboard.csv").read_text() == invoke(
         "export", "--results", tmp_path
     ).out
 
@@ -422,7 +430,9 @@ def test_export_writes_where_it_is_told(say: Say, tmp_path: Path) -> None:
 # Plans
 
 
-def test_a_plan_knows_done_missing_superseded_and_the_time_left(say: Say, tmp_path: Path) -> None:
+def test_a_plan_knows_done_missing_superseded_and_the_time_left(
+    invoke: Invoke, tmp_path: Path
+) -> None:
     done, missing = planned("linear_probe", seeds=(1, 2))
     old = missing.model_copy(update={"adapter_version": 0})
     other = missing.model_copy(update={"params": missing.params | {"steps": 7}})
@@ -440,18 +450,20 @@ def test_a_plan_knows_done_missing_superseded_and_the_time_left(say: Say, tmp_pa
         "--results",
         tmp_path,
     ]
-    found = json.loads(say(*plan, "--json").out)
-    assert [cell["state"] for cell in found["cells"]] == ["done", "missing"]
-    assert found["cells"][1]["superseded"] == [key(old)]
-    assert found["eta_s"] == pytest.approx(2.25)  # fit and predict of the records, encoding aside
-    text = say(*plan).out
+    shown_plan = json.loads(invoke(*plan, "--json").out)
+    assert [cell["state"] for cell in shown_plan["cells"]] == ["done", "missing"]
+    assert shown_plan["cells"][1]["superseded"] == [key(old)]
+    assert shown_plan["eta_s"] == pytest.approx(
+        2.25
+    )  # fit and predict of the records, encoding aside
+    text = invoke(*plan).out
     assert "2 cells: 1 done, 1 missing" in text
     assert "about 2 s to go" in text
     assert "1 records of these cells are superseded" in text
 
 
 def test_a_plan_tells_when_a_methods_file_changed_and_its_version_did_not(
-    say: Say, tmp_path: Path
+    invoke: Invoke, tmp_path: Path
 ) -> None:
     (named,) = planned("linear_probe")
     record = scored(named, 0.5).model_copy(update={"provenance": {"adapter_source": "another"}})
@@ -469,35 +481,35 @@ def test_a_plan_tells_when_a_methods_file_changed_and_its_version_did_not(
         "--results",
         tmp_path,
     ]
-    assert "the file of linear_probe has changed" in say(*plan).out
+    assert "the file of linear_probe has changed" in invoke(*plan).out
 
 
 # The regression check
 
 
 @pytest.fixture
-def golden(say: Say, tmp_path: Path) -> Path:
+def golden(invoke: Invoke, tmp_path: Path) -> Path:
     path = tmp_path / "golden.csv"
-    assert say("check", "--update", "--golden", path, *QUICK).code == 0
+    assert invoke("check", "--update", "--golden", path, *QUICK).code == 0
     return path
 
 
-def test_check_passes_on_what_was_just_written(say: Say, golden: Path) -> None:
-    said = say("check", "--golden", golden)
-    assert (said.code, said.out) == (0, "1 of 1 cells are as the golden table says\n")
+def test_check_passes_on_what_was_just_written(invoke: Invoke, golden: Path) -> None:
+    result = invoke("check", "--golden", golden)
+    assert (result.code, result.out) == (0, "1 of 1 cells are as the golden table says\n")
 
 
-def test_check_names_a_cell_whose_counts_moved_and_exits_3(say: Say, golden: Path) -> None:
+def test_check_names_a_cell_whose_counts_moved_and_exits_3(invoke: Invoke, golden: Path) -> None:
     head, row = golden.read_text().splitlines()
     fields = dict(zip(head.split(","), row.split(","), strict=True))
     for by, code in ((int(fields["tolerance"]), 0), (int(fields["tolerance"]) + 1, 3)):
         moved = fields | {"correct": str(int(fields["correct"]) - by)}
         golden.write_text(f"{head}\n{','.join(moved.values())}\n")
-        said = say("check", "--golden", golden)
-        assert said.code == code
-    assert "differs: zero_shot tiny_digits 0-shot" in said.out
-    assert f"instead of {moved['correct']}" in said.out
-    assert "this processor rounds differently" in said.out
+        result = invoke("check", "--golden", golden)
+        assert result.code == code
+    assert "differs: zero_shot tiny_digits 0-shot" in result.out
+    assert f"instead of {moved['correct']}" in result.out
+    assert "this processor rounds differently" in result.out
 
 
 @pytest.mark.parametrize(
@@ -511,66 +523,45 @@ def test_check_names_a_cell_whose_counts_moved_and_exits_3(say: Say, golden: Pat
     ],
 )
 def test_check_says_what_has_changed_since_the_row_was_written(
-    say: Say, golden: Path, column: str, value: str, reason: str
+    invoke: Invoke, golden: Path, column: str, value: str, reason: str
 ) -> None:
     head, row = golden.read_text().splitlines()
     fields = dict(zip(head.split(","), row.split(","), strict=True))
     fields |= {column: value, "correct": "0"}
     golden.write_text(f"{head}\n{','.join(fields.values())}\n")
-    assert reason in say("check", "--golden", golden).out
+    assert reason in invoke("check", "--golden", golden).out
 
 
-def test_a_row_is_run_again_with_its_own_parameters(say: Say, tmp_path: Path) -> None:
+def test_a_row_is_run_again_with_its_own_parameters(invoke: Invoke, tmp_path: Path) -> None:
     path = tmp_path / "golden.csv"
     choices = ["--method", "tip_adapter", "--dataset", "tiny_digits", "--shots", "1"]
     for alpha in ("0.5", "2.0"):
         flags = ["--set", f"alpha={alpha}", "--set", "alpha_grid=1,2"]
-        assert say("check", "--update", "--golden", path, *choices, *flags).code == 0
+        assert invoke("check", "--update", "--golden", path, *choices, *flags).code == 0
     before = path.read_text()
     assert before.count("alpha_grid=1,2") == 2
-    assert say("check", "--update", "--golden", path).code == 0
+    assert invoke("check", "--update", "--golden", path).code == 0
     assert path.read_text() == before
-    assert say("check", "--golden", path).out == "2 of 2 cells are as the golden table says\n"
+    assert invoke("check", "--golden", path).out == "2 of 2 cells are as the golden table says\n"
 
 
-def test_a_row_keeps_its_tolerance_unless_another_is_given(say: Say, golden: Path) -> None:
+def test_a_row_keeps_its_tolerance_unless_another_is_given(invoke: Invoke, golden: Path) -> None:
     assert ",0," in golden.read_text()
-    assert say("check", "--update", "--golden", golden, *QUICK, "--tolerance", "7").code == 0
+    assert invoke("check", "--update", "--golden", golden, *QUICK, "--tolerance", "7").code == 0
     assert ",7," in golden.read_text()
-    assert say("check", "--update", "--golden", golden, *QUICK).code == 0
+    assert invoke("check", "--update", "--golden", golden, *QUICK).code == 0
     assert ",7," in golden.read_text()
 
 
-def test_check_of_a_method_without_rows_says_how_to_get_them(say: Say, golden: Path) -> None:
-    said = say("check", "--golden", golden, "--method", "linear_probe")
-    assert said.code == 2
-    assert "no row for --method linear_probe" in said.err
-    assert "check --update" in said.err
+def test_check_of_a_method_without_rows_says_how_to_get_them(invoke: Invoke, golden: Path) -> None:
+    result = invoke("check", "--golden", golden, "--method", "linear_probe")
+    assert result.code == 2
+    assert "no row for --method linear_probe" in result.err
+    assert "check --update" in result.err
 
 
-def test_check_serves_a_plug_in_and_tells_failure_from_difference(say: Say, tmp_path: Path) -> None:
-    mine = [
-        "--golden",
-        tmp_path / "mine.csv",
-        "--method",
-        "tests.plugins.moody",
-        "--dataset",
-        "tiny_digits",
-        "--shots",
-        "1",
-    ]
-    assert say("check", "--update", *mine).code == 0
-    assert say("check", *mine).code == 0
-    failing = (
-        (tmp_path / "mine.csv").read_text().replace("tests.plugins.moody", "tests.plugins.no_fit")
-    )
-    (tmp_path / "mine.csv").write_text(failing)
-    said = say("check", "--golden", tmp_path / "mine.csv")
-    assert said.code == 2  # no such module: nothing was run
-
-
-def test_check_tells_a_failed_cell_from_a_different_one(
-    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_check_serves_a_plug_in_and_tells_failure_from_difference(
+    invoke: Invoke, tmp_path: Path
 ) -> None:
     mine = [
         "--golden",
@@ -582,18 +573,41 @@ def test_check_tells_a_failed_cell_from_a_different_one(
         "--shots",
         "1",
     ]
-    assert say("check", "--update", *mine).code == 0
+    assert invoke("check", "--update", *mine).code == 0
+    assert invoke("check", *mine).code == 0
+    failing = (
+        (tmp_path / "mine.csv").read_text().replace("tests.plugins.moody", "tests.plugins.no_fit")
+    )
+    (tmp_path / "mine.csv").write_text(failing)
+    result = invoke("check", "--golden", tmp_path / "mine.csv")
+    assert result.code == 2  # no such module: nothing was run
+
+
+def test_check_tells_a_failed_cell_from_a_different_one(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = [
+        "--golden",
+        tmp_path / "mine.csv",
+        "--method",
+        "tests.plugins.moody",
+        "--dataset",
+        "tiny_digits",
+        "--shots",
+        "1",
+    ]
+    assert invoke("check", "--update", *mine).code == 0
     monkeypatch.setattr("tests.plugins.moody.Adapter.fit", lambda self, episode: 1 / 0)
-    said = say("check", *mine)
-    assert said.code == 1
-    assert "failed: ZeroDivisionError" in said.out
+    result = invoke("check", *mine)
+    assert result.code == 1
+    assert "failed: ZeroDivisionError" in result.out
 
 
-def test_a_file_that_is_no_golden_table_is_named(say: Say, tmp_path: Path) -> None:
+def test_a_file_that_is_no_golden_table_is_named(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("milk,eggs\n1,2\n")
-    said = say("check", "--golden", tmp_path / "list.csv")
-    assert said.code == 2
-    assert "is not a golden table" in said.err
+    result = invoke("check", "--golden", tmp_path / "list.csv")
+    assert result.code == 2
+    assert "is not a golden table" in result.err
 
 
 # Processes of their own

@@ -24,22 +24,22 @@ from testbed.synthetic import TINY, digest, grid, identity, record, scored, writ
 
 
 @dataclass(frozen=True)
-class Said:
+class CliResult:
     code: int
     out: str
     err: str
 
 
-Say = Callable[..., Said]
+Invoke = Callable[..., CliResult]
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    def run(*arguments: object) -> Said:
+def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
+    def run(*arguments: object) -> CliResult:
         capsys.readouterr()
         code = execute([str(argument) for argument in arguments])
         captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
+        return CliResult(code, captured.out, captured.err)
 
     return run
 
@@ -50,51 +50,61 @@ def predicted(method: str, seed: int, hit: float, store: Store) -> Record:
     rng = np.random.default_rng(seed + int(1000 * hit))
     guesses = np.where(rng.random(len(labels)) < hit, labels, (labels + 1) % 10)
     correct = [int((guesses[labels == label] == label).sum()) for label in range(10)]
-    made = record(
+    stored = record(
         identity(method, seed=seed), correct, [int((labels == label).sum()) for label in range(10)]
     )
-    store.put(made, guesses)
-    return made
+    store.put(stored, guesses)
+    return stored
 
 
 # compare
 
 
-def test_compare_finds_a_planted_difference_over_seeds_and_images(say: Say, tmp_path: Path) -> None:
+def test_compare_finds_a_planted_difference_over_seeds_and_images(
+    invoke: Invoke, tmp_path: Path
+) -> None:
     for seed in (1, 2, 3):
         predicted("coop", seed, 0.8, Store(tmp_path))
         predicted("linear_probe", seed, 0.6, Store(tmp_path))
-    (found,) = json.loads(
-        say("compare", "coop", "linear_probe", "--results", tmp_path, "--json").out
+    (comparison,) = json.loads(
+        invoke("compare", "coop", "linear_probe", "--results", tmp_path, "--json").out
     )
-    (pair,) = found["pairs"]
+    (pair,) = comparison["pairs"]
     assert pair["difference"] == pytest.approx(0.2, abs=0.05)
     assert pair["over_images"]["low"] > 0.1
     assert pair["over_seeds"]["p"] < 0.05
     assert pair["p_mcnemar"] is None
-    text = say("compare", "coop", "linear_probe", "--results", tmp_path).out
+    text = invoke("compare", "coop", "linear_probe", "--results", tmp_path).out
     assert "1 wins, 0 ties, 0 losses; Student's t over seeds" in text
 
 
-def test_compare_with_one_seed_is_mcnemar_and_no_test_over_seeds(say: Say, tmp_path: Path) -> None:
+def test_compare_with_one_seed_is_mcnemar_and_no_test_over_seeds(
+    invoke: Invoke, tmp_path: Path
+) -> None:
     predicted("coop", 1, 0.7, Store(tmp_path))
     predicted("linear_probe", 1, 0.7, Store(tmp_path))
-    text = say("compare", "coop", "linear_probe", "--results", tmp_path).out
+    text = invoke("compare", "coop", "linear_probe", "--results", tmp_path).out
     assert "one seed" in text
     assert "(McNemar)" in text
     assert "no test" in text
 
 
-def test_compare_goes_without_predictions_and_beside_zero_shot(say: Say, tmp_path: Path) -> None:
+def test_compare_goes_without_predictions_and_beside_zero_shot(
+    invoke: Invoke, tmp_path: Path
+) -> None:
     zero = [scored(identity("zero_shot", name, 0, 0, val="none"), 0.3) for name in TINY]
     write(tmp_path, [*grid(["coop"], shots=(4,)), *zero])
-    (found,) = json.loads(say("compare", "coop", "zero_shot", "--results", tmp_path, "--json").out)
-    assert [pair["dataset"] for pair in found["pairs"]] == list(TINY)
-    assert all(pair["over_images"] is None and len(pair["gaps"]) == 3 for pair in found["pairs"])
-    assert found["over_datasets"]["4"] < 0.01
+    (comparison,) = json.loads(
+        invoke("compare", "coop", "zero_shot", "--results", tmp_path, "--json").out
+    )
+    assert [pair["dataset"] for pair in comparison["pairs"]] == list(TINY)
+    assert all(
+        pair["over_images"] is None and len(pair["gaps"]) == 3 for pair in comparison["pairs"]
+    )
+    assert comparison["over_datasets"]["4"] < 0.01
 
 
-def test_compare_says_what_it_does_not_know(say: Say, tmp_path: Path) -> None:
+def test_compare_says_what_it_does_not_know(invoke: Invoke, tmp_path: Path) -> None:
     write(
         tmp_path,
         [
@@ -103,12 +113,12 @@ def test_compare_says_what_it_does_not_know(say: Say, tmp_path: Path) -> None:
             scored(identity("apt", backbone="RN50"), 0.5),
         ],
     )
-    unknown = say("compare", "coop", "aptt", "--results", tmp_path)
+    unknown = invoke("compare", "coop", "aptt", "--results", tmp_path)
     assert (unknown.code, "did you mean 'apt'?" in unknown.err) == (2, True)
-    unclear = say("compare", "coop", "apt", "--results", tmp_path)
+    unclear = invoke("compare", "coop", "apt", "--results", tmp_path)
     assert unclear.code == 2
     assert "'coop' is 2 rows here" in unclear.err
-    apart = say("compare", "CoOp, no validation set", "apt", "--results", tmp_path)
+    apart = invoke("compare", "CoOp, no validation set", "apt", "--results", tmp_path)
     assert "no records in a common setting" in apart.err
 
 
@@ -176,20 +186,22 @@ def test_a_column_of_one_dataset_is_decided_over_test_images(tmp_path: Path) -> 
 # replay
 
 
-def test_replay_says_identical_or_what_moved(say: Say, tmp_path: Path) -> None:
+def test_replay_says_identical_or_what_moved(invoke: Invoke, tmp_path: Path) -> None:
     assert (
-        say("run", "--method", "zero_shot", "--dataset", "tiny_digits", "--results", tmp_path).code
+        invoke(
+            "run", "--method", "zero_shot", "--dataset", "tiny_digits", "--results", tmp_path
+        ).code
         == 0
     )
-    (made,) = Store(tmp_path).records()
-    said = say("replay", made.key[:6], "--results", tmp_path)
-    assert said.code == 0
-    assert "identical" in said.out
-    counts = made.counts.model_copy(
-        update={"correct": [made.counts.correct[0] - 1, *made.counts.correct[1:]]}
+    (record,) = Store(tmp_path).records()
+    result = invoke("replay", record.key[:6], "--results", tmp_path)
+    assert result.code == 0
+    assert "identical" in result.out
+    counts = record.counts.model_copy(
+        update={"correct": [record.counts.correct[0] - 1, *record.counts.correct[1:]]}
     )
-    write(tmp_path, [made.model_copy(update={"counts": counts})])
-    moved = say("replay", made.key, "--results", tmp_path)
+    write(tmp_path, [record.model_copy(update={"counts": counts})])
+    moved = invoke("replay", record.key, "--results", tmp_path)
     assert moved.code == 3
     assert "at least 1 test images changed sides" in moved.out
 
@@ -198,7 +210,7 @@ TRAP = "from pathlib import Path\n\nPath('sprung').touch()\n\nclass Adapter: ...
 
 
 def test_no_file_of_a_stranger_decides_which_module_is_run(
-    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A results folder that brings a module along, and a golden table that names it."""
     monkeypatch.chdir(tmp_path)
@@ -206,36 +218,36 @@ def test_no_file_of_a_stranger_decides_which_module_is_run(
     Path("trapped/method.py").write_text(TRAP)
     named = identity("tip_adapter").model_copy(update={"method": "trapped.method", "params": {}})
     write(Path("trapped"), [record(named, [30] * 10, [64] * 10)])
-    (made,) = Store(Path("trapped")).records()
+    (trapped,) = Store(Path("trapped")).records()
     golden = Path("golden.csv")
     header = (
         "method,adapter_version,dataset,shots,seed,backbone,params,correct,total,tolerance,key,"
         "source,data,weights,packages"
     )
-    row = f"trapped.method,1,tiny_digits,1,1,tiny,,300,640,2,{made.key},,,,"
+    row = f"trapped.method,1,tiny_digits,1,1,tiny,,300,640,2,{trapped.key},,,,"
     golden.write_text(f"{header}\n{row}\n")
     for command in (
-        ["replay", made.key, "--results", "trapped"],
+        ["replay", trapped.key, "--results", "trapped"],
         ["check", "--golden", golden],
         ["check", "--golden", golden, "--update"],
     ):
-        said = say(*command)
-        assert said.code == 2
-        assert "is a module from elsewhere, whose code would run" in said.err
-        assert "if you trust it, add --method trapped.method" in said.err
+        result = invoke(*command)
+        assert result.code == 2
+        assert "is a module from elsewhere, whose code would run" in result.err
+        assert "if you trust it, add --method trapped.method" in result.err
     for command in (["report"], ["export"], ["status"], ["compare", "trapped.method", "coop"]):
-        say(*command, "--results", "trapped")
+        invoke(*command, "--results", "trapped")
     assert not Path("sprung").exists()
-    say("replay", made.key, "--results", "trapped", "--method", "trapped.method")
+    invoke("replay", trapped.key, "--results", "trapped", "--method", "trapped.method")
     assert Path("sprung").exists()  # it would have been
 
 
-def test_replay_of_no_record_or_of_several_is_an_error(say: Say, tmp_path: Path) -> None:
+def test_replay_of_no_record_or_of_several_is_an_error(invoke: Invoke, tmp_path: Path) -> None:
     write(tmp_path, [scored(identity(seed=seed), 0.5) for seed in range(40)])
-    assert "no record zzz" in say("replay", "zzz", "--results", tmp_path).err
+    assert "no record zzz" in invoke("replay", "zzz", "--results", tmp_path).err
     keys = [path.stem for path in (tmp_path / "records").iterdir()]
     twice = next(key[0] for key in keys if sum(other[0] == key[0] for other in keys) > 1)
-    assert "give more digits" in say("replay", twice, "--results", tmp_path).err
+    assert "give more digits" in invoke("replay", twice, "--results", tmp_path).err
 
 
 def shown_commands() -> Iterator[Record]:
@@ -255,50 +267,54 @@ def shown_commands() -> Iterator[Record]:
     yield scored(identity("zero_shot", shots=0, seed=0, val="none", params={}), 0.5)
 
 
-@pytest.mark.parametrize("made", list(shown_commands()), ids=lambda made: made.identity.method)
+@pytest.mark.parametrize(
+    "record", list(shown_commands()), ids=lambda record: record.identity.method
+)
 def test_the_command_shown_with_a_record_makes_its_cell(
-    made: Record, say: Say, tmp_path: Path
+    record: Record, invoke: Invoke, tmp_path: Path
 ) -> None:
-    words = shell_commands.run_command(made.identity).split()[4:]
-    (cell,) = json.loads(say("plan", *words, "--results", tmp_path, "--json").out)["cells"]
-    assert cell["cell"] == str(cell_of(made.identity))
+    words = shell_commands.run_command(record.identity).split()[4:]
+    (cell,) = json.loads(invoke("plan", *words, "--results", tmp_path, "--json").out)["cells"]
+    assert cell["cell"] == str(cell_of(record.identity))
 
 
 # merge
 
 
-def test_merge_gathers_names_conflicts_and_keeps_what_was_there(say: Say, tmp_path: Path) -> None:
+def test_merge_gathers_names_conflicts_and_keeps_what_was_there(
+    invoke: Invoke, tmp_path: Path
+) -> None:
     here, there, other = (tmp_path / name for name in ("here", "there", "other"))
     write(here, [scored(identity(seed=1), 0.5)])
     write(there, [scored(identity(seed=1), 0.5), scored(identity(seed=2), 0.6)])
     (third,) = write(other, [scored(identity(seed=2), 0.7)])
     Store(there).put(scored(identity(seed=3), 0.7), np.zeros(400))
     (there / "records" / "junk.json").write_text("{}")
-    said = say("merge", there, other, "--results", here)
-    assert said.code == 1
-    assert "2 records added" in said.out
-    assert "1 were there already, 1 conflicts" in said.out
-    assert f"conflict: {third.key}: 280 right in" in said.err
-    assert "junk.json is not a record" in said.err
+    result = invoke("merge", there, other, "--results", here)
+    assert result.code == 1
+    assert "2 records added" in result.out
+    assert "1 were there already, 1 conflicts" in result.out
+    assert f"conflict: {third.key}: 280 right in" in result.err
+    assert "junk.json is not a record" in result.err
     assert {record.identity.seed for record in Store(here).records()} == {1, 2, 3}
     assert len(Store(here).predictions(scored(identity(seed=3), 0.7).key)) == 400
     kept = Store(here).get(third.key)
     assert kept is not None
     assert kept.accuracy == pytest.approx(0.6)
-    assert say("merge", there, "--results", here).code == 0
+    assert invoke("merge", there, "--results", here).code == 0
 
 
-def test_merging_what_is_no_folder_of_records_is_an_error(say: Say, tmp_path: Path) -> None:
-    said = say("merge", tmp_path / "nowhere", "--results", tmp_path / "target")
-    assert said.code == 2
-    assert "is no folder of records" in said.err
+def test_merging_what_is_no_folder_of_records_is_an_error(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("merge", tmp_path / "nowhere", "--results", tmp_path / "target")
+    assert result.code == 2
+    assert "is no folder of records" in result.err
 
 
 # published numbers
 
 
 def test_check_against_published_gives_a_verdict_per_row_and_exits_3_where_one_differs(
-    say: Say, tmp_path: Path
+    invoke: Invoke, tmp_path: Path
 ) -> None:
     card = methods.card("zero_shot")
     named = identity(
@@ -312,11 +328,11 @@ def test_check_against_published_gives_a_verdict_per_row_and_exits_3_where_one_d
         backbone="RN50/openai",
     )
     write(tmp_path / "hit", [scored(named, 0.4232, 100, 100)])
-    hit = say("check", "--against", "published", "--results", tmp_path / "hit")
+    hit = invoke("check", "--against", "published", "--results", tmp_path / "hit")
     assert hit.code == 0
     assert "reproduced" in hit.out.splitlines()[0]
     assert "[CoOp paper curve sheet" in hit.out
     write(tmp_path / "miss", [scored(named, 0.60, 100, 100)])
-    miss = say("check", "--against", "published", "--results", tmp_path / "miss", "--json")
+    miss = invoke("check", "--against", "published", "--results", tmp_path / "miss", "--json")
     assert miss.code == 3
     assert {row["verdict"] for row in json.loads(miss.out)} == {"differs", "not comparable"}

@@ -171,15 +171,15 @@ def test_adapters_import_the_contract_and_each_others_private_parts_only(path: P
 
 
 def _imports(path: Path) -> list[str]:
-    found = []
+    modules = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name}: relative import"
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += inner if node.module == "adapters" else [node.module or ""]
-    return found
+            modules += inner if node.module == "adapters" else [node.module or ""]
+    return modules
 
 
 # --- what a fit returns
@@ -329,8 +329,8 @@ def test_runs_trained_together_are_the_runs_trained_alone(name: str) -> None:
         episode(name, shots=shots, seed=seed) for shots, seed in [(1, 1), (4, 2), (2, 1), (4, 1)]
     ]
     images = toy.held_out().images
-    together = method.fit_batch(given)
-    for predict, each in zip(together, given, strict=True):
+    batched = method.fit_batch(given)
+    for predict, each in zip(batched, given, strict=True):
         fresh = dataclasses.replace(each, notes={})
         alone_QK = method.fit(fresh)(images)
         torch.testing.assert_close(

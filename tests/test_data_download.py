@@ -40,7 +40,7 @@ def test_a_connection_cut_in_the_middle_is_gone_on_from(server, tmp_path):
     served = Served(BODY, cut_after=100_000, cuts=2)
     target, _ = fetched(server.offer("cut", served), tmp_path)
     assert target.read_bytes() == BODY
-    assert served.asked == ["", "bytes=100000-", "bytes=200000-"]
+    assert served.asked_ranges == ["", "bytes=100000-", "bytes=200000-"]
 
 
 def test_an_interrupted_command_goes_on_where_it_was(server, tmp_path):
@@ -51,7 +51,7 @@ def test_an_interrupted_command_goes_on_where_it_was(server, tmp_path):
     kept = (tmp_path / "file.zip.part").stat().st_size
     fetched(f"{server.url}/again", tmp_path)
     assert kept > 0
-    assert served.asked[1] == f"bytes={kept}-"
+    assert served.asked_ranges[1] == f"bytes={kept}-"
     assert (tmp_path / "file.zip").read_bytes() == BODY
 
 
@@ -59,7 +59,7 @@ def test_a_server_without_ranges_is_read_from_the_start_again(server, tmp_path):
     served = Served(BODY, ranges=False, cut_after=100_000, cuts=1)
     target, _ = fetched(server.offer("noranges", served), tmp_path)
     assert target.read_bytes() == BODY
-    assert served.asked == ["", "bytes=100000-"]
+    assert served.asked_ranges == ["", "bytes=100000-"]
 
 
 def test_a_file_that_changed_meanwhile_is_not_patched_together(server, tmp_path):

@@ -136,9 +136,9 @@ def test_a_dataset_is_fetched_unpacked_checked_and_read(server, tmp_path):
 def test_what_is_ready_is_not_fetched_again(server, tmp_path):
     pets = good(server, tmp_path)
     pets.run()
-    asked = [len(served.asked) for served in server.files.values()]
+    requests = [len(served.asked_ranges) for served in server.files.values()]
     assert [event.step for event in pets.run()] == ["ready"]
-    assert [len(served.asked) for served in server.files.values()] == asked
+    assert [len(served.asked_ranges) for served in server.files.values()] == requests
 
 
 def test_only_the_part_that_is_missing_is_fetched(server, tmp_path):
@@ -259,7 +259,7 @@ def test_a_download_cut_for_good_is_kept_for_the_next_run(server, tmp_path):
     )
     assert "1000 bytes are kept for the next attempt" in list(impatient)[-1].text
     assert pets.run()[-1].step == "ready"
-    assert served.asked == ["", "bytes=1000-"]
+    assert served.asked_ranges == ["", "bytes=1000-"]
 
 
 def test_a_full_disk_is_said_before_the_download(server, tmp_path, monkeypatch):

@@ -162,10 +162,10 @@ def test_a_split_file_decides_the_order_and_a_file_system_never_does(tmp_path):
 
 
 def test_imagenet_classes_and_their_subsets_are_those_timm_knows():
-    found = util.find_spec("timm")
-    if found is None or not found.submodule_search_locations:
+    package = util.find_spec("timm")
+    if package is None or not package.submodule_search_locations:
         pytest.skip("timm is not installed")
-    lists = Path(found.submodule_search_locations[0]) / "data" / "_info"
+    lists = Path(package.submodule_search_locations[0]) / "data" / "_info"
     assert (
         list(data.read_spec("imagenet").folders)
         == (lists / "imagenet_synsets.txt").read_text().split()

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from benchmark.compute import devices
-from benchmark.compute.runner import run
+from benchmark.compute.runner import plan, run
 from benchmark.errors import UserError
 from benchmark.grid import Cell
+from benchmark.records.record import key
 from benchmark.records.store import Store
 
 STANDARD, TINY = "ViT-B-16-quickgelu/openai", "tiny"
@@ -81,7 +82,7 @@ def test_without_a_driver_there_is_no_card(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("cards", "backbone", "asked", "device", "precision"),
+    ("cards", "backbone", "wanted", "device", "precision"),
     [
         ([], TINY, "auto", "cpu", "float64"),
         ([], STANDARD, "auto", "cpu", "float32"),
@@ -93,12 +94,12 @@ def test_without_a_driver_there_is_no_card(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_auto_stands_for(  # type: ignore[no-untyped-def]
-    offer, cards: list[tuple[int, int]], backbone: str, asked: str, device: str, precision: str
+    offer, cards: list[tuple[int, int]], backbone: str, wanted: str, device: str, precision: str
 ) -> None:
     offer(*cards)
-    assert devices.device_for(backbone, asked) == device
-    assert devices.precision_for(backbone, asked, "auto") == precision
-    assert devices.precision_for(backbone, asked, "tf32") == "tf32"
+    assert devices.device_for(backbone, wanted) == device
+    assert devices.precision_for(backbone, wanted, "auto") == precision
+    assert devices.precision_for(backbone, wanted, "tf32") == "tf32"
 
 
 @pytest.mark.parametrize(
@@ -146,11 +147,15 @@ def test_a_card_that_is_missing_is_named_before_any_cell_runs_unless_all_are_on_
         list(run([cell], Store(tmp_path), device="cuda"))
     assert not list(tmp_path.rglob("*.txt"))
     (computed,) = run([cell], Store(tmp_path), device="cpu")
-    (cached,) = run([cell], Store(tmp_path), device="cuda")
-    assert (computed.cached, cached.cached) == (False, True)
-    assert computed.key == cached.key
     assert computed.record is not None
     assert computed.record.identity.precision == "float64"
+    ((_, of_card),) = plan([cell], device="cuda")
+    assert of_card == computed.record.identity.model_copy(update={"transform": of_card.transform})
+    record = computed.record.model_copy(update={"identity": of_card, "key": key(of_card)})
+    Store(tmp_path).put(record, Store(tmp_path).predictions(computed.key))
+    (cached,) = run([cell], Store(tmp_path), device="cuda")
+    assert (computed.cached, cached.cached) == (False, True)
+    assert cached.record == record
 
 
 def test_asking_for_devices_imports_no_torch() -> None:

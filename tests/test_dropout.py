@@ -44,8 +44,8 @@ def test_as_many_are_kept_as_asked_for_in_every_row_and_column() -> None:
 def test_steps_streams_and_seeds_are_independent() -> None:
     first = masks().flatten(1).float()
     others = [masks(seed=2).flatten(1).float(), masks(stream=1).flatten(1).float()]
-    together = torch.cat([first, *others])
-    correlation = torch.corrcoef(together) - torch.eye(len(together))
+    all_runs = torch.cat([first, *others])
+    correlation = torch.corrcoef(all_runs) - torch.eye(len(all_runs))
     assert float(correlation.abs().max()) < 0.025  # 4.5 standard deviations at 32,000 elements
 
 

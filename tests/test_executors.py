@@ -54,9 +54,9 @@ def without_costs(record: Record | None) -> dict[str, Any]:
     return record.model_dump(exclude={"costs"})
 
 
-def assert_same_numbers(one: Record | None, other: Record | None) -> None:
+def assert_same_numbers(first_record: Record | None, second_record: Record | None) -> None:
     """Equal but for costs and the last digits of losses, whose sums may come in another order."""
-    first, second = without_costs(one), without_costs(other)
+    first, second = without_costs(first_record), without_costs(second_record)
     losses = [each["notes"].pop("final_loss", None) for each in (first, second)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
     assert first == second
@@ -121,8 +121,8 @@ def test_cells_of_one_batch_stand_side_by_side() -> None:
         for k in (1, 2)
         for seed in (1, 2, 3)
     ]
-    found = batches([task(cell) for cell in cells], seeds_of)
-    assert [[each.cell.seed for each in batch] for batch in found] == [[1, 2, 3], [1, 2, 3]]
+    batched = batches([task(cell) for cell in cells], seeds_of)
+    assert [[each.cell.seed for each in batch] for batch in batched] == [[1, 2, 3], [1, 2, 3]]
     assert [len(batch) for batch in batches([task(cell) for cell in cells], alone)] == [1] * 6
 
 
@@ -133,8 +133,8 @@ def test_what_failed_before_stands_alone_and_comes_last_the_latest_failure_at_th
         task(frail(3)),
         task(frail(4), failed_at=7.0),
     ]
-    made = jobs(tasks, seeds_of, slots=1)
-    assert [[[each.cell.seed for each in batch] for batch in job.batches] for job in made] == [
+    planned = jobs(tasks, seeds_of, slots=1)
+    assert [[[each.cell.seed for each in batch] for batch in job.batches] for job in planned] == [
         [[2, 3]],
         [[4]],
         [[1]],
@@ -147,8 +147,8 @@ def test_the_longest_jobs_come_first_and_none_is_longer_than_its_share() -> None
         for name in ("tiny_digits", "tiny_shapes", "tiny_textures")
     ]
     tasks = [task(cell, seconds) for cell, seconds in zip(cells, (1.0, 9.0, 5.0), strict=True)]
-    made = jobs(tasks, alone, slots=2)
-    assert [job.weight_s for job in made] == [9.0, 5.0, 1.0]
+    planned = jobs(tasks, alone, slots=2)
+    assert [job.weight_s for job in planned] == [9.0, 5.0, 1.0]
     many = [
         task(Cell(method="tip_adapter", dataset="tiny_digits", shots=1, seed=seed, backbone=TINY))
         for seed in range(80)
@@ -178,28 +178,28 @@ def test_records_of_runs_trained_together_are_those_of_runs_alone(
         Cell(method=method, dataset="tiny_digits", shots=1, seed=seed, backbone=TINY)
         for seed in (1, 2, 3)
     ]
-    together = by_seed(list(run(cells, Store(tmp_path / "together"))))
+    batched = by_seed(list(run(cells, Store(tmp_path / "batched"))))
     for cell in cells:
         (alone,) = run([cell], Store(tmp_path / "alone"))
-        assert_same_numbers(together[cell.seed].record, alone.record)
+        assert_same_numbers(batched[cell.seed].record, alone.record)
         assert alone.record is not None
         assert alone.record.costs.batched_runs == 1
         predicted = [
-            Store(tmp_path / name).predictions(alone.key).tolist() for name in ("together", "alone")
+            Store(tmp_path / name).predictions(alone.key).tolist() for name in ("batched", "alone")
         ]
         assert predicted[0] == predicted[1]
     assert {
-        outcome.record.costs.batched_runs for outcome in together.values() if outcome.record
+        outcome.record.costs.batched_runs for outcome in batched.values() if outcome.record
     } == {3}
 
 
 def test_one_run_that_breaks_does_not_take_the_others_with_it(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
-    found = by_seed(
+    outcomes = by_seed(
         list(run([frail(seed, "raise", diary=str(diary)) for seed in (1, 2, 3)], Store(tmp_path)))
     )
-    assert found[2].error == "ValueError: too frail for this seed"
-    assert [found[seed].error for seed in (1, 3)] == [None, None]
+    assert outcomes[2].error == "ValueError: too frail for this seed"
+    assert [outcomes[seed].error for seed in (1, 3)] == [None, None]
     assert diary.read_text().splitlines() == ["1 2 3", "1", "2", "3"]
 
 
@@ -301,12 +301,12 @@ def test_out_of_memory_is_tried_once_more_in_smaller_chunks_and_recorded(
     fault: str, tmp_path: Path
 ) -> None:
     store = Store(tmp_path)
-    found = by_seed(list(run([frail(1, fault), frail(2, fault)], store)))
-    assert [outcome.error for outcome in found.values()] == [None, None]
-    kept = {seed: outcome.record.provenance for seed, outcome in found.items() if outcome.record}
+    outcomes = by_seed(list(run([frail(1, fault), frail(2, fault)], store)))
+    assert [outcome.error for outcome in outcomes.values()] == [None, None]
+    kept = {seed: outcome.record.provenance for seed, outcome in outcomes.items() if outcome.record}
     assert "after_out_of_memory" not in kept[1]
     assert kept[2]["after_out_of_memory"] == "text side in chunks of 0.25 of the usual memory"
-    assert "out of memory" in store.log(found[2].key).read_text()
+    assert "out of memory" in store.log(outcomes[2].key).read_text()
 
 
 def test_a_batch_that_runs_out_of_memory_is_halved_and_says_so_on_record(tmp_path: Path) -> None:
@@ -343,13 +343,13 @@ def test_a_cell_that_hangs_fails_at_the_time_limit_and_the_rest_goes_on(tmp_path
     store = Store(tmp_path)
     cells = [frail(2, "hang"), frail(1)]
     list(run([frail(3)], store))  # loads what all have in common, outside of the limit
-    found = by_seed(list(run(cells, store, limit_s=5)))
+    outcomes = by_seed(list(run(cells, store, limit_s=5)))
     assert (
-        found[2].error
+        outcomes[2].error
         == "took longer than the time limit of 5 s; raise --time-limit or mend the method"
     )
-    assert found[1].error is None
-    assert "Traceback" in store.failure(found[2].key).read_text()
+    assert outcomes[1].error is None
+    assert "Traceback" in store.failure(outcomes[2].key).read_text()
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
 
@@ -580,25 +580,25 @@ def test_order_shards_and_grouping_do_not_change_a_record(
         for k in (1, 2)
         for seed in (1, 2)
     ]
-    ways: dict[str, list[list[Cell]]] = {
+    orders: dict[str, list[list[Cell]]] = {
         "plan": [cells],
         "reversed": [cells[::-1]],
         "shards": [shard(cells, number, 3) for number in (3, 1, 2)],
         "one by one": [[cell] for cell in cells[1::2] + cells[::2]],
     }
-    found = {}
-    for way, parts in ways.items():
+    records_of = {}
+    for order, parts in orders.items():
         # encoded anew, in another order
-        monkeypatch.setenv("FSBENCH_CACHE", str(tmp_path / "cache" / way))
-        store = Store(tmp_path / way)
+        monkeypatch.setenv("FSBENCH_CACHE", str(tmp_path / "cache" / order))
+        store = Store(tmp_path / order)
         for part in parts:
             assert all(outcome.error is None for outcome in run(part, store, executor=Serial()))
-        found[way] = {record.key: record for record in store.records()}
-    assert len(found["plan"]) == 8
-    for records in found.values():
-        assert set(records) == set(found["plan"])
+        records_of[order] = {record.key: record for record in store.records()}
+    assert len(records_of["plan"]) == 8
+    for records in records_of.values():
+        assert set(records) == set(records_of["plan"])
         for key, record in records.items():
-            assert_same_numbers(record, found["plan"][key])
+            assert_same_numbers(record, records_of["plan"][key])
 
 
 # --- the command line

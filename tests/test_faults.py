@@ -18,7 +18,7 @@ import pytest
 from benchmark.records.store import Store
 from testbed.campaign import (
     ROOT,
-    Sight,
+    RecordReader,
     differences,
     driver,
     grid,
@@ -27,8 +27,8 @@ from testbed.campaign import (
     undisturbed,
     until,
 )
-from testbed.drivers import together
-from testbed.faults import Malice, campaign
+from testbed.drivers import run_drivers
+from testbed.faults import FaultPlan, campaign
 from testbed.processes import Process, alive, descendants
 
 pytestmark = [
@@ -67,30 +67,30 @@ def test_what_is_wrong_with_a_folder_is_seen(reference: Path, tmp_path: Path) ->
     store.put(
         second.model_copy(update={"notes": {"a": "word"}}), Store(reference).predictions(second.key)
     )
-    found = differences(tmp_path, reference, {first.key, second.key})
-    assert len(found) == 2
-    assert all("another record" in each for each in found)
+    differing = differences(tmp_path, reference, {first.key, second.key})
+    assert len(differing) == 2
+    assert all("another record" in each for each in differing)
     store.fail(rest[0].key, "a cell failed")
     assert len(differences(tmp_path, reference, {first.key, second.key})) == 3
 
 
 def test_half_a_record_is_seen_by_who_reads_all_the_time(reference: Path, tmp_path: Path) -> None:
-    store, sight, (whole, half, bare) = (
+    store, reader, (whole, half, bare) = (
         Store(tmp_path),
-        Sight(),
+        RecordReader(),
         list(Store(reference).records())[:3],
     )
     store.put(whole, Store(reference).predictions(whole.key))
-    sight.look(store)
-    assert sight.problems == []
+    reader.read(store)
+    assert reader.problems == []
     store.path(half.key).write_bytes(Store(reference).path(half.key).read_bytes()[:-20])
     # without its predictions
     store.path(bare.key).write_bytes(Store(reference).path(bare.key).read_bytes())
-    sight.look(store)
-    assert len(sight.problems) == 2
+    reader.read(store)
+    assert len(reader.problems) == 2
     store.path(whole.key).unlink()
-    sight.look(store)
-    assert f"the record {whole.key} vanished" in sight.problems
+    reader.read(store)
+    assert f"the record {whole.key} vanished" in reader.problems
 
 
 # --- drivers
@@ -99,17 +99,17 @@ def test_half_a_record_is_seen_by_who_reads_all_the_time(reference: Path, tmp_pa
 def test_kills_at_random_moments_leave_no_trace_in_the_records(
     reference: Path, tmp_path: Path
 ) -> None:
-    toll = campaign(MORE, reference, tmp_path, Malice(kills=6, after_s=(0.1, 0.8)))
-    assert toll.counts["drivers killed"] == 6
+    tally = campaign(MORE, reference, tmp_path, FaultPlan(kills=6, after_s=(0.1, 0.8)))
+    assert tally.counts["drivers killed"] == 6
     # each grid was finished by one nobody killed
-    assert toll.counts["drivers started"] == 6 + toll.counts["grids"]
-    assert toll.counts["looks of the reader"] > 6
-    assert toll.complaints == []
-    assert toll.left["parts in results"] == 0
+    assert tally.counts["drivers started"] == 6 + tally.counts["grids"]
+    assert tally.counts["readings of the reader"] > 6
+    assert tally.complaints == []
+    assert tally.left["parts in results"] == 0
 
 
 def test_three_drivers_on_one_folder_share_the_work(reference: Path, tmp_path: Path) -> None:
-    share = together(FEW, reference, tmp_path, [(), (), ()])
+    share = run_drivers(FEW, reference, tmp_path, [(), (), ()])
     assert share.complaints == ()
     assert sum(share.computed) == share.cells == 12
 
@@ -124,23 +124,23 @@ def ray_() -> None:
 
 def busy(pid: int, results: Path) -> list[Process]:
     """Workers of a driver that are at work on a cell."""
-    return [one for one in descendants(pid) if under_way(results, {one[0]})]
+    return [process for process in descendants(pid) if under_way(results, {process[0]})]
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_")
 def test_a_cell_whose_worker_is_killed_is_tried_again(reference: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    with driver(FEW, results, cache_of(reference), "--executor", "ray") as one:
-        assert until(lambda: busy(one.process.pid, results), 120)
-        victim = busy(one.process.pid, results)[0]
+    with driver(FEW, results, cache_of(reference), "--executor", "ray") as started:
+        assert until(lambda: busy(started.process.pid, results), 120)
+        victim = busy(started.process.pid, results)[0]
         lost = under_way(results, {victim[0]})
         os.kill(victim[0], signal.SIGKILL)
         assert until(lambda: not alive(victim), 30)
-        assert one.wait() == 0
+        assert started.wait() == 0
     assert lost
-    assert {outcome["key"] for outcome in one.outcomes()} == keys(FEW)
-    assert len(one.outcomes()) == 12  # each is told of once
+    assert {outcome["key"] for outcome in started.outcomes()} == keys(FEW)
+    assert len(started.outcomes()) == 12  # each is told of once
     assert differences(results, reference, keys(FEW)) == []
 
 
@@ -177,9 +177,9 @@ def test_what_no_node_can_run_is_refused_in_a_sentence(reference: Path, tmp_path
         "ray",
         "--gpus-per-cell",
         "1000",
-    ) as one:
-        assert one.process.wait(120) == 2
-    (sentence,) = one.complained.read_text().strip().splitlines()
+    ) as started:
+        assert started.process.wait(120) == 2
+    (sentence,) = started.stderr.read_text().strip().splitlines()
     assert "a cell asks for 1000 GPUs" in sentence
-    assert one.outcomes() == []
+    assert started.outcomes() == []
     assert Store(tmp_path / "results").keys() == set()

@@ -156,11 +156,11 @@ def test_features_do_not_depend_on_the_number_of_decoding_threads(
     monkeypatch: pytest.MonkeyPatch,
     views: tuple[int, int, Crop] | None,
 ) -> None:
-    found = []
+    encoded = []
     for threads in (1, 7):
         monkeypatch.setattr("benchmark.features.decoding.DECODERS", threads)
-        found.append(features(table(30), encoder, tmp_path / str(threads), views))
-    assert torch.equal(*found)
+        encoded.append(features(table(30), encoder, tmp_path / str(threads), views))
+    assert torch.equal(*encoded)
 
 
 def test_what_was_just_encoded_is_rounded_as_what_was_stored(
@@ -234,9 +234,9 @@ def test_fresh_crops_follow_the_generator(encoder: Encoder, tmp_path: Path) -> N
 
 def test_a_crop_depends_on_its_image_and_seed_alone(encoder: Encoder, tmp_path: Path) -> None:
     images = image_set(table(6), encoder, open_store(tmp_path), Stopwatch())
-    together = images.crops(torch.tensor([3, 1, 4]), [7, 8, 9])
-    assert torch.equal(images.crops(torch.tensor([1]), [8])[0], together[1])
-    assert not torch.equal(images.crops(torch.tensor([1]), [9])[0], together[1])
+    crops = images.crops(torch.tensor([3, 1, 4]), [7, 8, 9])
+    assert torch.equal(images.crops(torch.tensor([1]), [8])[0], crops[1])
+    assert not torch.equal(images.crops(torch.tensor([1]), [9])[0], crops[1])
 
 
 def test_features_do_not_depend_on_the_number_of_encoding_threads(

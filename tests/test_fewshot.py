@@ -148,6 +148,6 @@ def test_halves_are_the_first_classes_rounded_up_and_the_rest():
     ],
 )
 def test_bad_requests_get_one_sentence(change, complaint):
-    asked = {"train_labels": [0, 1], "val_labels": [], "shots": 1, "seed": 1} | change
+    arguments = {"train_labels": [0, 1], "val_labels": [], "shots": 1, "seed": 1} | change
     with pytest.raises(UserError, match=complaint):
-        few_shot(**asked)
+        few_shot(**arguments)

@@ -64,18 +64,18 @@ def _bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def target(name: str) -> Target:
-    (found,) = (each for each in TARGETS if each.name == name)
-    return found
+    (matching,) = (each for each in TARGETS if each.name == name)
+    return matching
 
 
-def judged(name: str, made: Any, folder: Path) -> Verdict:
-    return judge(target(name), made, folder / "box")
+def judged(name: str, content: Any, folder: Path) -> Verdict:
+    return judge(target(name), content, folder / "box")
 
 
-def refused(name: str, made: Any, folder: Path) -> str:
+def refused(name: str, content: Any, folder: Path) -> str:
     """The sentence with which a parser refuses an input."""
     with pytest.raises(UserError) as caught:
-        target(name).parse(folder, made)
+        target(name).parse(folder, content)
     return str(caught.value)
 
 
@@ -86,15 +86,15 @@ def planted(parse: Callable[[Path, Any], object]) -> Target:
     return Target("planted", lambda rng: rng.randbytes(8), parse, bytes)
 
 
-def escape(folder: Path, made: Any) -> None:
-    (folder / ".." / "escaped").write_bytes(made)
+def escape(folder: Path, content: Any) -> None:
+    (folder / ".." / "escaped").write_bytes(content)
 
 
-def grow(folder: Path, made: Any) -> None:
+def grow(folder: Path, content: Any) -> None:
     bytearray(b"x") * ((MEMORY_MB + 100) << 20)
 
 
-def dawdle(folder: Path, made: Any) -> None:
+def dawdle(folder: Path, content: Any) -> None:
     while True:
         pass
 
@@ -102,13 +102,16 @@ def dawdle(folder: Path, made: Any) -> None:
 @pytest.mark.parametrize(
     ("parse", "crash"),
     [
-        (lambda folder, made: {}["x"], "KeyError at ?: \"'x'\""),
+        (lambda folder, content: {}["x"], "KeyError at ?: \"'x'\""),
         (escape, "written outside of its folder"),
-        (lambda folder, made: exec(TRAP_CODE), "foreign code has run"),
+        (lambda folder, content: exec(TRAP_CODE), "foreign code has run"),
         (grow, "memory grew by"),
-        (lambda folder, made: [0] * 10**12, "MemoryError"),
+        (lambda folder, content: [0] * 10**12, "MemoryError"),
         (dawdle, "TooSlow"),
-        (lambda folder, made: (_ for _ in ()).throw(UserError("")), "a UserError without a word"),
+        (
+            lambda folder, content: (_ for _ in ()).throw(UserError("")),
+            "a UserError without a word",
+        ),
     ],
 )
 def test_the_harness_catches_a_planted_crash(
@@ -122,13 +125,13 @@ def test_the_harness_catches_a_planted_crash(
 
 
 def test_a_crash_is_told_by_a_small_input(tmp_path: Path) -> None:
-    def parse(folder: Path, made: bytes) -> None:
-        if b"\xff" in made:
+    def parse(folder: Path, content: bytes) -> None:
+        if b"\xff" in content:
             raise ValueError
 
-    made = bytes(500) + b"\xff" + bytes(500)
-    crash = judge(planted(parse), made, tmp_path / "box").crash
-    assert smaller(planted(parse), made, tmp_path / "box", crash) == b"\xff"
+    content = bytes(500) + b"\xff" + bytes(500)
+    crash = judge(planted(parse), content, tmp_path / "box").crash
+    assert smaller(planted(parse), content, tmp_path / "box", crash) == b"\xff"
 
 
 def test_the_same_seed_gives_the_same_inputs() -> None:
@@ -148,8 +151,8 @@ def test_an_honest_file_is_accepted(each: Target, tmp_path: Path) -> None:
 def test_no_parser_stumbles_over_mutated_files(each: Target, tmp_path: Path) -> None:
     rng = random.Random(f"short {each.name}")
     for _ in range(INPUTS):
-        made = each.make(rng)
-        assert judge(each, made, tmp_path / "box").crash == "", made
+        content = each.make(rng)
+        assert judge(each, content, tmp_path / "box").crash == "", content
 
 
 # --- nothing foreign is executed
@@ -157,11 +160,11 @@ def test_no_parser_stumbles_over_mutated_files(each: Target, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["weights, torch", "weights, timm"])
 def test_no_pickle_of_a_checkpoint_is_run(name: str, tmp_path: Path) -> None:
-    trapped = [made for made in weights.crafted_torch() if TRAP_CODE.encode() in made]
+    trapped = [content for content in weights.crafted_torch() if TRAP_CODE.encode() in content]
     assert len(trapped) > 10
-    for made in trapped:
+    for content in trapped:
         assert any(
-            words in refused(name, made, tmp_path)
+            words in refused(name, content, tmp_path)
             for words in ("cannot be loaded", "is damaged", "holds a name")
         )
     assert not (tmp_path / TRAP).exists()
@@ -174,16 +177,16 @@ def test_the_trap_would_spring(tmp_path: Path) -> None:
 
 
 def test_a_model_of_the_hub_cannot_bring_its_tokenizer_as_code(tmp_path: Path) -> None:
-    made = weights.crafted_hub_models()[0]
+    content = weights.crafted_hub_models()[0]
     assert "asks for 'trust_remote_code' beyond what is safe" in refused(
-        "hub model", made, tmp_path
+        "hub model", content, tmp_path
     )
 
 
 def test_a_model_of_the_hub_cannot_ask_for_layers_without_end(tmp_path: Path) -> None:
     vision = weights.CONFIG["vision_cfg"] | {"layers": 10**9}  # type: ignore[operator]
-    made = json_text({"model_cfg": weights.CONFIG | {"vision_cfg": vision}})
-    assert "asks for 'layers' beyond what is safe" in refused("hub model", made, tmp_path)
+    content = json_text({"model_cfg": weights.CONFIG | {"vision_cfg": vision}})
+    assert "asks for 'layers' beyond what is safe" in refused("hub model", content, tmp_path)
 
 
 def test_a_postscript_file_is_no_picture_whatever_its_name(tmp_path: Path) -> None:
@@ -191,9 +194,9 @@ def test_a_postscript_file_is_no_picture_whatever_its_name(tmp_path: Path) -> No
     assert "cannot be decoded" in refused("image", pictures.POSTSCRIPT, tmp_path)
 
 
-@pytest.mark.parametrize("made", flags.crafted_sources()[:2])
-def test_the_file_of_a_method_is_parsed_and_not_run(made: bytes, tmp_path: Path) -> None:
-    assert "gives plain values to its fields" in refused("method file", made, tmp_path)
+@pytest.mark.parametrize("content", flags.crafted_sources()[:2])
+def test_the_file_of_a_method_is_parsed_and_not_run(content: bytes, tmp_path: Path) -> None:
+    assert "gives plain values to its fields" in refused("method file", content, tmp_path)
     # with the trap at its end
     assert judged("method file", flags.sources()[3], tmp_path) == Verdict(True)
 
@@ -214,12 +217,12 @@ def test_a_module_that_fails_on_import_is_one_sentence(
 # --- nothing leaves its folder
 
 
-@pytest.mark.parametrize("made", datasets.crafted_specs())
-def test_a_toml_of_a_stranger_names_nothing_outside(made: bytes, tmp_path: Path) -> None:
-    found = judged("dataset TOML", made, tmp_path)
-    assert found.crash == ""
+@pytest.mark.parametrize("content", datasets.crafted_specs())
+def test_a_toml_of_a_stranger_names_nothing_outside(content: bytes, tmp_path: Path) -> None:
+    verdict = judged("dataset TOML", content, tmp_path)
+    assert verdict.crash == ""
     # which is only what the download would be called
-    assert not found.accepted or b"http://h/.." in made
+    assert not verdict.accepted or b"http://h/.." in content
 
 
 @pytest.mark.parametrize("name", [*PATHS[:5], "/../../../../escaped"])
@@ -251,8 +254,8 @@ def test_the_key_of_a_record_is_no_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_nothing_of_a_crafted_archive_gets_out(kind: str, tmp_path: Path) -> None:
     crafted = {"zip": archives.crafted_zips, "tar": archives.crafted_tars}[kind]()
-    for made in crafted:
-        assert judged(kind, made, tmp_path).crash == ""
+    for content in crafted:
+        assert judged(kind, content, tmp_path).crash == ""
 
 
 # --- nothing grows without end
@@ -306,8 +309,8 @@ def test_fewer_rows_than_a_file_states_are_named(
 
 @pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1)])
 def test_a_strip_of_pixels_is_no_picture(size: tuple[int, int], tmp_path: Path) -> None:
-    made = pictures.png(*size, bytes((size[0] + 1) * size[1]))
-    assert "pixels are no picture" in refused("image", made, tmp_path)
+    content = pictures.png(*size, bytes((size[0] + 1) * size[1]))
+    assert "pixels are no picture" in refused("image", content, tmp_path)
 
 
 def test_a_picture_of_four_hundred_million_pixels_is_refused(tmp_path: Path) -> None:
@@ -324,21 +327,21 @@ def test_a_checkpoint_that_grows_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_checkpoint_with_endless_names_is_refused(tmp_path: Path) -> None:
     """Torch would search its own complaint about one for minutes, for hours where it is longer."""
     called = b"\x80\x02c" + b"[" * 50_000 + b"\nx\n."
-    for made in (
+    for content in (
         called,
         inputs.zipped({"archive/data.pkl": called, "archive/version": b"3"}, zipfile.ZIP_STORED),
     ):
-        assert "holds a name of 500" in refused("weights, torch", made, tmp_path)
+        assert "holds a name of 500" in refused("weights, torch", content, tmp_path)
 
 
 def test_more_drawn_pictures_than_memory_are_refused(tmp_path: Path) -> None:
     each = {"train": 10**7, "val": 10**7, "test": 10**7}
-    drawn = {"kind": "generated", "generator": "shapes", "seed": 1, "per_class": each}
-    made = datasets.HEAD | {
+    generated = {"kind": "generated", "generator": "shapes", "seed": 1, "per_class": each}
+    content = datasets.HEAD | {
         "counts": {split: 2 * count for split, count in each.items()},
-        "source": drawn,
+        "source": generated,
     }
-    assert "at most 1000000 in all" in refused("dataset TOML", toml_text(made), tmp_path)
+    assert "at most 1000000 in all" in refused("dataset TOML", toml_text(content), tmp_path)
 
 
 @pytest.mark.parametrize("kind", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
@@ -361,7 +364,7 @@ def test_a_pipe_or_a_device_is_no_data(kind: Callable[[Path], None], tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("name", "made"),
+    ("name", "content"),
     [
         ("split JSON", b"[" * 100_000),
         ("split JSON", b'{"train": [[5, 0, "cat"]], "val": [], "test": []}'),
@@ -390,7 +393,7 @@ def test_a_pipe_or_a_device_is_no_data(kind: Callable[[Path], None], tmp_path: P
         ("download", (b"{}", network.ANSWERS[3].replace(b"0\r\n\r\n", b"-1\r\n\r\n"))),
         ("zip", inputs.zipped({"images/\xe9.jpg": b"x"}).replace("\xe9".encode(), b"\xff\xff")),
         ("tar", archives.tarred("w", archives.special("set/images/a\udcff.jpg", b"0"))),
-        *(("flags", made) for made in flags.crafted_flags()[:7]),
+        *(("flags", content) for content in flags.crafted_flags()[:7]),
         *(("flags", {"methods": [name]}) for name in (".", "..", "a..b", "\0.a")),
         *(
             ("flags", {"methods": ["coop"], "datasets": ["tiny_digits"], kind: ["9" * 5000]})
@@ -402,13 +405,13 @@ def test_a_pipe_or_a_device_is_no_data(kind: Callable[[Path], None], tmp_path: P
         ),
     ],
 )
-def test_what_once_ended_in_a_traceback_is_refused(name: str, made: Any, tmp_path: Path) -> None:
-    assert refused(name, made, tmp_path)
+def test_what_once_ended_in_a_traceback_is_refused(name: str, content: Any, tmp_path: Path) -> None:
+    assert refused(name, content, tmp_path)
 
 
-@pytest.mark.parametrize("made", datasets.memos()[2:])
-def test_a_damaged_memory_of_checksums_is_no_memory(made: bytes, tmp_path: Path) -> None:
-    assert judged("memory of checksums", made, tmp_path) == Verdict(True)
+@pytest.mark.parametrize("content", datasets.memos()[2:])
+def test_a_damaged_memory_of_checksums_is_no_memory(content: bytes, tmp_path: Path) -> None:
+    assert judged("memory of checksums", content, tmp_path) == Verdict(True)
 
 
 @pytest.mark.parametrize("params", [{"lr": None}, {"lr": 10**400}, {"n_ctx": 1e308}])
@@ -439,8 +442,8 @@ def test_a_record_of_impossible_numbers_is_passed_over(
 
 def test_counts_that_have_no_character_are_numbers_in_the_page(tmp_path: Path) -> None:
     """55,261 right of as many would be half a character, which no file can hold."""
-    store, made = Store(tmp_path), record(identity(shots=4), [55_261, 3], [55_261, 5])
-    store.put(made, np.zeros(3))
+    store, content = Store(tmp_path), record(identity(shots=4), [55_261, 3], [55_261, 5])
+    store.put(content, np.zeros(3))
     page.write_page(tmp_path / "page", grouping.group_records(store.records()), store, images=False)
     assert '"correct":[55261,3]' in next((tmp_path / "page" / "records").glob("*.js")).read_text()
 
@@ -477,9 +480,9 @@ def test_a_length_that_is_no_number_is_no_length(answer: bytes, tmp_path: Path) 
 # --- what the modules of others still have to learn
 
 
-@pytest.mark.parametrize("made", arrays.crafted_npz())
-def test_predictions_are_one_row_of_labels_and_nothing_else(made: bytes, tmp_path: Path) -> None:
-    assert "cannot be read" in refused("predictions", made, tmp_path)
+@pytest.mark.parametrize("content", arrays.crafted_npz())
+def test_predictions_are_one_row_of_labels_and_nothing_else(content: bytes, tmp_path: Path) -> None:
+    assert "cannot be read" in refused("predictions", content, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
@@ -511,20 +514,20 @@ def test_a_shard_with_a_forged_checksum_is_dropped_all_the_same(
 
 
 def test_features_of_different_lengths_are_named(tmp_path: Path) -> None:
-    made = arrays.shard_bytes(torch.ones(2, 9), {"digests": json.dumps(arrays.DIGESTS[:2])})
-    assert "`features --clear` removes them" in refused("feature shard", made, tmp_path)
+    content = arrays.shard_bytes(torch.ones(2, 9), {"digests": json.dumps(arrays.DIGESTS[:2])})
+    assert "remove them with `features --clear`" in refused("feature shard", content, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "made", [*arrays.crafted_safetensors(), arrays.prior_files()[2], arrays.prior_files()[3]]
+    "content", [*arrays.crafted_safetensors(), arrays.prior_files()[2], arrays.prior_files()[3]]
 )
-def test_a_damaged_prior_is_as_good_as_none(made: bytes, tmp_path: Path) -> None:
-    assert judged("prior", made, tmp_path) == Verdict(True)
+def test_a_damaged_prior_is_as_good_as_none(content: bytes, tmp_path: Path) -> None:
+    assert judged("prior", content, tmp_path) == Verdict(True)
 
 
-@pytest.mark.parametrize("made", arrays.crafted_safetensors())
-def test_a_damaged_shard_is_listed_without_a_word(made: bytes, tmp_path: Path) -> None:
-    assert judged("feature listing", made, tmp_path) == Verdict(True)
+@pytest.mark.parametrize("content", arrays.crafted_safetensors())
+def test_a_damaged_shard_is_listed_without_a_word(content: bytes, tmp_path: Path) -> None:
+    assert judged("feature listing", content, tmp_path) == Verdict(True)
 
 
 def test_a_sentence_is_one_line_whatever_it_quotes() -> None:

@@ -123,8 +123,8 @@ def test_recorded_steps_are_the_computed_ones(
 def test_a_batch_of_runs_gives_what_each_gives_alone(name: str) -> None:
     given = [episode(seed, shots) for seed in (1, 2) for shots in (1, 4)]
     batched = [predicted(predict) for predict in adapter(name).fit_batch(given)]
-    for ours, one in zip(batched, given, strict=True):
-        alone = predicted(adapter(name).fit(one))
+    for ours, episode in zip(batched, given, strict=True):
+        alone = predicted(adapter(name).fit(episode))
         torch.testing.assert_close(ours, alone, rtol=1e-2, atol=1e-2)
 
 

@@ -79,22 +79,22 @@ def test_data_weights_transform_protocol_and_adapter_version_change_the_key(
     before = key_of(CELL)
     assert key_of(CELL, data="other") != before
     assert key_of(CELL, weights="other") != before
-    made = identity(CELL, methods.card(CELL.method), lambda name: (name, name), str)
+    named = identity(CELL, methods.card(CELL.method), lambda name: (name, name), str)
     for change in (
         {"transform": "2"},
         {"protocol": 99},
         {"adapter_version": 99},
         {"source_shots": -1},
     ):
-        assert key(made.model_copy(update=change)) != key(made)
+        assert key(named.model_copy(update=change)) != key(named)
 
 
 def test_every_field_of_an_identity_reaches_the_hash() -> None:
-    made = identity(CELL, methods.card(CELL.method), lambda name: (name, name), str)
+    named = identity(CELL, methods.card(CELL.method), lambda name: (name, name), str)
     other = {int: 99, str: "something else", dict: {"something": "else"}}
     for name in Identity.model_fields:
-        changed = made.model_copy(update={name: other[type(getattr(made, name))]})
-        assert key(changed) != key(made), name
+        changed = named.model_copy(update={name: other[type(getattr(named, name))]})
+        assert key(changed) != key(named), name
 
 
 def test_a_method_without_shots_is_one_cell_per_dataset() -> None:
@@ -102,9 +102,9 @@ def test_a_method_without_shots_is_one_cell_per_dataset() -> None:
 
 
 def test_the_full_grid_has_shots_times_seeds_cells_in_a_fixed_order() -> None:
-    made = cells("coop", Choices())
-    assert len(made) == len(set(made)) == 15
-    assert made == cells("coop", Choices())
+    chosen = cells("coop", Choices())
+    assert len(chosen) == len(set(chosen)) == 15
+    assert chosen == cells("coop", Choices())
 
 
 def test_sources_are_resolved_before_hashing() -> None:
@@ -129,8 +129,8 @@ def test_zero_shots_are_refused_with_a_way_out() -> None:
 
 def test_where_a_toml_lies_names_nothing() -> None:
     here, there = (
-        Cell(method="coop", dataset=f"/{place}/mine.toml", shots=4, seed=1, backbone="tiny")
-        for place in ("a", "b")
+        Cell(method="coop", dataset=f"/{name}/mine.toml", shots=4, seed=1, backbone="tiny")
+        for name in ("a", "b")
     )
     card = methods.card("coop")
     keys = {key(identity(cell, card, lambda _: ("mine", "digest"), str)) for cell in (here, there)}

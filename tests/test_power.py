@@ -39,8 +39,8 @@ class Machine:
     opened: int = 0
 
     def module(self) -> ModuleType:
-        made = ModuleType("pynvml")
-        made.__dict__.update(
+        module = ModuleType("pynvml")
+        module.__dict__.update(
             NVMLError=NVMLError,
             nvmlInit=self._guarded("nvmlInit", self._open),
             nvmlShutdown=self._guarded("nvmlShutdown", self._close),
@@ -53,7 +53,7 @@ class Machine:
                 lambda handle: SimpleNamespace(gpu=self.percent[handle], memory=1),
             ),
         )
-        return made
+        return module
 
     def _guarded(self, name, answer):  # type: ignore[no-untyped-def]
         def call(*arguments: object) -> object:
@@ -79,22 +79,22 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Two GPUs of which CUDA_VISIBLE_DEVICES=1,0 shows the second one first."""
-    made = Machine()
-    monkeypatch.setitem(sys.modules, "pynvml", made.module())
+    machine = Machine()
+    monkeypatch.setitem(sys.modules, "pynvml", machine.module())
     seen = {"cuda": UUIDS[1], "cuda:0": UUIDS[1], "cuda:1": UUIDS[0]}
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=seen[device])
     )
-    return made
+    return machine
 
 
 def test_joules_and_use_are_those_of_the_gpu_that_torch_means(machine: Machine) -> None:
-    with power.metered("cuda:0") as drawn:
+    with power.metered("cuda:0") as used:
         machine.millijoules = [9_000_000, 72_500]
-    assert drawn() == power.EnergyUse(energy_j=2.5, gpu_use=0.6)
-    with power.metered("cuda:1") as drawn:
+    assert used() == power.EnergyUse(energy_j=2.5, gpu_use=0.6)
+    with power.metered("cuda:1") as used:
         machine.millijoules[0] += 1_000
-    assert drawn() == power.EnergyUse(energy_j=1.0, gpu_use=0.1)
+    assert used() == power.EnergyUse(energy_j=1.0, gpu_use=0.1)
     assert machine.opened == 0
 
 
@@ -125,27 +125,27 @@ def test_what_is_refused_is_none_and_stops_nobody(
     machine: Machine, refused: str, left: power.EnergyUse
 ) -> None:
     machine.refused = {refused}
-    with power.metered("cuda") as drawn:
+    with power.metered("cuda") as used:
         machine.millijoules[1] += 1_000
-    assert drawn() == left
+    assert used() == left
 
 
 def test_a_counter_that_began_anew_tells_nothing(machine: Machine) -> None:
-    with power.metered("cuda") as drawn:
+    with power.metered("cuda") as used:
         machine.millijoules[1] = 3
-    assert drawn().energy_j is None
+    assert used().energy_j is None
 
 
 def test_without_the_library_and_without_a_gpu_there_is_nothing(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with power.metered("cpu") as drawn:
+    with power.metered("cpu") as used:
         pass
-    assert drawn() == power.EnergyUse()
+    assert used() == power.EnergyUse()
     monkeypatch.setitem(sys.modules, "pynvml", None)  # an import of it fails
-    with power.metered("cuda") as drawn:
+    with power.metered("cuda") as used:
         pass
-    assert drawn() == power.EnergyUse()
+    assert used() == power.EnergyUse()
 
 
 def test_an_error_in_the_block_passes_and_the_library_is_closed(machine: Machine) -> None:
@@ -172,18 +172,18 @@ def test_records_say_what_was_drawn(
     """On the CPU, with a meter that believes in a GPU."""
     real = power.metered
     monkeypatch.setattr(power, "metered", lambda device: real("cuda"))
-    made = machine.module().nvmlDeviceGetTotalEnergyConsumption
+    counter = machine.module().nvmlDeviceGetTotalEnergyConsumption
 
     def counting(handle: int) -> int:
         machine.millijoules[handle] += 1_000
-        return int(made(handle))
+        return int(counter(handle))
 
     monkeypatch.setattr(sys.modules["pynvml"], "nvmlDeviceGetTotalEnergyConsumption", counting)
     costs = [
         outcome.record.costs for outcome in run(cells("coop"), Store(tmp_path)) if outcome.record
     ]
-    assert [one.energy_j for one in costs] == [1.0 / one.batched_runs for one in costs]
-    assert [one.gpu_use for one in costs] == [0.6, 0.6]
+    assert [cost.energy_j for cost in costs] == [1.0 / cost.batched_runs for cost in costs]
+    assert [cost.gpu_use for cost in costs] == [0.6, 0.6]
     assert len(costs) == 2
 
 
@@ -201,16 +201,19 @@ def test_records_of_a_processor_say_nothing_and_old_ones_are_read(tmp_path: Path
 # Beside the other costs
 
 
-def made(method: str, **costs: object) -> list[Record]:
+def suite_records(method: str, **costs: object) -> list[Record]:
     records = [scored(identity(method, dataset, 4), 0.5) for dataset in TINY]
-    return [one.model_copy(update={"costs": one.costs.model_copy(update=costs)}) for one in records]
+    return [
+        record.model_copy(update={"costs": record.costs.model_copy(update=costs)})
+        for record in records
+    ]
 
 
 def test_costs_show_energy_only_where_a_record_has_it() -> None:
-    (without,) = cost_tables(group_records(made("coop")))
+    (without,) = cost_tables(group_records(suite_records("coop")))
     assert "energy" not in rendering.markdown(without)
     (table,) = cost_tables(
-        group_records(made("coop", energy_j=4321.0, gpu_use=0.87) + made("cones"))
+        group_records(suite_records("coop", energy_j=4321.0, gpu_use=0.87) + suite_records("cones"))
     )
     assert table.columns[-2:] == ("energy J", "GPU %")
     assert sorted(row.values[-2:] for row in table.rows) == [("-", "-"), ("4.32k", "87")]

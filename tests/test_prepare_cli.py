@@ -79,9 +79,9 @@ def test_generated_data_are_ready_and_json_stands_alone_on_stdout(
         )
         == 0
     )
-    found = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in found] == ["tiny_digits", "tiny_shapes", "tiny_textures", "tiny"]
-    assert all(row["ready"] for row in found)
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["tiny_digits", "tiny_shapes", "tiny_textures", "tiny"]
+    assert all(row["ready"] for row in rows)
 
 
 def test_what_is_missing_ends_with_exit_code_4_after_everything_else_was_done(
@@ -243,12 +243,12 @@ def test_an_image_encoder_runs_what_needs_no_text_and_refuses_the_rest(
         )
         == 1
     )
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {row["method"]: row["status"] for row in found} == {
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["method"]: row["status"] for row in rows} == {
         "linear_probe": "computed",
         "zero_shot": "failed",
     }
-    assert "has no text side; take a method that learns from images alone" in str(found)
+    assert "has no text side; take a method that learns from images alone" in str(rows)
 
 
 def test_progress_is_a_few_lines_without_a_terminal_and_a_bar_on_one() -> None:
@@ -300,14 +300,14 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_stored_features_are_shown_by_backbone_and_view(stored: Path, capsys: Captured) -> None:
     assert execute(["features", "--json"]) == 0
-    found = capsys.readouterr()
-    rows = json.loads(found.out)
+    captured = capsys.readouterr()
+    rows = json.loads(captured.out)
     assert [(row["backbone"], row["views"], row["rows"]) for row in rows] == [
         ("RN50/openai", "centre", 2),
         ("tiny", "centre", 2),
         ("tiny", "views4-seed0-scale0.08-flip", 2),
     ]
-    assert "6 rows, " in found.err
+    assert "6 rows, " in captured.err
 
 
 def test_stored_features_are_cleared_by_backbone_and_by_age(stored: Path, capsys: Captured) -> None:

@@ -136,7 +136,7 @@ def test_layer_scale_is_kept():
 def test_runs_in_lockstep_equal_runs_one_by_one(position, class_specific):
     prompts = OpenClipPrompts.build(tower(), NAMES, 4, position, class_specific=class_specific)
     ctx = context(3, *prompts.ctx_shape)
-    assert_equal(prompts.encode(ctx), torch.stack([prompts.encode(one) for one in ctx]), ctx)
+    assert_equal(prompts.encode(ctx), torch.stack([prompts.encode(each) for each in ctx]), ctx)
 
 
 def descend(encode, ctx, image_BD, labels_B, steps=100):
@@ -166,19 +166,19 @@ def test_a_hundred_steps_agree_in_lockstep_one_by_one_and_naively():
         torch.randint(len(NAMES), (8,), generator=rng),
     )
     image_BD /= image_BD.norm(dim=1, keepdim=True)
-    together = descend(prompts.encode, start, image_BD, labels_B)
-    assert gap(together, start) > 0.1, "the contexts should have moved"
+    batched = descend(prompts.encode, start, image_BD, labels_B)
+    assert gap(batched, start) > 0.1, "the contexts should have moved"
     assert (
         gap(
-            together,
-            torch.stack([descend(prompts.encode, one, image_BD, labels_B) for one in start]),
+            batched,
+            torch.stack([descend(prompts.encode, each, image_BD, labels_B) for each in start]),
         )
         < 1e-4
     )
     naive = descend(
         lambda ctx: naive_clip.text_features(model, NAMES, ctx), start[0], image_BD, labels_B
     )
-    assert gap(together[0], naive) < 1e-4
+    assert gap(batched[0], naive) < 1e-4
 
 
 @pytest.mark.parametrize("keep_fixed", BOTH)
@@ -201,8 +201,8 @@ def test_every_row_sees_its_own_path_and_nothing_else(size, keep_fixed, monkeypa
     trunk = tiles.node_T[: tiles.trunk].tolist()
     for t, rows in enumerate(own_NB.tolist()):
         columns = tiles.fixed_NA[t].tolist() + trunk + rows
-        for place, node in enumerate(rows):
-            seen = [columns[s] for s in tiles.mask_NBS[t, place].nonzero().flatten().tolist()]
+        for position, node in enumerate(rows):
+            seen = [columns[s] for s in tiles.mask_NBS[t, position].nonzero().flatten().tolist()]
             assert sorted(seen) == sorted(path_of[node] if node >= 0 else [-1])
     assert [tiles.node_T[row] for row in tiles.read_K.tolist()] == [path[-1] for path in tree.paths]
 
@@ -391,7 +391,7 @@ def test_foreign_blocks_take_the_plain_path(position):
     )
     ctx = context(2, *prompts.ctx_shape)
     naive = torch.stack(
-        [naive_clip.text_features(model, ["cat", "old dog"], one, position) for one in ctx]
+        [naive_clip.text_features(model, ["cat", "old dog"], each, position) for each in ctx]
     )
     assert_equal(prompts.encode(ctx), naive, ctx)
     with pytest.raises(UserError, match="side terms"):

@@ -40,18 +40,18 @@ def zero_shot(dataset: str, accuracy: float) -> Record:
 
 
 def test_mean_and_sample_deviation_over_seeds() -> None:
-    found = mean_over_seeds({1: 0.5, 2: 0.6, 3: 0.7})
-    assert found.mean == pytest.approx(0.6)
-    assert found.std == pytest.approx(0.1)  # divided by 2, not by 3
-    assert found.seeds == (1, 2, 3)
+    mean = mean_over_seeds({1: 0.5, 2: 0.6, 3: 0.7})
+    assert mean.mean == pytest.approx(0.6)
+    assert mean.std == pytest.approx(0.1)  # divided by 2, not by 3
+    assert mean.seeds == (1, 2, 3)
     assert mean_over_seeds({7: 0.25}) == MeanAccuracy(0.25, None, (7,))
 
 
 def test_a_mean_over_datasets_uses_the_seeds_all_of_them_have() -> None:
-    found = mean_over_datasets([{1: 0.2, 2: 0.4, 3: 0.9}, {1: 0.4, 2: 0.6}])
-    assert isinstance(found, MeanAccuracy)
-    assert found.mean == pytest.approx(0.4)
-    assert found.seeds == (1, 2)
+    mean = mean_over_datasets([{1: 0.2, 2: 0.4, 3: 0.9}, {1: 0.4, 2: 0.6}])
+    assert isinstance(mean, MeanAccuracy)
+    assert mean.mean == pytest.approx(0.4)
+    assert mean.seeds == (1, 2)
 
 
 def test_a_mean_with_a_dataset_missing_is_shown_as_missing() -> None:
@@ -62,14 +62,15 @@ def test_a_mean_with_a_dataset_missing_is_shown_as_missing() -> None:
 
 def test_the_table_of_a_grid_with_holes() -> None:
     records = [
-        one
-        for one in grid(["linear_probe"], shots=(1, 4))
-        if (one.identity.dataset, one.identity.shots) != ("tiny_digits", 4)
+        record
+        for record in grid(["linear_probe"], shots=(1, 4))
+        if (record.identity.dataset, record.identity.shots) != ("tiny_digits", 4)
     ]
     records = [
-        one
-        for one in records
-        if (one.identity.dataset, one.identity.shots, one.identity.seed) != ("tiny_shapes", 4, 3)
+        record
+        for record in records
+        if (record.identity.dataset, record.identity.shots, record.identity.seed)
+        != ("tiny_shapes", 4, 3)
     ]
     (table,) = tables.tables(grouping.group_records([*records, zero_shot("tiny_digits", 0.5)]))
     text = text_tables.plain_text(table)
@@ -96,7 +97,7 @@ def test_suites_backbones_weights_class_splits_and_protocols_never_share_a_table
         identity(precision="float16"),
         identity(dataset="dtd"),
     ]
-    groups = grouping.group_records([scored(one, 0.5) for one in [plain, *others]])
+    groups = grouping.group_records([scored(named, 0.5) for named in [plain, *others]])
     assert len(groups) == 1 + len(others)
 
 
@@ -112,7 +113,7 @@ def test_validation_sampler_parameters_and_exposure_make_another_line() -> None:
         identity(sources=everyone, source_shots=4),
         identity(sources=everyone, source_shots=-1),
     ]
-    (setting,) = (groups := grouping.group_records([scored(one, 0.5) for one in several]))
+    (setting,) = (groups := grouping.group_records([scored(named, 0.5) for named in several]))
     assert len(groups[setting]) == len(several)
     assert len(set(headings(groups[setting]).values())) == len(several)
     text = text_tables.plain_text(tables.dataset_shots(setting, groups[setting]))
@@ -202,9 +203,11 @@ def test_a_dataset_outside_of_all_suites_has_no_mean() -> None:
 
 @pytest.mark.parametrize("form", rendering.FORMATS)
 def test_each_format_shows_every_number(form: str) -> None:
-    made = tables.tables(grouping.group_records(grid(["linear_probe", "zero_shot"], shots=(1, 4))))
-    text = rendering.render(made, form)
-    for row in made[0].rows:
+    result_tables = tables.tables(
+        grouping.group_records(grid(["linear_probe", "zero_shot"], shots=(1, 4)))
+    )
+    text = rendering.render(result_tables, form)
+    for row in result_tables[0].rows:
         for value in row.values:
             if isinstance(value, MeanAccuracy):
                 assert (f"{value.mean:.6f}" if form == "csv" else f"{100 * value.mean:.1f}") in text
@@ -277,7 +280,7 @@ def test_the_leaderboard_has_a_row_per_result_and_its_promised_columns() -> None
     rows = list(csv.DictReader(io.StringIO(leaderboard_csv(grouping.group_records(records)))))
     assert len(rows) == 3 * 2 + 1
     assert tuple(rows[0]) == COLUMNS
-    one = next(
+    row_of = next(
         row
         for row in rows
         if (row["method"], row["dataset"], row["shots"]) == ("linear_probe", "tiny_digits", "4")
@@ -287,15 +290,21 @@ def test_the_leaderboard_has_a_row_per_result_and_its_promised_columns() -> None
         for record in records
         if record.identity.dataset == "tiny_digits" and record.identity.shots == 4
     ]
-    assert float(one["mean"]) == pytest.approx(sum(seeds) / 3, abs=1e-6)
-    assert (one["n_seeds"], one["seeds"], one["n_test"], one["val"], one["ranked"]) == (
+    assert float(row_of["mean"]) == pytest.approx(sum(seeds) / 3, abs=1e-6)
+    assert (
+        row_of["n_seeds"],
+        row_of["seeds"],
+        row_of["n_test"],
+        row_of["val"],
+        row_of["ranked"],
+    ) == (
         "3",
         "1 2 3",
         "400",
         "up-to-4",
         "yes",
     )
-    assert set(one["keys"].split()) <= {record.key for record in records}
+    assert set(row_of["keys"].split()) <= {record.key for record in records}
     assert next(row for row in rows if row["method"] == "zero_shot")["std"] == ""
 
 

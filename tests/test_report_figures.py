@@ -32,9 +32,9 @@ def test_three_figures_in_two_formats_the_same_each_time(tmp_path: Path) -> None
     assert {path.suffix for path in first} == {".pdf", ".png"}
     assert all(path.stat().st_size > 5000 for path in first)
     assert all(
-        one.read_bytes() == other.read_bytes()
-        for one, other in zip(first, again, strict=True)
-        if one.suffix == ".png"
+        first_file.read_bytes() == second_file.read_bytes()
+        for first_file, second_file in zip(first, again, strict=True)
+        if first_file.suffix == ".png"
     )
 
 
@@ -42,16 +42,16 @@ def test_curves_hold_a_panel_for_the_mean_and_one_per_dataset_and_no_diagnostic(
     ((setting, by_line),) = grouping.group_records(few()).items()
     heading_of = headings(by_line)
     numbers = {
-        heading_of[line]: figures._numbers(setting, found)
-        for line, found in by_line.items()
+        heading_of[line]: figures._numbers(setting, records)
+        for line, records in by_line.items()
         if line.exposure.ranked
     }
-    drawn = figures.curves(setting, numbers, [1, 2, 4, 8, 16])
-    titles = [axes.get_title() for axes in drawn.axes if axes.get_visible()]
+    figure = figures.curves(setting, numbers, [1, 2, 4, 8, 16])
+    titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
     assert titles == ["mean of 3 datasets", *TINY]
-    labels = drawn.axes[0].get_legend_handles_labels()[1]
+    labels = figure.axes[0].get_legend_handles_labels()[1]
     assert sorted(labels) == ["CoOp", "Linear probe", "Zero-shot CLIP"]
-    bars = drawn.axes[0].containers[0]
+    bars = figure.axes[0].containers[0]
     assert len(bars[0].get_xdata()) == 5
 
 

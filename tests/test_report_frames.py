@@ -23,12 +23,12 @@ def with_notes(seed: int, **notes: str | float | bool | None) -> Record:
 
 def test_a_row_per_record_with_identity_accuracy_costs_and_notes(tmp_path: Path) -> None:
     prior = identity("prompt_adapter", sources={"tiny_shapes": "d"}, params={"lr": 0.1, "a": 1})
-    made = write(tmp_path, [record(prior, [3, 1], [4, 4], fit_s=7.0, notes={"alpha": 1.5})])
+    stored = write(tmp_path, [record(prior, [3, 1], [4, 4], fit_s=7.0, notes={"alpha": 1.5})])
     frame = load_results(tmp_path)
     expected = [*BEFORE, *Identity.model_fields, *COUNTS, *Costs.model_fields, "note_alpha"]
     assert list(frame.columns) == expected
     (row,) = frame.to_dict("records")
-    assert (row["key"], row["method"], row["shots"]) == (made[0].key, "prompt_adapter", 4)
+    assert (row["key"], row["method"], row["shots"]) == (stored[0].key, "prompt_adapter", 4)
     assert (row["correct"], row["total"], row["accuracy"]) == (4, 8, 0.5)
     assert (row["fit_s"], row["peak_mb"], row["note_alpha"]) == (7.0, 410.0, 1.5)
     assert row["params"] == '{"a": 1, "lr": 0.1}'

@@ -27,14 +27,14 @@ def groups() -> grouping.GroupedRecords:
     method without shots.
     """
     some = [
-        one
-        for one in grid(["lab.first", "lab.second"], shots=(1, 4))
-        if one.identity.seed < 3 or one.identity.method != "lab.second"
+        record
+        for record in grid(["lab.first", "lab.second"], shots=(1, 4))
+        if record.identity.seed < 3 or record.identity.method != "lab.second"
     ]
     holed = [
-        one
-        for one in some
-        if (one.identity.dataset, one.identity.shots, one.identity.method)
+        record
+        for record in some
+        if (record.identity.dataset, record.identity.shots, record.identity.method)
         != ("tiny_shapes", 4, "lab.first")
     ]
     zero = [scored(identity("lab.zero", name, 0, 0, val="none"), 0.4) for name in TINY]
@@ -65,5 +65,5 @@ def test_nothing_else_lies_among_the_golden_files() -> None:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for one in NAMES:
-        (FOLDER / one).write_text(written(one), encoding="utf-8")
+    for name in NAMES:
+        (FOLDER / name).write_text(written(name), encoding="utf-8")

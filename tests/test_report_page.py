@@ -21,7 +21,7 @@ from testbed.synthetic import CLASSIC, TINY, digest, grid, identity, record, sco
 from tests import chromium
 
 needs_browser = pytest.mark.skipif(
-    not chromium.found(), reason="no Chromium here: apt-get install chromium"
+    not chromium.browser_path(), reason="no Chromium here: apt-get install chromium"
 )
 
 
@@ -35,11 +35,11 @@ def judged(method: str, seed: int, hit: float, store: Store) -> Record:
         method, shots=16, seed=seed, dataset_digest=data.read_spec("tiny_digits").digest
     )
     correct = [int((guesses[labels == label] == label).sum()) for label in range(10)]
-    made = record(
+    stored = record(
         named, correct, [int((labels == label).sum()) for label in range(10)], notes={"alpha": 1.5}
     )
-    store.put(made, guesses)
-    return made
+    store.put(stored, guesses)
+    return stored
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("page")
     store = Store(base / "store")
     some = [
-        one
-        for one in grid(["coop", "linear_probe"], shots=(1, 16))
-        if (one.identity.dataset, one.identity.shots) != ("tiny_digits", 16)
+        record
+        for record in grid(["coop", "linear_probe"], shots=(1, 16))
+        if (record.identity.dataset, record.identity.shots) != ("tiny_digits", 16)
     ]
     records = [
         *some,
@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for seed in (1, 2, 3)
         ),
     ]
-    records = [one.model_copy(update={"identity": now(one)}) for one in records]
+    records = [record.model_copy(update={"identity": now(record)}) for record in records]
     records += [
         scored(identity("evil.</script><script>alert(1)</script>", name), 0.5) for name in TINY
     ]
@@ -69,18 +69,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base / "page"
 
 
-def now(one: Record):  # type: ignore[no-untyped-def]
-    return one.identity.model_copy(
-        update={"dataset_digest": data.read_spec(one.identity.dataset).digest}
+def now(record: Record):  # type: ignore[no-untyped-def]
+    return record.identity.model_copy(
+        update={"dataset_digest": data.read_spec(record.identity.dataset).digest}
     )
 
 
 @pytest.fixture(scope="module")
 def tab(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Tab]:
-    with chromium.tab(folder / "index.html", tmp_path_factory.mktemp("profile")) as one:
-        one.screen(1280, 900)
-        yield one
-        assert one.errors == []  # over everything the tests below did
+    with chromium.tab(folder / "index.html", tmp_path_factory.mktemp("profile")) as opened:
+        opened.screen(1280, 900)
+        yield opened
+        assert opened.errors == []  # over everything the tests below did
 
 
 def column(tab: chromium.Tab, number: int) -> list[str]:
@@ -290,9 +290,9 @@ def test_counts_survive_their_packing() -> None:
 def test_ten_thousand_records_stay_under_five_megabytes(tmp_path: Path) -> None:
     methods = [f"method_{index}" for index in range(15)]
     records = [
-        one
+        record
         for backbone in "abc"
-        for one in grid(methods, CLASSIC, (1, 16), (1, 2, 3), (backbone,), classes=199)
+        for record in grid(methods, CLASSIC, (1, 16), (1, 2, 3), (backbone,), classes=199)
     ]
     per_record = page.write_page(
         tmp_path / "page", grouping.group_records(records), Store(tmp_path), images=False

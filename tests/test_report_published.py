@@ -28,10 +28,10 @@ def rows() -> list[dict[str, str]]:
 
 
 def test_every_row_has_a_source_and_values_that_can_be() -> None:
-    found = rows()
-    assert len(found) == 1771
-    assert tuple(found[0]) == published.COLUMNS
-    for row in found:
+    table = rows()
+    assert len(table) == 1771
+    assert tuple(table[0]) == published.COLUMNS
+    for row in table:
         assert row["source"].strip(), row
         assert row["method"].isidentifier()
         assert row["variant"]
@@ -86,15 +86,16 @@ def ours(
         for seed in seeds
     ]
     return [
-        scored(one, accuracy, 100, 100) for one, accuracy in zip(named, accuracies, strict=True)
+        scored(named_record, accuracy, 100, 100)
+        for named_record, accuracy in zip(named, accuracies, strict=True)
     ]
 
 
 def verdicts(records: list[Record], variant: str) -> list[published.PublishedComparison]:
     return [
-        one
-        for one in published.compare_published(grouping.group_records(records), TABLE)
-        if one.published.variant == variant
+        comparison
+        for comparison in published.compare_published(grouping.group_records(records), TABLE)
+        if comparison.published.variant == variant
     ]
 
 
@@ -119,8 +120,8 @@ def test_zero_shot_numbers_have_half_a_point_and_no_more() -> None:
     variant = "zero-shot CLIP (single hand template)"
     value = next(row for row in TABLE if row.variant == variant and row.dataset == "dtd").accuracy
     for by, verdict in ((0.004, "reproduced"), (0.006, "differs")):
-        (found,) = verdicts(ours("zero_shot", "dtd", 0, [value + by], val="none"), variant)
-        assert found.verdict == verdict
+        (comparison,) = verdicts(ours("zero_shot", "dtd", 0, [value + by], val="none"), variant)
+        assert comparison.verdict == verdict
 
 
 def test_other_protocols_are_not_comparable_and_say_why() -> None:
@@ -137,11 +138,11 @@ def test_other_parameters_meet_other_rows() -> None:
     moved = scored(
         middle.model_copy(update={"params": middle.params | {"position": "middle"}}), 0.6
     )
-    found = [
-        one.published.variant
-        for one in published.compare_published(grouping.group_records([moved]), TABLE)
+    variants = [
+        comparison.published.variant
+        for comparison in published.compare_published(grouping.group_records([moved]), TABLE)
     ]
-    assert found == ["CoOp (M=16, middle)"]
+    assert variants == ["CoOp (M=16, middle)"]
 
 
 def test_a_mean_over_ten_of_eleven_is_not_compared_with_one_over_eleven() -> None:
@@ -153,11 +154,12 @@ def test_a_mean_over_ten_of_eleven_is_not_compared_with_one_over_eleven() -> Non
     whole = [record for name in CLASSIC for record in ours("coop", name, 16, [0.6, 0.61, 0.59])]
     part = [record for record in whole if record.identity.dataset != "imagenet"]
     assert [
-        one.verdict for one in published.compare_published(grouping.group_records(whole), [row])
+        comparison.verdict
+        for comparison in published.compare_published(grouping.group_records(whole), [row])
     ] == ["reproduced"]
-    (found,) = published.compare_published(grouping.group_records(part), [row])
-    assert found.verdict == "not comparable"
-    assert "(10/11)" in found.why
+    (comparison,) = published.compare_published(grouping.group_records(part), [row])
+    assert comparison.verdict == "not comparable"
+    assert "(10/11)" in comparison.why
 
 
 def test_the_tolerance_follows_from_seeds() -> None:

@@ -35,9 +35,9 @@ def test_the_interval_over_seeds_is_scipys(count: int) -> None:
 
 def test_the_paired_t_test_is_scipys() -> None:
     first, second = RNG.normal(size=5), RNG.normal(size=5)
-    found = significance.paired_t(list(first - second))
-    assert found is not None
-    assert found.p == pytest.approx(scipy_stats.ttest_rel(first, second).pvalue)
+    result = significance.paired_t(list(first - second))
+    assert result is not None
+    assert result.p == pytest.approx(scipy_stats.ttest_rel(first, second).pvalue)
     assert significance.paired_t([0.3]) is None
     assert significance.paired_t([0.25, 0.25]) == significance.MeanDifference(0.25, 0.25, 0.25, 0.0)
 
@@ -51,8 +51,10 @@ def test_mcnemar_is_the_binomial_test_on_the_images_that_differ(
     total = only_first + only_second
     by_hand = 1.0
     if total:
-        ways = [math.comb(total, count) / 2**total for count in range(total + 1)]
-        by_hand = min(1.0, sum(way for way in ways if way <= ways[only_first] * (1 + 1e-9)))
+        chances = [math.comb(total, count) / 2**total for count in range(total + 1)]
+        by_hand = min(
+            1.0, sum(chance for chance in chances if chance <= chances[only_first] * (1 + 1e-9))
+        )
     assert significance.mcnemar(first, second) == pytest.approx(by_hand)
     if total:
         assert significance.mcnemar(first, second) == pytest.approx(
@@ -134,7 +136,7 @@ def nominal(rate: float) -> bool:
 
 def test_false_positives_come_at_the_nominal_rate() -> None:
     rng = np.random.default_rng(1)
-    found = {"t": 0, "mcnemar": 0, "bootstrap": 0, "wilcoxon": 0}
+    rejections = {"t": 0, "mcnemar": 0, "bootstrap": 0, "wilcoxon": 0}
     for _ in range(DRAWS):
         over_seeds = significance.paired_t(list(rng.normal(0, 0.01, 3)))
         assert over_seeds is not None
@@ -142,11 +144,13 @@ def test_false_positives_come_at_the_nominal_rate() -> None:
         first, second = rng.random((3, 300)) < hard, rng.random((3, 300)) < hard
         over_datasets = significance.wilcoxon(list(rng.normal(0, 0.02, 11)))
         assert over_datasets is not None
-        found["t"] += over_seeds.p < 0.05
-        found["mcnemar"] += significance.mcnemar(first[0], second[0]) < 0.05
-        found["bootstrap"] += significance.paired_bootstrap(first, second, resamples=500).p < 0.05
-        found["wilcoxon"] += over_datasets < 0.05
-    rates = {name: count / DRAWS for name, count in found.items()}
+        rejections["t"] += over_seeds.p < 0.05
+        rejections["mcnemar"] += significance.mcnemar(first[0], second[0]) < 0.05
+        rejections["bootstrap"] += (
+            significance.paired_bootstrap(first, second, resamples=500).p < 0.05
+        )
+        rejections["wilcoxon"] += over_datasets < 0.05
+    rates = {name: count / DRAWS for name, count in rejections.items()}
     assert all(map(nominal, rates.values())), rates
     assert min(rates.values()) > 0.01, rates  # none of them sleeps
 

@@ -77,9 +77,9 @@ def test_beyond_sixteen_times_a_pixel_may_differ_by_one() -> None:
 def test_a_cut_does_not_depend_on_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [pixels_of(picture(*size)) for size in SIZES]
     cuts = all_cuts(36, 3)
-    together = cut_pictures(pictures, cuts, 36)
+    batched = cut_pictures(pictures, cuts, 36)
     monkeypatch.setitem(resampling.GROUP_BYTES, "cpu", 1)
-    assert torch.equal(cut_pictures(pictures, cuts, 36), together)
+    assert torch.equal(cut_pictures(pictures, cuts, 36), batched)
 
 
 def test_the_hosts_centre_is_off_by_at_most_two_in_few_pixels() -> None:

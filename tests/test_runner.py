@@ -53,14 +53,14 @@ def zero_shot(dataset: str = TARGET) -> Cell:
     return Cell(method="zero_shot", dataset=dataset, shots=0, seed=0, backbone="tiny", val="none")
 
 
-def one(cell: Cell, store: Store, **how: object) -> Outcome:
+def run_cell(cell: Cell, store: Store, **how: object) -> Outcome:
     (outcome,) = run([cell], store, **how)  # type: ignore[arg-type]
     return outcome
 
 
 def test_a_cell_becomes_a_record_with_its_predictions_beside_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    outcome = one(zero_shot(), store)
+    outcome = run_cell(zero_shot(), store)
     assert outcome.error is None
     record = outcome.record
     assert record is not None
@@ -77,11 +77,11 @@ def test_a_cell_becomes_a_record_with_its_predictions_beside_it(tmp_path: Path) 
 def test_a_finished_cell_is_found_not_computed_and_force_computes_it(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     cell = moody(diary=str(diary))
-    first, second = one(cell, Store(tmp_path)), one(cell, Store(tmp_path))
+    first, second = run_cell(cell, Store(tmp_path)), run_cell(cell, Store(tmp_path))
     assert (first.cached, second.cached) == (False, True)
     assert first.record == second.record
     assert len(diary.read_text().splitlines()) == 1
-    forced = one(cell, Store(tmp_path), force=True)
+    forced = run_cell(cell, Store(tmp_path), force=True)
     assert len(diary.read_text().splitlines()) == 2
     assert forced.record is not None
     assert first.record is not None
@@ -93,7 +93,7 @@ def test_encoding_counts_for_the_record_that_did_it(
 ) -> None:
     monkeypatch.setenv("FSBENCH_CACHE", str(tmp_path / "cache"))
     start = time.perf_counter()
-    outcomes = [one(zero_shot(), Store(tmp_path / name)) for name in ("a", "b")]
+    outcomes = [run_cell(zero_shot(), Store(tmp_path / name)) for name in ("a", "b")]
     elapsed_s = time.perf_counter() - start
     records = [outcome.record for outcome in outcomes if outcome.record]
     first, second = (record.costs for record in records)
@@ -131,9 +131,9 @@ def test_a_failed_cell_is_tried_again_and_its_log_goes_with_success(
 ) -> None:
     store, cell = Store(tmp_path), moody()
     monkeypatch.setattr("tests.plugins.moody.Adapter.fit", lambda self, episode: 1 / 0)
-    assert one(cell, store).error == "ZeroDivisionError: division by zero"
+    assert run_cell(cell, store).error == "ZeroDivisionError: division by zero"
     monkeypatch.undo()
-    again = one(cell, store)
+    again = run_cell(cell, store)
     assert again.error is None
     assert not again.cached
     assert not store.failure(again.key).exists()
@@ -151,11 +151,11 @@ def test_an_interruption_passes_through_and_keeps_what_is_finished(tmp_path: Pat
 
 
 def test_a_cheating_method_finds_neither_labels_nor_paths_that_say_them(tmp_path: Path) -> None:
-    cheat = one(
+    cheat = run_cell(
         Cell(method="tests.cheating", dataset=TARGET, shots=2, seed=1, backbone="tiny"),
         Store(tmp_path),
     ).record
-    honest = one(zero_shot(), Store(tmp_path)).record
+    honest = run_cell(zero_shot(), Store(tmp_path)).record
     assert cheat is not None
     assert honest is not None
     assert cheat.counts == honest.counts  # it finds nothing, and then predicts as zero-shot does
@@ -175,7 +175,7 @@ def test_the_same_cheat_reads_the_paths_of_images_that_are_not_sealed() -> None:
 def test_a_prior_is_pretrained_once_stored_with_its_origin_and_shared(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     sources = ("tiny_shapes", "tiny_textures")
-    first = one(moody(diary=str(diary), sources=sources), Store(tmp_path)).record
+    first = run_cell(moody(diary=str(diary), sources=sources), Store(tmp_path)).record
     other = Cell(
         method="tests.plugins.moody",
         dataset=TARGET,
@@ -186,7 +186,7 @@ def test_a_prior_is_pretrained_once_stored_with_its_origin_and_shared(tmp_path: 
         val="none",
         params=(("diary", str(diary)),),
     )
-    second = one(other, Store(tmp_path)).record
+    second = run_cell(other, Store(tmp_path)).record
     assert first is not None
     assert second is not None
     assert diary.read_text().splitlines().count("pretrain tiny_shapes tiny_textures") == 1
@@ -217,7 +217,7 @@ def test_a_source_costs_its_support_set_only(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_another_seed_has_another_prior(tmp_path: Path) -> None:
     for seed in (1, 2):
-        one(moody(seed=seed, sources=("tiny_shapes",)), Store(tmp_path))
+        run_cell(moody(seed=seed, sources=("tiny_shapes",)), Store(tmp_path))
     assert len(list((tmp_path / "priors").glob("*.safetensors"))) == 2
 
 
@@ -233,7 +233,7 @@ def test_base_and_new_halves_are_cut_after_sampling_and_cover_all_classes(tmp_pa
             val="none",
             classes=classes,
         )
-        record = one(cell, Store(tmp_path)).record
+        record = run_cell(cell, Store(tmp_path)).record
         assert record is not None
         counts[classes] = record.counts.total
     assert counts["base"] + counts["new"] == counts["all"]
@@ -265,7 +265,7 @@ def test_what_cannot_run_is_refused_before_any_work(tmp_path: Path) -> None:
 
 
 def test_too_many_shots_fail_their_cell_with_a_sentence(tmp_path: Path) -> None:
-    outcome = one(
+    outcome = run_cell(
         Cell(method="tests.cheating", dataset=TARGET, shots=1000, seed=1, backbone="tiny"),
         Store(tmp_path),
     )

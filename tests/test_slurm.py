@@ -17,7 +17,8 @@ from benchmark.records.store import Store
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "README.md").read_text(), re.S)
 ELSEWHERE = (
-    "--suite classic --method coop,prompt_adapter --backbone ViT-B/16 --data-root /shared/datasets"
+    "--suite classic --method coop,prompt_adapter --backbone ViT-B/16 \\\n"
+    "    --data-root /shared/datasets"
 )
 HERE = "--dataset tiny_digits --method zero_shot,tip_adapter --shots 1,2 --seed 1,2"
 

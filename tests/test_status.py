@@ -59,10 +59,10 @@ class Adapter:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "results")
+    store = Store(tmp_path / "results")
     for folder in ("records", "failures", "logs", "locks", "running", "plans"):
-        (made.root / folder).mkdir(parents=True)
-    return made
+        (store.root / folder).mkdir(parents=True)
+    return store
 
 
 def cell(key: str) -> str:
@@ -102,8 +102,8 @@ def claimed(
     return path
 
 
-def keys(found: tuple[Any, ...]) -> list[str]:
-    return [one.key for one in found]
+def keys(entries: tuple[Any, ...]) -> list[str]:
+    return [each.key for each in entries]
 
 
 def text(store: Store) -> str:
@@ -119,32 +119,38 @@ def test_every_cell_of_a_plan_is_in_one_state(store: Store) -> None:
     store.log(KEYS[1]).write_text("[     0.1 s] load\n[     2.0 s] fit\n")
     store.fail(KEYS[2], "ValueError: it broke\n\nthe log\n")
     claimed(store, KEYS[3], HERE, DEAD)
-    found = read_progress(store)
-    assert (found.records, found.failures, found.cells, found.done, found.waiting) == (
+    progress = read_progress(store)
+    assert (
+        progress.records,
+        progress.failures,
+        progress.cells,
+        progress.done,
+        progress.waiting,
+    ) == (
         1,
         1,
         6,
         1,
         2,
     )
-    assert (keys(found.running), keys(found.failed), keys(found.lost)) == (
+    assert (keys(progress.running), keys(progress.failed), keys(progress.lost)) == (
         [KEYS[1]],
         [KEYS[2]],
         [KEYS[3]],
     )
-    assert (found.running[0].cell, found.running[0].pid, found.running[0].last_words) == (
+    assert (progress.running[0].cell, progress.running[0].pid, progress.running[0].last_words) == (
         cell(KEYS[1]),
         os.getpid(),
         "[     2.0 s] fit",
     )
-    assert found.running[0].for_s == pytest.approx(5000, abs=10)
-    assert (found.failed[0].sentence, found.failed[0].log) == (
+    assert progress.running[0].for_s == pytest.approx(5000, abs=10)
+    assert (progress.failed[0].sentence, progress.failed[0].log) == (
         "ValueError: it broke",
         store.failure(KEYS[2]),
     )
-    said = text(store)
-    assert "1 of 6 cells done, 1 running, 1 failed, 1 lost, 2 waiting" in said
-    assert f"1 h 23 min, process {os.getpid()} on {HERE}\n    fit" in said
+    output = text(store)
+    assert "1 of 6 cells done, 1 running, 1 failed, 1 lost, 2 waiting" in output
+    assert f"1 h 23 min, process {os.getpid()} on {HERE}\n    fit" in output
 
 
 def test_plans_are_counted_once_and_finished_ones_not_at_all(store: Store) -> None:
@@ -153,8 +159,8 @@ def test_plans_are_counted_once_and_finished_ones_not_at_all(store: Store) -> No
     plan(store, *KEYS[2:4])
     plan(store, KEYS[9])
     done(store, KEYS[9])
-    found = read_progress(store)
-    assert (found.cells, found.done, found.waiting, found.plans) == (6, 0, 6, 2)
+    progress = read_progress(store)
+    assert (progress.cells, progress.done, progress.waiting, progress.plans) == (6, 0, 6, 2)
     assert "2 grids are unfinished" in text(store)
 
 
@@ -175,8 +181,8 @@ def test_a_claim_lives_with_its_process_here_and_with_its_lease_elsewhere(
 ) -> None:
     plan(store, KEYS[0])
     claimed(store, KEYS[0], host, pid, silent_s=silent_s)
-    found = read_progress(store)
-    assert (keys(found.running), keys(found.lost)) == (
+    progress = read_progress(store)
+    assert (keys(progress.running), keys(progress.lost)) == (
         ([KEYS[0]], []) if alive else ([], [KEYS[0]])
     )
 
@@ -295,8 +301,8 @@ def test_what_no_run_wrote_is_passed_over_with_a_remark(
     path = store.root / folder / f"{KEYS[0]}.json"
     path.write_bytes(content)
     remarks: list[str] = []
-    found = read_progress(store, remarks)
-    assert (found.cells, found.waiting) == (1, 1)
+    progress = read_progress(store, remarks)
+    assert (progress.cells, progress.waiting) == (1, 1)
     assert remarks == [f"{path} is not what a run writes there; it is passed over"]
 
 
@@ -304,8 +310,8 @@ def test_a_remark_goes_to_stderr(store: Store, capsys: pytest.CaptureFixture[str
     plan(store, KEYS[1])
     (store.root / "running" / "notes.json").write_text("{}")
     assert execute(["status", "--results", str(store.root)]) == 0
-    assert "warning: " in (said := capsys.readouterr()).err
-    assert "0 of 1 cells done" in said.out
+    assert "warning: " in (output := capsys.readouterr()).err
+    assert "0 of 1 cells done" in output.out
 
 
 def test_pipes_folders_and_dangling_links_hold_nobody_up(store: Store) -> None:
@@ -329,11 +335,11 @@ def test_nothing_that_others_wrote_reaches_the_terminal_as_a_command(store: Stor
     store.fail(KEYS[0], "it \x1b[31mbroke\x9b1m\n")
     claimed(store, KEYS[1], HERE, os.getpid())
     store.log(KEYS[1]).write_bytes(b"50%\r 60%\r\x1b[A\xff 70%\n")
-    said = text(store)
-    assert all(letter.isprintable() or letter == "\n" for letter in said)
-    assert "it broke" in said
-    assert "[red]x[/red]" in said
-    assert "\ufffd 70%" in said
+    output = text(store)
+    assert all(letter.isprintable() or letter == "\n" for letter in output)
+    assert "it broke" in output
+    assert "[red]x[/red]" in output
+    assert "\ufffd 70%" in output
 
 
 # The command
@@ -364,11 +370,11 @@ def test_json_is_one_object_with_every_cell_that_is_of_interest(
         store.fail(key, "it broke\n")
     claimed(store, KEYS[0], ELSEWHERE, 7)
     assert execute(["status", "--json", "--results", str(store.root)]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["cells"], found["done"], found["waiting"], found["workers"]) == (10, 0, 0, 1)
-    assert [one["key"] for one in found["failed"]] == KEYS[1:]
-    assert (found["running"][0]["host"], found["running"][0]["pid"]) == (ELSEWHERE, 7)
-    assert Path(found["failed"][0]["log"]).read_text() == "it broke\n"
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["cells"], shown["done"], shown["waiting"], shown["workers"]) == (10, 0, 0, 1)
+    assert [each["key"] for each in shown["failed"]] == KEYS[1:]
+    assert (shown["running"][0]["host"], shown["running"][0]["pid"]) == (ELSEWHERE, 7)
+    assert Path(shown["failed"][0]["log"]).read_text() == "it broke\n"
 
 
 def test_many_failures_are_cut_short_for_people(store: Store) -> None:
@@ -385,8 +391,8 @@ def test_ten_thousand_records_are_counted_by_name(store: Store) -> None:
     plan(store, *many, KEYS[0].replace("0", "f"))
     for key in many:
         store.path(key).touch()
-    found = read_progress(store)
-    assert (found.records, found.done, found.waiting) == (10_000, 10_000, 1)
+    progress = read_progress(store)
+    assert (progress.records, progress.done, progress.waiting) == (10_000, 10_000, 1)
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
@@ -449,9 +455,11 @@ def test_a_watch_ends_when_the_last_cell_does(store: Store) -> None:
         announcement.unlink()
 
     seen: list[int] = []
-    found = progress_view.watch(store, lambda now: seen.append(len(now.running)), [], after(3, end))
+    progress = progress_view.watch(
+        store, lambda now: seen.append(len(now.running)), [], after(3, end)
+    )
     assert seen == [1, 1, 1]
-    assert (found.records, found.running) == (2, ())
+    assert (progress.records, progress.running) == (2, ())
 
 
 def test_a_watch_waits_a_while_for_a_worker_that_has_not_begun_its_next_cell(store: Store) -> None:
@@ -555,7 +563,9 @@ def running(tmp_path: Path, *around: str, seeds: str = "1,3,2") -> Iterator[subp
 
 
 def _asleep(results: Path) -> bool:
-    return any("falling asleep" in one.last_words for one in read_progress(Store(results)).running)
+    return any(
+        "falling asleep" in each.last_words for each in read_progress(Store(results)).running
+    )
 
 
 def test_a_real_run_is_seen_from_outside_and_when_it_is_killed(
@@ -565,22 +575,22 @@ def test_a_real_run_is_seen_from_outside_and_when_it_is_killed(
     command = ["status", "--results", str(tmp_path / "results")]
     with running(tmp_path) as process:
         assert execute([*command, "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)
-        assert (found["cells"], found["done"], found["waiting"]) == (3, 1, 0)
-        assert [one["pid"] for one in found["running"]] == [process.pid]
-        assert [one["sentence"] for one in found["failed"]] == ["ValueError: no sleep at all"]
+        shown = json.loads(capsys.readouterr().out)
+        assert (shown["cells"], shown["done"], shown["waiting"]) == (3, 1, 0)
+        assert [each["pid"] for each in shown["running"]] == [process.pid]
+        assert [each["sentence"] for each in shown["failed"]] == ["ValueError: no sleep at all"]
     assert execute([*command, "--watch"]) == 0  # nothing is said to be running, so it ends
-    said = capsys.readouterr().out
-    assert "1 of 3 cells done, 1 failed, 1 lost" in said
-    assert "nobody is working on it; the same command goes on" in said
+    output = capsys.readouterr().out
+    assert "1 of 3 cells done, 1 failed, 1 lost" in output
+    assert "nobody is working on it; the same command goes on" in output
 
 
 def test_an_interrupted_run_leaves_its_cell_waiting(tmp_path: Path) -> None:
     with running(tmp_path, seeds="1,2") as process:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-    found = read_progress(Store(tmp_path / "results"))
-    assert (found.done, found.waiting, found.running, found.lost) == (1, 1, (), ())
+    progress = read_progress(Store(tmp_path / "results"))
+    assert (progress.done, progress.waiting, progress.running, progress.lost) == (1, 1, (), ())
 
 
 def permitted(*around: str) -> None:
@@ -601,7 +611,7 @@ def test_a_run_on_another_host_is_alive_as_long_as_it_is_heard_of(tmp_path: Path
     )
     results = Store(tmp_path / "results")
     with running(tmp_path, *namespace, sys.executable, "-c", hostname, seeds="2"):
-        assert [one.host for one in read_progress(results).running] == [ELSEWHERE]
+        assert [each.host for each in read_progress(results).running] == [ELSEWHERE]
     (last,) = read_progress(results).running  # killed, but from here nobody can know yet
     lease = results.root / "locks" / f"{last.key}.lock"
     os.utime(lease, (time.time() - 2 * LEASE_S,) * 2)
@@ -619,7 +629,7 @@ def test_a_folder_that_may_only_be_read_is_enough(store: Store) -> None:
         f"mount --bind {root} {root} && mount -o remount,ro,bind {root} && "
         f"! touch {root}/x && {look_at}"
     )
-    said = subprocess.run(
+    output = subprocess.run(
         [*namespace, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert (said.returncode, "1 running, 1 waiting" in said.stdout) == (0, True), said.stderr
+    assert (output.returncode, "1 running, 1 waiting" in output.stdout) == (0, True), output.stderr

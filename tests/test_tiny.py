@@ -31,7 +31,7 @@ def clip():
 
 
 @pytest.fixture(scope="module")
-def drawn() -> dict[tuple[str, str], np.ndarray]:
+def pictures_of() -> dict[tuple[str, str], np.ndarray]:
     """Every picture of the suite at its own size, uint8 pixels_NCHW, by dataset and split."""
     return {
         (d, s): exam.split_pixels(d, s, canvas.SIZE_PX)[0] for d in exam.DATASETS for s in SPLITS
@@ -41,23 +41,23 @@ def drawn() -> dict[tuple[str, str], np.ndarray]:
 @pytest.fixture(scope="module")
 def features(clip) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
     """image_ND and labels_N as the tiny CLIP sees them, for training and test pictures."""
-    found = {}
+    features_of = {}
     for dataset in exam.DATASETS:
         for split in ("train", "test"):
             pixels_NCHW, labels_N = exam.split_pixels(dataset, split, clip.visual.image_size[0])
-            found[dataset, split] = exam.image_features(clip, pixels_NCHW).numpy(), labels_N
-    return found
+            features_of[dataset, split] = exam.image_features(clip, pixels_NCHW).numpy(), labels_N
+    return features_of
 
 
 @pytest.fixture(scope="module")
 def zero_shot(clip, features) -> dict[str, float]:
     """Test accuracy of the class names alone, by dataset."""
-    found = {}
+    accuracies = {}
     for dataset in exam.DATASETS:
         image_ND, labels_N = features[dataset, "test"]
         guesses_N = (image_ND @ exam.text_features(clip, dataset).numpy().T).argmax(1)
-        found[dataset] = float((guesses_N == labels_N).mean())
-    return found
+        accuracies[dataset] = float((guesses_N == labels_N).mean())
+    return accuracies
 
 
 PINNED = {
@@ -77,20 +77,20 @@ def test_pictures_are_the_same_on_every_machine(generator, name, split, index):
 
 
 @pytest.mark.parametrize("dataset", exam.DATASETS)
-def test_datasets_hold_what_their_specs_promise(dataset, drawn):
-    told = exam.spec(dataset)
-    per_class, counts = told["source"]["per_class"], told["counts"]
+def test_datasets_hold_what_their_specs_promise(dataset, pictures_of):
+    spec = exam.spec(dataset)
+    per_class, counts = spec["source"]["per_class"], spec["counts"]
     assert counts["test"] >= 400
     assert per_class["train"] >= 16
     assert per_class["val"] >= 4
     for split in SPLITS:
-        assert drawn[dataset, split].shape == (counts[split], 3, 48, 48)
-        assert counts[split] == per_class[split] * len(told["class_names"])
+        assert pictures_of[dataset, split].shape == (counts[split], 3, 48, 48)
+        assert counts[split] == per_class[split] * len(spec["class_names"])
 
 
 @pytest.mark.parametrize("dataset", exam.DATASETS)
-def test_no_picture_occurs_twice(dataset, drawn):
-    seen = [sha(picture) for split in SPLITS for picture in drawn[dataset, split]]
+def test_no_picture_occurs_twice(dataset, pictures_of):
+    seen = [sha(picture) for split in SPLITS for picture in pictures_of[dataset, split]]
     assert len(set(seen)) == len(seen)
 
 
@@ -160,13 +160,13 @@ def test_training_pairs_come_without_scikit_learn_and_without_torch():
 
 
 def test_datasets_and_training_draw_from_separate_seeds(monkeypatch):
-    asked = []
+    streams = []
     stream = canvas.stream
-    monkeypatch.setattr(canvas, "stream", lambda *parts: asked.append(parts) or stream(*parts))
+    monkeypatch.setattr(canvas, "stream", lambda *parts: streams.append(parts) or stream(*parts))
     for drawer, name in ((shapes, "solid star"), (textures, "wavy grid")):
         drawer.image(name, "train", 0, 2026)
     captions.picture(2026, 0)
-    assert [parts[0] for parts in asked] == ["dataset", "dataset", "pretraining"]
+    assert [parts[0] for parts in streams] == ["dataset", "dataset", "pretraining"]
 
 
 def test_a_caption_is_true_of_every_picture_it_describes():
@@ -224,15 +224,15 @@ def test_cutting_tokens_behind_the_longest_caption_changes_nothing(clip):
 
 
 def test_the_weights_are_small_and_their_provenance_is_theirs():
-    told = json.loads(model.PROVENANCE.read_text())
+    provenance = json.loads(model.PROVENANCE.read_text())
     assert model.WEIGHTS.stat().st_size <= MAX_WEIGHTS_MB * 1e6
-    assert hashlib.sha256(model.WEIGHTS.read_bytes()).hexdigest() == told["weights_sha256"]
-    assert told["wall_s"] <= 30 * 60
+    assert hashlib.sha256(model.WEIGHTS.read_bytes()).hexdigest() == provenance["weights_sha256"]
+    assert provenance["wall_s"] <= 30 * 60
 
 
 def test_provenance_reports_the_accuracies_that_the_weights_have(zero_shot):
-    told = json.loads(model.PROVENANCE.read_text())["zero_shot"]
-    assert zero_shot == pytest.approx(told, abs=POINT / 2)
+    recorded = json.loads(model.PROVENANCE.read_text())["zero_shot"]
+    assert zero_shot == pytest.approx(recorded, abs=POINT / 2)
 
 
 @pytest.mark.parametrize("dataset", exam.DATASETS)

@@ -87,9 +87,9 @@ def crafted_npz() -> list[bytes]:
 
 def read_predictions(folder: Path, content: bytes) -> None:
     written(folder / "records" / "0123456789ab.npz", content)
-    found = Store(folder).predictions("0123456789ab")
-    assert found.ndim == 1, "predictions are one row of labels"
-    assert found.dtype == np.int32, "predictions are int32"
+    labels = Store(folder).predictions("0123456789ab")
+    assert labels.ndim == 1, "predictions are one row of labels"
+    assert labels.dtype == np.int32, "predictions are int32"
 
 
 DIGESTS = [f"{i:064x}" for i in range(4)]
@@ -137,7 +137,7 @@ def honest_shard() -> bytes:
 
 
 def crafted_safetensors() -> list[bytes]:
-    """Headers that lie about their own length, about shapes and about places in the file."""
+    """Headers that lie about their own length, about shapes and about offsets in the file."""
 
     def with_head(head: Any, body: bytes = bytes(64), length: int | None = None) -> bytes:
         text = head if isinstance(head, bytes) else json.dumps(head).encode()
@@ -153,9 +153,9 @@ def crafted_safetensors() -> list[bytes]:
         with_head(entry(shape=shape))
         for shape in ([2**62, 4], [2**64 - 1], [-1], [], [0], [1] * 1000)
     ]
-    places = [
-        with_head(entry(data_offsets=place))
-        for place in ([0, 2**63], [64, 0], [-1, 64], [0], [8, 72])
+    offsets = [
+        with_head(entry(data_offsets=pair))
+        for pair in ([0, 2**63], [64, 0], [-1, 64], [0], [8, 72])
     ]
     texts = [
         with_head(text)
@@ -172,7 +172,7 @@ def crafted_safetensors() -> list[bytes]:
     return [
         *lengths,
         *shapes,
-        *places,
+        *offsets,
         *texts,
         b"",
         bytes(8),

@@ -76,7 +76,7 @@ OFFERS: list[dict[str, Any]] = [
 
 @cache
 def specs() -> list[Any]:
-    drawn = {
+    generated = {
         "kind": "generated",
         "generator": "shapes",
         "seed": 1,
@@ -95,7 +95,7 @@ def specs() -> list[Any]:
     ]
     return [
         *own,
-        HEAD | counted | {"source": drawn},
+        HEAD | counted | {"source": generated},
         shifted,
         *offered,
         HEAD | counted | {"source": FOLDER, "name": "pets"},
@@ -207,9 +207,9 @@ def suites() -> list[Any]:
 
 def loaded(folder: Path, source: dict[str, Any]) -> data.Dataset:
     toml = written(folder / "pets.toml", toml_text(HEAD | {"source": source}))
-    found = data.load(str(toml), folder / "root")
-    found.test.open(0)
-    return found
+    dataset = data.load(str(toml), folder / "root")
+    dataset.test.open(0)
+    return dataset
 
 
 def read_split(folder: Path, text: bytes) -> None:
@@ -374,9 +374,9 @@ def read_parquet(folder: Path, content: bytes) -> None:
     parquet._row_group_ends.cache_clear()
     for split in ("train", "test"):
         written(folder / "pets" / f"{split}-0.parquet", content)
-    found = loaded(folder, TABLE)
-    for i in range(min(3, len(found.train))):
-        found.train.digest(i)
+    dataset = loaded(folder, TABLE)
+    for i in range(min(3, len(dataset.train))):
+        dataset.train.digest(i)
 
 
 def receipts() -> list[Any]:

@@ -57,7 +57,7 @@ def make_grid(rng: Random) -> dict[str, bytes]:
 def read_grid(folder: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         written(folder / "results" / name, content)
-    found = progress_view.existing_progress(Store(folder / "results"), [])
-    progress_view.as_dict(found, "results")
-    for line in progress_view.lines(found, "results"):
+    progress = progress_view.existing_progress(Store(folder / "results"), [])
+    progress_view.as_dict(progress, "results")
+    for line in progress_view.lines(progress, "results"):
         assert "\x1b" not in line.plain, "a stranger steers the terminal"

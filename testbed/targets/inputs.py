@@ -48,8 +48,8 @@ def written(file: Path, content: bytes) -> Path:
 
 
 def nothing_beside(folder: Path, allowed: set[str]) -> None:
-    found = {path.name for path in folder.iterdir()} - allowed
-    assert not found, f"written outside of its folder: {found}"
+    strays = {path.name for path in folder.iterdir()} - allowed
+    assert not strays, f"written outside of its folder: {strays}"
 
 
 def zipped(

@@ -13,8 +13,8 @@ from benchmark.errors import UserError
 from benchmark.records import combine
 from benchmark.records.record import hash_of
 from benchmark.records.store import Store
-from benchmark.report import comparison as comparison
 from benchmark.report import (
+    comparison,
     cost_tables,
     golden,
     grouping,
@@ -25,6 +25,7 @@ from benchmark.report import (
     rendering,
     tables,
 )
+from benchmark.report.image_results import ImageResults
 from testbed.mutation import PATHS, json_text, mutated, mutated_tree
 from testbed.synthetic import identity, scored
 from testbed.targets.arrays import npz_files
@@ -83,8 +84,8 @@ def read_record(folder: Path, parts: tuple[str, bytes]) -> None:
     """Passed over with a word about it, or trusted."""
     written(folder / "records" / f"{parts[0]}.json", parts[1])
     notes: list[str] = []
-    found = list(Store(folder).records(notes))
-    if not found:
+    records = list(Store(folder).records(notes))
+    if not records:
         assert notes, "a record passed over without a word"
         raise UserError(notes[0])
 
@@ -146,8 +147,9 @@ def read_store(folder: Path, files: list[tuple[str, bytes]]) -> None:
     leaderboard.leaderboard_csv(groups)
     list(published.compare_published(groups, _published()))
     page.write_page(folder / "page", groups, store, folder / "root")
+    images = ImageResults(store, folder / "root")
     try:
-        comparison.compare(groups, "coop", "zero_shot", store, folder / "root")
+        comparison.compare(groups, "coop", "zero_shot", images)
     finally:
         nothing_beside(folder, {"results", "page", "root"})
 
@@ -202,18 +204,18 @@ def rows_of(file: Path, count: int = 4) -> list[Any]:
 
 def read_golden(folder: Path, text: bytes) -> None:
     """Read, and made into cells."""
-    from benchmark.commands.golden_check import cells_of
+    from benchmark.commands.golden_check import cell_of
 
     for row in golden.read(written(folder / "golden.csv", text)):
         if "." not in row.method:
-            cells_of(row)
+            cell_of(row)
 
 
 def read_published(folder: Path, text: bytes) -> None:
-    found = published.read_published(written(folder / "published.csv", text))
-    for row in found:
+    rows = published.read_published(written(folder / "published.csv", text))
+    for row in rows:
         published.tolerance(row, published.MeanAccuracy(0.5, 0.01, (1, 2)))
-    published.published_text(list(published.compare_published(_groups(), found)))
+    published.published_text(list(published.compare_published(_groups(), rows)))
 
 
 @cache

@@ -55,11 +55,11 @@ def torch_bytes(content: Any, **options: Any) -> bytes:
 
 def _named_by_number(content: bytes) -> bytes:
     """The older format names storages by where they lie in memory, which is elsewhere each time."""
-    places = list(dict.fromkeys(re.findall(rb"X.\0\0\0(\d{10,20})", content, re.DOTALL)))
-    numbers = {place: f"{i:06}".encode() for i, place in enumerate(places)}
+    numbers_found = list(dict.fromkeys(re.findall(rb"X.\0\0\0(\d{10,20})", content, re.DOTALL)))
+    numbers = {number: f"{i:06}".encode() for i, number in enumerate(numbers_found)}
     return re.sub(
         rb"X.\0\0\0(\d{10,20})",
-        lambda found: b"X\x06\0\0\0" + numbers[found[1]],
+        lambda ids: b"X\x06\0\0\0" + numbers[ids[1]],
         content,
         flags=re.DOTALL,
     )
