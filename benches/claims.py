@@ -22,7 +22,8 @@ from rich.table import Table
 
 from benches import apt, cones
 from benches.timing import machine
-from benchmark.commands.cell_selection import Flags, select
+from benchmark.commands.cell_selection import select
+from benchmark.commands.option_fields import Flags
 from benchmark.compute import runner
 from benchmark.errors import UserError
 from benchmark.paths import cache_dir

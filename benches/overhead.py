@@ -26,7 +26,8 @@ from pathlib import Path
 import torch
 
 from benches.timing import machine, once
-from benchmark.commands.cell_selection import Flags, select
+from benchmark.commands.cell_selection import select
+from benchmark.commands.option_fields import Flags
 from benchmark.compute import runner
 from benchmark.compute.executors.scheduling import Executor
 from benchmark.compute.runner import Outcome, run

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.commands.cell_selection import Flags, select
+from benchmark.commands.cell_selection import select
+from benchmark.commands.option_fields import Flags
 from benchmark.compute import runner
 from benchmark.errors import UserError
 from benchmark.paths import PART

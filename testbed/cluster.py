@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.commands.cell_selection import Flags
+from benchmark.commands.option_fields import Flags
 from testbed.campaign import (
     MOODY,
     ROOT,

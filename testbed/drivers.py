@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.commands.cell_selection import Flags
+from benchmark.commands.option_fields import Flags
 from testbed.campaign import differences, driver, grid, keys, undisturbed, watched
 
 

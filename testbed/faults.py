@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmark.commands.cell_selection import Flags
+from benchmark.commands.option_fields import Flags
 from testbed.campaign import (
     Driver,
     differences,

@@ -10,7 +10,8 @@ import pytest
 from benchmark import data
 from benchmark.backbones import weights
 from benchmark.commands import cell_selection
-from benchmark.commands.cell_selection import Flags, select
+from benchmark.commands.cell_selection import select
+from benchmark.commands.option_fields import Flags
 
 
 @pytest.fixture

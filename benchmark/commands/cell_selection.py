@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmark import data, grid, methods
 from benchmark.backbones import weights
 from benchmark.backbones.precision import AUTO, PRECISIONS
+from benchmark.commands.option_fields import Flags
 from benchmark.commands.options import one_of, whole_numbers
 from benchmark.errors import MISSING, UserError, nearest
 from benchmark.grid import Cell, Choices
@@ -20,26 +21,6 @@ from benchmark.records.record import Scalar
 TINY, STANDARD = "tiny", "classic"  # suites
 FULL_SETS = -1  # of source_shots
 SOURCES = ("default", "others", "all", "none")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flags:
-    """The options of `run` and `plan` that choose cells; an empty list means the default choice."""
-
-    methods: Sequence[str] = ()
-    datasets: Sequence[str] = ()
-    suites: Sequence[str] = ()
-    shots: Sequence[str] = ()
-    seeds: Sequence[str] = ()
-    backbones: Sequence[str] = ()
-    val: str = "up-to-4"
-    sources: str = "default"
-    source_shots: int | None = None  # None: each method's own
-    precision: str = "auto"
-    classes: str = "all"
-    sampler: str = "coop"
-    settings: Sequence[str] = ()  # [method.]key=value
-    data_root: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from benchmark import data, methods, reference
 from benchmark.backbones import weights
-from benchmark.commands.cell_selection import TINY, Flags, select
+from benchmark.commands.cell_selection import TINY, select
 from benchmark.commands.live_view import live_view
+from benchmark.commands.option_fields import Flags
 from benchmark.commands.printing import print_json, say
 from benchmark.compute import runner
 from benchmark.compute.runner import Outcome
@@ -92,12 +93,12 @@ def _cells_to_update(request: CheckRequest, rows: Sequence[golden.GoldenRow]) ->
         return [cell_of(row) for row in rows]
     known = sorted({row.method for row in rows})
     flags = Flags(
-        methods=request.methods or known or methods.names(),
-        datasets=request.datasets or data.suites()[TINY],
-        shots=request.shots or golden.SHOTS,
-        seeds=request.seeds or golden.SEEDS,
+        methods=list(request.methods or known or methods.names()),
+        datasets=list(request.datasets or data.suites()[TINY]),
+        shots=list(request.shots or golden.SHOTS),
+        seeds=list(request.seeds or golden.SEEDS),
         backbones=[weights.TINY],
-        settings=request.settings,
+        settings=list(request.settings),
     )
     return select(flags).cells
 

@@ -13,8 +13,10 @@ from types import FrameType
 
 from rich.console import Console
 
+from benchmark.commands.cell_selection import announce, select
 from benchmark.commands.executor_choice import ExecutorChoice
 from benchmark.commands.live_view import LiveView, live_view
+from benchmark.commands.option_fields import Flags
 from benchmark.commands.outcome_output import as_dict, print_failures, print_tables
 from benchmark.commands.printing import say
 from benchmark.compute import runner
@@ -40,6 +42,14 @@ class RunRequest:
     batch: bool | None = None
     plain: bool = False
     as_json: bool = False
+
+
+def chosen_cells(flags: Flags, shard: str | None = None) -> list[Cell]:
+    """The cells of one shard, after the remarks about their choice are printed."""
+    selection = select(flags)
+    cells = shard_of(selection.cells, shard)
+    announce(selection)
+    return cells
 
 
 def shard_of(cells: Sequence[Cell], shard: str | None) -> list[Cell]:

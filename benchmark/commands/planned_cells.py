@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import methods
+from benchmark.commands.grid_run import RunRequest
 from benchmark.commands.printing import duration, print_json
 from benchmark.compute import runner
 from benchmark.compute.history import History
@@ -41,20 +42,16 @@ class PlannedCell:
         return "done" if self.record else "failed before" if self.failed else "missing"
 
 
-def print_plan(
-    cells: Sequence[Cell],
-    store: Store,
-    data_root: Path | None,
-    *,
-    accept_changed_data: bool,
-    as_json: bool,
-    device: str = "auto",
-) -> None:
+def print_plan(cells: Sequence[Cell], store: Store, request: RunRequest) -> None:
     """Print the plan of a grid as text, or as JSON."""
     planned = planned_cells(
-        cells, store, data_root, device=device, accept_changed_data=accept_changed_data
+        cells,
+        store,
+        request.data_root,
+        device=request.device,
+        accept_changed_data=request.accept_changed_data,
     )
-    if as_json:
+    if request.as_json:
         print_json(as_dict(planned))
     else:
         print(text(planned))

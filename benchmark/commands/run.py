@@ -9,29 +9,16 @@ from typing import TYPE_CHECKING
 import typer
 
 from benchmark.commands import options as opt
+from benchmark.commands.option_fields import Flags, takes_fields
 
 if TYPE_CHECKING:
-    from benchmark.commands.cell_selection import Flags
     from benchmark.commands.grid_run import RunRequest
-    from benchmark.grid import Cell
 
 
+@takes_fields
 def run(
-    method: opt.Method = opt.NOTHING,
-    dataset: opt.Dataset = opt.NOTHING,
-    suite: opt.Suite = opt.NOTHING,
-    shots: opt.Shots = opt.NOTHING,
-    seed: opt.Seed = opt.NOTHING,
-    backbone: opt.Backbone = opt.NOTHING,
-    val: opt.Val = "up-to-4",
-    sources: opt.Sources = "default",
-    source_shots: opt.SourceShots = None,
-    precision: opt.Precision = "auto",
-    classes: opt.Classes = "all",
-    sampler: opt.Sampler = "coop",
-    set_: opt.Set = opt.NOTHING,
+    flags: Flags,
     results: opt.Results = opt.DEFAULT,
-    data_root: opt.DataRoot = None,
     accept_changed_data: opt.AcceptChangedData = False,
     device: opt.Device = "auto",
     offline: opt.Offline = False,
@@ -50,14 +37,13 @@ def run(
 
     Ctrl-C loses only the cells that are running.
     """
-    from benchmark.commands.cell_selection import Flags
     from benchmark.commands.executor_choice import ExecutorChoice
     from benchmark.commands.grid_run import RunRequest
 
     if offline:
         _go_offline()
     request = RunRequest(
-        data_root=data_root,
+        data_root=flags.data_root,
         accept_changed_data=accept_changed_data,
         device=device,
         force=force,
@@ -67,61 +53,22 @@ def run(
         plain=plain,
         as_json=as_json,
     )
-    flags = Flags(
-        methods=method,
-        datasets=dataset,
-        suites=suite,
-        shots=shots,
-        seeds=seed,
-        backbones=backbone,
-        val=val,
-        sources=sources,
-        source_shots=source_shots,
-        precision=precision,
-        classes=classes,
-        sampler=sampler,
-        settings=set_,
-        data_root=data_root,
-    )
-    if dry_run:
-        return _plan(flags, request, shard, results)
-    raise typer.Exit(_run(flags, request, shard, results))
+    raise typer.Exit(_run(flags, request, shard, results, dry_run))
 
 
-def _run(flags: Flags, request: RunRequest, shard: str | None, results: Path) -> int:
-    from benchmark.commands.grid_run import run_grid
+def _run(flags: Flags, request: RunRequest, shard: str | None, results: Path, dry_run: bool) -> int:
+    """Run or plan the cells of one shard; the exit code."""
+    from benchmark.commands.grid_run import chosen_cells, run_grid
+    from benchmark.commands.planned_cells import print_plan
     from benchmark.commands.printing import consoles
     from benchmark.records.store import Store
 
-    cells = _cells(flags, shard)
-    store = Store(results)
+    cells, store = chosen_cells(flags, shard), Store(results)
+    if dry_run:
+        print_plan(cells, store, request)
+        return 0
     store.make_ready()
     return run_grid(cells, store, request, *consoles())
-
-
-def _plan(flags: Flags, request: RunRequest, shard: str | None, results: Path) -> None:
-    from benchmark.commands.planned_cells import print_plan
-    from benchmark.records.store import Store
-
-    print_plan(
-        _cells(flags, shard),
-        Store(results),
-        request.data_root,
-        accept_changed_data=request.accept_changed_data,
-        as_json=request.as_json,
-        device=request.device,
-    )
-
-
-def _cells(flags: Flags, shard: str | None) -> list[Cell]:
-    """The cells of one shard, after the remarks about their choice are printed."""
-    from benchmark.commands.cell_selection import announce, select
-    from benchmark.commands.grid_run import shard_of
-
-    selection = select(flags)
-    cells = shard_of(selection.cells, shard)
-    announce(selection)
-    return cells
 
 
 def _go_offline() -> None:

@@ -11,7 +11,8 @@ from unittest import mock
 
 from benchmark import methods
 from benchmark.backbones import weights
-from benchmark.commands.cell_selection import Flags, select
+from benchmark.commands.cell_selection import select
+from benchmark.commands.option_fields import Flags
 from benchmark.compute import rerun
 from benchmark.records.store import Store
 from testbed.mutation import TRAP_CODE, json_text, mutated

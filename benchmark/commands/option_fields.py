@@ -1,0 +1,80 @@
+"""Options that several commands share as a group: the fields of a dataclass.
+
+A command decorated with `takes_fields` has one parameter for the whole group; on the command line
+every field is an option of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Any, get_type_hints
+
+from benchmark.commands import options as opt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """The options of `run` and `plan` that choose cells; an empty list means the default choice."""
+
+    methods: opt.Method = field(default_factory=list)
+    datasets: opt.Dataset = field(default_factory=list)
+    suites: opt.Suite = field(default_factory=list)
+    shots: opt.Shots = field(default_factory=list)
+    seeds: opt.Seed = field(default_factory=list)
+    backbones: opt.Backbone = field(default_factory=list)
+    val: opt.Val = "up-to-4"
+    sources: opt.Sources = "default"
+    source_shots: opt.SourceShots = None  # None: each method's own
+    precision: opt.Precision = "auto"
+    classes: opt.Classes = "all"
+    sampler: opt.Sampler = "coop"
+    settings: opt.Set = field(default_factory=list)  # [method.]key=value
+    data_root: opt.DataRoot = None
+
+
+def takes_fields(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` for typer: each parameter that is a dataclass becomes a parameter per field."""
+    whole = signature(command, eval_str=True)
+    groups: dict[str, Any] = {
+        name: parameter.annotation
+        for name, parameter in whole.parameters.items()
+        if is_dataclass(parameter.annotation)
+    }
+
+    @wraps(command)
+    def expanded(**values: Any) -> None:
+        for name, group in groups.items():
+            chosen = {each.name: values.pop(each.name) for each in fields(group)}
+            values[name] = group(**chosen)
+        command(**values)
+
+    flat = _expanded_signature(whole)
+    expanded.__signature__ = flat  # type: ignore[attr-defined]
+    expanded.__annotations__ = {each.name: each.annotation for each in flat.parameters.values()}
+    return expanded
+
+
+def _expanded_signature(whole: Signature) -> Signature:
+    parameters: list[Parameter] = []
+    for parameter in whole.parameters.values():
+        if is_dataclass(parameter.annotation):
+            parameters += _field_parameters(parameter.annotation)
+        else:
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
+    return whole.replace(parameters=parameters)
+
+
+def _field_parameters(group: Any) -> list[Parameter]:
+    types = get_type_hints(group, include_extras=True)
+    parameters = []
+    for each in fields(group):
+        default = each.default if each.default_factory is MISSING else each.default_factory()
+        parameters.append(
+            Parameter(
+                each.name, Parameter.KEYWORD_ONLY, default=default, annotation=types[each.name]
+            )
+        )
+    return parameters
