@@ -63,11 +63,6 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "title is 7",
     ),
     "not frozen": ("@dataclass(frozen=True)", "@dataclass", "can be changed after it was made"),
-    "a list as hyper-parameter": (
-        "scale: float = 1.0",
-        "scale: float = 1.0\n    grid: Any = (1, 2)",
-        "the hyper-parameter grid is a tuple, which a record cannot hold",
-    ),
     "no function": (FIT, "    def fit(self, episode):\n        return 3\n", "fit returned int"),
     "no tensor": (PREDICT, "[1.0]", "predict returned list"),
     "a class too few": (
@@ -291,6 +286,16 @@ def test_the_command_as_json_and_with_other_settings(
 def test_an_unknown_method_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["test", "cooop"]) == 2
     assert "did you mean 'coop'" in capsys.readouterr().err
+
+
+def test_a_hyper_parameter_that_no_record_can_hold_is_one_sentence(
+    plug_in: PlugIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = SOUND.replace("scale: float = 1.0", "scale: float = 1.0\n    grid: list[int] = ()")
+    assert execute(["test", plug_in(source)]) == 2
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    assert "hyper-parameter grid of 'plug_in_" in sentence
+    assert "has the type list[int]; use str, int, float, bool" in sentence
 
 
 def test_the_method_of_the_readme_keeps_everything(plug_in: PlugIn) -> None:

@@ -77,24 +77,6 @@ def frozen(subject: Subject) -> None:
     )
 
 
-def plain_values(subject: Subject) -> None:
-    for name, value in _flat(subject.adapter()).items():
-        require(
-            value is None or type(value) in SCALARS,
-            f"the hyper-parameter {name} is a {type(value).__name__}, which a record cannot hold; "
-            "make it a number, a text or a truth value",
-        )
-
-
-def _flat(group: Any) -> dict[str, Any]:
-    """Hyper-parameters by name; a field that is a dataclass is a group of them."""
-    values: dict[str, Any] = {}
-    for each in dataclasses.fields(group):
-        value = getattr(group, each.name)
-        values |= _flat(value) if dataclasses.is_dataclass(value) else {each.name: value}
-    return values
-
-
 # --- what fit returns
 
 
@@ -341,7 +323,6 @@ def _offers(name: str) -> Callable[[Subject], bool]:
 CHECKS = (
     Check("title, paper, version and few_shot are given", class_variables),
     Check("the class is a frozen dataclass", frozen),
-    Check("hyper-parameters are plain values", plain_values),
     *(
         Check(f"logits are right in shape and kind: {name}", partial(logits_of, case=case))
         for name, case in EPISODES.items()
