@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+
+from benchmark.cli import execute
 
 torch.set_num_threads(1)  # small models run many times faster that way
 
@@ -41,3 +45,26 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """
     shared = tmp_path_factory.getbasetemp() / "fsbench-cache"
     monkeypatch.setenv("FSBENCH_CACHE", str(shared))
+
+
+@dataclass(frozen=True)
+class CliResult:
+    code: int
+    out: str
+    err: str
+
+
+Invoke = Callable[..., CliResult]
+
+
+@pytest.fixture
+def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
+    """Runs one command line in this process."""
+
+    def run(*arguments: object) -> CliResult:
+        capsys.readouterr()
+        code = execute([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return CliResult(code, captured.out, captured.err)
+
+    return run

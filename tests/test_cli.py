@@ -9,20 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from benchmark import data, grid, methods
-from benchmark.cli import execute
 from benchmark.commands.row_tables import print_rows
 from benchmark.compute import runner
 from benchmark.records.record import Identity, Scalar, key
 from benchmark.records.store import Store
 from testbed.synthetic import scored, write
+from tests.conftest import Invoke
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTE = "import sys; from benchmark.cli import execute;"
@@ -39,30 +38,9 @@ MOODY = [
 ]
 
 
-@dataclass(frozen=True)
-class CliResult:
-    code: int
-    out: str
-    err: str
-
-
-Invoke = Callable[..., CliResult]
-
-
-@pytest.fixture
-def invoke(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Invoke:
-    """Run one command line in this process, with no datasets but the embedded ones."""
+@pytest.fixture(autouse=True)
+def embedded_datasets_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FSBENCH_DATA", str(tmp_path / "no data"))
-
-    def run(*arguments: object) -> CliResult:
-        capsys.readouterr()
-        code = execute([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return CliResult(code, captured.out, captured.err)
-
-    return run
 
 
 def planned(
@@ -453,9 +431,8 @@ def test_a_plan_knows_done_missing_superseded_and_the_time_left(
     shown_plan = json.loads(invoke(*plan, "--json").out)
     assert [cell["state"] for cell in shown_plan["cells"]] == ["done", "missing"]
     assert shown_plan["cells"][1]["superseded"] == [key(old)]
-    assert shown_plan["eta_s"] == pytest.approx(
-        2.25
-    )  # fit and predict of the records, encoding aside
+    # fit and predict of the records, encoding aside
+    assert shown_plan["eta_s"] == pytest.approx(2.25)
     text = invoke(*plan).out
     assert "2 cells: 1 done, 1 missing" in text
     assert "about 2 s to go" in text

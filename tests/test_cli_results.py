@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmark import data, methods
-from benchmark.cli import execute
 from benchmark.compute.rerun import cell_of
 from benchmark.records.record import Record
 from benchmark.records.store import Store
@@ -21,27 +19,7 @@ from benchmark.report.image_results import ImageResults
 from benchmark.report.marks import BEST, TIED
 from benchmark.report.ranking import column_marks
 from testbed.synthetic import TINY, digest, grid, identity, record, scored, write
-
-
-@dataclass(frozen=True)
-class CliResult:
-    code: int
-    out: str
-    err: str
-
-
-Invoke = Callable[..., CliResult]
-
-
-@pytest.fixture
-def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
-    def run(*arguments: object) -> CliResult:
-        capsys.readouterr()
-        code = execute([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return CliResult(code, captured.out, captured.err)
-
-    return run
+from tests.conftest import Invoke
 
 
 def predicted(method: str, seed: int, hit: float, store: Store) -> Record:

@@ -18,9 +18,8 @@ class History:
     """Costs of records by method, backbone, dataset and shots, and by fewer of these."""
 
     seconds: dict[CostKey, list[float]] = field(default_factory=lambda: defaultdict(list))
-    gpu_share: dict[CostKey, float] = field(
-        default_factory=lambda: defaultdict(float)
-    )  # of the memory of the GPU it ran on, at most
+    # of the memory of the GPU it ran on, at most
+    gpu_share: dict[CostKey, float] = field(default_factory=lambda: defaultdict(float))
 
     @staticmethod
     def of(records: Iterable[Record]) -> History:
@@ -31,9 +30,8 @@ class History:
 
     def _add(self, record: Record) -> None:
         named, costs = record.identity, record.costs
-        cost_s = (
-            costs.pretrain_s + costs.fit_s + costs.predict_s
-        )  # encoding is shared between cells, so it is left out
+        # encoding is shared between cells, so it is left out
+        cost_s = costs.pretrain_s + costs.fit_s + costs.predict_s
         for cost_key in _cost_keys(named.method, named.backbone, named.dataset, named.shots):
             self.seconds[cost_key].append(cost_s)
             if gpu_mb := record.provenance.get("gpu_mb"):

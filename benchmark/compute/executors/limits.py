@@ -59,9 +59,8 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether memory, of a GPU or of the machine, was what was missing."""
     import torch
 
-    refused = isinstance(error, RuntimeError) and "can't allocate memory" in str(
-        error
-    )  # torch's CPU allocator has no exception of its own
+    # torch's CPU allocator has no exception of its own
+    refused = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     return refused or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 

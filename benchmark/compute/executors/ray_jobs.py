@@ -122,9 +122,8 @@ class RunningJobs:
         started goes to another one.
         """
         self.running.remove(entry)
-        suspects = (
-            entry.open or list(entry.job.tasks)[:1]
-        )  # died before it began: something is wrong with loading
+        # died before it began: something is wrong with loading
+        suspects = entry.open or list(entry.job.tasks)[:1]
         self.lost.update(task.key for task in suspects)
         for task in suspects:
             if self.lost[task.key] >= LOST_AT_MOST:

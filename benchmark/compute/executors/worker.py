@@ -69,9 +69,10 @@ def _batch(batch: Batch, worker: Worker) -> Iterator[TaskReport]:
     """Claim what nobody else has, and compute what is not there yet."""
     with ExitStack() as claims:
         mine = [task for task in batch if claims.enter_context(worker.store.claim(task.key))]
+        # finished by others since the plan
         found = (
             [] if worker.options.force else [task for task in mine if worker.store.has(task.key)]
-        )  # finished by others since the plan
+        )
         todo = [task for task in mine if task not in found]
         yield from (TaskReport(task.key, "busy") for task in batch if task not in mine)
         yield from (TaskReport(task.key, "found") for task in found)
