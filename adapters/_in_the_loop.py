@@ -25,10 +25,10 @@ from adapters import _blocks
 from adapters._settings import Adam, Crops, TowerTraining
 from benchmark.api import Crop, Episode, Tower, VisionTower
 from benchmark.training import batches, loop, optimisers
+from benchmark.training.loss_scale import LossScale
 
 MIB = 2**20
 CHUNK = 256  # views computed at once; changes no number
-LOSS_SCALE = 1024.0  # of gradients in float16, whose smallest numbers would vanish
 VIEW_SEEDS = 2**40  # distance between the random seeds of two view seeds
 
 Parts = Mapping[str, Tensor]
@@ -168,15 +168,14 @@ def learn(
         weights.mul_(1 - rate_R.to(weights.dtype)[:, None] * decay_X)
         move(weights, gradient, rate_R)
 
-    gradient = scaled_slope if kind == torch.float16 else loop.gradient_of
-    loss_TR = loop.train(flat_1X, loss_of, schedule.rate_T[:, None], update, gradient)
+    gradient: loop.Gradient = loop.gradient_of
+    guarded: optimisers.Update = update
+    if kind == torch.float16:
+        scale = LossScale(flat_1X.device)
+        gradient, guarded = scale.gradient_of, scale.guarded(update)
+    loss_TR = loop.train(flat_1X, loss_of, schedule.rate_T[:, None], guarded, gradient)
     loop.note_training(episode, trainable=flat_1X.numel(), loss_T=loss_TR[:, 0])
     return named(flat_1X[0].to(kind), start)
-
-
-def scaled_slope(terms_AR: Tensor, weights: Tensor) -> Tensor:
-    """The gradient by way of a larger loss, so that small numbers survive in float16."""
-    return torch.autograd.grad(LOSS_SCALE * terms_AR.sum(), weights)[0] / LOSS_SCALE
 
 
 def _decay(parts: Parts, weight_decay: float, undecayed: frozenset[str], like: Tensor) -> Tensor:

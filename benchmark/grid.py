@@ -156,7 +156,7 @@ def identity(
     dataset_of: Callable[[str], tuple[str, str]],
     weights_digest: Callable[[str], str],
     *,
-    on_gpu: bool = False,
+    cuts_on_device: bool = False,
 ) -> Identity:
     """What the number depends on. `dataset_of` gives name and digest, so that a TOML's own place on
     disk names nothing.
@@ -180,7 +180,7 @@ def identity(
         backbone=cell.backbone,
         weights_digest=weights_digest(cell.backbone),
         precision=cell.precision,
-        transform=transform_version(on_device=on_gpu),
+        transform=transform_version(on_device=cuts_on_device),
         protocol=PROTOCOL,
     )
 

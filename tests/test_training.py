@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmark import methods
 from benchmark.conformance import toy
 from benchmark.training import loop, optimisers
+from benchmark.training.loss_scale import LossScale
 from testbed.recording import HostRead, TapeRecorder, eager
 from tests.short_training import UNTRAINED, parameters
 
@@ -176,3 +177,35 @@ def test_multitask_pretraining_is_recorded_task_by_task(
     assert "not recorded" not in caplog.text
     assert recorder.recorded == 4
     assert torch.equal(recorded["ctx_PE"], computed["ctx_PE"])
+
+
+# --- float16
+
+
+def test_a_gradient_that_overflows_halves_the_scale_and_moves_nothing() -> None:
+    weights_RX = torch.ones(1, 4)
+    scale, moved = LossScale(weights_RX.device), []
+
+    def loss_of(moving_RX: Tensor, step: Tensor) -> Tensor:
+        return (500 * moving_RX.half()).sum(1)[None]  # overflows while the scale is above 131
+
+    def update(weights: Tensor, gradient: Tensor, rate_R: Tensor) -> None:
+        moved.append((float(rate_R[0]), float(gradient[0, 0]), float(scale.value)))
+
+    rate_TR = torch.full((6, 1), 0.1, dtype=torch.float64)
+    loop.train(weights_RX, loss_of, rate_TR, scale.guarded(update), scale.gradient_of)
+    assert [rate for rate, _, _ in moved] == [0, 0, 0, 0.1, 0.1, 0.1]
+    assert [gradient for _, gradient, _ in moved] == [0, 0, 0, 500, 500, 500]
+    assert [value for _, _, value in moved] == [1024, 512, 256, 128, 128, 128]
+
+
+def test_the_scale_grows_again_after_many_finite_steps() -> None:
+    scale = LossScale(torch.device("cpu"))
+    move = scale.guarded(lambda weights, gradient, rate_R: None)
+    finite, infinite = torch.ones(1, 2), torch.full((1, 2), torch.inf)
+    for gradient in [infinite] + [finite] * 200 + [infinite] + [finite] * 199:
+        move(finite, gradient, torch.ones(1))
+    assert float(scale.value) == 512.0
+    move(finite, finite, torch.ones(1))
+    assert float(scale.value) == 1024.0
+    eager(lambda: move(finite, finite, torch.ones(1)))  # nothing is read on the host

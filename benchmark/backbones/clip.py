@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,8 @@ class OpenClip:
     name: str
     model: Any  # open_clip's CLIP or CustomTextCLIP
     tokenizer: Tokenizer
+    # exp() already taken; a number, since a look at a tensor's value would stop a GPU
+    logit_scale: float
     # of what prompts may usually take; less after memory ran out: other time, other order of sums
     memory_share: float = 1.0
 
@@ -53,12 +54,6 @@ class OpenClip:
     @property
     def dtype(self) -> torch.dtype:
         return torch.promote_types(weights_dtype(self.model), torch.float32)
-
-    @cached_property
-    def logit_scale(self) -> float:
-        # Read once: on a GPU every look at a tensor's value stops what is running. Not by torch's
-        # exp, whose last digit in float32 depends on the processor.
-        return math.exp(float(self.model.logit_scale.detach()))
 
     @property
     def dim(self) -> int:
@@ -172,14 +167,15 @@ def from_model(
     """
     import open_clip
 
+    parameter: Any = model.logit_scale
+    exact = parameter.detach().clone()
     if precision:
-        scale: Any = model.logit_scale
-        exact = scale.detach().clone()
         model = model.to(tower_dtype(precision))
-        scale.data = exact  # CLIP's release leaves it in float32 as well
-    return OpenClip(
-        name, model.eval().requires_grad_(False), tokenizer or open_clip.SimpleTokenizer()
-    )
+        parameter.data = exact  # CLIP's release leaves it in float32 as well
+    model = model.eval().requires_grad_(False)
+    # Not by torch's exp, whose last digit in float32 depends on the processor.
+    scale = math.exp(float(exact))
+    return OpenClip(name, model, tokenizer or open_clip.SimpleTokenizer(), scale)
 
 
 def load(name: str, device: str = "cpu", precision: str = "auto") -> Loaded:

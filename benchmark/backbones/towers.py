@@ -153,7 +153,7 @@ class OpenClipTextTower:
         if self.pool in {"first", "last"}:
             return self.project(x_NLE[:, 0 if self.pool == "first" else -1])
         assert ids_NL is not None, "a text read at EOT needs its token ids"
-        return self.project(x_NLE[torch.arange(len(x_NLE)), self.eot(ids_NL)])
+        return self.project(x_NLE[torch.arange(len(x_NLE), device=x_NLE.device), self.eot(ids_NL)])
 
 
 def through(blocks: Sequence[nn.Module], x_NLE: Tensor, mask_LL: Tensor | None) -> Tensor:

@@ -82,6 +82,12 @@ def precision_for(backbone: str, device: str, precision: str) -> str:
     return "float16"
 
 
+def cuts_on_device(backbone: str, device: str, precision: str) -> bool:
+    """Whether pictures are cut on the GPU that encodes them. Not for float64, whose numbers are to
+    be those of a CPU."""
+    return device_for(backbone, device) != "cpu" and precision != "float64"
+
+
 def require(backbone: str, device: str, precision: str) -> None:
     """UserError where this machine lacks the device, or the device cannot compute in
     `precision`."""

@@ -15,7 +15,7 @@ from benchmark.api import template_mean
 from benchmark.backbones import clip
 from benchmark.backbones.image_only import ImageOnly
 from benchmark.backbones.weights import weights_digest
-from benchmark.compute.devices import device_for, precision_for
+from benchmark.compute.devices import cuts_on_device, device_for, precision_for
 from benchmark.features.encoding import Encoder
 from benchmark.features.feature_store import FeatureStore, open_store
 from benchmark.features.transforms import Pipeline
@@ -90,7 +90,7 @@ class Resources:
 def encoder(backbone: clip.Loaded, name: str, precision: str) -> Encoder:
     """The image side of a backbone; its digest covers weights, pixels, pipeline and precision."""
     mean, std = backbone.normalisation
-    on_device = backbone.device.type == "cuda"
+    on_device = cuts_on_device(name, backbone.device.type, precision)
     pipeline = Pipeline(backbone.image_px, mean, std, cuts_on_device=on_device)
     transform = grid.transform_version(on_device=on_device)
     parts = [weights_digest(name), pipeline.image_px, mean, std, transform, precision]

@@ -69,8 +69,8 @@ def plan(
 
     def identity_of(cell: Cell) -> Identity:
         card, digest = methods.card(cell.method), weights.weights_digest
-        on_gpu = device_for(cell.backbone, device) != "cpu"
-        return grid.identity(cell, card, dataset_of, digest, on_gpu=on_gpu)
+        on_device = devices.cuts_on_device(cell.backbone, device, cell.precision)
+        return grid.identity(cell, card, dataset_of, digest, cuts_on_device=on_device)
 
     return [(cell, identity_of(cell)) for cell in resolved]
 
