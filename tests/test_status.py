@@ -150,7 +150,23 @@ def test_every_cell_of_a_plan_is_in_one_state(store: Store) -> None:
     )
     output = text(store)
     assert "1 of 6 cells done, 1 running, 1 failed, 1 lost, 2 waiting" in output
-    assert f"1 h 23 min, process {os.getpid()} on {HERE}\n    fit" in output
+    assert f"  {cell(KEYS[1])}  1 h 23 min  fit  process {os.getpid()} on {HERE}\n" in output
+
+
+def test_a_running_cell_takes_one_line_where_the_terminal_is_wide_enough(store: Store) -> None:
+    plan(store, *KEYS[:3])
+    for key in KEYS[:2]:
+        claimed(store, key, HERE, os.getpid() if key == KEYS[0] else os.getppid(), for_s=20)
+        store.log(key).write_text("[     2.0 s] a stage with a long description\n")
+    progress = read_progress(store)
+    *_, first, second = (line.plain for line in progress_view.lines(progress, "r", 120))
+    assert first.index("20 s") == second.index("20 s")
+    assert first.index("a stage") < first.index("process")
+    narrow = [line.plain for line in progress_view.lines(progress, "r", 80)]
+    assert max(map(len, narrow)) <= 80
+    below = narrow[narrow.index(f"  {cell(KEYS[0])}") + 1]
+    process = f"process {os.getpid()} on {HERE}"
+    assert below == f"    20 s, a stage with a long description, {process}"
 
 
 def test_plans_are_counted_once_and_finished_ones_not_at_all(store: Store) -> None:
@@ -252,7 +268,7 @@ def test_cells_trained_together_share_the_time_that_has_passed(store: Store) -> 
         1,
         pytest.approx(180, abs=10),
     )
-    assert f" of about 5 min 0 s, process {os.getpid()}" in text(store)
+    assert f" of about 5 min 0 s  process {os.getpid()}" in text(store)
 
 
 def test_what_nothing_is_known_of_is_taken_at_the_mean(store: Store) -> None:

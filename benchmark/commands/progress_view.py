@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from benchmark.commands.printing import duration, wants_plain
+from benchmark.commands.row_tables import UNLIMITED
 from benchmark.errors import UserError
 from benchmark.records.progress import Failed, Progress, Running, read_progress
 from benchmark.records.store import Store
@@ -30,6 +31,8 @@ STAMP = re.compile(r"^\[ *[0-9.]+ s\] ")  # before a stage in a log
 ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours and cursor moves of terminals
 
 Show = Callable[[Progress], None]
+GAP = "  "
+Row = tuple[str, ...]  # the columns of a line
 Entry = list[Text]  # lines about one cell or worker
 
 
@@ -65,7 +68,7 @@ def _print(
     if as_json:
         _print_json(progress, root, out, indent)
     else:
-        _print_lines(out, lines(progress, root))
+        _print_lines(out, lines(progress, root, out.width if out.is_terminal else UNLIMITED))
 
 
 def _print_json(progress: Progress, root: str, out: Console, indent: int | None) -> None:
@@ -119,7 +122,7 @@ def picture(out: Console, root: str) -> Iterator[Show]:
     with Live(console=out, transient=True, auto_refresh=False) as live:
 
         def show(progress: Progress) -> None:
-            live.update(Group(*_cropped(lines(progress, root))), refresh=True)
+            live.update(Group(*_cropped(lines(progress, root, out.width))), refresh=True)
 
         yield show
 
@@ -171,7 +174,7 @@ def _cell_dict(cell: Running | Failed) -> dict[str, Any]:
     }
 
 
-def lines(progress: Progress, root: str) -> list[Text]:
+def lines(progress: Progress, root: str, width: int = UNLIMITED) -> list[Text]:
     """What a person reads; the most important words come first, as terminals may be narrow."""
     shown = [headline(progress, root)]
     if progress.cells:
@@ -181,10 +184,10 @@ def lines(progress: Progress, root: str) -> list[Text]:
         shown.append(Text(f"{progress.plans} grids are unfinished; {hint}", style="dim"))
     return [
         *shown,
-        *_section("running", _workers(progress.running), "green"),
+        *_section("running", _workers(progress.running, width), "green"),
         *_section(
             "lost: killed or cut off; the next run tries them again",
-            [_lost(cell) for cell in progress.lost],
+            _lost(progress.lost, width),
             "yellow",
         ),
         *_section(
@@ -223,33 +226,52 @@ def _count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
-def _workers(running: Sequence[Running]) -> list[Entry]:
+def _workers(running: Sequence[Running], width: int) -> list[Entry]:
     """An entry per worker with its cells; those that began first come first."""
     by_worker = groupby(sorted(running, key=lambda cell: cell.worker), key=lambda cell: cell.worker)
     groups = [list(cells) for _, cells in by_worker]
     groups.sort(key=lambda cells: -cells[0].for_s)
-    return [_worker(cells) for cells in groups]
+    if not groups:
+        return []
+    lines = iter(_aligned([row for cells in groups for row in _worker(cells)], width))
+    return [[line for _ in cells for line in next(lines)] for cells in groups]
 
 
-def _worker(cells: Sequence[Running]) -> Entry:
+def _worker(cells: Sequence[Running]) -> list[Row]:
+    """A row per cell; the first has the time, the stage and the process of all."""
     first, expected = cells[0], [cell.expected_s for cell in cells if cell.expected_s is not None]
     of = f" of about {duration(sum(expected))}" if len(expected) == len(cells) else ""
-    longest_s = max(cell.for_s for cell in cells)
-    details = [
-        f"{duration(longest_s)}{of}, {_process(first)}",
-        _clean(STAMP.sub("", first.last_words)),
-    ]
-    return [
-        *(Text(f"  {_clean(cell.cell)}") for cell in cells),
-        *(Text(f"    {detail}", style="dim") for detail in details if detail),
-    ]
+    time_taken = f"{duration(max(cell.for_s for cell in cells))}{of}"
+    stage = _clean(STAMP.sub("", first.last_words))
+    rows = [(_clean(cell.cell), "", "", "") for cell in cells]
+    return [(rows[0][0], time_taken, stage, _process(first)), *rows[1:]]
 
 
-def _lost(cell: Running) -> Entry:
-    return [
-        Text(f"  {_clean(cell.cell)}"),
-        Text(f"    {duration(cell.for_s)} ago begun by {_process(cell)}", style="dim"),
+def _lost(cells: Sequence[Running], width: int) -> list[Entry]:
+    rows = [
+        (_clean(cell.cell), f"begun {duration(cell.for_s)} ago", f"by {_process(cell)}")
+        for cell in cells
     ]
+    return _aligned(rows, width) if rows else []
+
+
+def _aligned(rows: Sequence[Row], width: int) -> list[list[Text]]:
+    """Rows as lines with columns below one another; each in two lines where one is too long."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    fits = sum(widths) + len(GAP) * len(widths) <= width
+    entries = []
+    for name, *details in rows:
+        if fits:
+            columns = [text.ljust(wide) for text, wide in zip(details, widths[1:], strict=True)]
+            behind = GAP.join(text for text in columns if text).rstrip()
+            line = Text.assemble(f"{GAP}{name.ljust(widths[0])}", (f"{GAP}{behind}", "dim"))
+            line.rstrip()
+            entries.append([line])
+        else:
+            below = ", ".join(filter(None, details))
+            lines = [Text(f"{GAP}{name}"), Text(f"{GAP}{GAP}{below}", style="dim")]
+            entries.append(lines[: 2 if below else 1])
+    return entries
 
 
 def _process(cell: Running) -> str:
