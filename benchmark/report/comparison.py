@@ -67,17 +67,19 @@ def compare(
     none, or a name is not clear.
     """
     _check_known(groups, (first, second))
-    made = []
+    comparisons = []
     for setting, variants in groups.items():
-        one, other = _pick(variants, first), _pick(variants, second)
-        if one and other:
-            made.append(_compare(setting, variants, (one, other), images, shots))
-    if not made:
+        chosen_first, chosen_second = _pick(variants, first), _pick(variants, second)
+        if chosen_first and chosen_second:
+            comparisons.append(
+                _compare(setting, variants, (chosen_first, chosen_second), images, shots)
+            )
+    if not comparisons:
         raise UserError(
             f"{first} and {second} have no records in a common setting; "
             "run both with the same suite and backbone"
         )
-    return made
+    return comparisons
 
 
 def _check_known(groups: GroupedRecords, names: Sequence[str]) -> None:
@@ -91,13 +93,13 @@ def _check_known(groups: GroupedRecords, names: Sequence[str]) -> None:
 def _pick(variants: Mapping[MethodVariant, Any], name: str) -> MethodVariant | None:
     """The variant that a method's name means, or the one whose whole heading it is."""
     heading_of = headings(variants)
-    found = [variant for variant in variants if heading_of[variant] == name] or [
+    matching = [variant for variant in variants if heading_of[variant] == name] or [
         variant for variant in variants if variant.method == name
     ]
-    if len(found) > 1:
-        choices = "; ".join(repr(heading_of[variant]) for variant in found)
-        raise UserError(f"'{name}' is {len(found)} rows here; name one: {choices}")
-    return found[0] if found else None
+    if len(matching) > 1:
+        choices = "; ".join(repr(heading_of[variant]) for variant in matching)
+        raise UserError(f"'{name}' is {len(matching)} rows here; name one: {choices}")
+    return matching[0] if matching else None
 
 
 def _compare(
@@ -111,7 +113,7 @@ def _compare(
     by_dataset = [variants[variant] for variant in chosen]
     pairs = []
     for dataset in members(setting.suite):
-        first, second = (_by_shots(found.get(dataset, ())) for found in by_dataset)
+        first, second = (_by_shots(datasets.get(dataset, ())) for datasets in by_dataset)
         for shots in _common(set(first), set(second), wanted):
             matched = _matched(first.get(shots) or first[0], second.get(shots) or second[0])
             if matched:
@@ -123,8 +125,8 @@ def _compare(
 
 def _by_shots(records: Sequence[Record]) -> dict[int, list[Record]]:
     return {
-        shots: [one for one in records if one.identity.shots == shots]
-        for shots in {one.identity.shots for one in records}
+        shots: [record for record in records if record.identity.shots == shots]
+        for shots in {record.identity.shots for record in records}
     }
 
 
@@ -161,8 +163,9 @@ def _pair(
     images: ImageResults,
 ) -> DatasetComparison:
     gaps = {
-        seed_of(one) if one.identity.shots else seed_of(other): one.accuracy - other.accuracy
-        for one, other in matched
+        seed_of(record) if record.identity.shots else seed_of(other): record.accuracy
+        - other.accuracy
+        for record, other in matched
     }
     right = [[images.right_Q(record) for record in side] for side in zip(*matched, strict=True)]
     over_images, p_mcnemar = None, None
@@ -175,7 +178,7 @@ def _pair(
     return DatasetComparison(
         dataset,
         shots,
-        math.fsum(one.accuracy for one, _ in matched) / len(matched),
+        math.fsum(record.accuracy for record, _ in matched) / len(matched),
         math.fsum(other.accuracy for _, other in matched) / len(matched),
         gaps,
         significance.paired_t(list(gaps.values())),
@@ -187,10 +190,12 @@ def _pair(
 def _over_datasets(pairs: Sequence[DatasetComparison]) -> dict[int, float | None]:
     """Per number of shots one test over the suite, then Holm over the numbers of shots."""
     shots = sorted({pair.shots for pair in pairs})
-    found = {shot: _over_suite([pair for pair in pairs if pair.shots == shot]) for shot in shots}
-    tested = [shot for shot in shots if found[shot] is not None]
-    adjusted = significance.holm([p for p in found.values() if p is not None])
-    return {**found, **dict(zip(tested, adjusted, strict=True))}
+    p_by_shots = {
+        shot: _over_suite([pair for pair in pairs if pair.shots == shot]) for shot in shots
+    }
+    tested = [shot for shot in shots if p_by_shots[shot] is not None]
+    adjusted = significance.holm([p for p in p_by_shots.values() if p is not None])
+    return {**p_by_shots, **dict(zip(tested, adjusted, strict=True))}
 
 
 def _over_suite(pairs: Sequence[DatasetComparison]) -> float | None:
@@ -198,17 +203,17 @@ def _over_suite(pairs: Sequence[DatasetComparison]) -> float | None:
     if len(pairs) >= significance.FEWEST_DATASETS:
         return significance.wilcoxon([pair.gap for pair in pairs])
     seeds = set.intersection(*(set(pair.gaps) for pair in pairs))
-    found = significance.paired_t(
+    difference = significance.paired_t(
         [math.fsum(pair.gaps[seed] for pair in pairs) / len(pairs) for seed in seeds]
     )
-    return found.p if found else None
+    return difference.p if difference else None
 
 
-def comparison_text(one: MethodComparison) -> str:
+def comparison_text(comparison: MethodComparison) -> str:
     """A line per dataset and shots, in points of accuracy, then the verdict over datasets."""
     lines = [
-        f"{one.names[0]} minus {one.names[1]}: {one.setting}",
-        _line("dataset", "shots", *one.names, "difference", "seeds", "images"),
+        f"{comparison.names[0]} minus {comparison.names[1]}: {comparison.setting}",
+        _line("dataset", "shots", *comparison.names, "difference", "seeds", "images"),
     ]
     lines += [
         _line(
@@ -222,11 +227,11 @@ def comparison_text(one: MethodComparison) -> str:
             if pair.p_mcnemar is not None
             else _worded(pair.over_images),
         )
-        for pair in one.pairs
+        for pair in comparison.pairs
     ]
     lines += [
-        _summary(shot, p, [pair.gap for pair in one.pairs if pair.shots == shot])
-        for shot, p in one.over_datasets.items()
+        _summary(shot, p, [pair.gap for pair in comparison.pairs if pair.shots == shot])
+        for shot, p in comparison.over_datasets.items()
     ]
     return "\n".join(lines)
 
@@ -259,26 +264,26 @@ def _p_text(p: float) -> str:
     return "p<0.001" if p < 0.001 else f"p={p:.3f}"
 
 
-def _worded(found: significance.MeanDifference | None, seeds: int = 0) -> str:
-    if found is None:
+def _worded(difference: significance.MeanDifference | None, seeds: int = 0) -> str:
+    if difference is None:
         return "one seed" if seeds == 1 else "-"
-    return f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}] {_p_text(found.p)}"
+    return f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}] {_p_text(difference.p)}"
 
 
-def comparison_dict(one: MethodComparison) -> dict[str, Any]:
+def comparison_dict(comparison: MethodComparison) -> dict[str, Any]:
     """What `compare --json` prints; accuracies and differences as fractions."""
 
-    def plain(found: significance.MeanDifference | None) -> dict[str, float] | None:
-        return None if found is None else asdict(found)
+    def plain(difference: significance.MeanDifference | None) -> dict[str, float] | None:
+        return None if difference is None else asdict(difference)
 
     pairs = [
         {**vars(pair), "gaps": dict(pair.gaps), "difference": pair.gap}
         | {"over_seeds": plain(pair.over_seeds), "over_images": plain(pair.over_images)}
-        for pair in one.pairs
+        for pair in comparison.pairs
     ]
-    names = {"first": one.names[0], "second": one.names[1]}
+    names = {"first": comparison.names[0], "second": comparison.names[1]}
     return (
-        {"setting": vars(one.setting)}
+        {"setting": vars(comparison.setting)}
         | names
-        | {"pairs": pairs, "over_datasets": dict(one.over_datasets)}
+        | {"pairs": pairs, "over_datasets": dict(comparison.over_datasets)}
     )

@@ -53,7 +53,10 @@ def _table(setting: EvaluationSetting, variants: VariantRecords) -> ResultTable:
         for record in _records(variants)
     )
     batched = any(record.costs.batched_runs > 1 for record in _records(variants))
-    rows = [_row(heading_of[variant], setting, found, power) for variant, found in variants.items()]
+    rows = [
+        _row(heading_of[variant], setting, datasets, power)
+        for variant, datasets in variants.items()
+    ]
     notes = (*NOTES, *([POWER_NOTE] if power else []), *([BATCH_NOTE] if batched else []))
     return ResultTable(
         f"{setting}: costs",
@@ -66,27 +69,38 @@ def _table(setting: EvaluationSetting, variants: VariantRecords) -> ResultTable:
 
 def _records(variants: VariantRecords) -> Iterator[Record]:
     return (
-        record for found in variants.values() for records in found.values() for record in records
+        record
+        for datasets in variants.values()
+        for records in datasets.values()
+        for record in records
     )
 
 
-def _row(label: str, setting: EvaluationSetting, found: DatasetRecords, power: bool) -> ResultRow:
-    most = max(record.identity.shots for records in found.values() for record in records)
-    at = {
+def _row(
+    label: str, setting: EvaluationSetting, datasets: DatasetRecords, power: bool
+) -> ResultRow:
+    most = max(record.identity.shots for records in datasets.values() for record in records)
+    at_most_shots = {
         dataset: [record for record in records if record.identity.shots == most]
-        for dataset, records in found.items()
+        for dataset, records in datasets.items()
     }
-    costs = [record.costs for records in at.values() for record in records]
+    costs = [record.costs for records in at_most_shots.values() for record in records]
     accuracy = mean_over_datasets(
-        [accuracies_by_shots(at.get(dataset, ())).get(most) for dataset in members(setting.suite)]
+        [
+            accuracies_by_shots(at_most_shots.get(dataset, ())).get(most)
+            for dataset in members(setting.suite)
+        ]
     )
     seconds = [
-        f"{fmean(getattr(one, part) for one in costs):.2f}"
+        f"{fmean(getattr(cost, part) for cost in costs):.2f}"
         for part in ("encode_s", "pretrain_s", "fit_s", "predict_s")
     ]
-    trainable, peak = max(one.trainable_params for one in costs), max(one.peak_mb for one in costs)
-    macs = _mean(costs, lambda one: one.added_macs)
-    rate = _mean(costs, lambda one: one.images_per_s)
+    trainable, peak = (
+        max(cost.trainable_params for cost in costs),
+        max(cost.peak_mb for cost in costs),
+    )
+    macs = _mean(costs, lambda cost: cost.added_macs)
+    rate = _mean(costs, lambda cost: cost.images_per_s)
     values = (
         accuracy,
         _short(trainable),
@@ -100,15 +114,15 @@ def _row(label: str, setting: EvaluationSetting, found: DatasetRecords, power: b
 
 
 def _power(costs: Sequence[Costs]) -> tuple[str, str]:
-    use = _mean(costs, lambda one: one.gpu_use)
+    use = _mean(costs, lambda cost: cost.gpu_use)
     return _short(
-        _mean(costs, lambda one: one.energy_j)
+        _mean(costs, lambda cost: cost.energy_j)
     ), "-" if use is None else f"{100 * use:.0f}"
 
 
 def _mean(costs: Sequence[Costs], of: Callable[[Costs], float | None]) -> float | None:
     """The mean of a cost that old records lack; nothing where one of them does."""
-    values = [of(one) for one in costs]
+    values = [of(cost) for cost in costs]
     return fmean(value for value in values if value is not None) if None not in values else None
 
 

@@ -58,14 +58,14 @@ def write_figures(folder: Path, groups: GroupedRecords, baseline: str | None = N
         "axes.spines.right": False,
         "pdf.fonttype": 42,
     }
-    made = [
+    paths = [
         path
         for setting, variants in groups.items()
         for path in _write(folder, setting, variants, baseline)
     ]
-    if not made:
+    if not paths:
         raise UserError("there is nothing to draw: no few-shot results among these records")
-    return made
+    return paths
 
 
 def _write(
@@ -73,12 +73,18 @@ def _write(
 ) -> Iterator[Path]:
     heading_of = headings(variants)
     numbers = {
-        heading_of[variant]: _numbers(setting, found)
-        for variant, found in variants.items()
+        heading_of[variant]: _numbers(setting, datasets)
+        for variant, datasets in variants.items()
         if variant.exposure.ranked
     }
     shots = sorted(
-        {shot for one in numbers.values() for by_shots in one.values() for shot in by_shots if shot}
+        {
+            shot
+            for curves_of in numbers.values()
+            for by_shots in curves_of.values()
+            for shot in by_shots
+            if shot
+        }
     )
     if not shots:
         return
@@ -89,8 +95,8 @@ def _write(
     )
     yield from _save(curves(setting, numbers, shots), folder / f"curves-{stem}")
     costs = {
-        heading_of[variant]: _cost_s(found, shots[-1])
-        for variant, found in variants.items()
+        heading_of[variant]: _cost_s(datasets, shots[-1])
+        for variant, datasets in variants.items()
         if variant.exposure.ranked
     }
     yield from _save(cost(setting, numbers, costs, shots[-1]), folder / f"cost-{stem}")
@@ -118,21 +124,24 @@ def _save(figure: Figure, path: Path) -> list[Path]:
     return files
 
 
-def _numbers(setting: EvaluationSetting, found: DatasetRecords) -> DatasetCurves:
+def _numbers(setting: EvaluationSetting, datasets: DatasetRecords) -> DatasetCurves:
     return {
-        dataset: accuracies_by_shots(found.get(dataset, ())) for dataset in members(setting.suite)
+        dataset: accuracies_by_shots(datasets.get(dataset, ()))
+        for dataset in members(setting.suite)
     }
 
 
 def _values(numbers: DatasetCurves, dataset: str | None) -> dict[int, MeanAccuracy]:
     """shots -> score, of a dataset or (None) of the mean over all of them where none is missing."""
     shots = {shot for by_shots in numbers.values() for shot in by_shots}
-    found: dict[int, Average] = {}
+    averages: dict[int, Average] = {}
     for shot in sorted(shots):
         at = [by_shots.get(shot) for by_shots in numbers.values()]
-        one = numbers[dataset].get(shot) if dataset else None
-        found[shot] = (mean_over_seeds(one) if one else None) if dataset else mean_over_datasets(at)
-    return {shot: value for shot, value in found.items() if isinstance(value, MeanAccuracy)}
+        by_seed = numbers[dataset].get(shot) if dataset else None
+        averages[shot] = (
+            (mean_over_seeds(by_seed) if by_seed else None) if dataset else mean_over_datasets(at)
+        )
+    return {shot: value for shot, value in averages.items() if isinstance(value, MeanAccuracy)}
 
 
 def _style(index: int) -> dict[str, Any]:
@@ -156,7 +165,7 @@ def curves(
     present = [
         dataset
         for dataset in members(setting.suite)
-        if any(one[dataset] for one in numbers.values())
+        if any(method[dataset] for method in numbers.values())
     ]
     panels: list[str | None] = (
         [None, *present] if len(members(setting.suite)) > 1 else list(present)
@@ -207,8 +216,8 @@ def _panel(
     axes: Axes, numbers: Mapping[str, DatasetCurves], dataset: str | None, shots: Sequence[int]
 ) -> None:
     places = {shot: place for place, shot in enumerate(shots)}
-    for index, (name, one) in enumerate(numbers.items()):
-        values = _values(one, dataset)
+    for index, (name, method) in enumerate(numbers.items()):
+        values = _values(method, dataset)
         if 0 in values:
             axes.axhline(100 * values[0].mean, color=GREY, linestyle=":", linewidth=1.5, label=name)
         trained = {shot: value for shot, value in values.items() if shot}
@@ -235,18 +244,18 @@ def _half(value: MeanAccuracy) -> float:
     )
 
 
-def _cost_s(found: DatasetRecords, shots: int) -> float:
+def _cost_s(datasets: DatasetRecords, shots: int) -> float:
     """Mean seconds of training (pretraining included) per cell at these shots, or of whatever there
     is without shots.
     """
     records = [
         record
-        for records in found.values()
+        for records in datasets.values()
         for record in records
         if record.identity.shots in (shots, 0)
     ]
     return (
-        sum(one.costs.pretrain_s + one.costs.fit_s for one in records) / len(records)
+        sum(record.costs.pretrain_s + record.costs.fit_s for record in records) / len(records)
         if records
         else 0.0
     )
@@ -297,12 +306,12 @@ def _baseline(
     """
     if wanted is None:
         return next((name for name in numbers if variants[name].sampler == "none"), None)
-    found = [name for name in numbers if wanted in (name, variants[name].method)]
-    if not found:
+    matching = [name for name in numbers if wanted in (name, variants[name].method)]
+    if not matching:
         raise UserError(
             f"no row has the method '{wanted}' to be a baseline; {nearest(wanted, list(numbers))}"
         )
-    return found[0]
+    return matching[0]
 
 
 def differences(

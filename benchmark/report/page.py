@@ -32,8 +32,8 @@ def write_page(
     index = page_data.index(groups, results)
     shown = page_images.write_images(folder / "images", groups, results) if images else {}
     files = {
-        f"records/{one.name}.js": page_data.script("detail", one.name, one.content)
-        for one in page_data.details(groups, results)
+        f"records/{detail.name}.js": page_data.script("detail", detail.name, detail.content)
+        for detail in page_data.details(groups, results)
     }
     files |= {
         f"images/{dataset}.js": page_data.script("pictures", dataset, content)
@@ -85,8 +85,8 @@ def _html(groups: GroupedRecords) -> str:
     records = sum(
         len(records)
         for variants in groups.values()
-        for found in variants.values()
-        for records in found.values()
+        for datasets in variants.values()
+        for records in datasets.values()
     )
     style, code = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("page.html.j2").render(

@@ -58,34 +58,37 @@ class PageDetail:
 
 def index(groups: GroupedRecords, images: ImageResults) -> PageIndex:
     """Settings, variants and numbers, in the order of the tables."""
-    made = PageIndex()
+    content = PageIndex()
     for setting, variants in groups.items():
-        made.settings.append(_setting(setting))
+        content.settings.append(_setting(setting))
         heading_of = headings(variants)
-        first = len(made.variants)
-        made.variants.extend(
-            _line(len(made.settings) - 1, variant, heading_of[variant]) for variant in variants
+        first = len(content.variants)
+        content.variants.extend(
+            _variant(len(content.settings) - 1, variant, heading_of[variant])
+            for variant in variants
         )
-        made.rows.extend(_rows(setting, variants, first, images))
-        made.classes.update(
+        content.rows.extend(_rows(setting, variants, first, images))
+        content.classes.update(
             (name, class_names(records[0]))
-            for found in variants.values()
-            for name, records in found.items()
+            for datasets in variants.values()
+            for name, records in datasets.items()
         )
-    return made
+    return content
 
 
 def _setting(setting: EvaluationSetting) -> dict[str, Any]:
     return {**vars(setting), "label": str(setting), "members": list(members(setting.suite))}
 
 
-def _line(setting: int, variant: MethodVariant, heading: str) -> dict[str, Any]:
+def _variant(setting: int, variant: MethodVariant, heading: str) -> dict[str, Any]:
     policy = {"none": "no validation images", "up-to-4": "min(shots, 4) validation images"}.get(
         variant.val, variant.val
     )
-    drawn = [] if variant.sampler == "coop" else [f"{variant.sampler} sampling"]
+    sampling = [] if variant.sampler == "coop" else [f"{variant.sampler} sampling"]
     protocol = (
-        [policy, *drawn, str(variant.exposure)] if variant.sampler != "none" else ["no support set"]
+        [policy, *sampling, str(variant.exposure)]
+        if variant.sampler != "none"
+        else ["no support set"]
     )
     protocol = [part for part in protocol if part]
     return {
@@ -105,10 +108,10 @@ def _rows(
     whole = members(setting.suite)
     shots_seen = sorted(
         {
-            one.identity.shots
-            for found in variants.values()
-            for records in found.values()
-            for one in records
+            record.identity.shots
+            for datasets in variants.values()
+            for records in datasets.values()
+            for record in records
         }
     )
     columns = [(shots, dataset) for shots in shots_seen for dataset in (*whole, MEAN)]
@@ -116,12 +119,14 @@ def _rows(
         variants, [(shots, [name] if name else whole) for shots, name in columns], images
     )
     mark_of = dict(zip(columns, marks, strict=True))
-    for number, (variant, found) in enumerate(variants.items(), first):
-        numbers = {dataset: accuracies_by_shots(found.get(dataset, ())) for dataset in whole}
+    for number, (variant, datasets) in enumerate(variants.items(), first):
+        numbers = {dataset: accuracies_by_shots(datasets.get(dataset, ())) for dataset in whole}
         for shots in sorted({shots for by_shots in numbers.values() for shots in by_shots}):
             for dataset in whole:
                 if by_seed := numbers[dataset].get(shots):
-                    records = [one for one in found[dataset] if one.identity.shots == shots]
+                    records = [
+                        record for record in datasets[dataset] if record.identity.shots == shots
+                    ]
                     yield _row(
                         number,
                         dataset,
@@ -133,10 +138,10 @@ def _rows(
             if len(whole) > 1:
                 value = mean_over_datasets([numbers[dataset].get(shots) for dataset in whole])
                 records = [
-                    one
-                    for dataset in found
-                    for one in found[dataset]
-                    if one.identity.shots == shots
+                    record
+                    for dataset in datasets
+                    for record in datasets[dataset]
+                    if record.identity.shots == shots
                 ]
                 yield _row(number, MEAN, shots, value, records, mark_of[shots, MEAN].get(variant))
 
@@ -153,12 +158,12 @@ def _row(
     peak_mb, trainable], place in MARKS].
     """
     seconds = [
-        sum(getattr(one.costs, name) for one in records) / len(records)
+        sum(getattr(record.costs, name) for record in records) / len(records)
         for name in ("encode_s", "pretrain_s", "fit_s", "predict_s")
     ]
     peak, trainable = (
-        max(one.costs.peak_mb for one in records),
-        max(one.costs.trainable_params for one in records),
+        max(record.costs.peak_mb for record in records),
+        max(record.costs.trainable_params for record in records),
     )
     return [
         variant,
@@ -190,8 +195,8 @@ def details(groups: GroupedRecords, images: ImageResults) -> Iterator[PageDetail
     """One per variant and dataset, named by their places in the index."""
     number = 0
     for variants in groups.values():
-        for found in variants.values():
-            for dataset, records in found.items():
+        for datasets in variants.values():
+            for dataset, records in datasets.items():
                 yield PageDetail(f"{number}-{dataset}", _detail(records, images))
             number += 1
 

@@ -27,24 +27,24 @@ def write_images(folder: Path, groups: GroupedRecords, results: ImageResults) ->
     Only of datasets that are here, with predictions beside at least two records, and unchanged
     since.
     """
-    found: dict[str, Any] = {}
+    shown_by_dataset: dict[str, Any] = {}
     for dataset, records in _by_dataset(groups).items():
         shown = _disagreements(folder, dataset, records, results)
         if shown:
-            found[dataset] = shown
-    return found
+            shown_by_dataset[dataset] = shown
+    return shown_by_dataset
 
 
 def _by_dataset(groups: GroupedRecords) -> dict[str, list[tuple[int, Record]]]:
     """dataset -> (variant's place in the index, record)."""
-    found: dict[str, list[tuple[int, Record]]] = {}
+    records_of: dict[str, list[tuple[int, Record]]] = {}
     number = 0
     for variants in groups.values():
         for by_dataset in variants.values():
             for dataset, records in by_dataset.items():
-                found.setdefault(dataset, []).extend((number, record) for record in records)
+                records_of.setdefault(dataset, []).extend((number, record) for record in records)
             number += 1
-    return found
+    return records_of
 
 
 def _disagreements(

@@ -165,17 +165,17 @@ def _numbers(
 ) -> dict[tuple[str, int], Average]:
     """(dataset or suite, shots) -> our score."""
     by_dataset = {name: accuracies_by_shots(records) for name, records in datasets.items()}
-    found: dict[tuple[str, int], Average] = {
+    averages: dict[tuple[str, int], Average] = {
         (name, shots): mean_over_seeds(by_seed)
         for name, by_shots in by_dataset.items()
         for shots, by_seed in by_shots.items()
     }
     shots_seen = {shots for by_shots in by_dataset.values() for shots in by_shots}
     for shots in shots_seen if len(members(setting.suite)) > 1 else ():
-        found[setting.suite, shots] = mean_over_datasets(
+        averages[setting.suite, shots] = mean_over_datasets(
             [by_dataset.get(name, {}).get(shots) for name in members(setting.suite)]
         )
-    return found
+    return averages
 
 
 def _same_experiment(
@@ -244,36 +244,40 @@ def tolerance(row: PublishedResult, ours: MeanAccuracy) -> float:
     )
 
 
-def published_text(found: Sequence[PublishedComparison]) -> str:
+def published_text(comparisons: Sequence[PublishedComparison]) -> str:
     """A line per verdict and the sum of them."""
     lines = []
-    for one in found:
-        at = one.published
+    for comparison in comparisons:
+        at = comparison.published
         place = f"{at.variant}, {at.dataset}, {at.shots}-shot, {at.backbone}"
-        ours = f"ours {100 * one.ours.mean:.2f} ({100 * one.difference:+.2f})"
+        ours = f"ours {100 * comparison.ours.mean:.2f} ({100 * comparison.difference:+.2f})"
         numbers = f"published {100 * at.accuracy:.2f}, {ours}"
-        reason = f": {one.why}" if one.why else f", tolerance {100 * one.tolerance:.2f}"
-        lines.append(f"{one.verdict.ljust(14)}  {place}: {numbers}{reason} [{at.source}]")
+        reason = (
+            f": {comparison.why}"
+            if comparison.why
+            else f", tolerance {100 * comparison.tolerance:.2f}"
+        )
+        lines.append(f"{comparison.verdict.ljust(14)}  {place}: {numbers}{reason} [{at.source}]")
     counts = {
-        word: sum(one.verdict == word for one in found)
+        word: sum(comparison.verdict == word for comparison in comparisons)
         for word in ("reproduced", "differs", "not comparable")
     }
     return "\n".join([*lines, ", ".join(f"{count} {word}" for word, count in counts.items())])
 
 
-def published_dicts(found: Sequence[PublishedComparison]) -> list[dict[str, object]]:
+def published_dicts(comparisons: Sequence[PublishedComparison]) -> list[dict[str, object]]:
     return [
         {
-            **vars(one.published),
-            "params": dict(one.published.params),
-            "ours": one.ours.mean,
-            "our_seeds": one.ours.count,
+            **vars(comparison.published),
+            "params": dict(comparison.published.params),
+            "ours": comparison.ours.mean,
+            "our_seeds": comparison.ours.count,
         }
         | {
-            "difference": one.difference,
-            "tolerance": one.tolerance,
-            "verdict": one.verdict,
-            "why": one.why,
+            "difference": comparison.difference,
+            "tolerance": comparison.tolerance,
+            "verdict": comparison.verdict,
+            "why": comparison.why,
         }
-        for one in found
+        for comparison in comparisons
     ]

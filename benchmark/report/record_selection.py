@@ -19,15 +19,15 @@ def select_records(
     backbones: Sequence[str] = (),
 ) -> list[Record]:
     """The trustworthy records that pass all filters; UserError where there are none at all."""
-    found = list(store.records(notes))
-    if not found:
+    records = list(store.records(notes))
+    if not records:
         raise UserError(
             f"there are no records in {store.root}{_passed_over(notes)}; "
             "`run` writes them, --results names another folder"
         )
     for field, wanted in (("method", methods), ("dataset", datasets), ("backbone", backbones)):
-        found = _filtered(found, field, wanted)
-    return found
+        records = _filtered(records, field, wanted)
+    return records
 
 
 def _filtered(records: list[Record], field: str, wanted: Sequence[str]) -> list[Record]:

@@ -214,7 +214,10 @@ def matching_seeds(
 def seed_gaps(first: SeedAccuracies, second: SeedAccuracies) -> dict[int | None, float]:
     """seed -> difference, of `matching_seeds`."""
     pairs = matching_seeds(first, second)
-    return {other if one is None else one: first[one] - second[other] for one, other in pairs}
+    return {
+        second_seed if first_seed is None else first_seed: first[first_seed] - second[second_seed]
+        for first_seed, second_seed in pairs
+    }
 
 
 def difference_p(first: DatasetAccuracies, second: DatasetAccuracies) -> float | None:

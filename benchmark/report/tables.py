@@ -143,18 +143,18 @@ def method_dataset(
     """
     present, heading_of = _present(setting, variants), headings(variants)
     wanted = [shot for shot in _shots(variants) if shot] or [0]
-    made = []
+    tables = []
     for shot in wanted:
         across = {
-            variant: _across(heading_of[variant], found, setting, present, shot)
-            for variant, found in variants.items()
+            variant: _across(heading_of[variant], datasets, setting, present, shot)
+            for variant, datasets in variants.items()
         }
         shown = {variant: variants[variant] for variant, row in across.items() if row}
         rows = [row for row in across.values() if row]
         columns = [(shot, (name,)) for name in present] + [(shot, members(setting.suite))]
         rows = _marked(rows, shown, rank, columns)
         title = f"Accuracy in %, {shot}-shot: {setting}"
-        made.append(
+        tables.append(
             ResultTable(
                 title,
                 ("", "method"),
@@ -163,7 +163,7 @@ def method_dataset(
                 _notes(setting, variants),
             )
         )
-    return made
+    return tables
 
 
 def _marked(
@@ -182,7 +182,7 @@ def _marked(
 
 def _across(
     name: str,
-    found: Mapping[str, Sequence[Record]],
+    datasets: Mapping[str, Sequence[Record]],
     setting: EvaluationSetting,
     present: Sequence[str],
     shot: int,
@@ -191,13 +191,16 @@ def _across(
     was not run there.
     """
     numbers = {
-        dataset: accuracies_by_shots(found.get(dataset, ())) for dataset in members(setting.suite)
+        dataset: accuracies_by_shots(datasets.get(dataset, ()))
+        for dataset in members(setting.suite)
     }
-    at = {dataset: by_shots.get(shot) or by_shots.get(0) for dataset, by_shots in numbers.items()}
-    if not any(at.values()):
+    by_seed = {
+        dataset: by_shots.get(shot) or by_shots.get(0) for dataset, by_shots in numbers.items()
+    }
+    if not any(by_seed.values()):
         return None
-    values = [_score(at[dataset]) for dataset in present]
-    return ResultRow(name, (*values, mean_over_datasets(list(at.values())), _seeds(values)))
+    values = [_score(by_seed[dataset]) for dataset in present]
+    return ResultRow(name, (*values, mean_over_datasets(list(by_seed.values())), _seeds(values)))
 
 
 def _mean_row(
@@ -230,8 +233,8 @@ def _shots(variants: VariantRecords) -> list[int]:
     return sorted(
         {
             record.identity.shots
-            for found in variants.values()
-            for records in found.values()
+            for datasets in variants.values()
+            for records in datasets.values()
             for record in records
         }
     )
