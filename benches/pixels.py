@@ -181,8 +181,8 @@ def encoding_figures(given: Setting) -> Iterator[Figure]:
 def whole_figures(given: Setting) -> Iterator[Figure]:
     """JPEG on disk to stored features, by each pipeline and precision."""
     viewed = given.table.take(range(given.viewed))
-    ways = [(given.precisions[0], False)] + [(each, True) for each in given.precisions]
-    for precision, on_device in ways:
+    variants = [(given.precisions[0], False)] + [(each, True) for each in given.precisions]
+    for precision, on_device in variants:
         encoder = given.encoder(precision, on_device=on_device)
         stored(given.table.take(range(min(300, len(given.table)))), encoder, None)  # warm
         name = f"{'device' if on_device else 'host'} pipeline, {precision}"

@@ -236,9 +236,9 @@ def test_a_wide_table_is_cut_between_columns_and_never_through_a_number(
     kind: str, width: int
 ) -> None:
     records = [
-        one
-        for one in grid(["coop", "a.plug_in.with_a_rather_long_name"], CLASSIC, shots=(4, 16))
-        if (one.identity.dataset, one.identity.seed) != ("dtd", 3)
+        record
+        for record in grid(["coop", "a.plug_in.with_a_rather_long_name"], CLASSIC, shots=(4, 16))
+        if (record.identity.dataset, record.identity.seed) != ("dtd", 3)
     ]
     table = tables.tables(grouping.group_records(records), kind, ranked=True)[0]
     lines = text_tables.plain_text(table, width).splitlines()

@@ -126,9 +126,9 @@ def test_held_out_classes_are_neither_drawn_nor_named_in_training():
     assert not held_out & {" ".join(pair) for pair in pairs}
     assert not new_words & set(captions.SUBJECTS)
     rng = np.random.default_rng(0)
-    for manner, subject in pairs * 20:
+    for style, subject in pairs * 20:
         seen = captions.Meaning(
-            captions.SUBJECTS.index(subject), captions.MANNERS.index(manner), int(rng.integers(11))
+            captions.SUBJECTS.index(subject), captions.STYLES.index(style), int(rng.integers(11))
         )
         text, _ = captions.caption(rng, seen, room=int(rng.integers(40)))
         bare = " ".join(word for word in text.rstrip(".").split() if word not in captions.INKS)
@@ -138,7 +138,7 @@ def test_held_out_classes_are_neither_drawn_nor_named_in_training():
 
 def test_training_pictures_show_no_held_out_class():
     seen = [captions.picture(1, index)[1] for index in range(400)]
-    shown = {f"{captions.MANNERS[s.manner]} {captions.SUBJECTS[s.subject]}".strip() for s in seen}
+    shown = {f"{captions.STYLES[s.style]} {captions.SUBJECTS[s.subject]}".strip() for s in seen}
     assert len(shown) > 50
     assert not shown & (shapes.HELD_OUT | textures.HELD_OUT)
 

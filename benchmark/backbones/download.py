@@ -1,4 +1,4 @@
-"""Backbone weights fetched on request: the one place of the project that downloads any."""
+"""Backbone weights fetched on request: the only module of the project that downloads any."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def prepare_backbone(name: str, offline: bool = False) -> Path:
     return _fetched(name, open_clip.get_pretrained_cfg(arch, tag))
 
 
-def _fetched(name: str, place: dict[str, object]) -> Path:
+def _fetched(name: str, source: dict[str, object]) -> Path:
     import open_clip
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # the one who called shows progress
     try:
-        return Path(open_clip.download_pretrained(place, prefer_hf_hub=True))
+        return Path(open_clip.download_pretrained(source, prefer_hf_hub=True))
     except (
         Exception
     ) as error:  # whatever the libraries below raise; all of it means that the weights are not here

@@ -28,48 +28,48 @@ BEAT_S = (
 
 
 def lease(path: Path, lease_s: float = LEASE_S) -> SoftFileLease:
-    """Ask the same object again, not a new one: it remembers since when it has not seen a sign of
+    """Ask the same object again, not a new lease: it remembers since when it has not seen a sign of
     life.
     """
     return SoftFileLease(path, lease_duration=lease_s, heartbeat_interval=min(BEAT_S, lease_s / 4))
 
 
 @contextmanager
-def held(one: SoftFileLease, *, wait: bool = False) -> Iterator[bool]:
+def held(lease: SoftFileLease, *, wait: bool = False) -> Iterator[bool]:
     """Yield whether the lease is ours until the block ends. Raises UserError where none can be
     written.
     """
     try:
-        Path(one.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        _acquire(one, wait)
+        Path(lease.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        _acquire(lease, wait)
     except Timeout:
         yield False
         return
     except LeaseSettingsMismatch as error:
-        what = f"another program holds {one.lock_file} for another time than this one grants it"
+        what = f"another program holds {lease.lock_file} for another time than this lease grants it"
         raise UserError(
             f"{what}; use the same version of the suite on all machines that share a folder",
             stops=True,
         ) from error
     except OSError as error:
         raise UserError(
-            f"cannot write {one.lock_file} ({error.strerror}); choose another folder or free it",
+            f"cannot write {lease.lock_file} ({error.strerror}); choose another folder or free it",
             stops=True,
         ) from error
     try:
         yield True
     finally:
-        one.release()
+        lease.release()
 
 
-def _acquire(one: SoftFileLease, wait: bool) -> None:
+def _acquire(lease: SoftFileLease, wait: bool) -> None:
     """filelock honours an empty marker for ever, so whoever waits looks up from time to time
     whether that is what it waits for.
     """
     while True:
-        _clear_stillborn(Path(one.lock_file))
+        _clear_stillborn(Path(lease.lock_file))
         try:
-            one.acquire(timeout=STILLBORN_S if wait else 0)
+            lease.acquire(timeout=STILLBORN_S if wait else 0)
             return
         except Timeout:
             if not wait:

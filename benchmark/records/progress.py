@@ -84,7 +84,7 @@ class Progress:
 
     @property
     def workers(self) -> int:
-        return len({one.worker for one in self.running})
+        return len({each.worker for each in self.running})
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,13 @@ def read_progress(store: Store, remarks: list[str] | None = None) -> Progress:
     remarks = [] if remarks is None else remarks
     # before the records: a cell that ends meanwhile is then not missed
     running, dead = _announcements(store, remarks)
-    records, busy = store.keys(), {one.key for one in running}
+    records, busy = store.keys(), {each.key for each in running}
     plans = [plan for plan in _plans(store, remarks) if not plan.cells.keys() <= records]
     planned = {key: item for plan in plans for key, item in plan.cells.items()}
     waiting = planned.keys() - records - busy
     failed = _failures(store, planned, waiting, _tried_anew(plans if busy else [], dead))
-    lost = tuple(one for one in dead if one.key in waiting - {other.key for other in failed})
-    waiting -= {one.key for one in failed} | {one.key for one in lost}
+    lost = tuple(each for each in dead if each.key in waiting - {other.key for other in failed})
+    waiting -= {each.key for each in failed} | {each.key for each in lost}
     return Progress(
         records=len(records),
         failures=sum(1 for _ in (store.root / "failures").glob("*.txt")),
@@ -130,11 +130,11 @@ def read_progress(store: Store, remarks: list[str] | None = None) -> Progress:
 
 def _plans(store: Store, remarks: list[str]) -> list[_Plan]:
     """All plans, the oldest first."""
-    found = []
+    plans = []
     for path in (store.root / "plans").glob("*.json"):
         if (cells := _read(path, PLAN, remarks)) and (at := _mtime(path)) is not None:
-            found.append(_Plan(cells, at))
-    return sorted(found, key=lambda plan: plan.since)
+            plans.append(_Plan(cells, at))
+    return sorted(plans, key=lambda plan: plan.since)
 
 
 def forget_finished_plans(store: Store) -> None:
@@ -155,36 +155,36 @@ def _announcements(
     paths = sorted((store.root / "running").glob("*.json"))
     now = clock_of(store.root / "running") if paths else 0.0
     for path in paths:
-        if (said := _read(path, ANNOUNCED, remarks)) and (since := _mtime(path)) is not None:
+        if (announced := _read(path, ANNOUNCED, remarks)) and (since := _mtime(path)) is not None:
             log = _last_words(store.log(path.stem))
-            one = Running(
+            running_cell = Running(
                 path.stem,
-                said.cell,
-                said.host,
-                said.pid,
+                announced.cell,
+                announced.host,
+                announced.pid,
                 since,
                 max(0.0, now - since),
-                said.expected_s,
+                announced.expected_s,
                 log,
             )
-            if _alive(store, one, now):
-                alive.append(one)
+            if _alive(store, running_cell, now):
+                alive.append(running_cell)
             elif path.exists():  # else it ended while we looked
-                dead.append(one)
+                dead.append(running_cell)
     return tuple(alive), tuple(dead)
 
 
-def _alive(store: Store, one: Running, now: float) -> bool:
+def _alive(store: Store, running_cell: Running, now: float) -> bool:
     """Whether its claim holds: heard of within the lease, and on this machine its process must live
     as well.
 
     The age counts on this machine too, since a number of a process that is gone may be another's
     after a restart.
     """
-    heard = _mtime(store.root / "locks" / f"{one.key}.lock")
+    heard = _mtime(store.root / "locks" / f"{running_cell.key}.lock")
     if heard is None or now - heard > store.lease_s:
         return False
-    return one.host != socket.gethostname() or _lives(one.pid)
+    return running_cell.host != socket.gethostname() or _lives(running_cell.pid)
 
 
 def _lives(pid: int) -> bool:
@@ -202,19 +202,19 @@ def _tried_anew(plans: Sequence[_Plan], dead: Sequence[Running]) -> dict[str, fl
     said of it.
     """
     return {key: plan.since for plan in plans for key in plan.cells} | {
-        one.key: one.since for one in dead
+        each.key: each.since for each in dead
     }
 
 
 def _failures(
     store: Store, planned: Planned, among: Iterable[str], anew: Mapping[str, float]
 ) -> tuple[Failed, ...]:
-    found = []
+    failures = []
     for key in sorted(among):
         path = store.failure(key)
         if (at := _mtime(path)) is not None and at >= anew.get(key, 0.0):
-            found.append(Failed(key, planned[key][0], _sentence(path, planned[key][0]), path))
-    return tuple(found)
+            failures.append(Failed(key, planned[key][0], _sentence(path, planned[key][0]), path))
+    return tuple(failures)
 
 
 def _left_s(
@@ -223,19 +223,19 @@ def _left_s(
     """Seconds until all is done, shared out evenly; a cell of which nothing is known is taken at
     the mean of the others.
 
-    Cells of one worker are trained together, so what has passed counts once for all of them.
+    Cells of one worker are trained in a batch, so what has passed counts once for all of them.
     """
-    expected = {**planned, **{one.key: one.expected_s for one in running}}
+    expected = {**planned, **{each.key: each.expected_s for each in running}}
     known = [seconds for seconds in expected.values() if seconds is not None]
     if not known or not running:
         return None
     mean = fmean(known)
     taken = {key: mean if seconds is None else seconds for key, seconds in expected.items()}
     by_worker: dict[tuple[str, int], list[Running]] = defaultdict(list)
-    for one in running:
-        by_worker[one.worker].append(one)
+    for each in running:
+        by_worker[each.worker].append(each)
     begun_s = [
-        sum(taken[one.key] for one in cells) - max(one.for_s for one in cells)
+        sum(taken[each.key] for each in cells) - max(each.for_s for each in cells)
         for cells in by_worker.values()
     ]
     return (sum(taken[key] for key in waiting) + sum(max(0.0, left) for left in begun_s)) / len(

@@ -185,8 +185,8 @@ def _is_small(path: Path) -> bool:
     """Whether it is a regular file, of bytes that can be read at once: a pipe, a device or a link
     to one would have no end.
     """
-    found = path.stat()
-    return stat.S_ISREG(found.st_mode) and found.st_size < MOST_BYTES
+    status = path.stat()
+    return stat.S_ISREG(status.st_mode) and status.st_size < MOST_BYTES
 
 
 def read(path: Path) -> Record:
@@ -199,9 +199,9 @@ def read(path: Path) -> Record:
         record = Record.model_validate_json(path.read_bytes())
     except ValidationError as error:
         what = error.errors()[0]
-        place = ".".join(map(str, what["loc"])) or "the file"
+        where = ".".join(map(str, what["loc"])) or "the file"
         raise UserError(
-            f"{path} is not a record of this suite ({place}: {what['msg']}); it is passed over"
+            f"{path} is not a record of this suite ({where}: {what['msg']}); it is passed over"
         ) from None
     if record.key != key(record.identity) or record.key != path.stem:
         raise UserError(

@@ -1,6 +1,6 @@
 """Training pairs for the tiny CLIP: a picture drawn from a seed, and sentences that are true of it.
 
-What can be said of a picture is three words: its subject ("star", "bricks", "seven"), its manner
+What can be said of a picture is three words: its subject ("star", "bricks", "seven"), its style
 ("striped", "cracked"; digits have none) and its ink ("red"). A caption may leave the ink out, so
 one caption is true of many pictures; `true_of` says which, and the training loss counts each of
 them as a match. Captions run from two words to about sixty, because soft prompts will later push
@@ -32,7 +32,7 @@ TEXTURE_PAIRS = tuple(
 )
 # their order is the numbering of Meaning.subject
 SUBJECTS = (*fonts.NAMES, *shapes.KNOWN_FIGURES, *textures.KNOWN_PATTERNS)
-MANNERS = ("", *shapes.FINISHES, *textures.CONDITIONS)
+STYLES = ("", *shapes.FINISHES, *textures.CONDITIONS)
 INKS = tuple(canvas.COLOURS)
 SHARES = {"digits": 0.25, "shapes": 0.42, "textures": 0.33}  # of all training pictures
 
@@ -78,10 +78,10 @@ NUMERAL_SHARE = 0.3  # digits written "7" instead of "seven"
 
 
 class Meaning(NamedTuple):
-    """What is seen or said, as numbers: places in SUBJECTS, MANNERS and INKS, or UNSAID."""
+    """What is seen or said, as numbers: places in SUBJECTS, STYLES and INKS, or UNSAID."""
 
     subject: int
-    manner: int
+    style: int
     ink: int
 
 
@@ -105,56 +105,56 @@ def picture(seed: int, index: int) -> tuple[Image.Image, Meaning]:
     ink, paper = canvas.ink_and_paper(rng)
     dice = rng.random()
     if dice < SHARES["digits"]:
-        manner, subject = "", canvas.choose(rng, fonts.NAMES)
-        drawn = fonts.draw(rng, subject, ink, paper)
+        style, subject = "", canvas.choose(rng, fonts.NAMES)
+        picture = fonts.draw(rng, subject, ink, paper)
     elif dice < SHARES["digits"] + SHARES["shapes"]:
-        manner, subject = canvas.choose(rng, SHAPE_PAIRS)
-        drawn = shapes.draw(rng, manner, subject, ink, paper)
+        style, subject = canvas.choose(rng, SHAPE_PAIRS)
+        picture = shapes.draw(rng, style, subject, ink, paper)
     else:
-        manner, subject = canvas.choose(rng, TEXTURE_PAIRS)
-        drawn = textures.draw(rng, manner, subject, ink, paper)
-    return drawn, Meaning(SUBJECTS.index(subject), MANNERS.index(manner), INKS.index(ink))
+        style, subject = canvas.choose(rng, TEXTURE_PAIRS)
+        picture = textures.draw(rng, style, subject, ink, paper)
+    return picture, Meaning(SUBJECTS.index(subject), STYLES.index(style), INKS.index(ink))
 
 
 def caption(rng: np.random.Generator, seen: Meaning, room: int) -> tuple[str, Meaning]:
     """A sentence true of a picture, and what it says; `room` is about how many words it may spend
     on chatter.
     """
-    name, said = _name(rng, seen)
+    name, meaning = _name(rng, seen)
     sentence = f"{canvas.choose(rng, OPENERS[kind(seen)])} {name}".strip()
     if rng.random() < PLAIN_SHARE and room < 20:
-        return f"{sentence}.", said
+        return f"{sentence}.", meaning
     before = _chatter(rng, LEAD_INS, int(rng.random() * (room + 1)))
     after = _chatter(rng, TAILS, room - len(before.split()))
-    return f"{before} {sentence} {after}.".strip(), said
+    return f"{before} {sentence} {after}.".strip(), meaning
 
 
 def _name(rng: np.random.Generator, seen: Meaning) -> tuple[str, Meaning]:
     """The subject in words, with its ink or without."""
-    subject, manner = SUBJECTS[seen.subject], MANNERS[seen.manner]
+    subject, style = SUBJECTS[seen.subject], STYLES[seen.style]
     if kind(seen) == "digits" and rng.random() < NUMERAL_SHARE:
         subject = str(fonts.NAMES.index(subject))
     ink_said = rng.random() < INK_SAID_SHARE and kind(seen) != "digits"
-    words = (manner, INKS[seen.ink] if ink_said else "", subject)
+    words = (style, INKS[seen.ink] if ink_said else "", subject)
     return " ".join(word for word in words if word), seen if ink_said else seen._replace(ink=UNSAID)
 
 
 def _chatter(rng: np.random.Generator, phrases: tuple[str, ...], room: int) -> str:
     """Random phrases of at most `room` words together."""
-    said: list[str] = []
+    spoken: list[str] = []
     while room > 0:
         phrase = canvas.choose(rng, phrases)
         room -= len(phrase.split())
         if room >= 0:
-            said.append(phrase)
-    return " ".join(said)
+            spoken.append(phrase)
+    return " ".join(spoken)
 
 
 def every_text() -> list[str]:
     """Texts that together hold every word a caption can use."""
     numerals = [str(number) for number in range(10)]
     openers = [opener for some in OPENERS.values() for opener in some]
-    return [*SUBJECTS, *MANNERS, *INKS, *numerals, *openers, *LEAD_INS, *TAILS, "."]
+    return [*SUBJECTS, *STYLES, *INKS, *numerals, *openers, *LEAD_INS, *TAILS, "."]
 
 
 def true_of(said_N3: np.ndarray, seen_N3: np.ndarray) -> np.ndarray:

@@ -46,8 +46,8 @@ def normalised(pixels_NCHW: torch.Tensor) -> torch.Tensor:
 
 def split_pixels(dataset: str, split: str, image_px: int) -> tuple[np.ndarray, np.ndarray]:
     """All pictures of a split, uint8 pixels_NCHW, and labels_N."""
-    told = spec(dataset)
-    source, names = told["source"], told["class_names"]
+    dataset_spec = spec(dataset)
+    source, names = dataset_spec["source"], dataset_spec["class_names"]
     draw = importlib.import_module(f"benchmark.tiny.{source['generator']}").image
     count = source["per_class"][split]
     pictures = [
@@ -73,9 +73,10 @@ def text_features(model: open_clip.CLIP, dataset: str) -> torch.Tensor:
     import torch
     from open_clip import SimpleTokenizer
 
-    told, tokenize, device = spec(dataset), SimpleTokenizer(), model.logit_scale.device
+    dataset_spec, tokenize, device = spec(dataset), SimpleTokenizer(), model.logit_scale.device
     prompts_TK = [
-        [template.format(name) for name in told["class_names"]] for template in told["templates"]
+        [template.format(name) for name in dataset_spec["class_names"]]
+        for template in dataset_spec["templates"]
     ]
     with torch.no_grad():
         text_TKD = torch.stack(
@@ -89,9 +90,9 @@ def text_features(model: open_clip.CLIP, dataset: str) -> torch.Tensor:
 
 def accuracies(model: open_clip.CLIP, split: str = "test") -> dict[str, float]:
     """Zero-shot accuracy on each dataset, a fraction."""
-    found = {}
+    result = {}
     for dataset in DATASETS:
         pixels_NCHW, labels_N = split_pixels(dataset, split, model.visual.image_size[0])
         logits_NK = image_features(model, pixels_NCHW) @ text_features(model, dataset).T
-        found[dataset] = float((logits_NK.argmax(1).numpy() == labels_N).mean())
-    return found
+        result[dataset] = float((logits_NK.argmax(1).numpy() == labels_N).mean())
+    return result

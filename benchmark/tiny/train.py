@@ -157,16 +157,16 @@ def batches(
         )
         seen_N3 = pool.seen_N3[rows_N]
         room = plan.long_room if chance.random() < plan.long_share else plan.short_room
-        told = [
+        captioned = [
             captions.caption(chance, captions.Meaning(*row), int(chance.random() * (room + 1)))
             for row in seen_N3
         ]
-        texts, said = zip(*told, strict=True)
+        texts, meanings = zip(*captioned, strict=True)
         pixels_NCHW = varied(exam.normalised(pool.pixels_NCHW[rows_N]), plan.zoom, rng)
         yield (
             pixels_NCHW,
             words.matrix(list(texts), context_length),
-            torch.from_numpy(captions.true_of(np.array(said), seen_N3)),
+            torch.from_numpy(captions.true_of(np.array(meanings), seen_N3)),
         )
 
 
@@ -237,7 +237,7 @@ def provenance(plan: TrainingPlan, device: str, weights: Path, wall_s: float) ->
     """How a weights file came about and what it scores; accuracies are fractions, of the file as it
     will be loaded.
     """
-    found = exam.accuracies(model.build(weights))
+    accuracies = exam.accuracies(model.build(weights))
     flags = " ".join(f"--{name} {getattr(plan, name)}" for name in FLAGS)
     return {
         "command": f"python -m benchmark.tiny.train {flags} --device {device} --out DIR",
@@ -252,7 +252,7 @@ def provenance(plan: TrainingPlan, device: str, weights: Path, wall_s: float) ->
         "cpu_s": round(sum(os.times()[:4])),  # of all threads and drawing processes together
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "weights_bytes": weights.stat().st_size,
-        "zero_shot": {dataset: round(accuracy, 4) for dataset, accuracy in found.items()},
+        "zero_shot": {dataset: round(accuracy, 4) for dataset, accuracy in accuracies.items()},
     }
 
 
@@ -268,13 +268,13 @@ def main() -> None:
         "--workers", type=int, default=2, help="processes that draw pictures; 0 for none"
     )
     flags.add_argument("--out", type=Path, required=True)
-    told = flags.parse_args()
-    plan = TrainingPlan(**{name: getattr(told, name) for name in FLAGS})
+    options = flags.parse_args()
+    plan = TrainingPlan(**{name: getattr(options, name) for name in FLAGS})
     start = time.perf_counter()
-    clip, words = fit(plan, told.device, told.workers)
-    weights = save(clip, words, told.out)
-    record = provenance(plan, told.device, weights, time.perf_counter() - start)
-    (told.out / model.PROVENANCE.name).write_text(json.dumps(record, indent=2) + "\n")
+    clip, words = fit(plan, options.device, options.workers)
+    weights = save(clip, words, options.out)
+    record = provenance(plan, options.device, weights, time.perf_counter() - start)
+    (options.out / model.PROVENANCE.name).write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record["zero_shot"]))
 
 

@@ -88,17 +88,17 @@ class SharedPrompts:
         the budget.
         """
         distinct = sorted(set(prompts))
-        place = {prompt: i for i, prompt in enumerate(distinct)}
+        position = {prompt: i for i, prompt in enumerate(distinct)}
         layers = [Layer.of(block, dtype or tower.position_LE.dtype) for block in tower.blocks]
         prompt_of_class_K = torch.tensor(
-            [place[p] for p in prompts], device=tower.position_LE.device
+            [position[p] for p in prompts], device=tower.position_LE.device
         )
         tree = PromptTree.grow(distinct)
-        made = SharedPrompts(
+        shared = SharedPrompts(
             tower, tree, layers, prompt_of_class_K, budget_mb, _kept(layers, tower, tree)
         )
-        made.plan(1, keep_fixed=True)
-        return made
+        shared.plan(1, keep_fixed=True)
+        return shared
 
     def __call__(self, ctx_RPE: Tensor, side: SideTerm | None = None) -> Tensor:
         # A side term changes the states of every token, so with one there are no fixed ones.

@@ -141,9 +141,9 @@ def _last_queries(tiles: Tiling, mask_NBS: Tensor) -> Queries:
         for t, reads_t in enumerate(reads)
     ]
     real = {
-        k: t * most + place
+        k: t * most + position
         for t, reads_t in enumerate(reads)
-        for place, (_, k) in enumerate(reads_t)
+        for position, (_, k) in enumerate(reads_t)
     }
     rows_Q = torch.tensor(rows, device=mask_NBS.device).flatten()
     mask_NQS = mask_NBS.flatten(0, 1)[rows_Q].unflatten(0, (-1, most))

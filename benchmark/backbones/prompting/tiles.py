@@ -156,7 +156,8 @@ class _Layout:
 
     def _mask(self) -> Tensor:
         stem = {
-            node: self.fixed_columns + place for node, place in _places(self.parts.stem).items()
+            node: self.fixed_columns + position
+            for node, position in _places(self.parts.stem).items()
         }
         shift = self.fixed_columns + len(stem)
         mask_TS = torch.zeros(len(self.rows) * self.size, shift + self.size, dtype=torch.bool)
@@ -174,15 +175,15 @@ class _Layout:
             for depth, node in enumerate(path):
                 if node not in self.fixed[t]:
                     mask_TS[self._row(t, node), columns[: depth + 1]] = True
-        for place in range(len(stem)):
-            mask_TS[place, shift + place] = (
+        for position in range(len(stem)):
+            mask_TS[position, shift + position] = (
                 False  # a trunk row sees itself through the trunk columns already
             )
         return mask_TS.view(len(self.rows), self.size, -1)
 
 
 def _places(nodes: list[int]) -> Places:
-    return {node: place for place, node in enumerate(nodes)}
+    return {node: position for position, node in enumerate(nodes)}
 
 
 def _padded(places: Places, length: int) -> list[int]:
