@@ -44,7 +44,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ConceptRecipe:
     """All settings of a search but the values of mu."""
 
     training: ConceptTraining
@@ -75,7 +75,7 @@ class _Run:
         return self.image_MD[rows_B], self.labels_N[rows_B % count]
 
 
-def _run(episode: Episode, form: Form, recipe: Recipe, rng: Generator) -> _Run:
+def _run(episode: Episode, form: Form, recipe: ConceptRecipe, rng: Generator) -> _Run:
     training, crops, warmup = recipe.training, recipe.crops, recipe.warmup
     support, text_KD = episode.support, episode.text_features()
     epochs = training.epochs_for(int(support.labels_N.bincount().max()))
@@ -104,7 +104,7 @@ def _run(episode: Episode, form: Form, recipe: Recipe, rng: Generator) -> _Run:
 def learn(
     episodes: Sequence[Episode],
     form: Form,
-    recipe: Recipe,
+    recipe: ConceptRecipe,
     optimiser: Optimiser,
     mus: Sequence[float],
 ) -> list[Tensor]:
@@ -148,7 +148,7 @@ def _loss(run: _Run, weights_AX: Tensor, form: Form, mu_A: Tensor | None, step: 
 def search(
     episodes: Sequence[Episode],
     form: Form,
-    recipe: Recipe,
+    recipe: ConceptRecipe,
     adam: Adam,
     regularisation: Regularisation,
 ) -> list[Tensor]:

@@ -23,12 +23,12 @@ from adapters._settings import Context, Crops, Pretraining, Sgd
 from benchmark.api import Backbone, Episode, State, UserError
 from benchmark.training import batches, loop, optimisers
 
-# Raise it when priors may change: all methods that agree on a Recipe share them.
+# Raise it when priors may change: all methods that agree on a SourceRecipe share them.
 VERSION = 2
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SourceRecipe:
     """All settings of pretraining."""
 
     context: Context
@@ -37,14 +37,14 @@ class Recipe:
     crops: Crops
 
 
-def identity(recipe: Recipe) -> Mapping[str, Any]:
+def identity(recipe: SourceRecipe) -> Mapping[str, Any]:
     """All that a prior depends on besides its sources."""
     groups = asdict(recipe).values()
     values = {name: value for group in groups for name, value in group.items()}
     return {"stage": "multitask context", "version": VERSION, **values}
 
 
-def pretrain(episodes: Sequence[Episode], recipe: Recipe) -> State:
+def pretrain(episodes: Sequence[Episode], recipe: SourceRecipe) -> State:
     """The shared context after `pretrain_steps` steps, and the name of its backbone."""
     backbone, rng, pretraining = episodes[0].backbone, episodes[0].rng(), recipe.pretraining
     ctx_RPE = _prompts.from_words(episodes[0], recipe.context, rng)[None].contiguous()
@@ -68,7 +68,7 @@ def pretrain(episodes: Sequence[Episode], recipe: Recipe) -> State:
 
 
 def _losses(
-    episodes: Sequence[Episode], recipe: Recipe, rng: Generator
+    episodes: Sequence[Episode], recipe: SourceRecipe, rng: Generator
 ) -> tuple[list[loop.Loss], list[int]]:
     """A loss for every task, and the task of every step.
 
@@ -147,7 +147,7 @@ def prior_context(episode: Episode, context: Context) -> Tensor:
 
 
 def classifiers(
-    episodes: Sequence[Episode], recipe: _prompts.Recipe, *, transfer: bool
+    episodes: Sequence[Episode], recipe: _prompts.PromptRecipe, *, transfer: bool
 ) -> Sequence[Tensor]:
     """text_KD of every episode, from its prior: trained on the target, or as pretrained."""
     if transfer:

@@ -119,7 +119,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PromptRecipe:
     """All settings of a training run."""
 
     context: Context
@@ -130,7 +130,7 @@ class Recipe:
 
 def learn(
     episodes: Sequence[Episode],
-    recipe: Recipe,
+    recipe: PromptRecipe,
     objective: Objective = plain,
     *,
     start: Start = from_words,
@@ -167,7 +167,7 @@ def largest_class(labelled: Labelled) -> int:
     return int(labelled.labels_N.bincount().max())
 
 
-def _run(episode: Episode, recipe: Recipe, rng: Generator) -> Run:
+def _run(episode: Episode, recipe: PromptRecipe, rng: Generator) -> Run:
     support, training, crops = episode.support, recipe.training, recipe.crops
     epochs = training.epochs_for(largest_class(support), len(episode.class_names))
     rows_TB, epoch_T = batches.draw(

@@ -63,7 +63,7 @@ class Adapter:
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form = prototypes(self.text_rms)
-        recipe = _concepts.Recipe(self.training, self.crops, self.warmup)
+        recipe = _concepts.ConceptRecipe(self.training, self.crops, self.warmup)
         learned = _concepts.learn(
             episodes,
             form,

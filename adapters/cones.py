@@ -62,6 +62,6 @@ class Adapter:
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form = _concepts.per_class(self.init)
-        recipe = _concepts.Recipe(self.training, self.crops)
+        recipe = _concepts.ConceptRecipe(self.training, self.crops)
         concepts = _concepts.search(episodes, form, recipe, self.adam, self.regularisation)
         return _concepts.predictors(form, concepts, episodes)

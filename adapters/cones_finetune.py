@@ -96,7 +96,8 @@ class Adapter:
         """The concepts before tuning, of length sqrt(D)."""
         if self.start == "words":
             return _concepts.lengthened(episode.text_features(), 1.0)
-        form, recipe = _concepts.per_class("text"), _concepts.Recipe(self.training, self.crops)
+        form = _concepts.per_class("text")
+        recipe = _concepts.ConceptRecipe(self.training, self.crops)
         return _concepts.search([episode], form, recipe, self.adam, self.regularisation)[0]
 
     def _tune(

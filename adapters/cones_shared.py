@@ -54,7 +54,7 @@ class Adapter:
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form = shared(self.rank)
-        recipe = _concepts.Recipe(self.training, self.crops)
+        recipe = _concepts.ConceptRecipe(self.training, self.crops)
         weights = _concepts.search(episodes, form, recipe, self.adam, self.regularisation)
         return _concepts.predictors(form, weights, episodes)
 

@@ -45,6 +45,6 @@ class Adapter:
 
     def fit(self, episode: Episode) -> Predictor:
         form = _concepts.per_class("text")
-        recipe = _concepts.Recipe(self.training, self.crops)
+        recipe = _concepts.ConceptRecipe(self.training, self.crops)
         (concept_KD,) = _concepts.search([episode], form, recipe, self.adam, self.regularisation)
         return _cache.fit(episode, unit(concept_KD), self.cache)

@@ -63,7 +63,7 @@ class Adapter:
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form = several(self.templates.split("|")[: self.concepts - 1], self.tau)
-        recipe = _concepts.Recipe(self.training, self.crops)
+        recipe = _concepts.ConceptRecipe(self.training, self.crops)
         concepts = _concepts.search(episodes, form, recipe, self.adam, self.regularisation)
         return _concepts.predictors(form, concepts, episodes)
 

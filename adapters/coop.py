@@ -61,7 +61,7 @@ class Adapter:
         return self.fit_batch([episode])[0]
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        recipe = _prompts.Recipe(self.context, self.training, self.sgd, self.crops)
+        recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
         start = _prompts.noise_per_class if self.class_specific else _prompts.from_words
         text_RKD = _prompts.learn(episodes, recipe, start=start)
         return _prompts.classifiers(text_RKD, episodes)

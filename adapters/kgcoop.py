@@ -58,7 +58,7 @@ class Adapter:
             loss_R = _prompts.cross_entropy(batch)
             return torch.stack([loss_R, self.regularisation * distance(batch.text_RKD, hand_KD)])
 
-        recipe = _prompts.Recipe(self.context, self.training, self.sgd, self.crops)
+        recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
         text_RKD = _prompts.learn(episodes, recipe, objective)
         return _prompts.classifiers(text_RKD, episodes)
 

@@ -60,7 +60,7 @@ class Adapter:
         def objective(batch: _prompts.Batch) -> Tensor:
             return torch.stack([_prompts.cross_entropy(batch), divergence(batch, hand_KD)])
 
-        recipe = _prompts.Recipe(self.context, self.training, self.sgd, self.crops)
+        recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
         gradient = partial(aligned, strength=self.strength)
         text_RKD = _prompts.learn(
             episodes, recipe, objective, start=padded_words, gradient=gradient

@@ -75,10 +75,10 @@ class Adapter:
         return self.fit_batch([episode])[0]
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        recipe = _prompts.Recipe(self.context, self.training, self.sgd, self.crops)
+        recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
         texts = _multitask.classifiers(episodes, recipe, transfer=self.transfer)
         pairs = zip(episodes, texts, strict=True)
         return [_cache.fit(episode, text_KD, self.cache, self.tuning) for episode, text_KD in pairs]
 
-    def _source_recipe(self) -> _multitask.Recipe:
-        return _multitask.Recipe(self.context, self.source_training, self.sgd, self.crops)
+    def _source_recipe(self) -> _multitask.SourceRecipe:
+        return _multitask.SourceRecipe(self.context, self.source_training, self.sgd, self.crops)

@@ -62,7 +62,7 @@ class Adapter:
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form = residual(self.alpha, self.text_rms)
-        recipe = _concepts.Recipe(self.training, self.crops, self.warmup)
+        recipe = _concepts.ConceptRecipe(self.training, self.crops, self.warmup)
         optimiser = _concepts.adam_l2(self.adam, self.weight_decay)
         learned = _concepts.learn(episodes, form, recipe, optimiser, (0.0,))
         return _concepts.predictors(form, [x_1KD[0] for x_1KD in learned], episodes)

@@ -398,7 +398,7 @@ def reference_coop(given: Episode, method: Any, epochs: int) -> Tensor:
 )
 def test_coop_is_the_plain_loop(changes: dict) -> None:
     method = adapter("coop", epochs="12", lr=2e-4, n_ctx=4, **changes)
-    recipe = _prompts.Recipe(method.context, method.training, method.sgd, method.crops)
+    recipe = _prompts.PromptRecipe(method.context, method.training, method.sgd, method.crops)
     start = _prompts.noise_per_class if method.class_specific else _prompts.from_words
     text_KD = _prompts.learn([toy.episode()], recipe, start=start)[0]
     torch.testing.assert_close(
@@ -519,7 +519,7 @@ def sources() -> list[Episode]:
     return [toy.episode(2, 2, val=False, seed=3), toy.episode(4, 4, val=False, seed=3)]
 
 
-def recipe(**changes: object) -> _multitask.Recipe:
+def recipe(**changes: object) -> _multitask.SourceRecipe:
     return adapter("prompt_adapter", **changes)._source_recipe()
 
 

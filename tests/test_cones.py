@@ -92,7 +92,8 @@ def _concepts_of(method: Any, given: Episode) -> list[Tensor]:
     from dataclasses import replace
 
     gentle = replace(given, backbone=replace(given.backbone, logit_scale=10.0))  # type: ignore[type-var]
-    form, recipe = _concepts.per_class(method.init), _concepts.Recipe(method.training, method.crops)
+    form = _concepts.per_class(method.init)
+    recipe = _concepts.ConceptRecipe(method.training, method.crops)
     return _concepts.search([gentle], form, recipe, method.adam, method.regularisation)
 
 
