@@ -98,7 +98,7 @@ def start(prompts: OpenClipPrompts, runs: int = 1) -> Tensor:
 
 
 def step_of(encode: Callable[[Tensor], Tensor], ctx: Tensor, classes: int) -> Callable[[], None]:
-    """A training step of CoOp on given image features; runs in lockstep see the same batch."""
+    """A training step of CoOp on given image features; batched runs see the same images."""
     rng = torch.Generator().manual_seed(2)
     image_BD = unit(torch.randn(BATCH, DIM, generator=rng)).to(ctx.device)
     labels_B = torch.randint(classes, (BATCH,), generator=rng).to(ctx.device)

@@ -1,4 +1,4 @@
-"""Every promise of the contract, held against every adapter. A new file in adapters/ is tested here
+"""Every rule of the contract, checked on every adapter. A new file in adapters/ is tested here
 without a line of test code.
 """
 
@@ -318,7 +318,7 @@ def test_a_prior_changes_the_outcome(name: str) -> None:
 
 
 @batchable
-def test_runs_trained_together_are_the_runs_trained_alone(name: str) -> None:
+def test_batched_runs_are_the_runs_trained_alone(name: str) -> None:
     """Runs of different length and batch size: what one run does must not be seen in another.
 
     At a tenth of the learning rate, because the toy's random towers turn the last bit of a float

@@ -1,4 +1,4 @@
-"""Specs and datasets as others use them: what is promised, what is checked, what an error says."""
+"""Specs and datasets as others use them: what they give, what is checked, what an error says."""
 
 import subprocess
 import sys

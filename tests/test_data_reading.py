@@ -37,7 +37,7 @@ def refused(toml: str) -> str:
 
 
 def rewrite_split(toml: str, change: object) -> None:
-    """Change the split file and let the TOML promise the changed one."""
+    """Change the split file and let the TOML state the changed one."""
     file = Path(toml).parent / "dtd" / SPLIT
     text = Path(toml).read_text()
     old = digests.hashed(file)
@@ -81,11 +81,11 @@ def test_changed_data_can_be_accepted_and_stays_marked(dtd):
     assert data.digest(dtd) == before.digest
 
 
-def test_accepting_changes_nothing_where_all_is_as_promised(dtd):
+def test_accepting_changes_nothing_where_the_data_are_as_specified(dtd):
     assert data.load(dtd, accept_changed_data=True) == data.load(dtd)
 
 
-def test_other_counts_than_promised_are_refused(dtd):
+def test_other_counts_than_specified_are_refused(dtd):
     rewrite_split(dtd, lambda lists: lists["train"].pop() and None)
     assert (
         "93 train / 47 val / 47 test images found, 94 train / 47 val / 47 test expected"

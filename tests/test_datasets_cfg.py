@@ -112,7 +112,7 @@ def test_class_names_are_those_of_the_fact_sheet(data_root, name, named):
 @pytest.mark.parametrize(
     "name", [name for name in ON_DISK if isinstance(data.read_spec(name).source, CoopFolder)]
 )
-def test_the_real_split_file_has_the_promised_hash_counts_and_names(data_root, name):
+def test_the_real_split_file_has_the_hash_counts_and_names_of_its_spec(data_root, name):
     spec = data.read_spec(name)
     file = data_root / "splits" / (spec.source.split.file if spec.source.split else "none")
     if not file.is_file():

@@ -171,9 +171,7 @@ def test_a_job_goes_on_without_what_was_reported_and_takes_apart_what_had_starte
 
 
 @pytest.mark.parametrize("method", BATCHABLE)
-def test_records_of_runs_trained_together_are_those_of_runs_alone(
-    method: str, tmp_path: Path
-) -> None:
+def test_records_of_batched_runs_are_those_of_runs_alone(method: str, tmp_path: Path) -> None:
     cells = [
         Cell(method=method, dataset="tiny_digits", shots=1, seed=seed, backbone=TINY)
         for seed in (1, 2, 3)

@@ -124,7 +124,7 @@ def test_the_harness_catches_a_planted_crash(
     assert not verdict.accepted or "written" in crash or "run" in crash or "grew" in crash
 
 
-def test_a_crash_is_told_by_a_small_input(tmp_path: Path) -> None:
+def test_a_crash_is_reported_with_a_small_input(tmp_path: Path) -> None:
     def parse(folder: Path, content: bytes) -> None:
         if b"\xff" in content:
             raise ValueError

@@ -133,7 +133,7 @@ def test_layer_scale_is_kept():
 
 @pytest.mark.parametrize("class_specific", BOTH)
 @pytest.mark.parametrize("position", POSITIONS)
-def test_runs_in_lockstep_equal_runs_one_by_one(position, class_specific):
+def test_batched_runs_equal_runs_one_by_one(position, class_specific):
     prompts = OpenClipPrompts.build(tower(), NAMES, 4, position, class_specific=class_specific)
     ctx = context(3, *prompts.ctx_shape)
     assert_equal(prompts.encode(ctx), torch.stack([prompts.encode(each) for each in ctx]), ctx)
@@ -156,7 +156,7 @@ def descend(encode, ctx, image_BD, labels_B, steps=100):
     return ctx
 
 
-def test_a_hundred_steps_agree_in_lockstep_one_by_one_and_naively():
+def test_a_hundred_steps_agree_batched_one_by_one_and_naively():
     model = small(context=32)
     prompts = OpenClipPrompts.build(tower(model), NAMES, 4)
     start = context(3, *prompts.ctx_shape)

@@ -275,7 +275,7 @@ def test_a_pipe_gets_a_table_as_wide_as_it_is(
     assert max(map(len, capsys.readouterr().out.splitlines())) > 130
 
 
-def test_the_leaderboard_has_a_row_per_result_and_its_promised_columns() -> None:
+def test_the_leaderboard_has_a_row_per_result_and_its_documented_columns() -> None:
     records = [*grid(["linear_probe"], shots=(1, 4)), zero_shot("tiny_digits", 0.5)]
     rows = list(csv.DictReader(io.StringIO(leaderboard_csv(grouping.group_records(records)))))
     assert len(rows) == 3 * 2 + 1

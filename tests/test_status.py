@@ -237,7 +237,7 @@ def test_an_older_failure_is_forgotten_once_the_cell_is_tried_anew(store: Store)
     assert (keys(read_progress(store).failed), read_progress(store).lost) == ([KEYS[0]], ())
 
 
-def test_a_failure_of_the_older_form_is_told_by_its_last_line(store: Store) -> None:
+def test_a_failure_with_a_plain_traceback_is_named_by_its_last_line(store: Store) -> None:
     plan(store, KEYS[0])
     store.fail(
         KEYS[0],
@@ -260,7 +260,7 @@ def test_time_left_is_what_waits_and_what_is_begun_shared_by_those_at_work(store
     assert " left with 2 workers" in text(store)
 
 
-def test_cells_trained_together_share_the_time_that_has_passed(store: Store) -> None:
+def test_batched_cells_share_the_time_that_has_passed(store: Store) -> None:
     plan(store, *KEYS[:3], expected_s=100)
     for key in KEYS[:3]:
         claimed(store, key, HERE, os.getpid(), for_s=120, expected_s=100)

@@ -77,7 +77,7 @@ def test_pictures_are_the_same_on_every_machine(generator, name, split, index):
 
 
 @pytest.mark.parametrize("dataset", exam.DATASETS)
-def test_datasets_hold_what_their_specs_promise(dataset, pictures_of):
+def test_datasets_hold_what_their_specs_say(dataset, pictures_of):
     spec = exam.spec(dataset)
     per_class, counts = spec["source"]["per_class"], spec["counts"]
     assert counts["test"] >= 400

@@ -31,7 +31,7 @@ class Problem:
     # the test table with its labels and paths, which nothing in the episode or the images leads to
     answers: data.ImageTable
     support_digest: str  # of the paths of the support set, in sampling order
-    changed_data: bool  # the data are not what their spec promises, and the user accepted that
+    changed_data: bool  # the data are not as their spec says, and the user accepted that
     timer: Stopwatch
 
 

@@ -74,8 +74,8 @@ def draw_pool(plan: TrainingPlan, image_px: int, workers: int) -> Pool:
     ]
     draw = functools.partial(_drawn, plan.seed, image_px)
     if workers:
-        with ProcessPoolExecutor(workers) as crew:
-            parts = list(crew.map(draw, chunks))
+        with ProcessPoolExecutor(workers) as pool:
+            parts = list(pool.map(draw, chunks))
     else:
         parts = [draw(chunk) for chunk in chunks]
     pixels, seen = zip(*parts, strict=True)

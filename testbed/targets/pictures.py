@@ -51,7 +51,7 @@ def _saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def png(width: int, height: int, rows: bytes = b"") -> bytes:
-    """A PNG that promises a size and holds what it is given."""
+    """A PNG that states a size and holds what it is given."""
     head = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     body = b"".join(

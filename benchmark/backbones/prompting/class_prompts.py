@@ -101,7 +101,7 @@ class OpenClipPrompts:
         With a leading run dimension, ctx_RPE -> text_RKD: R runs at once, each as if alone but for
         the order of sums.
         `side(layer, x_RTE, attn_RTE)` may change every layer's attention output token by token: x
-        is what the attention read, the result stands in for `attn`. Rows are tokens in no promised
+        is what the attention read, the result stands in for `attn`. Rows are tokens in no fixed
         order and a token may stand for many classes, so it must treat all rows alike. Raises
         UserError where the context's shape does not belong to these prompts.
         """
