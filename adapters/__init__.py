@@ -30,7 +30,7 @@ of test code.
 - `episode.val` and `episode.prior` may be None, and there may be one shot and two classes: the fit
   must still work.
 - `zero_shot_at`, an optional ClassVar, names the settings at which the method is zero-shot CLIP; a
-  test checks it.
+  test checks it. `tested_at`, another, names settings that keep the training of tests short.
 - Imports: benchmark.api, benchmark.training and adapters._* only, besides the libraries. A third
   copy of ten lines becomes an `adapters/_something.py`.
 - The head of a file gives idea, equation, deviations from the paper, expected number and source.

@@ -69,6 +69,7 @@ class Adapter:
         "alpha": 0.0,
         "alpha_grid": "0",
     }
+    tested_at: ClassVar[dict[str, Any]] = {"pretrain_steps": 30}
 
     context: Context = Context(position="middle")
     source_training: Pretraining = Pretraining()

@@ -55,6 +55,7 @@ class Adapter:
         "alpha_grid": "0",
         "tune_epochs": 0,
     }
+    tested_at: ClassVar[dict[str, Any]] = {"pretrain_steps": 30}
 
     context: Context = Context(position="middle")
     source_training: Pretraining = Pretraining()

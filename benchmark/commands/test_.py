@@ -12,6 +12,7 @@ from benchmark.commands import options as opt
 from benchmark.commands.printing import print_json
 
 if TYPE_CHECKING:
+    from benchmark.conformance.subject import Subject
     from benchmark.conformance.verify import CheckResult
     from benchmark.records.record import Scalar
 
@@ -21,7 +22,8 @@ Method = Annotated[str, typer.Argument(metavar="METHOD", help="As for `run --met
 def test_(method: Method, set_: opt.Set = opt.NOTHING, as_json: opt.Json = False) -> None:
     """Check that a method keeps the contract, on a toy CLIP: no data, no weights, under a minute.
 
-    A method that trains for long is tested with fewer steps, as with `--set steps=20`.
+    A method that trains for long says in `tested_at` with which settings it is tested, as in
+    `tested_at: ClassVar[dict] = {"steps": 20}`; --set changes them.
 
     Exit code 1 where a check of correctness fails; a method that learns little is no error.
     """
@@ -30,10 +32,11 @@ def test_(method: Method, set_: opt.Set = opt.NOTHING, as_json: opt.Json = False
 
     card = methods.card(method)
     params = methods.checked(card, settings_by_method(set_, [card.name])[card.name])
-    results = []
+    results, subject = [], _subject(method, params)
     if not as_json:
-        print(f"{card.title} ({card.name}), version {card.version}\n", flush=True)
-    for result in _results(method, params):
+        settings = "".join(f", {name}={value}" for name, value in subject.settings().items())
+        print(f"{card.title} ({card.name}), version {card.version}{settings}\n", flush=True)
+    for result in _results(subject):
         results.append(result)
         if not as_json:
             print(result, flush=True)
@@ -44,14 +47,19 @@ def test_(method: Method, set_: opt.Set = opt.NOTHING, as_json: opt.Json = False
     raise typer.Exit(1 if any(each.problem and not each.capability for each in results) else 0)
 
 
-def _results(method: str, params: dict[str, Scalar]) -> Iterator[CheckResult]:
+def _subject(method: str, params: dict[str, Scalar]) -> Subject:
+    from benchmark.conformance.subject import Subject
+
+    return Subject(method, params)
+
+
+def _results(subject: Subject) -> Iterator[CheckResult]:
     import torch
 
-    from benchmark.conformance.subject import Subject
     from benchmark.conformance.verify import verify
 
     torch.set_num_threads(1)  # a model this small is many times faster that way
-    return verify(Subject(method, params))
+    return verify(subject)
 
 
 def summary(results: list[CheckResult]) -> str:

@@ -22,8 +22,8 @@ from benchmark.backbones import clip
 from benchmark.conformance import toy
 from benchmark.conformance.subject import (
     NEEDS_MORE,
-    Broken,
     Check,
+    ContractViolation,
     Subject,
     few_shot,
     pretrains,
@@ -32,7 +32,7 @@ from benchmark.conformance.subject import (
 
 SCALARS = (str, int, float, bool)
 TOLERANCE = 1e-4  # of the largest logit: batches of another size sum in another order
-BATCH_TOLERANCE = 0.02  # likewise, after a training that has made much of the last bit
+BATCH_TOLERANCE = 0.02  # likewise, after a training that amplifies rounding
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 EPISODES: dict[str, dict[str, Any]] = {
     "4 shots of 3 classes": {},
@@ -52,7 +52,7 @@ EPISODES: dict[str, dict[str, Any]] = {
 
 def require(holds: bool | Tensor, sentence: str) -> None:
     if not holds:
-        raise Broken(sentence)
+        raise ContractViolation(sentence)
 
 
 # --- the class
@@ -73,7 +73,7 @@ def class_variables(subject: Subject) -> None:
 def frozen(subject: Subject) -> None:
     require(
         type(subject.adapter()).__dataclass_params__.frozen,
-        "class Adapter can be changed after it was made; write @dataclass(frozen=True) above it",
+        "class Adapter can be changed after its creation; write @dataclass(frozen=True) above it",
     )
 
 
@@ -284,7 +284,7 @@ def _zero_shot(given: Episode, images: Any) -> Tensor:
     return given.backbone.logit_scale * images.features() @ given.text_features().T
 
 
-def refuses_in_words(subject: Subject) -> None:
+def refusal_says_why(subject: Subject) -> None:
     try:
         subject.fit(toy.feature_episode())
     except UserError as error:
@@ -335,7 +335,7 @@ CHECKS = (
     Check(
         "features and labels are left as they were", episode_untouched, Subject.reads_features_only
     ),
-    Check("plain features are enough, or the refusal says why not", refuses_in_words),
+    Check("plain features are enough, or the refusal says why not", refusal_says_why),
     Check("a prior is plain tensors, and the same again", prior_is_plain, pretrains),
     Check("a prior is read", prior_is_read, pretrains),
     Check(

@@ -17,13 +17,13 @@ from benchmark.records.record import Scalar
 NEEDS_MORE = "built from features"  # what api.FeatureBackbone says to a method that needs a tower
 
 
-class Broken(Exception):
-    """What a check found wrong, in one sentence that ends with what to do."""
+class ContractViolation(Exception):
+    """A clause of the contract does not hold: a sentence that ends with what to do."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A method at its defaults, but for `params`."""
+    """A method at its defaults, but for what it gives as `tested_at`, and for `params`."""
 
     name: str
     params: Mapping[str, Scalar] = field(default_factory=dict)
@@ -32,8 +32,13 @@ class Subject:
     def card(self) -> methods.Card:
         return methods.card(self.name)
 
+    def settings(self) -> dict[str, Scalar]:
+        """What differs from the defaults: `tested_at`, which keeps training short, and `params`."""
+        tested_at = getattr(methods.load(self.name), "tested_at", {})
+        return {**tested_at, **self.params}
+
     def adapter(self, **changes: Scalar) -> Any:
-        return methods.load(self.name, {**self.params, **changes})
+        return methods.load(self.name, {**self.settings(), **changes})
 
     def prior(self, shots: int) -> State | None:
         """What pretraining on two small source problems leaves; None of a method without it."""
@@ -70,7 +75,7 @@ class Subject:
     def fit(self, episode: Episode, **changes: Scalar) -> Predictor:
         predictor: Predictor = self.adapter(**changes).fit(episode)
         if not callable(predictor):
-            raise Broken(
+            raise ContractViolation(
                 f"fit returned {type(predictor).__name__}; return a function of the images"
             )
         return predictor
@@ -93,7 +98,7 @@ def source_episodes(shots: int) -> list[Episode]:
 
 @dataclass(frozen=True)
 class Check:
-    """One clause of the contract and the function that tests it, which raises Broken."""
+    """One clause of the contract and the function that tests it, which raises ContractViolation."""
 
     clause: str
     test: Callable[[Subject], None]

@@ -10,12 +10,12 @@ from pathlib import Path
 from benchmark.api import UserError
 from benchmark.conformance import toy
 from benchmark.conformance.checks import CHECKS, backbone_damage
-from benchmark.conformance.subject import Broken, Check, Subject
+from benchmark.conformance.subject import Check, ContractViolation, Subject
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What became of a check: `problem` is None where the clause holds."""
+    """The result of a check: `problem` is None where the clause holds."""
 
     clause: str
     capability: bool
@@ -23,7 +23,7 @@ class CheckResult:
 
     def __str__(self) -> str:
         if self.problem is None:
-            return f"  kept    {self.clause}"
+            return f"  ok      {self.clause}"
         return f"  {'weak' if self.capability else 'broken':7} {self.clause}: {self.problem}"
 
 
@@ -37,7 +37,7 @@ def verify(subject: Subject) -> Iterator[CheckResult]:
         try:
             applies = check.applies(subject)
         except Exception as error:
-            yield CheckResult(check.clause, check.capability, _words(error))
+            yield CheckResult(check.clause, check.capability, _message(error))
             continue
         finally:
             _renew_backbone()
@@ -50,7 +50,7 @@ def problem(check: Check, subject: Subject) -> str | None:
     try:
         check.test(subject)
     except Exception as error:
-        return _words(error)
+        return _message(error)
     finally:
         _renew_backbone()
     return None
@@ -62,11 +62,11 @@ def _renew_backbone() -> None:
         toy.backbone.cache_clear()
 
 
-def _words(error: Exception) -> str:
-    if isinstance(error, Broken):
+def _message(error: Exception) -> str:
+    if isinstance(error, ContractViolation):
         return str(error)
     if isinstance(error, UserError):
         return f"the method refused: {error}"
     last = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(last.filename).name}, line {last.lineno}"
-    return f"the method raised {type(error).__name__}: {error} ({place})"
+    where = f"{Path(last.filename).name}, line {last.lineno}"
+    return f"the method raised {type(error).__name__}: {error} ({where})"
