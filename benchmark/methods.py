@@ -158,6 +158,16 @@ def _card(name: str, adapter: type, doc: str, source: bytes) -> Card:
     )
 
 
+@cache
+def training_digest() -> str:
+    """Of the code that methods are trained with: adapters/_*.py and benchmark/training/."""
+    training = Path(__file__).parent / "training"
+    digest = hashlib.sha256()
+    for path in sorted([*_folder().glob("_*.py"), *training.rglob("*.py")]):
+        digest.update(f"{path.parent.name}/{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 # --- cards without torch
 
 LIGHT = ("dataclasses", "typing", "adapters._settings")  # all that fields of ours are made from

@@ -495,6 +495,7 @@ def test_check_names_a_cell_whose_counts_moved_and_exits_3(invoke: Invoke, golde
         ("data", "0" * 12, "changed since: the data;"),
         ("weights", "0" * 12, "changed since: the weights;"),
         ("source", "0" * 12, "changed since: the method's file;"),
+        ("training", "0" * 12, "changed since: the shared training code;"),
         ("packages", "torch 1.0", "(was 1.0), numpy"),
         ("key", "0" * 12, "changed since: a default, the image pipeline or the protocol;"),
     ],

@@ -200,9 +200,9 @@ def test_no_file_of_a_stranger_decides_which_module_is_run(
     golden = Path("golden.csv")
     header = (
         "method,adapter_version,dataset,shots,seed,backbone,params,correct,total,tolerance,key,"
-        "source,data,weights,packages"
+        "source,training,data,weights,packages"
     )
-    row = f"trapped.method,1,tiny_digits,1,1,tiny,,300,640,2,{trapped.key},,,,"
+    row = f"trapped.method,1,tiny_digits,1,1,tiny,,300,640,2,{trapped.key},,,,,"
     golden.write_text(f"{header}\n{row}\n")
     for command in (
         ["replay", trapped.key, "--results", "trapped"],

@@ -22,6 +22,7 @@ def provenance(cell: Cell, device: str) -> dict[str, Any]:
     return environment(device) | {
         "threads": torch.get_num_threads(),
         "adapter_source": methods.card(cell.method).source_digest,
+        "training_source": methods.training_digest(),
     }
 
 

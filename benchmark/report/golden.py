@@ -26,8 +26,9 @@ TRAINED_TOLERANCE = 1  # test images, for methods that are fitted; 0 for others
 PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "open_clip_torch")
 NUMBERS = ("adapter_version", "shots", "seed", "correct", "total", "tolerance")  # columns
 UNEXPLAINED = (
-    "the method's file, the data, the weights and the libraries are those of the golden row, "
-    "so code that methods share has changed, or this processor rounds differently"
+    "the method, the code it is trained with, the data, the weights and the libraries are those "
+    "of the golden row, so other code of the suite has changed, or this processor rounds "
+    "differently"
 )
 
 CellKey = tuple[str, str, int, int, str, str]  # method, dataset, shots, seed, backbone, params
@@ -49,6 +50,7 @@ class GoldenRow:
     tolerance: int  # test images
     key: str  # of the record it was taken from
     source: str  # digest of the method's file
+    training: str  # digest of the code that methods are trained with
     data: str  # digest of the dataset
     weights: str  # digest of the backbone's weights
     packages: str  # versions of PACKAGES: name version;name version
@@ -167,6 +169,7 @@ def _reason(row: GoldenRow, now: GoldenRow) -> str:
         "the data": row.data != now.data,
         "the weights": row.weights != now.weights,
         "the method's file": row.source != now.source,
+        "the shared training code": row.training != now.training,
         _other_versions(row.packages, now.packages): row.packages != now.packages,
     }
     reasons = [what for what, differs in changed.items() if differs]
@@ -226,6 +229,7 @@ def _golden_row(outcome: Outcome) -> GoldenRow:
         tolerance=TRAINED_TOLERANCE if methods.card(identity.method).few_shot else 0,
         key=outcome.key,
         source=made_with["adapter_source"],
+        training=made_with["training_source"],
         data=identity.dataset_digest[:12],
         weights=identity.weights_digest[:12],
         packages=";".join(f"{name} {versions[name]}" for name in PACKAGES if versions.get(name)),

@@ -1,7 +1,7 @@
 """Settings chosen on the validation set, by one rule for all methods.
 
 The setting with most validation images right wins; on a tie the first of the grid. Where an episode
-has no validation set the method's fixed setting is taken. The record says which of the two it was.
+has no validation set the method's fixed setting is taken. The record says which of the two it is.
 """
 
 from __future__ import annotations
