@@ -287,6 +287,17 @@ def test_the_command_as_json_and_with_other_settings(
     assert broken == ["untrained, it is zero-shot CLIP"]
 
 
+def test_a_method_is_tested_with_the_settings_it_gives(
+    plug_in: PlugIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tested_at = "    tested_at: ClassVar[dict] = {'scale': 3.0}\n\n    scale: float = 1.0\n"
+    method = plug_in(SOUND.replace("    scale: float = 1.0\n", tested_at))
+    assert Subject(method).adapter().scale == 3.0
+    assert Subject(method, {"scale": 2.0}).adapter().scale == 2.0
+    assert execute(["test", method]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("version 1, scale=3.0")
+
+
 def test_an_unknown_method_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["test", "cooop"]) == 2
     assert "did you mean 'coop'" in capsys.readouterr().err
