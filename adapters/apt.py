@@ -207,9 +207,12 @@ def side_term(parts: TowerParts, first: int) -> SideTerm:
         j = layer - first
         if j < 0:
             return attn_NLE
-        weight_NLT = (x_NLE @ key_JTE[j].mT).relu()
+        # Weights grow with the square of x . key, which float16 has no room for.
+        wide = torch.promote_types(x_NLE.dtype, torch.float32)
+        weight_NLT = (x_NLE.to(wide) @ key_JTE[j].to(wide).mT).relu()
         weight_NLT = weight_NLT * weight_NLT.detach().amax(-1, keepdim=True)
-        return (attn_NLE + weight_NLT @ value_JTE[j]) * factor_J[j]
+        shifted_NLE = attn_NLE.to(wide) + weight_NLT @ value_JTE[j].to(wide)
+        return (shifted_NLE * factor_J[j]).to(attn_NLE.dtype)
 
     return side
 

@@ -407,3 +407,17 @@ def test_merged_weights_are_the_updates_beside_the_weights() -> None:
         within_ND = clip_lora.merged(model, parts, 0.7).encode_pixels(pixels)
     torch.testing.assert_close(beside_ND, within_ND, rtol=0, atol=1e-6)
     assert (within_ND - model.encode_pixels(pixels)).abs().max() > 0.01
+
+
+def test_large_weights_do_not_overflow_in_float16() -> None:
+    """Weights are squares of products of rows and keys; above 256 they leave float16's range."""
+    rng = torch.Generator().manual_seed(0)
+    parts = apt.modules(toy.backbone(), 1, 4, 32, 2, 0.02, gated=False, rng=rng)
+    x_NLE = 2500 * torch.randn(2, 5, 32, generator=rng)
+    attn_NLE = torch.randn(2, 5, 32, generator=rng)
+    assert float((x_NLE @ parts["prompt_JTE"][0].mT).max()) > 300
+    exact = apt.side_term(parts, 0)(0, x_NLE, attn_NLE)
+    half = {name: part.half() for name, part in parts.items()}
+    ours = apt.side_term(half, 0)(0, x_NLE.half(), attn_NLE.half())
+    assert ours.dtype == torch.float16
+    assert float((ours.float() - exact).norm() / exact.norm()) < 0.01
