@@ -270,6 +270,41 @@ def gaps(images: int, steps: int) -> list[Gap]:
     return gaps
 
 
+def step_table(batch: int, rounds: int) -> Table:
+    times = step_times(batch, rounds)
+    table = Table(
+        *("step", "processor s", "clock s", "to deep VPT / to all blocks"),
+        title=f"{batch} images, ViT-B/16 shapes; {machine()}",
+    )
+    for name, timing in times.items():
+        other = name.replace("apt", "vpt") if ", blocks" not in name else name.split(",")[0]
+        ratio = timing.cpu_s / times[other].cpu_s
+        table.add_row(name, f"{timing.cpu_s:.2f}", f"{timing.wall_s:.2f}", f"{ratio:.2f}")
+    return table
+
+
+def mac_table() -> Table:
+    table = Table(
+        *("T", "APT, MMAC", "deep VPT, MMAC", "ratio"),
+        title="Added computation per image at prediction, ViT-B/16",
+    )
+    for length in (4, 16, 50, 200):
+        ours, exact = added("apt", length), added("vpt", length)
+        table.add_row(str(length), f"{ours / 1e6:.1f}", f"{exact / 1e6:.1f}", f"{ours / exact:.3f}")
+    return table
+
+
+def gap_table(images: int, steps: int) -> Table:
+    table = Table(
+        *("T", "same prompts", "fitted", "spread of lambda"),
+        title="Distance to exact prompt attention, share of what prompts change",
+    )
+    for gap in gaps(images, steps):
+        figures = (gap.same_prompts, gap.fitted, gap.shrinkage)
+        table.add_row(str(gap.n_prompts), *(f"{figure:.2f}" for figure in figures))
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -278,52 +313,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    console, batch, rounds = Console(width=150), 2 if given.quick else 8, 2 if given.quick else 5
-    times = step_times(batch, rounds)
-    table = Table(
-        "step",
-        "processor s",
-        "clock s",
-        "to deep VPT / to all blocks",
-        title=f"{batch} images, ViT-B/16 shapes; {machine()}",
-    )
-    for name, timing in times.items():
-        other = name.replace("apt", "vpt") if ", blocks" not in name else name.split(",")[0]
-        table.add_row(
-            name,
-            f"{timing.cpu_s:.2f}",
-            f"{timing.wall_s:.2f}",
-            f"{timing.cpu_s / times[other].cpu_s:.2f}",
-        )
-    console.print(table)
-    table = Table(
-        "T",
-        "APT, MMAC",
-        "deep VPT, MMAC",
-        "ratio",
-        title="Added computation per image at prediction, ViT-B/16",
-    )
-    for length in (4, 16, 50, 200):
-        ours, exact_ = added("apt", length), added("vpt", length)
-        table.add_row(
-            str(length), f"{ours / 1e6:.1f}", f"{exact_ / 1e6:.1f}", f"{ours / exact_:.3f}"
-        )
-    console.print(table)
-    table = Table(
-        "T",
-        "same prompts",
-        "fitted",
-        "spread of lambda",
-        title="Distance to exact prompt attention, share of what prompts change",
-    )
-    for gap in gaps(16 if given.quick else 64, 50 if given.quick else 300):
-        table.add_row(
-            str(gap.n_prompts),
-            f"{gap.same_prompts:.2f}",
-            f"{gap.fitted:.2f}",
-            f"{gap.shrinkage:.2f}",
-        )
-    console.print(table)
+    console = Console(width=150)
+    console.print(step_table(2, 2) if given.quick else step_table(8, 5))
+    console.print(mac_table())
+    console.print(gap_table(16, 50) if given.quick else gap_table(64, 300))
 
 
 if __name__ == "__main__":

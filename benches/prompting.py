@@ -276,7 +276,7 @@ def native_bfloat16() -> str:
     return f"native bfloat16: {', '.join(instructions) or 'none'}"
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -298,47 +298,43 @@ def main() -> None:
     )
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--peak", type=float, help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def time_table(given: argparse.Namespace, model: nn.Module) -> Table:
+    heads = (
+        *("classes", "prompts", "naive s", "trunc. s", "ours s", "trunc. gains"),
+        *("ours over trunc.", "ours over naive", "target", "grad. gap"),
+    )
+    table = Table(*heads, title=f"CoOp step, text side; {machine()}, {native_bfloat16()}")
+    sets = list(dict.fromkeys(case.dataset for case in CASES))
+    if given.sets or given.quick:
+        sets = given.sets.split(",") if given.sets else ["eurosat", "dtd"]
+    for dataset in sets:
+        cases = [case for case in CASES if case.dataset == dataset]
+        for row in measured(model, dataset, cases, 3 if given.quick else given.rounds):
+            table.add_row(*row)
+    return table
+
+
+def memory_table(model: nn.Module, dataset: str) -> Table:
+    table = Table("memory, MiB", "naive", "truncated", "ours", "", title="Memory of one step")
+    table.add_row(*saved_line(model, dataset))
+    table.add_row(*peak_line("peak of a step, 1000 classes", None, 2.5))
+    table.add_row(*peak_line("peak of a step, 1000 classes, budget_mb=500", 500, 1.0))
+    return table
+
+
+def main() -> None:
+    given = arguments()
     torch.set_num_threads(given.threads)
     if given.peak is not None:
         report_peak(given.peak or None)
         return
-    sets = (
-        given.sets.split(",")
-        if given.sets
-        else ["eurosat", "dtd"]
-        if given.quick
-        else list(dict.fromkeys(c.dataset for c in CASES))
-    )
     console, model = Console(width=170), true_shapes(given.device)
-    heads = (
-        "classes",
-        "prompts",
-        "naive s",
-        "trunc. s",
-        "ours s",
-        "trunc. gains",
-        "ours over trunc.",
-        "ours over naive",
-        "target",
-        "grad. gap",
-    )
-    table = Table(*heads, title=f"CoOp step, text side; {machine()}, {native_bfloat16()}")
-    for dataset in sets:
-        for row in measured(
-            model,
-            dataset,
-            [c for c in CASES if c.dataset == dataset],
-            3 if given.quick else given.rounds,
-        ):
-            table.add_row(*row)
-    console.print(table)
+    console.print(time_table(given, model))
     if not given.no_memory:
-        table = Table("memory, MiB", "naive", "truncated", "ours", "", title="Memory of one step")
-        table.add_row(*saved_line(model, "dtd" if given.quick else "sun397"))
-        table.add_row(*peak_line("peak of a step, 1000 classes", None, 2.5))
-        table.add_row(*peak_line("peak of a step, 1000 classes, budget_mb=500", 500, 1.0))
-        console.print(table)
+        console.print(memory_table(model, "dtd" if given.quick else "sun397"))
 
 
 if __name__ == "__main__":

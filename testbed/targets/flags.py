@@ -85,57 +85,32 @@ def read_flags(folder: Path, flags: dict[str, Any]) -> None:
         methods.load(cell.method, dict(cell.params))
 
 
-def crafted_flags() -> list[dict[str, Any]]:
-    names = [
-        "\0.toml",
-        "x" * 5000 + ".toml",
-        ".toml",
-        "/.toml",
-        "..",
-        "\udcff.toml",
+HOSTILE_NUMBERS = ("9" * 5000, "٣", "²", "-1", "", "1e3", " 1")
+HOSTILE_FLAGS: dict[str, tuple[str, ...]] = {
+    "datasets": (
+        *("\0.toml", "x" * 5000 + ".toml", ".toml", "/.toml", "..", "\udcff.toml"),
         "/dev/null.toml",
-    ]
-    numbers = ["9" * 5000, "٣", "²", "-1", "", "1e3", " 1"]
-    modules = [
-        ".",
-        "..",
-        ".a",
-        "a.",
-        "a..b",
-        "\0.a",
-        "x" * 5000 + ".y",
-        "os.path",
-        "json.tool",
+    ),
+    "methods": (
+        *(".", "..", ".a", "a.", "a..b", "\0.a", "x" * 5000 + ".y", "os.path", "json.tool"),
         "testbed.mutation",
-    ]
-    files = [
-        "a/\0.pt",
-        "a/" + "x" * 5000 + ".pt",
-        "timm:/x.pt",
-        "/",
-        "timm:",
-        "hf-hub:",
+    ),
+    "shots": HOSTILE_NUMBERS,
+    "seeds": HOSTILE_NUMBERS,
+    "backbones": (
+        *("a/\0.pt", "a/" + "x" * 5000 + ".pt", "timm:/x.pt", "/", "timm:", "hf-hub:"),
         "\udcff/x.bin",
-    ]
-    crafted: list[dict[str, Any]] = [{"datasets": [name]} for name in names] + [
-        {"methods": [name]} for name in modules
-    ]
-    crafted += [{kind: [number]} for kind in ("shots", "seeds") for number in numbers] + [
-        {"backbones": [name]} for name in files
-    ]
-    crafted += [
-        {"settings": [text]}
-        for text in (
-            "=",
-            ".=",
-            "coop.=1",
-            "coop.n_ctx=" + "9" * 5000,
-            "coop.lr=nan",
-            "coop.n_ctx=\0",
-            "zero_shot.x=1",
-        )
-    ]
-    return [{"methods": ["coop"], "datasets": ["tiny_digits"]} | each for each in crafted]
+    ),
+    "settings": (
+        *("=", ".=", "coop.=1", "coop.n_ctx=" + "9" * 5000, "coop.lr=nan", "coop.n_ctx=\0"),
+        "zero_shot.x=1",
+    ),
+}
+
+
+def crafted_flags() -> list[dict[str, Any]]:
+    good = {"methods": ["coop"], "datasets": ["tiny_digits"]}
+    return [good | {name: [text]} for name, texts in HOSTILE_FLAGS.items() for text in texts]
 
 
 def read_backbone(folder: Path, name: str) -> None:
