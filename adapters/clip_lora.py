@@ -49,7 +49,7 @@ class Adapter:
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"steps_per_shot": 0}
-    tested_at: ClassVar[dict[str, Any]] = {"steps_per_shot": 50}
+    tested_at: ClassVar[dict[str, Any]] = {"steps_per_shot": 10, "lr": 0.002}
 
     rank: int = 2
     alpha: float = 1.0
