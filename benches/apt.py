@@ -206,9 +206,9 @@ def gap_at(block: Any, x_NLE: Tensor, n_prompts: int, steps: int) -> Gap:
         )
         share = share_of_tokens(block, x_NLE, prompt_TE)
         zero = {
-            "scale_J": torch.zeros(1),
-            "down_JRE": torch.zeros(1, 1, x_NLE.shape[2]),
-            "up_JER": torch.zeros(1, x_NLE.shape[2], 1),
+            "scale_J": x_NLE.new_zeros(1),
+            "down_JRE": x_NLE.new_zeros(1, 1, x_NLE.shape[2]),
+            "up_JER": x_NLE.new_zeros(1, x_NLE.shape[2], 1),
         }
         term = apt.side_term(zero | {"prompt_JTE": block.ln_1(prompt_TE)[None]}, 0)(
             0, h_NLE, torch.zeros_like(attn)

@@ -58,7 +58,8 @@ def assert_same_numbers(first_record: Record | None, second_record: Record | Non
     """Equal but for costs and the last digits of losses, whose sums may come in another order."""
     first, second = without_costs(first_record), without_costs(second_record)
     losses = [each["notes"].pop("final_loss", None) for each in (first, second)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+    if losses != [None, None]:  # methods without training leave none
+        assert losses[0] == pytest.approx(losses[1], rel=1e-9)
     assert first == second
 
 
