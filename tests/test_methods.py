@@ -225,3 +225,17 @@ def test_a_plugin_without_an_adapter_is_named(
         methods.card("empty_lab.nothing")
     with pytest.raises(UserError, match=r"cannot import method 'empty_lab\.absent'"):
         methods.card("empty_lab.absent")
+
+
+def test_the_digest_of_training_code_is_of_what_methods_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(methods, "_folder", lambda: tmp_path)
+    digest = methods.training_digest.__wrapped__
+    digests = [digest()]
+    for name, text in [("_loss.py", "x = 1"), ("_loss.py", "x = 2"), ("mine.py", "x = 1")]:
+        (tmp_path / name).write_text(text)
+        digests.append(digest())
+    assert len({len(each) for each in digests} | {12}) == 1
+    assert len(set(digests[:3])) == 3
+    assert digests[2] == digests[3], "a method's own file has a digest of its own"
