@@ -163,7 +163,7 @@ def training_digest() -> str:
     """Of the code that methods are trained with: adapters/_*.py and benchmark/training/."""
     training = Path(__file__).parent / "training"
     digest = hashlib.sha256()
-    for path in sorted([*_folder().glob("_*.py"), *training.rglob("*.py")]):
+    for path in sorted([*_folder().glob("_[!_]*.py"), *training.rglob("*.py")]):
         digest.update(f"{path.parent.name}/{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
