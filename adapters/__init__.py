@@ -31,7 +31,8 @@ of test code.
   must still work.
 - `zero_shot_at`, an optional ClassVar, names the settings at which the method is zero-shot CLIP; a
   test checks it. `tested_at`, another, names settings that keep the training of tests short.
-- Imports: benchmark.api, benchmark.training and adapters._* only, besides the libraries (where torch
-  is not wanted, benchmark.errors). A third copy of ten lines becomes an `adapters/_something.py`.
+- Imports: benchmark.api, benchmark.training and adapters._* only, besides the libraries; where
+  torch is not wanted, benchmark.errors. A third copy of ten lines becomes an
+  `adapters/_something.py`.
 - The head of a file gives idea, equation, deviations from the paper, expected number and source.
 """
