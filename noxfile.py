@@ -52,7 +52,7 @@ PROCESSORS: dict[str, dict[str, str]] = {
 NUMERIC_TESTS = (
     "tests/test_cones.py",
     "tests/test_training.py",
-    "tests/test_executors.py::test_records_of_runs_trained_together_are_those_of_runs_alone",
+    "tests/test_executors.py::test_records_of_batched_runs_are_those_of_runs_alone",
     "tests/test_executors.py::test_order_shards_and_grouping_do_not_change_a_record",
 )
 
@@ -90,14 +90,18 @@ def processors(session: nox.Session) -> None:
     check_numbers(session, PROCESSORS)
 
 
-@nox.session
+@nox.session(venv_backend="uv")
 def oldest(session: nox.Session) -> None:
-    """All tests and the regression check with the oldest versions that pyproject.toml allows."""
+    """All tests and the regression check with the oldest versions that pyproject.toml allows.
+
+    uv resolves them: pip takes the newest only. Needs `pip install 'nox[uv]'`. Counts may differ
+    from the golden table by a few images, which `check` then says of the versions.
+    """
     project = nox.project.load_toml("pyproject.toml")
-    lowest = [each.replace(">=", "==") for each in project["project"]["dependencies"]]
-    session.install("-e", ".", *nox.project.dependency_groups(project, "test"), *lowest)
+    groups = nox.project.dependency_groups(project, "test")
+    session.install("-e", ".", *groups, "--resolution", "lowest-direct")
     session.run("pytest", *session.posargs)
-    session.run("python", "-m", "benchmark", "check", "--plain")
+    session.run("python", "-m", "benchmark", "check", "--plain", success_codes=[0, 3])
 
 
 @nox.session

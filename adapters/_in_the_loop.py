@@ -23,7 +23,7 @@ from torch import Tensor
 
 from adapters import _blocks
 from adapters._settings import Adam, Crops, TowerTraining
-from benchmark.api import Crop, Episode, Tower, VisionTower
+from benchmark.api import Crop, Episode, Tower, UserError, VisionTower
 from benchmark.training import batches, loop, optimisers
 from benchmark.training.loss_scale import LossScale
 
@@ -104,7 +104,8 @@ def inputs(
             "%d views do not fit %d MiB; they are cut anew at every step", len(used_M), room_mb
         )
         return lambda rows_B: compute(rows_B.tolist())
-    return _kept(used_M, size, compute)
+    order_M = (used_M % len(episode.support)).argsort(stable=True)
+    return _kept(used_M[order_M], size, compute)
 
 
 def _half_free_mb(device: torch.device) -> int:
@@ -112,7 +113,8 @@ def _half_free_mb(device: torch.device) -> int:
 
 
 def _kept(used_M: Tensor, size: Tensor, compute: Callable[[list[int]], Tensor]) -> Read:
-    """The inputs of all rows in one tensor, the views of an image side by side while computed."""
+    """The inputs of all rows in one tensor, in the order given: image by image, so that a picture
+    is decoded once for its views."""
     kept_MLE = size.new_empty(len(used_M), *size.shape)
     for index_B in torch.arange(len(used_M)).split(CHUNK):
         kept_MLE[index_B] = compute(used_M[index_B].tolist())
@@ -168,14 +170,29 @@ def learn(
         weights.mul_(1 - rate_R.to(weights.dtype)[:, None] * decay_X)
         move(weights, gradient, rate_R)
 
-    gradient: loop.Gradient = loop.gradient_of
-    guarded: optimisers.Update = update
-    if kind == torch.float16:
-        scale = LossScale(flat_1X.device)
-        gradient, guarded = scale.gradient_of, scale.guarded(update)
-    loss_TR = loop.train(flat_1X, loss_of, schedule.rate_T[:, None], guarded, gradient)
+    scale = LossScale(flat_1X.device) if kind == torch.float16 else None
+    loss_TR = loop.train(
+        flat_1X,
+        loss_of,
+        schedule.rate_T[:, None],
+        scale.guarded(update) if scale else update,
+        scale.gradient_of if scale else loop.gradient_of,
+    )
+    if scale:
+        _note_left_out(episode, int(scale.left_out), len(loss_TR))
     loop.note_training(episode, trainable=flat_1X.numel(), loss_T=loss_TR[:, 0])
     return named(flat_1X[0].to(kind), start)
+
+
+def _note_left_out(episode: Episode, left_out: int, steps: int) -> None:
+    """How many steps float16 had no room for; UserError where that is most of them."""
+    episode.notes["steps_left_out"] = left_out
+    if 2 * left_out > steps:
+        raise UserError(
+            f"{left_out} of {steps} training steps had gradients that float16 cannot hold; "
+            "take --precision bfloat16 or float32",
+            exit_code=1,
+        )
 
 
 def _decay(parts: Parts, weight_decay: float, undecayed: frozenset[str], like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ costs what CLIP costs.
 Deviations from the released code:
 - The dataset's own templates, as for all methods here (there "a photo of a {}." everywhere); CoOp's
   few-shot sets, not its own.
-- float32 (there half precision with gradient scaling).
+- The precision is the backbone's (there half, with gradient scaling; here so in float16).
 - One dropout mask for the three matrices of an attention (there one each); images are `views`
   stored random crops per image, in turn epoch by epoch; `views=0` draws fresh ones. A short last
   batch is dropped (there kept).

@@ -13,8 +13,8 @@ Deviations from the released code:
 - Images are `views` stored random crops, in turn epoch by epoch and shared by all runs; `views=0`
   draws fresh crops every epoch, as CoOp does. Both encoders are frozen, so the image features are
   computed before the first step either way.
-- float32 throughout (there half precision); `precision="bfloat16"` computes the text tower in
-  bfloat16.
+- The context is float32 and the towers have the backbone's precision (there all is half);
+  `precision="bfloat16"` computes the text tower in bfloat16.
 
 Expected: mean of 11 datasets and three seeds, 1/2/4/8/16 shots, RN50: class name at the end
 59.59 / 62.32 / 66.77 / 69.89 / 73.42 %, in the middle 59.07 / 61.75 / 66.52 / 70.04 / 73.35 %,

@@ -8,7 +8,7 @@ from "a photo of a". With 0 epochs it is zero-shot CLIP with that template.
 Deviations from the released code:
 - w is the cell's own classifier; the released code has hand-written templates that differ from
   CoOp's on DTD.
-- Stored views and float32, as in this suite's CoOp; CoOp's 50 epochs from 1000 classes on.
+- Stored views and precision as in this suite's CoOp; CoOp's 50 epochs from 1000 classes on.
 
 Expected: ViT-B/16, base-to-new at 16 shots, mean of 11 datasets: base 80.73, new 73.6, harmonic
 mean 77.0 %.

@@ -11,7 +11,7 @@ Deviations from the released code:
 - One start, "a photo of a", and one `strength` for all datasets; the released code starts from the
   template of each dataset and lowers the strength to 0.8 on Flowers, DTD and EuroSAT at 8 and 16
   shots. The teacher is the cell's own zero-shot classifier.
-- Stored views and float32, as in this suite's CoOp.
+- Stored views and precision as in this suite's CoOp.
 
 Expected: ViT-B/16, mean of 11 datasets, 1/2/4/8/16 shots:
 69.52 / 72.42 / 74.64 / 77.35 / 79.95 % (read off a figure).

@@ -30,7 +30,7 @@ Deviations from the paper:
   contexts of two processors differ.
 - Transfer by CoOp's protocol and epochs; whether the authors did this is not stated. Text features
   have unit length (there as saved, possibly not normalised).
-- Stored views, one grid and one starting pair for all datasets, float32: as in the heads of CoOp
+- Stored views, one grid and one starting pair for all datasets, precision: as in the heads of CoOp
   and Tip-Adapter. The released code searches a grid per dataset on the full validation split, on
   ImageNet on the test set.
 

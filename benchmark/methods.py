@@ -347,6 +347,10 @@ def _class_of(module: ModuleType, given: str) -> Any:
             f"module '{given[-60:]}' has no class Adapter; a method is a module with a dataclass"
             " of that name"
         )
+    if not callable(getattr(module.Adapter, "fit", None)):
+        raise UserError(
+            f"class Adapter of '{given[-60:]}' has no fit(episode), which gives a predictor; add it"
+        )
     return module.Adapter
 
 
@@ -357,8 +361,8 @@ def _import_file(file: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise UserError(f"'{str(file)[-60:]}' is no Python file; give one that ends with .py")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     if str(file.resolve().parent) not in sys.path:
         sys.path.append(str(file.resolve().parent))  # for modules beside the file
@@ -367,7 +371,7 @@ def _import_file(file: Path) -> ModuleType:
     except Exception as error:  # code that is not ours may raise anything
         del sys.modules[name]
         raise UserError(
-            f"cannot import method '{str(file)[-60:]}' ({_words(error)}); mend the file"
+            f"cannot import method '{str(file)[-60:]}' ({_words(error)}); correct the file"
         ) from error
     return module
 

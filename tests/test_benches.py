@@ -24,7 +24,7 @@ def test_the_gpu_bench_runs_every_part_on_a_cpu(tmp_path: Path) -> None:
         "Large products",
         "CoOp, ms per run and step",
         "165 CoOp cells, projected",
-        "Whole cells",
+        "Fits of one cell, pictures apart",
         "Card busy",
         "Pictures",
     }

@@ -345,7 +345,7 @@ def test_a_cell_that_hangs_fails_at_the_time_limit_and_the_rest_goes_on(tmp_path
     outcomes = by_seed(list(run(cells, store, limit_s=5)))
     assert (
         outcomes[2].error
-        == "took longer than the time limit of 5 s; raise --time-limit or mend the method"
+        == "took longer than the time limit of 5 s; raise --time-limit or correct the method"
     )
     assert outcomes[1].error is None
     assert "Traceback" in store.failure(outcomes[2].key).read_text()

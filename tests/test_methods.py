@@ -239,3 +239,14 @@ def test_the_digest_of_training_code_is_of_what_methods_share(
     assert len({len(each) for each in digests} | {12}) == 1
     assert len(set(digests[:3])) == 3
     assert digests[2] == digests[3], "a method's own file has a digest of its own"
+
+
+def test_a_file_that_is_no_python_file_and_a_method_without_fit_are_refused(tmp_path: Path) -> None:
+    text = tmp_path / "my_method.txt"
+    text.write_text("class Adapter: pass\n")
+    with pytest.raises(UserError, match="is no Python file; give one that ends with"):
+        methods.load(str(text))
+    idle = tmp_path / "idle_method.py"
+    idle.write_text("class Adapter:\n    title = paper = 'x'\n")
+    with pytest.raises(UserError, match=r"has no fit\(episode\), which gives a predictor; add it"):
+        methods.load(str(idle))

@@ -78,3 +78,10 @@ def test_no_picture_split_file_or_foreign_weight_is_committed() -> None:
     }
     assert [path for path in tracked() if path.suffix in foreign and path not in allowed] == []
     assert [path for path in tracked() if path.name.startswith("split_")] == []
+
+
+def test_every_test_that_the_noxfile_names_exists() -> None:
+    named = re.findall(r"(tests/test_\w+\.py)(?:::(\w+))?", (ROOT / "noxfile.py").read_text())
+    assert named
+    for file, function in named:
+        assert f"def {function}" in (ROOT / file).read_text(), f"{file}::{function}"

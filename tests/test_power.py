@@ -155,8 +155,8 @@ def test_an_error_in_the_block_passes_and_the_library_is_closed(machine: Machine
 
 
 def test_batched_cells_share_the_energy_and_not_the_use() -> None:
-    assert power.EnergyUse(6.0, 0.5).share(3) == power.EnergyUse(2.0, 0.5)
-    assert power.EnergyUse().share(3) == power.EnergyUse()
+    assert power.EnergyUse(6.0, 0.5).share(0.25) == power.EnergyUse(1.5, 0.5)
+    assert power.EnergyUse().share(0.25) == power.EnergyUse()
 
 
 def cells(method: str) -> list[Cell]:

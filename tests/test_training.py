@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmark import methods
 from benchmark.conformance import toy
+from benchmark.errors import UserError
 from benchmark.training import loop, optimisers
 from benchmark.training.loss_scale import LossScale
 from testbed.recording import HostRead, TapeRecorder, eager
@@ -209,3 +210,13 @@ def test_the_scale_grows_again_after_many_finite_steps() -> None:
     move(finite, finite, torch.ones(1))
     assert float(scale.value) == 1024.0
     eager(lambda: move(finite, finite, torch.ones(1)))  # nothing is read on the host
+
+
+def test_runs_that_are_not_sorted_are_refused() -> None:
+    """The loop trains the first runs; a run whose rate is 0 before another's would stand still."""
+    weights_RX = torch.zeros(2, 1)
+    rate_TR = torch.tensor([[0.1, 0.1], [0.0, 0.1]])
+    with pytest.raises(UserError, match="sort runs longest first"):
+        loop.train(
+            weights_RX, lambda w, step: w.sum(1)[None], rate_TR, optimisers.sgd(weights_RX, 0, 0)
+        )

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,16 +65,20 @@ def compute_records(
     *,
     memory_share: float = 1.0,
 ) -> list[Record]:
-    """Compute cells of one method, backbone and dataset and put their records in the store, all or
-    none.
+    """Compute cells of one method, backbone and dataset, then put their records in the store.
 
     Raises what the method raises; nothing is kept of a failure. `memory_share` below 1 has the text
     side work in smaller chunks.
     """
     first = cells[0][0]
     backbone = resources.backbone(first.backbone, first.precision)
-    with _threads_for(backbone), arithmetic(first.precision):
+    with _current(backbone.device), _threads_for(backbone), arithmetic(first.precision):
         return _compute(resources, store, on_stage, cells, memory_share)
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """The GPU that torch's calls without a device mean: the second of two is not the usual one."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 @contextmanager
@@ -114,20 +118,24 @@ def _compute(
         _run(resources, store, on_stage, cell, identity, adapter, memory_share)
         for cell, identity in cells
     ]
-    with power.metered(device) as drawn:
+    with power.metered(device) as energy:
         predictors, fit_s = _fitted(adapter, runs, on_stage)
+        shares = _shares(runs)
         finished = [
             _finished(resources, run, predict, fit_s * share, len(runs), on_stage)
-            for run, predict, share in zip(runs, predictors, _shares(runs), strict=True)
+            for run, predict, share in zip(runs, predictors, shares, strict=True)
         ]
-    records = [_with_power(record, drawn().share(len(runs))) for record, _ in finished]
+    records = [
+        _with_power(record, energy().share(share))
+        for (record, _), share in zip(finished, shares, strict=True)
+    ]
     for record, (_, predicted_Q) in zip(records, finished, strict=True):
         store.put(record, predicted_Q.numpy())
     return records
 
 
-def _with_power(record: Record, drawn: power.EnergyUse) -> Record:
-    costs = record.costs.model_copy(update={"energy_j": drawn.energy_j, "gpu_use": drawn.gpu_use})
+def _with_power(record: Record, energy: power.EnergyUse) -> Record:
+    costs = record.costs.model_copy(update={"energy_j": energy.energy_j, "gpu_use": energy.gpu_use})
     return record.model_copy(update={"costs": costs})
 
 
@@ -161,7 +169,7 @@ def _fitted(
 
 
 def _shares(runs: Sequence[CellRun]) -> list[float]:
-    """Each run's share of the time a batch took to fit: that of its training steps."""
+    """Each run's share of what a batch took: that of its training steps, else an equal one."""
     steps = [float(run.problem.episode.notes.get("steps", 0)) for run in runs]
     if not all(steps):
         return [1 / len(runs)] * len(runs)
@@ -256,12 +264,12 @@ def _logits(predict: Predictor, query: ImageSet, episode: Episode) -> Tensor:
     if tuple(logits_QK.shape) != expected:
         raise UserError(
             f"the predictor returned logits of shape {tuple(logits_QK.shape)} instead of "
-            f"{expected}; mend the method"
+            f"{expected}; correct the method"
         )
     if not bool(torch.isfinite(logits_QK).all()):
         raise UserError(
             "the predictor returned logits that are not finite, which is no result; "
-            "lower the learning rate or mend the method"
+            "lower the learning rate or correct the method"
         )
     return logits_QK.cpu()
 

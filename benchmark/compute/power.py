@@ -24,14 +24,14 @@ SAMPLE_S = 0.25
 
 @dataclass(frozen=True)
 class EnergyUse:
-    """What was drawn in a block; None each where it could not be told."""
+    """What a block of code used; None where the board does not say."""
 
     energy_j: float | None = None
     gpu_use: float | None = None  # mean share of the time in which the GPU had work, in [0, 1]
 
-    def share(self, cells: int) -> EnergyUse:
-        """Of each of several cells that were computed in one batch."""
-        return EnergyUse(None if self.energy_j is None else self.energy_j / cells, self.gpu_use)
+    def share(self, part: float) -> EnergyUse:
+        """Of a cell that took `part`, in (0, 1], of what a batch used."""
+        return EnergyUse(None if self.energy_j is None else self.energy_j * part, self.gpu_use)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,12 @@ def cell_text(value: Average | str, most: int = 0) -> str:
 
 
 def row_cells(row: ResultRow) -> list[tuple[str, Mark | None]]:
-    """The text of every value of a row and its mark."""
+    """The text of every value of a row and its mark, which a cell without a number never has."""
     most = max((value.count for value in row.values if isinstance(value, MeanAccuracy)), default=0)
-    return [(cell_text(value, most), row.marks.get(at)) for at, value in enumerate(row.values)]
+    return [
+        (cell_text(value, most), row.marks.get(at) if isinstance(value, MeanAccuracy) else None)
+        for at, value in enumerate(row.values)
+    ]
 
 
 def heads(table: ResultTable) -> list[str]:

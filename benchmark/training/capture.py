@@ -3,8 +3,9 @@ them one by one from Python costs far more than running them.
 
 A step is a function of tensors alone: what changes from step to step (batch, rate, losses) is found
 through a step number that lies on the device. The first steps of a kind run as they are, the next
-one is recorded, and the one after that is run both ways: a loss that reads anything else (a Python
-iterator, a number on the host) shows there, and its training goes on unrecorded.
+one is recorded, and the one after that is run both ways: a loss that has changed in Python since
+then (by an iterator, say) shows there, and its training goes on unrecorded, as it does where a step
+cannot be recorded at all. An update is not compared: it must be a function of tensors.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -25,9 +27,9 @@ AGREEMENT = (
 )
 
 Kind = tuple[int, int]  # how many runs are live, and which of several losses is meant
-Loss = tuple[Tensor, Tensor]  # loss_R and the gradient of the weights
-Forward = Callable[[Kind], Loss]  # kind of step -> loss and gradient of the present step
-Move = Callable[[Kind, Loss], None]  # applies them and goes on to the next step
+StepResult = tuple[Tensor, Tensor]  # loss_R and the gradient of the weights
+Forward = Callable[[Kind], StepResult]  # kind of step -> loss and gradient of the present step
+Move = Callable[[Kind, StepResult], None]  # applies them and goes on to the next step
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,9 @@ log = logging.getLogger(__name__)
 class Recorder(Protocol):
     """Records what a function does to tensors and gives back how to do it again."""
 
-    def record(self, work: Callable[[], Loss | None]) -> tuple[Callable[[], None], Loss | None]:
+    def record(
+        self, work: Callable[[], StepResult | None]
+    ) -> tuple[Callable[[], None], StepResult | None]:
         """Replay, and the tensors that every replay fills. Nothing has been computed yet when this
         returns. Raises RuntimeError for what cannot be recorded."""
 
@@ -47,7 +51,9 @@ class CudaRecorder:
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
-    def record(self, work: Callable[[], Loss | None]) -> tuple[Callable[[], None], Loss | None]:
+    def record(
+        self, work: Callable[[], StepResult | None]
+    ) -> tuple[Callable[[], None], StepResult | None]:
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream()
         with torch.cuda.graph(graph, pool=self._pool, stream=stream):
@@ -66,11 +72,18 @@ def side_stream(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    stream = torch.cuda.Stream(device)
+    stream = _stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream(device).wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        torch.cuda.current_stream(device).wait_stream(stream)
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 class Steps:
@@ -86,7 +99,7 @@ class Steps:
         self._forward, self._move, self._recorder = forward, move, recorder
         self._left = Counter(kinds)
         self._done: Counter[Kind] = Counter()
-        self._recorded: dict[Kind, tuple[Callable[[], None], Loss]] = {}
+        self._recorded: dict[Kind, tuple[Callable[[], None], StepResult]] = {}
         self._moves: dict[Kind, Callable[[], None]] = {}
 
     def run(self, kind: Kind) -> None:
@@ -109,13 +122,11 @@ class Steps:
 
     def _record(self, kind: Kind) -> None:
         """Record this step and run it from the recording."""
-        assert self._recorder is not None, "asked for by _pays"
-        try:
-            replay, filled = self._recorder.record(lambda: self._forward(kind))
-        except RuntimeError as error:  # torch's own, of whatever kind
-            self._refuse(str(error).strip().partition("\n")[0])
+        recording = self._try(lambda: self._forward(kind))
+        if recording is None:
             self._move(kind, self._forward(kind))
             return
+        replay, filled = recording
         assert filled is not None, "a forward pass returns loss and gradient"
         self._recorded[kind] = replay, filled
         replay()
@@ -125,17 +136,29 @@ class Steps:
         """The second step: replayed and computed. Only the computed numbers are used."""
         replay, filled = self._recorded[kind]
         replay()
-        replayed_R = filled[0].clone()
+        replayed = tuple(part.clone() for part in filled)
         computed = self._forward(kind)
         self._move(kind, computed)
-        if not torch.allclose(replayed_R, computed[0], rtol=AGREEMENT, atol=1e-6, equal_nan=True):
+        if not all(map(_agree, replayed, computed)):
             self._refuse("the loss depends on more than its weights and the step number")
             return
+        recording = self._try(lambda: self._move(kind, filled))
+        if recording is not None:
+            self._moves[kind] = recording[0]
+
+    def _try(
+        self, work: Callable[[], StepResult | None]
+    ) -> tuple[Callable[[], None], StepResult | None] | None:
+        """A recording; None, and no more of them, where `work` cannot be recorded."""
         assert self._recorder is not None, "asked for by _pays"
         try:
-            self._moves[kind], _ = self._recorder.record(lambda: self._move(kind, filled))
-        except RuntimeError as error:
-            self._refuse(str(error).strip().partition("\n")[0])
+            return self._recorder.record(work)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # torch's own, of whatever kind
+            reason = str(error).strip().partition("\n")[0]
+        self._refuse(reason)
+        return None
 
     def _refuse(self, reason: str) -> None:
         """From here on every step is computed as it is."""
@@ -143,3 +166,11 @@ class Steps:
         self._recorder = None
         self._recorded.clear()
         self._moves.clear()
+
+
+def _agree(replayed: Tensor, computed: Tensor) -> bool:
+    """Equal but for the order of sums."""
+    largest = float(computed.abs().nan_to_num(0.0, 0.0).max())
+    return torch.allclose(
+        replayed, computed, rtol=AGREEMENT, atol=AGREEMENT * largest, equal_nan=True
+    )

@@ -49,12 +49,14 @@ def train(
     so that on a GPU its steps can be recorded and replayed (benchmark/training/capture.py). It
     gives terms_AR, of which `gradient` makes the gradient and `update` a step.
 
+    `gradient` and `update` are functions of tensors too.
+
     Where steps differ in kind, `losses` holds a loss for each and `choice_T` says which one every
     step takes. `recorder` overrides the device's own. Raises UserError with step and learning rate
-    where a loss is not a finite number.
+    where a loss is not a finite number, and where the runs are not sorted.
     """
     losses = [losses] if callable(losses) else list(losses)
-    live_T = (rate_TR > 0).sum(1).tolist()
+    live_T = _live(rate_TR).tolist()
     kinds = list(zip(live_T, choice_T or [0] * len(live_T), strict=True))
     rate_TR = rate_TR.to(weights.device)
     loss_TR = torch.zeros_like(rate_TR)
@@ -80,6 +82,18 @@ def train(
             if t % CHECK_EVERY == CHECK_EVERY - 1 or t == len(kinds) - 1:
                 require_finite(loss_TR[: t + 1], rate_TR)
     return loss_TR
+
+
+def _live(rate_TR: Tensor) -> Tensor:
+    """live_T: how many runs are still in training at every step."""
+    live_TR = rate_TR > 0
+    live_T = live_TR.sum(1)
+    first_TR = torch.arange(live_TR.shape[1], device=live_T.device) < live_T[:, None]
+    if not torch.equal(live_TR, first_TR):
+        raise UserError(
+            "the learning rates of runs that are over are 0 and come last; sort runs longest first"
+        )
+    return live_T
 
 
 def require_finite(loss_TR: Tensor, rate_TR: Tensor) -> None:

@@ -22,6 +22,7 @@ class LossScale:
 
     def __init__(self, device: torch.device) -> None:
         self.value = torch.full((), FIRST, device=device)
+        self.left_out = torch.zeros((), device=device)  # steps whose gradient was not finite
         self._steps = torch.zeros((), device=device)
 
     def gradient_of(self, terms_AR: Tensor, weights: Tensor) -> Tensor:
@@ -42,6 +43,7 @@ class LossScale:
         return move
 
     def _adapt(self, finite: Tensor) -> None:
+        self.left_out.add_(~finite)
         self._steps.add_(1).mul_(finite)
         grows = self._steps >= PATIENCE
         self.value.mul_(torch.where(finite, torch.where(grows, 2.0, 1.0), 0.5))

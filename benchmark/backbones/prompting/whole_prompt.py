@@ -84,7 +84,12 @@ class WholePrompts:
         if not again:
             return self._encode(ctx_PE, chunks[0])
         return torch.cat(
-            [checkpoint(self._encode, ctx_PE, chunk, use_reentrant=False) for chunk in chunks]
+            [
+                checkpoint(
+                    self._encode, ctx_PE, chunk, use_reentrant=False, preserve_rng_state=False
+                )
+                for chunk in chunks
+            ]
         )
 
     def _encode(self, ctx_PE: Tensor, classes: Tensor) -> Tensor:

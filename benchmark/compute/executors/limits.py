@@ -34,7 +34,7 @@ def time_limit(limit_s: float | None, give_up: Callable[[], None]) -> Iterator[N
     def alarm(number: int, frame: FrameType | None) -> None:
         raise UserError(
             f"took longer than the time limit of {limit_s:g} s; raise --time-limit or "
-            "mend the method",
+            "correct the method",
             exit_code=1,
         )
 
