@@ -71,7 +71,12 @@ app = _assembled()
 
 def main() -> None:
     """Run the command line of this process and end it with the exit code."""
-    sys.exit(execute(sys.argv[1:]))
+    code = execute(sys.argv[1:])
+    # Python remembers an interrupt that lands in code run from text, as dataclasses run theirs when
+    # they are made, and although handled it would end the process by a signal. Text that runs well
+    # clears that.
+    exec("")
+    sys.exit(code)
 
 
 def execute(arguments: Sequence[str]) -> int:

@@ -522,6 +522,18 @@ def test_a_disk_that_is_full_stops_the_run_with_nothing_half_written(tmp_path: P
     assert len(list(store.records())) == 4
 
 
+def test_an_interrupt_during_an_import_ends_with_its_exit_code(tmp_path: Path) -> None:
+    """Python would end such a process by SIGINT, since dataclasses run text when they are made."""
+    (tmp_path / "early.py").write_text(
+        "import sys\nfrom benchmark import cli\n"
+        "def interrupted(*_, **__):\n    exec('raise KeyboardInterrupt')\n"
+        "cli.app = interrupted\ncli.main()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    done = subprocess.run([sys.executable, "-m", "early"], env=environment, check=False)
+    assert done.returncode == 130
+
+
 def test_sigterm_is_an_interruption_that_tidies_up(tmp_path: Path) -> None:
     command = [
         sys.executable,
