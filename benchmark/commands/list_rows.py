@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmark import data, methods
-from benchmark.backbones import weights
+from benchmark import methods
 from benchmark.errors import UserError, nearest
 from benchmark.methods import Card
 
@@ -25,13 +24,9 @@ def rows(what: str, data_root: Path | None) -> Rows:
     """The rows of a list; UserError where there is no such list."""
     lists: dict[str, Callable[[Path | None], Rows]] = {
         "methods": lambda root: [_method(name) for name in methods.names()],
-        "datasets": lambda root: [_dataset(name, root) for name in data.names()],
-        "suites": lambda root: [
-            _suite(name, members, root) for name, members in data.suites().items()
-        ],
-        "backbones": lambda root: [
-            {"name": name, "what": what} for name, what in weights.NAMED.items()
-        ],
+        "datasets": _datasets,
+        "suites": _suites,
+        "backbones": _backbones,
     }
     if what not in lists:
         raise UserError(f"there is no list of '{what}'; {nearest(what, list(lists))}")
@@ -44,6 +39,27 @@ def row(what: str, name: str, data_root: Path | None) -> Row:
     if name not in by_name:
         raise UserError(f"there is no '{name}' among {what}; {nearest(name, list(by_name))}")
     return by_name[name]
+
+
+# Each list imports what it needs itself, so that the list of methods comes at once.
+
+
+def _datasets(data_root: Path | None) -> Rows:
+    from benchmark import data
+
+    return [_dataset(name, data_root) for name in data.names()]
+
+
+def _suites(data_root: Path | None) -> Rows:
+    from benchmark import data
+
+    return [_suite(name, members, data_root) for name, members in data.suites().items()]
+
+
+def _backbones(data_root: Path | None) -> Rows:
+    from benchmark.backbones import weights
+
+    return [{"name": name, "what": what} for name, what in weights.NAMED.items()]
 
 
 def _method(name: str) -> Row:
@@ -76,6 +92,8 @@ def _needs(card: Card) -> str:
 
 
 def _dataset(name: str, data_root: Path | None) -> Row:
+    from benchmark import data
+
     spec = data.read_spec(name)
     return {
         "name": name,
@@ -88,6 +106,8 @@ def _dataset(name: str, data_root: Path | None) -> Row:
 
 
 def _suite(name: str, members: tuple[str, ...], data_root: Path | None) -> Row:
+    from benchmark import data
+
     known = [member for member in members if member in data.names()]
     return {
         "name": name,
