@@ -7,26 +7,15 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmark import data
 from benchmark.backbones import weights
+from benchmark.compute.packages import NUMERIC, installed_version
 from benchmark.paths import cache_dir, data_dir
 
 Facts = dict[str, dict[str, str]]  # section -> item -> what was seen
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "open_clip_torch",
-    "timm",
-    "pillow",
-    "numpy",
-    "scikit-learn",
-    "pandas",
-    "typer",
-    "rich",
-)
+PACKAGES = (*NUMERIC, "pandas", "typer", "rich")
 
 
 def facts(results: Path, data_root: Path | None, devices: bool) -> Facts:
@@ -46,10 +35,7 @@ def facts(results: Path, data_root: Path | None, devices: bool) -> Facts:
 
 
 def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    return installed_version(package) or "not installed"
 
 
 def _folder(path: Path) -> str:

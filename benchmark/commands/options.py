@@ -271,8 +271,8 @@ Batch = Annotated[
     bool | None,
     typer.Option(
         "--batch/--no-batch",
-        help="Train the seeds of a cell in one batch wherever a method can (faster; rounding may "
-        "differ), or nowhere; by default on one thread of a CPU only.",
+        help="Train shots and seeds in one batch wherever a method can (faster; rounding may "
+        "differ), or nowhere. [default: on a GPU; of the tiny backbone the seeds]",
         show_default=False,
     ),
 ]

@@ -7,13 +7,13 @@ from __future__ import annotations
 import platform
 import subprocess
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmark import methods
+from benchmark.compute.packages import NUMERIC, installed_version
 from benchmark.grid import Cell
 
 
@@ -28,32 +28,16 @@ def provenance(cell: Cell, device: str) -> dict[str, Any]:
 
 @cache
 def environment(device: str) -> dict[str, Any]:
-    packages = (
-        "torch",
-        "torchvision",
-        "open_clip_torch",
-        "timm",
-        "pillow",
-        "numpy",
-        "scikit-learn",
-    )
     return {
-        "suite": _version("fsbench"),
+        "suite": installed_version("fsbench"),
         **_commit(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in packages},
+        "packages": {name: installed_version(name) for name in NUMERIC},
         "platform": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name()
         if device.startswith("cuda")
         else torch.backends.cpu.get_cpu_capability(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _commit() -> dict[str, Any]:

@@ -92,7 +92,8 @@ def read_published(path: Path = PUBLISHED) -> list[PublishedResult]:
             return [_published(row) for row in csv.DictReader(file)]
     except OSError:
         raise UserError(
-            f"the published numbers are not at {path}; run from a checkout of the repository"
+            f"the published numbers are not at {path}, where this package keeps them; "
+            "install it anew"
         ) from None
     except (KeyError, ValueError, TypeError, RecursionError, csv.Error) as error:
         raise UserError(

@@ -17,7 +17,7 @@ from benchmark.grid import Cell
 from benchmark.records.leases import LEASE_S
 from benchmark.records.record import Identity
 
-State = Literal["started", "found", "computed", "failed", "busy"]
+TaskState = Literal["started", "found", "computed", "failed", "busy"]
 # cells of one method, dataset and backbone that are trained in one go; or a single cell
 Batch = tuple["Task", ...]
 # the cell that stands for a batch, equal for all its members; None for a cell trained alone
@@ -109,7 +109,7 @@ class TaskReport:
     """
 
     key: str
-    state: State
+    state: TaskState
     error: str = ""
 
 
