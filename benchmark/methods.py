@@ -304,8 +304,8 @@ def _adapter(given: str) -> Any:
     if "." in given or _is_module(given):
         return _adapter_class(given)
     raise UserError(
-        f"unknown method '{given[:60]}'; {nearest(given, names())};"
-        " a method of your own is given by its file, as --method ./my_method.py"
+        f"unknown method '{given[:60]}'; {nearest(given, names())}"
+        " (one of your own is given by its file, as --method ./my_method.py)"
     )
 
 
