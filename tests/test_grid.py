@@ -97,6 +97,16 @@ def test_every_field_of_an_identity_reaches_the_hash() -> None:
         assert key(changed) != key(named), name
 
 
+def test_a_new_field_at_its_default_keeps_the_names_of_older_records() -> None:
+    class Later(Identity):
+        added: str = "usual"
+
+    named = identity(CELL, methods.card(CELL.method), lambda name: (name, name), str)
+    later = Later(**named.model_dump())
+    assert key(later) == key(named)
+    assert key(later.model_copy(update={"added": "other"})) != key(named)
+
+
 def test_a_method_without_shots_is_one_cell_per_dataset() -> None:
     assert [(cell.shots, cell.seed) for cell in cells("zero_shot", Choices())] == [(0, 0)]
 

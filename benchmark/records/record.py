@@ -143,4 +143,7 @@ def hash_of(identity: dict[str, Any]) -> str:
 
 
 def key(identity: Identity) -> str:
-    return hash_of(identity.model_dump())
+    """The name of a record. A field with a default is left out while it has that value, so that a
+    new field, given a default, keeps the names of the records that were made without it.
+    """
+    return hash_of(identity.model_dump(exclude_defaults=True))
