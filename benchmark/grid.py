@@ -15,7 +15,8 @@ from benchmark.records.record import Identity, Scalar
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (1, 2, 3)
 VAL_POLICIES = ("up-to-4", "none")
-SAMPLERS = ("coop", "nested")
+IMBALANCED = ("relaxed", "realistic")  # in proportion to the training pool
+SAMPLERS = ("coop", "nested", *IMBALANCED)
 CLASSES = ("all", "base", "new")
 LOW_PRECISIONS = ("tf32", "bfloat16", "float16")
 PROTOCOL = 1  # raise when a rule of the harness itself changes numbers

@@ -3,8 +3,9 @@
 import csv
 import hashlib
 import json
+import random
 from collections import Counter
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_labels_need_not_appear_in_order():
     assert [[7, 2, 2, 7][i] for i in train] == [7, 2]
 
 
-@pytest.mark.parametrize("policy", sampling.POLICIES)
+@pytest.mark.parametrize("policy", ["coop", "nested"])
 def test_every_class_gets_its_shots_and_at_most_four_for_validation(policy):
     labels = [i % 5 for i in range(200)]
     train, val = few_shot(labels, labels, 8, seed=3, policy=policy)
@@ -122,6 +123,100 @@ def test_short_classes_are_refused_unless_all_there_are_is_asked_for():
         few_shot(labels, [], 5, seed=1)
     train, _ = few_shot(labels, [], 5, seed=1, short="all")
     assert train[5:] == (20, 21, 22)
+
+
+def naive_counts(labels: list[int], shots: int, least: int) -> dict[int, int]:
+    """SS-Text's rule in whole numbers, one class and one surplus image after the other."""
+    pool, budget, counts = Counter(labels), shots * len(set(labels)), {}
+    for label in sorted(pool):
+        whole, rest = divmod(budget * pool[label], len(labels))
+        if 2 * rest > len(labels) or (2 * rest == len(labels) and whole % 2):
+            whole += 1
+        counts[label] = whole if whole > least else least
+    while sum(counts.values()) > budget:
+        most = max(counts.values())
+        counts[min(label for label in counts if counts[label] == most)] -= 1
+    return counts
+
+
+def naive_draw(labels: list[int], counts: dict[int, int], rng: random.Random) -> list[int]:
+    drawn = []
+    for label in dict.fromkeys(labels):
+        own = [i for i, other in enumerate(labels) if other == label]
+        drawn += rng.sample(own, counts[label]) if counts[label] <= len(own) else own
+    return drawn
+
+
+def uneven(seed: int, classes: int, images: int) -> list[int]:
+    """A pool with every class in it, few classes large and many small, in random order."""
+    rng = random.Random(seed)
+    labels = [*range(classes)]
+    labels += [min(int(rng.expovariate(0.4)), classes - 1) for _ in range(images - classes)]
+    rng.shuffle(labels)
+    return labels
+
+
+@pytest.mark.parametrize(("policy", "least"), [("relaxed", 1), ("realistic", 0)])
+@pytest.mark.parametrize("shots", [1, 2, 4, 8, 16])
+def test_imbalanced_draws_are_those_of_a_naive_twin(policy, least, shots):
+    for seed in range(1, 6):
+        train, val = uneven(seed, 9, 400), uneven(100 + seed, 9, 60)
+        rng = random.Random(seed)
+        expected = [
+            naive_draw(labels, naive_counts(labels, count, least), rng)
+            for labels, count in ((train, shots), (val, min(shots, 4)))
+        ]
+        drawn = few_shot(train, val, shots, seed, policy=policy)
+        assert [list(positions) for positions in drawn] == expected
+
+
+def test_shares_by_hand():
+    """Three classes of 12, 3 and 1 of 16 images; 2 shots are 6 images: 4.5, 1.125 and 0.375."""
+    labels = [0] * 12 + [1] * 3 + [2]
+
+    def counts(policy: str, shots: int) -> list[int]:
+        train, _ = few_shot(labels, [], shots, seed=1, policy=policy)
+        return [sum(labels[i] == label for i in train) for label in range(3)]
+
+    assert counts("realistic", 2) == [4, 1, 0]  # 4.5 goes to the even 4: a deficit of one stays
+    assert counts("relaxed", 2) == [4, 1, 1]
+    assert counts("realistic", 1) == [2, 1, 0]  # 2.25, 0.5625 and 0.1875
+    assert counts("relaxed", 1) == [1, 1, 1]  # 2, 1 and 1 are one too many
+    assert counts("relaxed", 5) == counts("realistic", 5) == [11, 3, 1]
+
+
+@pytest.mark.parametrize("policy", ["relaxed", "realistic"])
+def test_on_an_even_pool_imbalanced_draws_are_coops(policy):
+    labels = [i % 7 for i in range(140)]
+    random.Random(5).shuffle(labels)
+    for shots, seed in ((1, 1), (4, 2), (16, 3)):
+        drawn = few_shot(labels, labels, shots, seed, policy=policy)
+        assert drawn == few_shot(labels, labels, shots, seed)
+
+
+def test_an_imbalanced_draw_beyond_the_pool_is_refused():
+    labels = [0] * 12 + [1] * 4
+    with pytest.raises(UserError, match="9 shots mean 14 images, which are more than class 0 has"):
+        few_shot(labels, [], 9, seed=1, policy="realistic")
+    assert len(few_shot(labels, [], 8, seed=1, policy="realistic")[0]) == 16
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("dataset", WITH_SPLIT_FILE)
+def test_shares_of_real_pools_are_those_of_released_floating_point(real, dataset):
+    """SS-Text multiplies and rounds in float64."""
+    source = data.read_spec(dataset).source
+    rows = json.loads((real / "splits" / source.split.file).read_bytes())["train"]
+    labels = [label for _, label, _ in rows]
+    pool = Counter(labels)
+    for shots, (policy, least) in product((1, 2, 4, 8, 16), (("relaxed", 1), ("realistic", 0))):
+        drawn = Counter(labels[i] for i in few_shot(labels, [], shots, 1, policy, "all")[0])
+        budget = shots * len(pool)
+        counts = [max(least, round(budget * (pool[c] / len(labels)))) for c in sorted(pool)]
+        while sum(counts) > budget:
+            counts[counts.index(max(counts))] -= 1
+        assert [drawn[c] for c in sorted(pool)] == counts
+    assert (len(set(pool.values())) == 1) == (dataset == "dtd")
 
 
 def test_halves_are_the_first_classes_rounded_up_and_the_rest():

@@ -166,7 +166,13 @@ Classes = Annotated[
     typer.Option("--classes", metavar="all|base|new", help="All classes, or the base or new half."),
 ]
 Sampler = Annotated[
-    str, typer.Option("--sampler", metavar="coop|nested", help="How the support set is sampled.")
+    str,
+    typer.Option(
+        "--sampler",
+        metavar="RULE",
+        help="How the support set is drawn: coop, nested; relaxed or realistic: in proportion to "
+        "the training pool.",
+    ),
 ]
 Set = Annotated[
     List,

@@ -5,6 +5,15 @@
 appearance; `sample` per class; then min(shots, 4) validation images per class from the same
 generator. Its sets of different shots are not nested. `nested` draws one order per class and takes
 the first k, so that more shots only ever add images.
+
+`relaxed` and `realistic` are the imbalanced draws of SS-Text (jusiro/SS-Text @ 845ba01,
+data/utils.py): as many images in all, shots x classes, shared out in proportion to the pool they
+are drawn from. A share is rounded, a half to the even number. `relaxed` gives every class one image
+at least; in `realistic` a class may get none. A surplus is taken one by one from the class with
+most, the first of equals by label; a deficit stays. The images are then drawn as in `coop`, where
+SS-Text shuffles with numpy; validation images follow the same rule, shares of their own pool. On a
+pool with as many images of every class all three draw the same: DTD, Food101, SUN397 and the
+embedded suite have such training pools.
 """
 
 from __future__ import annotations
@@ -12,13 +21,26 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
 from typing import Literal
 
 from benchmark.errors import UserError, nearest
 
 VAL_SHOTS = 4  # CoOp grants at most four validation images per class
 
+# (images of every class by ascending label, shots) -> how many of each are drawn
+Share = Callable[[Sequence[int], int], list[int]]
 Draw = Callable[[random.Random, list[int], int], list[int]]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How many images of each class, and which."""
+
+    share: Share
+    draw: Draw
 
 
 def few_shot(
@@ -43,12 +65,11 @@ def few_shot(
         raise UserError(
             f"seed must not be negative, not {seed}: it would draw the same images as {-seed}"
         )
+    rule, rng = POLICIES[policy], random.Random(seed)
     if short == "refuse":
-        _check_enough(train_labels, shots)
-    rng = random.Random(seed)
-    draw = POLICIES[policy]
-    return _per_class(train_labels, shots, rng, draw), _per_class(
-        val_labels, min(shots, VAL_SHOTS), rng, draw
+        _check_enough(train_labels, shots, rule.share)
+    return _per_class(train_labels, shots, rng, rule), _per_class(
+        val_labels, min(shots, VAL_SHOTS), rng, rule
     )
 
 
@@ -74,9 +95,16 @@ def class_half(classes: int, which: str) -> tuple[int, ...]:
 
 
 def _per_class(
-    labels: Sequence[int], count: int, rng: random.Random, draw: Draw
+    labels: Sequence[int], shots: int, rng: random.Random, rule: Policy
 ) -> tuple[int, ...]:
-    return tuple(i for members in _by_class(labels).values() for i in draw(rng, members, count))
+    members = _by_class(labels)
+    share_of = _shares(members, shots, rule.share)
+    return tuple(i for label, own in members.items() for i in rule.draw(rng, own, share_of[label]))
+
+
+def _shares(members: dict[int, list[int]], shots: int, share: Share) -> dict[int, int]:
+    labels = sorted(members)
+    return dict(zip(labels, share([len(members[label]) for label in labels], shots), strict=True))
 
 
 def _coop(rng: random.Random, members: list[int], count: int) -> list[int]:
@@ -88,7 +116,24 @@ def _nested(rng: random.Random, members: list[int], count: int) -> list[int]:
     return rng.sample(members, len(members))[:count]
 
 
-POLICIES: dict[str, Draw] = {"coop": _coop, "nested": _nested}
+def _even(sizes: Sequence[int], shots: int) -> list[int]:
+    return [shots] * len(sizes)
+
+
+def _proportional(sizes: Sequence[int], shots: int, *, least: int) -> list[int]:
+    budget, pool = shots * len(sizes), sum(sizes)
+    shares = [max(least, round(Fraction(budget * size, pool))) for size in sizes]
+    for _ in range(sum(shares) - budget):
+        shares[shares.index(max(shares))] -= 1
+    return shares
+
+
+POLICIES: dict[str, Policy] = {
+    "coop": Policy(_even, _coop),
+    "nested": Policy(_even, _nested),
+    "relaxed": Policy(partial(_proportional, least=1), _coop),
+    "realistic": Policy(partial(_proportional, least=0), _coop),
+}
 
 
 def _by_class(labels: Sequence[int]) -> dict[int, list[int]]:
@@ -98,15 +143,17 @@ def _by_class(labels: Sequence[int]) -> dict[int, list[int]]:
     return members
 
 
-def _check_enough(labels: Sequence[int], shots: int) -> None:
+def _check_enough(labels: Sequence[int], shots: int, share: Share) -> None:
     members = _by_class(labels)
-    label = min(members, key=lambda label: len(members[label]), default=None)
+    share_of = _shares(members, shots, share)
+    label = min(members, key=lambda label: len(members[label]) - share_of[label], default=None)
     if label is None:
         raise UserError(
             "there are no training images to draw shots from; use this dataset for testing only"
         )
-    if len(members[label]) < shots:
+    if len(members[label]) < share_of[label]:
+        images = "" if share_of[label] == shots else f" mean {share_of[label]} images, which"
         raise UserError(
-            f"{shots} shots are more than class {label} has: {len(members[label])} training "
-            f"images; ask for fewer"
+            f"{shots} shots{images} are more than class {label} has: {len(members[label])} "
+            f"training images; ask for fewer"
         )

@@ -57,7 +57,7 @@ class Identity(BaseModel):
     classes: str  # "all", "base" or "new"
     shots: Whole  # images per class; 0 for a method that never looks at the support set
     seed: Whole
-    sampler: str  # which rule draws the support set: "coop" or "nested"
+    sampler: str  # which rule draws the support set (benchmark/data/sampling.py)
     val: str  # "up-to-4": min(shots, 4) validation images per class; "none"
     sources: dict[str, str]  # dataset name -> digest of every dataset a prior has seen
     # shots per class shown to the prior; -1 for full training sets

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from benchmark.grid import IMBALANCED
 from benchmark.records.record import Record
 from benchmark.report.averages import (
     AccuraciesByShots,
@@ -249,7 +250,10 @@ def _notes(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, .
     heading_of = headings(variants)
     used = {(variant.val, variant.sampler) for variant in variants if variant.sampler != "none"}
     shared = (
-        [f"validation images: {_policy(val)}; sampling: {sampler}" for val, sampler in sorted(used)]
+        [
+            f"validation images: {_policy(val, sampler)}; sampling: {sampler}"
+            for val, sampler in sorted(used)
+        ]
         if len(used) == 1
         else []
     )
@@ -269,5 +273,6 @@ def _notes(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, .
     return ("; ".join([*shared, versions]), *priors, *barred)
 
 
-def _policy(val: str) -> str:
-    return {"up-to-4": "min(shots, 4) per class", "none": "none"}.get(val, val)
+def _policy(val: str, sampler: str) -> str:
+    on_average = " on average" if sampler in IMBALANCED else ""
+    return {"up-to-4": f"min(shots, 4) per class{on_average}", "none": "none"}.get(val, val)
