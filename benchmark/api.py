@@ -407,7 +407,8 @@ def _labelled(
     return Labelled(ImageSet.from_features(image_ND), labels_N.to(image_ND.device, torch.int64))
 
 
-Predictor = Callable[[ImageSet], Tensor]  # images -> logits_QK, floating point, no gradient
+# images -> logits_QK, floating point, no gradient; calibration reads their softmax as probabilities
+Predictor = Callable[[ImageSet], Tensor]
 
 
 @runtime_checkable

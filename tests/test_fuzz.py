@@ -485,6 +485,14 @@ def test_predictions_are_one_row_of_labels_and_nothing_else(content: bytes, tmp_
     assert "cannot be read" in refused("predictions", content, tmp_path)
 
 
+@pytest.mark.parametrize("content", arrays.crafted_confidences())
+def test_confidences_are_probabilities_beside_as_many_answers(
+    content: bytes, tmp_path: Path
+) -> None:
+    assert "cannot be read" in refused("predictions", content, tmp_path)
+    assert len(Store(tmp_path).predictions("0123456789ab")) == 3
+
+
 @pytest.mark.parametrize("kind", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
 def test_a_pipe_or_a_device_is_no_record(kind: Callable[[Path], None], tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()

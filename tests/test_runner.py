@@ -67,6 +67,10 @@ def test_a_cell_becomes_a_record_with_its_predictions_beside_it(tmp_path: Path) 
     assert store.get(outcome.key) == record
     predicted = store.predictions(outcome.key)
     assert len(predicted) == sum(record.counts.total) >= 400
+    kept = store.confidences(outcome.key)
+    assert kept is not None
+    assert kept.right_Q.sum() == sum(record.counts.correct)
+    assert (kept.confidence_Q > 1 / len(record.counts.total) - 1e-3).all()
     assert record.identity.method == "zero_shot"
     assert record.identity.shots == 0
     assert record.provenance["support_digest"]

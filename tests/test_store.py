@@ -20,6 +20,7 @@ import pytest
 
 from benchmark.errors import UserError
 from benchmark.paths import remove_parts, write_atomic
+from benchmark.records.predictions import Confidences, pack
 from benchmark.records.record import Costs, Counts, Record, key
 from benchmark.records.store import Store
 from testbed import synthetic
@@ -99,6 +100,32 @@ def test_predictions_that_cannot_be_read_say_so(tmp_path: Path) -> None:
     store.path(record.key).with_suffix(".npz").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(UserError, match=f"predictions of record {record.key} cannot be read"):
         store.predictions(record.key)
+
+
+def test_confidences_are_kept_in_half_precision_and_absent_from_old_archives(
+    tmp_path: Path,
+) -> None:
+    store, record, old = Store(tmp_path), make_record(), make_record(2)
+    right_Q = np.array([True, False, True])
+    store.put(record, np.array([0, 1, 1]), Confidences(np.array([1.0, 0.9, 1 / 3]), right_Q))
+    store.put(old, np.array([0, 1, 1]))
+    kept = store.confidences(record.key)
+    assert kept is not None
+    assert kept.confidence_Q.dtype == np.float16
+    np.testing.assert_allclose(kept.confidence_Q, [1.0, 0.9, 1 / 3], rtol=2**-11)
+    assert kept.right_Q.tolist() == right_Q.tolist()
+    assert store.predictions(record.key).tolist() == [0, 1, 1]
+    assert store.confidences(old.key) is None
+
+
+def test_what_is_kept_of_50000_images_is_small() -> None:
+    """As many as ImageNet has, of a thousand classes, with confidences that do not compress."""
+    rng = np.random.default_rng(1)
+    predicted_Q, confidence_Q = rng.integers(0, 1000, 50_000), rng.random(50_000)
+    kept = Confidences(confidence_Q, rng.random(50_000) < confidence_Q)
+    alone, together = (len(pack(predicted_Q, each)) for each in (None, kept))
+    assert together - alone < 110_000
+    assert together < 250_000
 
 
 def test_a_results_folder_that_is_a_file_is_refused_in_one_sentence(tmp_path: Path) -> None:

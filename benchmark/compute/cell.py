@@ -35,6 +35,7 @@ from benchmark.compute.provenance import provenance
 from benchmark.compute.resources import Resources
 from benchmark.compute.stages import OnStage
 from benchmark.grid import Cell
+from benchmark.records.predictions import Confidences
 from benchmark.records.record import MOST_TITLE, Costs, Identity, Record, Scalar, key
 from benchmark.records.store import Store
 
@@ -127,10 +128,10 @@ def _compute(
         ]
     records = [
         _with_power(record, energy().share(share))
-        for (record, _), share in zip(finished, shares, strict=True)
+        for (record, *_), share in zip(finished, shares, strict=True)
     ]
-    for record, (_, predicted_Q) in zip(records, finished, strict=True):
-        store.put(record, predicted_Q.numpy())
+    for record, (_, predicted_Q, confidences) in zip(records, finished, strict=True):
+        store.put(record, predicted_Q.numpy(), confidences)
     return records
 
 
@@ -183,11 +184,11 @@ def _finished(
     fit_s: float,
     batched_runs: int,
     on_stage: OnStage,
-) -> tuple[Record, Tensor]:
-    """The record of a fitted run, and predicted_Q."""
+) -> tuple[Record, Tensor, Confidences]:
+    """The record of a fitted run, predicted_Q, and how sure the predictions are."""
     made, device = run.problem, resources.device_of(run.cell.backbone)
     logits_QK, costs = _predicted(predict, run, on_stage)
-    counts, predicted_Q = score(logits_QK, made.answers.labels)
+    counts, predicted_Q, confidences = score(logits_QK, made.answers.labels)
     notes = made.episode.notes
     circumstances = {
         "support_digest": made.support_digest,
@@ -208,7 +209,7 @@ def _finished(
         notes=_plain(notes),
         provenance=provenance(run.cell, device) | circumstances,
     )
-    return record, predicted_Q
+    return record, predicted_Q, confidences
 
 
 def _memory(device: str, made: Problem) -> dict[str, Any]:

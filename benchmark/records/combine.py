@@ -57,9 +57,9 @@ def combine(sources: Sequence[Store], target: Store) -> CombineResult:
 
 def _copy(source: Store, target: Store, key: str, passed_over: list[str]) -> None:
     """Predictions first, as in Store.put: the JSON says that a record is whole."""
-    beside = source.path(key).with_suffix(".npz")
+    beside = source.beside(key)
     if beside.is_file() and _are_predictions(source, key, passed_over):
-        _copy_file(beside, target.path(key).with_suffix(".npz"))
+        _copy_file(beside, target.beside(key))
     _copy_file(source.path(key), target.path(key))
 
 
@@ -69,6 +69,7 @@ def _are_predictions(source: Store, key: str, passed_over: list[str]) -> bool:
     """
     try:
         source.predictions(key)
+        source.confidences(key)
     except UserError as error:
         passed_over.append(f"{error}; the record is taken without them")
         return False

@@ -11,46 +11,28 @@ DIR/running/, DIR/plans/  what `status` reads (announcements.py)
 
 from __future__ import annotations
 
-import io
 import json
-import re
-import stat
-import struct
-import zipfile
-import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import SoftFileLease
 from pydantic import ValidationError
 
 from benchmark.errors import UserError
 from benchmark.paths import remove_parts, write_atomic
+from benchmark.records import predictions
 from benchmark.records.leases import LEASE_S, held, lease
+from benchmark.records.predictions import Confidences, is_small
 from benchmark.records.record import Record, key
 
 if TYPE_CHECKING:
-    import numpy as np
+    from benchmark.records.predictions import Array
 
 DEFAULT = Path("results")
-MOST_BYTES = 64 << 20  # of a record or its predictions; ImageNet's are 0.2 MB
-NPY_HEAD = re.compile(
-    rb"\x93NUMPY\x01\x00.."
-    rb"\{'descr': '<i4', 'fortran_order': False, 'shape': \((\d{1,9}),\), \} *\n",
-    re.DOTALL,
-)
-# of an archive
-DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-)
+Content = TypeVar("Content")
 
 
 class Store:
@@ -82,23 +64,30 @@ class Store:
         """Names of all records, trustworthy or not, without reading them."""
         return {path.stem for path in (self.root / "records").glob("*.json")}
 
-    def put(self, record: Record, predicted_Q: np.ndarray[Any, Any]) -> None:
+    def put(
+        self, record: Record, predicted_Q: Array, confidences: Confidences | None = None
+    ) -> None:
         """Predictions first: the JSON is what says that a cell is done."""
-        import numpy as np
-
-        packed = io.BytesIO()
-        np.savez_compressed(packed, predicted=predicted_Q.astype(np.int32))
-        write_atomic(self.path(record.key).with_suffix(".npz"), packed.getvalue())
+        write_atomic(self.beside(record.key), predictions.pack(predicted_Q, confidences))
         write_atomic(self.path(record.key), (record.model_dump_json(indent=1) + "\n").encode())
         self.failure(record.key).unlink(missing_ok=True)
 
-    def predictions(self, key: str) -> np.ndarray[Any, Any]:
-        """predicted_Q of a record, int32, in test order."""
-        import numpy as np
+    def beside(self, key: str) -> Path:
+        """Where the predictions lie."""
+        return self.path(key).with_suffix(".npz")
 
+    def predictions(self, key: str) -> Array:
+        """predicted_Q of a record, int32, in test order."""
+        return self._read_beside(key, predictions.read_predicted)
+
+    def confidences(self, key: str) -> Confidences | None:
+        """How sure a record's predictions are, in test order; None where that was not kept."""
+        return self._read_beside(key, predictions.read_confidences)
+
+    def _read_beside(self, key: str, reader: Callable[[Path], Content]) -> Content:
         try:
-            return np.frombuffer(_labels(self.path(key).with_suffix(".npz")), np.int32).copy()
-        except (*DAMAGED, OSError, ValueError, LookupError) as error:
+            return reader(self.beside(key))
+        except predictions.DAMAGED as error:
             raise UserError(
                 f"the predictions of record {key} cannot be read ({error}); run its cell "
                 "again with --force"
@@ -163,37 +152,11 @@ class Store:
             yield free
 
 
-def _labels(path: Path) -> bytes:
-    """The int32 labels in an archive as `put` writes it. Nothing else is read: numpy gives memory
-    to whatever a file claims to hold.
-    """
-    if not _is_small(path):
-        raise ValueError("it is no file, or too large")
-    with zipfile.ZipFile(path) as archive:
-        member = archive.getinfo("predicted.npy")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError("it was not written by this suite")
-        with archive.open(member) as stream:
-            content = stream.read(MOST_BYTES)
-    head = NPY_HEAD.match(content)
-    if not head or len(content) - head.end() != 4 * int(head[1]):
-        raise ValueError("it is not one row of labels")
-    return content[head.end() :]
-
-
-def _is_small(path: Path) -> bool:
-    """Whether it is a regular file, of bytes that can be read at once: a pipe, a device or a link
-    to one would have no end.
-    """
-    status = path.stat()
-    return stat.S_ISREG(status.st_mode) and status.st_size < MOST_BYTES
-
-
 def read(path: Path) -> Record:
     """One record; UserError names the file where it is truncated, foreign, or not what its name
     says.
     """
-    if not _is_small(path):
+    if not is_small(path):
         raise UserError(f"{path} is no file, or too large for a record; it is passed over")
     try:
         record = Record.model_validate_json(path.read_bytes())

@@ -33,7 +33,7 @@ class ImageResults:
 
     def predicted_Q(self, record: Record) -> Array | None:
         """The predicted class of every test image."""
-        if not self.store.path(record.key).with_suffix(".npz").is_file():
+        if not self.store.beside(record.key).is_file():
             return None
         try:
             return self.store.predictions(record.key)

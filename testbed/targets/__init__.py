@@ -8,6 +8,7 @@ from benchmark.reference import GOLDEN, PUBLISHED
 from testbed.mutation import Target, csv_text, json_text, toml_text
 from testbed.targets.archives import crafted_tars, crafted_zips, packed_tars, reader, tars, zips
 from testbed.targets.arrays import (
+    crafted_confidences,
     crafted_npz,
     crafted_safetensors,
     honest_shard,
@@ -121,8 +122,8 @@ TARGETS = (
         "predictions",
         from_bytes(npz_files),
         read_predictions,
-        lambda: npz_files()[0],
-        crafted_npz,
+        lambda: npz_files()[1],
+        lambda: [*crafted_npz(), *crafted_confidences()],
         1.5,
     ),
     Target("feature shard", make_shard, read_shard, honest_shard, crafted_safetensors, 1.5),

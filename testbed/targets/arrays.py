@@ -22,16 +22,22 @@ from testbed.mutation import VALUES, Trap, json_text, mutated, mutated_tree
 from testbed.targets.inputs import Random, written, zipped
 
 
-def _npz(array: Any, name: str = "predicted") -> bytes:
+def _npz(array: Any, name: str = "predicted", **others: Any) -> bytes:
     stream = io.BytesIO()
-    np.savez_compressed(stream, **{name: array})
+    np.savez_compressed(stream, **{name: array}, **others)
     return stream.getvalue()
+
+
+def _judged(confidence: Any, right: Any) -> bytes:
+    """Predictions with what is kept beside them."""
+    return _npz(np.arange(3, dtype=np.int32), confidence=confidence, right=right)
 
 
 @cache
 def npz_files() -> list[bytes]:
     return [
         _npz(np.arange(400, dtype=np.int32)),
+        _judged(np.float16([0.5, 1, 0.25]), np.array([True, False, True])),
         _npz(np.zeros((2, 3))),
         _npz(np.array(["a", "b"])),
     ]
@@ -85,11 +91,33 @@ def crafted_npz() -> list[bytes]:
     ]
 
 
+def crafted_confidences() -> list[bytes]:
+    """Sound predictions beside confidences that are none."""
+    third, right = np.full(3, 1 / 3, np.float16), np.ones(3, bool)
+    return [
+        _judged(np.float16([0.5, np.nan, 1]), right),
+        _judged(np.float16([0.5, np.inf, 1]), right),
+        _judged(np.float16([0.5, -0.5, 1]), right),
+        _judged(np.float16([0.5, 1.5, 1]), right),
+        _judged(third.astype(np.float64), right),
+        _judged(third, right[:2]),
+        _judged(third, np.arange(3)),
+        _judged(third, np.array([0, 1, 2], np.uint8).view(bool)),
+        _judged(np.array([Trap()], dtype=object), right),
+        _npz(np.arange(3, dtype=np.int32), confidence=third),
+    ]
+
+
 def read_predictions(folder: Path, content: bytes) -> None:
     written(folder / "records" / "0123456789ab.npz", content)
     labels = Store(folder).predictions("0123456789ab")
     assert labels.ndim == 1, "predictions are one row of labels"
     assert labels.dtype == np.int32, "predictions are int32"
+    kept = Store(folder).confidences("0123456789ab")
+    if kept is not None:
+        confidence_Q = kept.confidence_Q
+        assert ((confidence_Q >= 0) & (confidence_Q <= 1)).all(), "a confidence is a probability"
+        assert kept.right_Q.dtype == bool, "an image is right or not"
 
 
 DIGESTS = [f"{i:064x}" for i in range(4)]
