@@ -51,7 +51,9 @@ def noise_images(count: int, image_px: int) -> ImageSet:
 
 def problem(backbone: OpenClip, images: int) -> Episode:
     rng = torch.Generator().manual_seed(1)
-    support = Labelled(noise_images(images, backbone.image_px), torch.arange(images) % CLASSES)
+    support = Labelled(
+        noise_images(images, backbone.preprocessing.height), torch.arange(images) % CLASSES
+    )
     text_KD = unit(torch.randn(CLASSES, 512, generator=rng))
     return Episode(
         "noise",

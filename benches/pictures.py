@@ -24,6 +24,7 @@ from torchvision import transforms as reference
 from benches.timing import alternate, machine
 from benchmark import data
 from benchmark.backbones import clip
+from benchmark.backbones.preprocessing import square
 from benchmark.features.transforms import Pipeline, centre
 
 BATCH = 64
@@ -50,11 +51,11 @@ def naive(table: data.ImageTable, image_px: int) -> Iterator[Tensor]:
 
 def ours(table: data.ImageTable, image_px: int) -> Iterator[Tensor]:
     """The same batches."""
-    pipeline = Pipeline(image_px, MEAN, STD)
+    pipeline = Pipeline(square(image_px, MEAN, STD))
     out_NCHW = torch.empty(BATCH, 3, image_px, image_px)
     for index_N in torch.arange(len(table)).split(BATCH):
         pixels_NHWC = torch.from_numpy(
-            np.stack([centre(table.open(i), image_px).numpy() for i in index_N.tolist()])
+            np.stack([centre(table.open(i), square(image_px)).numpy() for i in index_N.tolist()])
         )
         yield pipeline.normalise(pixels_NHWC, out_NCHW[: len(index_N)])
 
@@ -86,7 +87,7 @@ def agreement(table: data.ImageTable, image_px: int) -> list[str]:
     for i in range(len(table)):
         picture = table.open(i)
         expected = torch.from_numpy(np.array(cut(image_px)(picture)))
-        distance = (centre(picture, image_px).int() - expected.int()).abs()
+        distance = (centre(picture, square(image_px)).int() - expected.int()).abs()
         share = float((distance == 0).float().mean())
         largest, equal, worst = (
             max(largest, int(distance.max())),
@@ -104,7 +105,10 @@ def features_apart(table: data.ImageTable) -> str:
     backbone = clip.load("tiny")
     theirs_ND, ours_ND = (
         torch.cat(
-            [backbone.encode_pixels(batch.clone()) for batch in path(table, backbone.image_px)]
+            [
+                backbone.encode_pixels(batch.clone())
+                for batch in path(table, backbone.preprocessing.height)
+            ]
         )
         for path in (naive, ours)
     )

@@ -70,9 +70,7 @@ class Setting:
     viewed: int  # pictures of which views are cut
 
     def encoder(self, precision: str, *, on_device: bool) -> Encoder:
-        pipeline = Pipeline(
-            self.backbone.image_px, *self.backbone.normalisation, cuts_on_device=on_device
-        )
+        pipeline = Pipeline(self.backbone.preprocessing, cuts_on_device=on_device)
         model = copy.deepcopy(self.backbone.model).to(tower_dtype(precision))
         backbone = replace(self.backbone, model=model)
         return Encoder(backbone, pipeline, "e" * 64, precision)
@@ -151,13 +149,13 @@ def cutting_figures(given: Setting) -> Iterator[Figure]:
     """Sixteen views of pictures that are on the device already."""
     opened = [given.table.open(i) for i in range(min(16, len(given.table)))]
     pixels = [torch.from_numpy(np.array(each)).to(given.device) for each in opened]
-    px = given.backbone.image_px
+    wanted = given.backbone.preprocessing
     cuts = [
-        [random_cut(each.size, px, Crop(), view_rng("b", i, view)) for view in range(VIEWS[0])]
+        [random_cut(each.size, wanted, Crop(), view_rng("b", i, view)) for view in range(VIEWS[0])]
         for i, each in enumerate(opened)
     ]
     rounds = 20 if given.device.type == "cuda" else 1
-    cut = partial(resampling.cut_pictures, pixels, cuts, px)
+    cut = partial(resampling.cut_pictures, pixels, cuts, wanted)
     cut()
     work = partial(_repeat, cut, rounds)
     yield rate("cut views, device pipeline", rounds * len(pixels) * VIEWS[0], work, given.device)
@@ -166,7 +164,7 @@ def cutting_figures(given: Setting) -> Iterator[Figure]:
 def encoding_figures(given: Setting) -> Iterator[Figure]:
     for precision in given.precisions:
         encoder = given.encoder(precision, on_device=True)
-        px = encoder.pipeline.image_px
+        px = encoder.pipeline.preprocessing.height
         pixels_NHWC = torch.randint(0, 256, (encoder.rows, px, px, 3), dtype=torch.uint8)
         encode = partial(encoder.encode, pixels_NHWC.to(given.device))
         encode()
@@ -216,10 +214,12 @@ def agreement_figures(given: Setting, compared: int) -> Iterator[Figure]:
 
 
 def _pixels_apart(picture: Image.Image, given: Setting) -> tuple[int, float]:
-    px = given.backbone.image_px
+    wanted = given.backbone.preprocessing
     on_device = torch.from_numpy(np.array(picture)).to(given.device)
-    ours = resampling.cut_pictures([on_device], [[centre_cut(picture.size, px)]], px)[0].cpu()
-    distance = (ours.int() - centre(picture, px).int()).abs()
+    ours = resampling.cut_pictures([on_device], [[centre_cut(picture.size, wanted)]], wanted)[
+        0
+    ].cpu()
+    distance = (ours.int() - centre(picture, wanted).int()).abs()
     return int(distance.max()), float((distance > 0).float().mean())
 
 
@@ -235,7 +235,7 @@ def cpu_figures(names: tuple[str, ...], count: int) -> Iterator[Figure]:
     encoders = {name: _network(name) for name in names}
     for variant, encode in variants.items():
         for name, encoder in encoders.items():
-            px = encoder.pipeline.image_px
+            px = encoder.pipeline.preprocessing.height
             pixels_NHWC = torch.randint(0, 256, (count, px, px, 3), dtype=torch.uint8)
             user_s, system_s, wall_s = _processor_seconds(partial(encode, encoder, pixels_NHWC))
             note = f"system {1e3 * system_s / count:.1f}, on the clock {1e3 * wall_s / count:.1f}"
@@ -246,7 +246,7 @@ def cpu_figures(names: tuple[str, ...], count: int) -> Iterator[Figure]:
 def _network(name: str) -> Encoder:
     model = timm.create_model(name, pretrained=False, num_classes=0)
     backbone = image_only.from_model(model, name)
-    pipeline = Pipeline(backbone.image_px, *backbone.normalisation)
+    pipeline = Pipeline(backbone.preprocessing)
     return Encoder(backbone, pipeline, "e" * 64)
 
 

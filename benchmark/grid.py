@@ -157,10 +157,11 @@ def identity(
     dataset_of: Callable[[str], tuple[str, str]],
     weights_digest: Callable[[str], str],
     *,
-    cuts_on_device: bool = False,
+    transform: str | None = None,
 ) -> Identity:
     """What the number depends on. `dataset_of` gives name and digest, so that a TOML's own place on
-    disk names nothing.
+    disk names nothing; `transform` is the version of the image pipeline, by default CLIP's own on
+    the host.
 
     Pure: digests are asked for, nothing is loaded.
     """
@@ -181,15 +182,18 @@ def identity(
         backbone=cell.backbone,
         weights_digest=weights_digest(cell.backbone),
         precision=cell.precision,
-        transform=transform_version(on_device=cuts_on_device),
+        transform=transform or transform_version(),
         protocol=PROTOCOL,
     )
 
 
 @cache
-def transform_version(*, on_device: bool = False) -> str:
+def transform_version(*, on_device: bool = False, preprocessing: str = "") -> str:
     """Version of the image pipeline, with that of Pillow's resize, whose 13.0 changed the order of
     passes. Pictures are cut on the host, or on a GPU (benchmark/features/resampling.py).
+    `preprocessing` names a model's own way with pictures, where that is not CLIP's.
     """
     major = int(version("pillow").split(".")[0])
-    return f"{'device-1' if on_device else 'host-2'}-pillow{'13' if major >= 13 else '12'}"
+    where = "device-1" if on_device else "host-2"
+    own = f"-{preprocessing}" if preprocessing else ""
+    return f"{where}-pillow{'13' if major >= 13 else '12'}{own}"

@@ -214,10 +214,15 @@ def test_weights_of_another_shape_are_refused_in_one_sentence(
         clip.load(f"{architecture}/{tmp_path / 'weights.safetensors'}")
 
 
-def test_a_tag_keeps_its_channel_statistics_though_its_weights_come_as_a_file() -> None:
+def test_a_tag_keeps_its_preprocessing_though_its_weights_come_as_a_file() -> None:
     arch, options = clip._recipe(weights.Source("ViT-B-16-SigLIP", "webli", Path("unused")))
     assert arch == "ViT-B-16-SigLIP"
-    assert options["force_preprocess_cfg"] == {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    assert options["force_preprocess_cfg"] == {
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "resize_mode": "squash",
+        "interpolation": "bicubic",
+    }
 
 
 def in_hub_cache(monkeypatch: pytest.MonkeyPatch, cache: Path, repo: str) -> Path:
@@ -267,7 +272,10 @@ def test_a_model_of_the_hub_is_a_backbone_with_its_own_configuration(
     (folder / "open_clip_config.json").write_text(json.dumps(described))
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     backbone = clip.load(weights.canonical("hf-hub:someone/clip"))
-    assert backbone.normalisation == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (backbone.preprocessing.mean, backbone.preprocessing.std) == (
+        (0.1, 0.2, 0.3),
+        (0.4, 0.5, 0.6),
+    )
     with torch.no_grad():
         assert torch.allclose(
             backbone.encode_pixels(PIXELS_NCHW),
@@ -293,7 +301,7 @@ def test_an_image_encoder_gives_features_and_says_that_it_has_no_text(tmp_path: 
     model, file = small_timm(tmp_path)
     backbone = clip.load(weights.canonical(f"timm:{TIMM}/{file}"))
     assert isinstance(backbone, image_only.ImageOnly)
-    pixels_NCHW = torch.randn(2, 3, backbone.image_px, backbone.image_px)
+    pixels_NCHW = torch.randn(2, 3, backbone.preprocessing.height, backbone.preprocessing.width)
     with torch.no_grad():
         expected_ND = unit(model.forward_head(model.forward_features(pixels_NCHW), pre_logits=True))
         assert torch.allclose(backbone.encode_pixels(pixels_NCHW), expected_ND, atol=1e-6)

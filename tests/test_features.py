@@ -51,7 +51,7 @@ def table(count: int, pictures: Noise | None = None) -> ImageTable:
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     backbone = toy.backbone()
-    pipeline = Pipeline(backbone.image_px, *backbone.normalisation)
+    pipeline = Pipeline(backbone.preprocessing)
     return Encoder(backbone, pipeline, "e" * 64)
 
 
@@ -286,7 +286,7 @@ def test_pixels_of_both_pipelines_differ_by_rounding(
     assert torch.equal(
         ours.augmented(index_N, rng.manual_seed(5)), hosts.augmented(index_N, rng.manual_seed(5))
     )
-    step = 1 / 255 / min(encoder.pipeline.std)
+    step = 1 / 255 / min(encoder.pipeline.preprocessing.std)
     apart = (torch.cat(list(ours.pixels(3))) - torch.cat(list(hosts.pixels(3)))).abs()
     assert float(apart.max()) <= 2.01 * step
 

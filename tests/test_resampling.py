@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from benchmark.api import Crop
+from benchmark.backbones.preprocessing import square
 from benchmark.features import resampling
 from benchmark.features.resampling import cut_pictures
 from benchmark.features.transforms import Cut, centre, centre_cut, random_cut, view_rng
@@ -39,8 +40,11 @@ def pillows(source: Image.Image, cut: Cut, image_px: int) -> torch.Tensor:
 
 def all_cuts(image_px: int, views: int) -> list[list[Cut]]:
     return [
-        [centre_cut(size, image_px)]
-        + [random_cut(size, image_px, Crop(), view_rng("d", i, view)) for view in range(views)]
+        [centre_cut(size, square(image_px))]
+        + [
+            random_cut(size, square(image_px), Crop(), view_rng("d", i, view))
+            for view in range(views)
+        ]
         for i, size in enumerate(SIZES)
     ]
 
@@ -48,7 +52,7 @@ def all_cuts(image_px: int, views: int) -> list[list[Cut]]:
 @pytest.mark.parametrize(("image_px", "views"), [(36, 12), (224, 2)])
 def test_cuts_are_pillows_bit_by_bit(image_px: int, views: int) -> None:
     pictures, cuts = [picture(*size) for size in SIZES], all_cuts(image_px, views)
-    ours = cut_pictures([pixels_of(each) for each in pictures], cuts, image_px)
+    ours = cut_pictures([pixels_of(each) for each in pictures], cuts, square(image_px))
     expected = [
         pillows(each, cut, image_px)
         for each, own in zip(pictures, cuts, strict=True)
@@ -61,32 +65,32 @@ def test_cuts_are_pillows_bit_by_bit(image_px: int, views: int) -> None:
 
 @pytest.mark.parametrize("size", [(640, 480), (3000, 2000), (700, 3500)])
 def test_large_pictures_are_pillows_too(size: tuple[int, int]) -> None:
-    source, cut = picture(*size), centre_cut(size, 128)
-    ours = cut_pictures([pixels_of(source)], [[cut]], 128)[0]
+    source, cut = picture(*size), centre_cut(size, square(128))
+    ours = cut_pictures([pixels_of(source)], [[cut]], square(128))[0]
     distance = (ours.int() - pillows(source, cut, 128).int()).abs()
     assert int(distance.max()) == 0
 
 
 def test_beyond_sixteen_times_a_pixel_may_differ_by_one() -> None:
     source = picture(2400, 1800)
-    cut = centre_cut(source.size, 32)
-    ours = cut_pictures([pixels_of(source)], [[cut]], 32)[0]
+    cut = centre_cut(source.size, square(32))
+    ours = cut_pictures([pixels_of(source)], [[cut]], square(32))[0]
     assert int((ours.int() - pillows(source, cut, 32).int()).abs().max()) <= 1
 
 
 def test_a_cut_does_not_depend_on_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [pixels_of(picture(*size)) for size in SIZES]
     cuts = all_cuts(36, 3)
-    batched = cut_pictures(pictures, cuts, 36)
+    batched = cut_pictures(pictures, cuts, square(36))
     monkeypatch.setitem(resampling.GROUP_BYTES, "cpu", 1)
-    assert torch.equal(cut_pictures(pictures, cuts, 36), batched)
+    assert torch.equal(cut_pictures(pictures, cuts, square(36)), batched)
 
 
 def test_the_hosts_centre_is_off_by_at_most_two_in_few_pixels() -> None:
     for size in SIZES:
         source = picture(*size)
-        ours = cut_pictures([pixels_of(source)], [[centre_cut(size, 224)]], 224)[0]
-        distance = (centre(source, 224).int() - ours.int()).abs()
+        ours = cut_pictures([pixels_of(source)], [[centre_cut(size, square(224))]], square(224))[0]
+        distance = (centre(source, square(224)).int() - ours.int()).abs()
         assert int(distance.max()) <= 2
         assert float((distance > 0).float().mean()) < 0.02
 
@@ -95,5 +99,5 @@ def test_the_hosts_centre_is_off_by_at_most_two_in_few_pixels() -> None:
 @pytest.mark.parametrize("image_px", [36, 224])
 def test_a_gpu_cuts_the_same_pixels(image_px: int) -> None:
     pictures, cuts = [pixels_of(picture(*size)) for size in SIZES], all_cuts(image_px, 4)
-    on_gpu = cut_pictures([each.cuda() for each in pictures], cuts, image_px)
-    assert torch.equal(on_gpu.cpu(), cut_pictures(pictures, cuts, image_px))
+    on_gpu = cut_pictures([each.cuda() for each in pictures], cuts, square(image_px))
+    assert torch.equal(on_gpu.cpu(), cut_pictures(pictures, cuts, square(image_px)))

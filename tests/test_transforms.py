@@ -14,6 +14,7 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as reference
 
 from benchmark.api import Crop
+from benchmark.backbones.preprocessing import square
 from benchmark.features.transforms import Pipeline, _box, centre, random_view, view_rng
 
 SIZES = [(300, 200), (200, 300), (224, 224), (64, 64), (37, 91), (500, 375), (225, 224), (33, 224)]
@@ -42,7 +43,10 @@ def torchvisions(source: Image.Image, image_px: int) -> torch.Tensor:
 def test_the_centre_crop_is_torchvisions_but_for_rounding(
     size: tuple[int, int], image_px: int
 ) -> None:
-    ours, expected = centre(picture(*size), image_px), torchvisions(picture(*size), image_px)
+    ours, expected = (
+        centre(picture(*size), square(image_px)),
+        torchvisions(picture(*size), image_px),
+    )
     distance = (ours.int() - expected.int()).abs()
     assert int(distance.max()) <= 2
     assert float((distance > 0).float().mean()) < 0.02  # of noise; of photographs 0.3 % differ
@@ -52,7 +56,7 @@ def test_the_centre_crop_is_torchvisions_but_for_rounding(
 def test_the_centre_crop_is_torchvisions_exactly_where_nothing_is_resized_or_the_picture_is_tall(
     size: tuple[int, int],
 ) -> None:
-    assert torch.equal(centre(picture(*size), 224), torchvisions(picture(*size), 224))
+    assert torch.equal(centre(picture(*size), square(224)), torchvisions(picture(*size), 224))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -64,7 +68,7 @@ def test_a_view_equals_torchvisions_resized_crop_of_the_same_box(size: tuple[int
         source, top, left, bottom - top, right - left, [48, 48], bicubic
     )
     assert torch.equal(
-        random_view(source, 48, crop, view_rng("a", 0, 0)),
+        random_view(source, square(48), crop, view_rng("a", 0, 0)),
         torch.from_numpy(np.asarray(expected).copy()),
     )
 
@@ -96,18 +100,22 @@ def test_a_picture_too_narrow_for_any_aspect_gives_its_largest_central_box() -> 
 
 def test_a_view_depends_on_its_picture_seed_and_number_alone() -> None:
     source, crop = picture(60, 50), Crop()
-    once = random_view(source, 32, crop, view_rng("digest", 3, 5))
-    assert torch.equal(once, random_view(source, 32, crop, view_rng("digest", 3, 5)))
+    once = random_view(source, square(32), crop, view_rng("digest", 3, 5))
+    assert torch.equal(once, random_view(source, square(32), crop, view_rng("digest", 3, 5)))
     for other in (("other", 3, 5), ("digest", 4, 5), ("digest", 3, 6)):
-        assert not torch.equal(once, random_view(source, 32, crop, view_rng(*other)))
+        assert not torch.equal(once, random_view(source, square(32), crop, view_rng(*other)))
 
 
 def test_half_of_the_views_are_mirrored_and_none_where_that_is_switched_off() -> None:
     source = picture(40, 40)
     plain = [
-        random_view(source, 40, Crop(1.0, flip=False), view_rng("m", 0, v)) for v in range(200)
+        random_view(source, square(40), Crop(1.0, flip=False), view_rng("m", 0, v))
+        for v in range(200)
     ]
-    mixed = [random_view(source, 40, Crop(1.0, flip=True), view_rng("m", 0, v)) for v in range(200)]
+    mixed = [
+        random_view(source, square(40), Crop(1.0, flip=True), view_rng("m", 0, v))
+        for v in range(200)
+    ]
     mirrored = [
         not torch.equal(a, b) and torch.equal(a.flip(1), b)
         for a, b in zip(plain, mixed, strict=True)
@@ -119,7 +127,7 @@ def test_half_of_the_views_are_mirrored_and_none_where_that_is_switched_off() ->
 
 def test_normalisation_equals_torchvisions_bit_by_bit_and_may_write_into_a_buffer() -> None:
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-    pixels_NHWC = torch.stack([centre(picture(50, 40, seed), 32) for seed in range(3)])
+    pixels_NHWC = torch.stack([centre(picture(50, 40, seed), square(32)) for seed in range(3)])
     expected = torch.stack(
         [
             reference.normalize(each.permute(2, 0, 1).float().div(255), mean, std)
@@ -127,14 +135,14 @@ def test_normalisation_equals_torchvisions_bit_by_bit_and_may_write_into_a_buffe
         ]
     )
     buffer_NCHW = torch.full((3, 3, 32, 32), 9.0)
-    assert Pipeline(32, mean, std).normalise(pixels_NHWC, buffer_NCHW) is buffer_NCHW
+    assert Pipeline(square(32, mean, std)).normalise(pixels_NHWC, buffer_NCHW) is buffer_NCHW
     assert torch.equal(buffer_NCHW, expected)
-    assert torch.equal(Pipeline(32, mean, std).normalise(pixels_NHWC), expected)
+    assert torch.equal(Pipeline(square(32, mean, std)).normalise(pixels_NHWC), expected)
 
 
 def test_normalisation_is_per_channel_in_float32() -> None:
     pixels_NHWC = torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8)
-    out_NCHW = Pipeline(1, (0.5, 0.25, 0.0), (0.5, 0.5, 2.0)).normalise(pixels_NHWC)
+    out_NCHW = Pipeline(square(1, (0.5, 0.25, 0.0), (0.5, 0.5, 2.0))).normalise(pixels_NHWC)
     assert out_NCHW.shape == (1, 3, 1, 1)
     assert torch.allclose(out_NCHW.flatten(), torch.tensor([-1.0, (128 / 255 - 0.25) / 0.5, 0.5]))
 
@@ -147,9 +155,9 @@ def test_the_pixels_of_this_transform_version_are_pinned() -> None:
     stored feature is reused.
     """
     views = [
-        random_view(picture(310, 470, seed), 64, Crop(), view_rng("pinned", seed, 0))
+        random_view(picture(310, 470, seed), square(64), Crop(), view_rng("pinned", seed, 0))
         for seed in range(8)
     ]
-    centres = [centre(picture(310, 170, seed), 64) for seed in range(8)]
+    centres = [centre(picture(310, 170, seed), square(64)) for seed in range(8)]
     digest = hashlib.sha256(torch.stack(views + centres).numpy().tobytes()).hexdigest()
     assert digest[:16] == "59580828aec687b6"

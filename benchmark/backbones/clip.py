@@ -24,6 +24,12 @@ from benchmark.backbones.checkpoints import check_unpacked
 from benchmark.backbones.hub import HUB, TIMM, offline
 from benchmark.backbones.image_only import ImageOnly
 from benchmark.backbones.precision import resolved, tower_dtype
+from benchmark.backbones.preprocessing import (
+    Preprocessing,
+    config_file,
+    from_open_clip,
+    of_tag,
+)
 from benchmark.backbones.prompting import OpenClipPrompts
 from benchmark.backbones.prompting.plans import default_budget_mb
 from benchmark.backbones.towers import OpenClipTextTower, OpenClipVisionTower, Tokenizer, through
@@ -60,19 +66,10 @@ class OpenClip:
         return self.encode_texts(["a"]).shape[-1]
 
     @property
-    def image_px(self) -> int:
-        size = self.model.visual.image_size
-        return int(size if isinstance(size, int) else size[0])
-
-    @property
-    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Channel mean and std of the pixels the model was trained on."""
-        import open_clip
-
-        config = getattr(self.model.visual, "preprocess_cfg", {})
-        return tuple(config.get("mean", open_clip.OPENAI_DATASET_MEAN)), tuple(
-            config.get("std", open_clip.OPENAI_DATASET_STD)
-        )
+    def preprocessing(self) -> Preprocessing:
+        """How the model was shown its pictures: what it says of itself, else CLIP's own way."""
+        visual = self.model.visual
+        return from_open_clip(getattr(visual, "preprocess_cfg", {}), visual.image_size)
 
     @property
     def vision(self) -> OpenClipVisionTower:
@@ -213,17 +210,13 @@ def load(name: str, device: str = "cpu", precision: str = "auto") -> Loaded:
 
 
 def _recipe(source: weights.Source) -> tuple[str, dict[str, Any]]:
-    """Name and options for open_clip; weights given as a file would lose the channel statistics
-    that their tag knows.
+    """Name and options for open_clip; weights given as a file would lose the preprocessing that
+    their tag knows.
     """
-    import open_clip
-
     if source.arch.startswith(HUB):
-        _check_config(source.file.parent / "open_clip_config.json")
+        _check_config(config_file(source))
         return f"local-dir:{source.file.parent}", {}
-    known = open_clip.get_pretrained_cfg(source.arch, source.tag) or {}
-    statistics = {what: known[what] for what in ("mean", "std") if what in known}
-    return source.arch, {"pretrained": str(source.file), "force_preprocess_cfg": statistics}
+    return source.arch, {"pretrained": str(source.file), "force_preprocess_cfg": of_tag(source)}
 
 
 def _check_config(config: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmark.api import ClassPrompts, TextTower, UserError, VisionTower, unit
 from benchmark.backbones import weights
 from benchmark.backbones.hub import TIMM
+from benchmark.backbones.preprocessing import Preprocessing, from_timm
 
 # Of logits: that of the released CLIP weights, since an image encoder has none of its own.
 SCALE = 100.0
@@ -42,13 +43,8 @@ class ImageOnly:
         return int(self.model.visual.head_hidden_size)
 
     @property
-    def image_px(self) -> int:
-        return int(self.model.visual.pretrained_cfg["input_size"][-1])
-
-    @property
-    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        config = self.model.visual.pretrained_cfg
-        return tuple(config["mean"]), tuple(config["std"])
+    def preprocessing(self) -> Preprocessing:
+        return from_timm(self.model.visual.pretrained_cfg)
 
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
         return unit(self.model.visual(pixels_NCHW.to(next(self.model.parameters()).dtype)))

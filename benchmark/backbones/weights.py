@@ -41,6 +41,7 @@ HUB_REPOS = {  # where open_clip fetches the named weights from
     "ViT-B-16/openai": "timm/vit_base_patch16_clip_224.openai",
     "ViT-L-14/openai": "timm/vit_large_patch14_clip_224.openai",
 }
+FILE = "file"  # stands for a tag where a checkpoint is given as a file
 FILES = {".safetensors", ".pt", ".pth", ".bin"}  # what a local checkpoint ends with
 
 
@@ -95,7 +96,7 @@ def _local(arch: str, file: str) -> Source:
             f"weights file {file[:200]} is not there; give the path of an existing checkpoint",
             exit_code=MISSING,
         )
-    return Source(arch, "file", Path(file))
+    return Source(arch, FILE, Path(file))
 
 
 def _is_file(name: str) -> bool:

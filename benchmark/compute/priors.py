@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.api import Adapter, Pretrainable, State
+from benchmark.backbones.weights import NAMED
 from benchmark.compute.episode import source_episode
 from benchmark.compute.resources import Resources
 from benchmark.compute.stages import OnStage
@@ -59,6 +60,8 @@ def prior_identity(identity: Identity, adapter: Pretrainable) -> dict[str, Any]:
             "protocol",
         }
     )
+    if identity.backbone not in NAMED:  # the same weights mean something else to another model
+        shared["backbone"] = identity.backbone
     return shared | {"pretraining": adapter.pretraining()}
 
 

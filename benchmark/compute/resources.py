@@ -14,7 +14,8 @@ from benchmark import data, grid
 from benchmark.api import template_mean
 from benchmark.backbones import clip
 from benchmark.backbones.image_only import ImageOnly
-from benchmark.backbones.weights import weights_digest
+from benchmark.backbones.preprocessing import label_of
+from benchmark.backbones.weights import NAMED, locate, weights_digest
 from benchmark.compute.devices import cuts_on_device, device_for, precision_for
 from benchmark.features.encoding import Encoder
 from benchmark.features.feature_store import FeatureStore, open_store
@@ -89,10 +90,10 @@ class Resources:
 
 def encoder(backbone: clip.Loaded, name: str, precision: str) -> Encoder:
     """The image side of a backbone; its digest covers weights, pixels, pipeline and precision."""
-    mean, std = backbone.normalisation
-    on_device = cuts_on_device(name, backbone.device.type, precision)
-    pipeline = Pipeline(backbone.image_px, mean, std, cuts_on_device=on_device)
-    transform = grid.transform_version(on_device=on_device)
-    parts = [weights_digest(name), pipeline.image_px, mean, std, transform, precision]
+    on_device, own = cuts_on_device(name, backbone.device.type, precision), backbone.preprocessing
+    transform = grid.transform_version(on_device=on_device, preprocessing=label_of(name))
+    parts = [weights_digest(name), own.height, own.mean, own.std, transform, precision]
+    if name not in NAMED:  # the same weights mean something else to another architecture
+        parts += [locate(name).arch, own.label()]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    return Encoder(backbone, pipeline, digest, precision)
+    return Encoder(backbone, Pipeline(own, on_device), digest, precision)

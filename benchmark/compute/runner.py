@@ -16,7 +16,7 @@ from pathlib import Path
 from time import sleep
 
 from benchmark import data, grid, methods
-from benchmark.backbones import weights
+from benchmark.backbones import preprocessing, weights
 from benchmark.compute import devices
 from benchmark.compute.devices import device_for, precision_for
 from benchmark.compute.executors.scheduling import Executor, RunOptions, Task, TaskReport, jobs
@@ -55,6 +55,8 @@ def plan(
     Raises UserError for what cannot run: unknown names, wrong parameters, missing weights or data.
     """
 
+    label_of = cache(preprocessing.label_of)
+
     @cache
     def dataset_of(name: str) -> tuple[str, str]:
         return data.read_spec(name).name, data.digest(
@@ -70,7 +72,9 @@ def plan(
     def identity_of(cell: Cell) -> Identity:
         card, digest = methods.card(cell.method), weights.weights_digest
         on_device = devices.cuts_on_device(cell.backbone, device, cell.precision)
-        return grid.identity(cell, card, dataset_of, digest, cuts_on_device=on_device)
+        own = label_of(cell.backbone)
+        transform = grid.transform_version(on_device=on_device, preprocessing=own)
+        return grid.identity(cell, card, dataset_of, digest, transform=transform)
 
     return [(cell, identity_of(cell)) for cell in resolved]
 

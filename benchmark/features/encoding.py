@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmark.api import Backbone, Crop
 from benchmark.backbones.precision import arithmetic
+from benchmark.backbones.preprocessing import Preprocessing
 from benchmark.data import ImageTable
 from benchmark.features import decoding
 from benchmark.features.feature_store import Views
@@ -64,7 +65,8 @@ class Encoder:
         """Rows of a full batch."""
         if self.device.type != "cpu":
             return GPU_ROWS
-        return max(1, min(CPU_ROWS, CPU_PIXELS // self.pipeline.image_px**2))
+        wanted = self.pipeline.preprocessing
+        return max(1, min(CPU_ROWS, CPU_PIXELS // (wanted.height * wanted.width)))
 
     def normalise(self, pixels_NHWC: Tensor) -> Tensor:
         """uint8 pixels_NHWC -> pixels_NCHW as the backbone reads them."""
@@ -98,27 +100,27 @@ class PictureCrops:
 
 
 def stored_views(
-    table: ImageTable, positions: Sequence[int], views: Views | None, image_px: int
+    table: ImageTable, positions: Sequence[int], views: Views | None, wanted: Preprocessing
 ) -> PictureCrops:
     """The centre cut of each picture, or its random views, which depend on its digest."""
     if views is None:
-        return centre_cuts(table, positions, image_px)
+        return centre_cuts(table, positions, wanted)
     count, seed, crop = views
 
     def rngs(place: int) -> list[tuple[str, int, int]]:
         digest = table.digest(positions[place])
         return [(digest, seed, view) for view in range(count)]
 
-    return _random_cuts(table, positions, crop, image_px, count, rngs)
+    return _random_cuts(table, positions, crop, wanted, count, rngs)
 
 
-def centre_cuts(table: ImageTable, positions: Sequence[int], image_px: int) -> PictureCrops:
+def centre_cuts(table: ImageTable, positions: Sequence[int], wanted: Preprocessing) -> PictureCrops:
     return PictureCrops(
         table,
         positions,
         1,
-        lambda picture, place: centre(picture, image_px)[None],
-        lambda size, place: [centre_cut(size, image_px)],
+        lambda picture, place: centre(picture, wanted)[None],
+        lambda size, place: [centre_cut(size, wanted)],
     )
 
 
@@ -127,30 +129,30 @@ def fresh_cuts(
     positions: Sequence[int],
     crop: Crop,
     seeds: Sequence[Sequence[int]],
-    image_px: int,
+    wanted: Preprocessing,
 ) -> PictureCrops:
     """Random cuts of each picture, one for each of its seeds."""
 
     def rngs(place: int) -> list[tuple[str, int, int]]:
         return [("fresh", seed, 0) for seed in seeds[place]]
 
-    return _random_cuts(table, positions, crop, image_px, max(map(len, seeds)), rngs)
+    return _random_cuts(table, positions, crop, wanted, max(map(len, seeds)), rngs)
 
 
 def _random_cuts(
     table: ImageTable,
     positions: Sequence[int],
     crop: Crop,
-    image_px: int,
+    wanted: Preprocessing,
     per_picture: int,
     rngs: Callable[[int], list[tuple[str, int, int]]],
 ) -> PictureCrops:
     def on_host(picture: Image, place: int) -> Tensor:
-        views = [random_view(picture, image_px, crop, view_rng(*name)) for name in rngs(place)]
+        views = [random_view(picture, wanted, crop, view_rng(*name)) for name in rngs(place)]
         return torch.stack(views)
 
     def cuts(size: tuple[int, int], place: int) -> list[Cut]:
-        return [random_cut(size, image_px, crop, view_rng(*name)) for name in rngs(place)]
+        return [random_cut(size, wanted, crop, view_rng(*name)) for name in rngs(place)]
 
     return PictureCrops(table, positions, per_picture, on_host, cuts)
 
@@ -179,7 +181,7 @@ def _cut_on_host(encoder: Encoder, pictures: PictureCrops) -> Iterator[Tensor]:
 
 def _cut_on_device(encoder: Encoder, pictures: PictureCrops) -> Iterator[Tensor]:
     """Cuts made on a stream of their own, so that they overlap with the encoder."""
-    device, image_px = encoder.device, encoder.pipeline.image_px
+    device, wanted = encoder.device, encoder.pipeline.preprocessing
     on_gpu = device.type == "cuda"
     stream = torch.cuda.Stream(device) if on_gpu else None
     kept: deque[tuple[decoding.Decoded, torch.cuda.Event | None]] = deque()
@@ -194,7 +196,7 @@ def _cut_on_device(encoder: Encoder, pictures: PictureCrops) -> Iterator[Tensor]
                 with _on(stream):
                     copies = [each.to(device, non_blocking=True) for each in chunk.pictures]
                     kept.append((chunk, stream.record_event() if stream else None))
-                    pixels_NHWC = cut_pictures(copies, cuts, image_px)
+                    pixels_NHWC = cut_pictures(copies, cuts, wanted)
                 yield _handed_over(pixels_NHWC, stream)
                 if len(kept) > 2 or not on_gpu:
                     _release(kept)

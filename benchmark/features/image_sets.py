@@ -35,11 +35,11 @@ def image_set(
     name the class. The caller keeps the table alive for as long as the images are used.
     """
     digests = [table.digest(position) for position in range(len(table))]
-    table_now, image_px = _access(table, sealed), encoder.pipeline.image_px
+    table_now, wanted = _access(table, sealed), encoder.pipeline.preprocessing
 
     def encode(views: Views | None) -> Tensor:
         def compute(chosen: list[int]) -> Iterator[Tensor]:
-            encoded = features(encoder, stored_views(table_now(), chosen, views, image_px))
+            encoded = features(encoder, stored_views(table_now(), chosen, views, wanted))
             return encoded if views else (image_NVD[:, 0] for image_NVD in encoded)
 
         double = encoder.backbone.dtype == torch.float64
@@ -49,13 +49,13 @@ def image_set(
 
     def decode(index_N: Tensor, crop: Crop | None, seeds: Sequence[int] | None) -> Tensor:
         if crop is None or seeds is None:
-            centres = centre_cuts(table_now(), index_N.tolist(), image_px)
+            centres = centre_cuts(table_now(), index_N.tolist(), wanted)
             return encoder.normalise(torch.cat(list(pixels(encoder, centres))))
         rows: dict[int, list[int]] = {}  # of each picture, which is decoded once
         for row, position in enumerate(index_N.tolist()):
             rows.setdefault(position, []).append(row)
         own_seeds = [[seeds[row] for row in own] for own in rows.values()]
-        cuts = fresh_cuts(table_now(), list(rows), crop, own_seeds, image_px)
+        cuts = fresh_cuts(table_now(), list(rows), crop, own_seeds, wanted)
         order_N = torch.tensor([row for own in rows.values() for row in own]).argsort()
         pixels_NHWC = torch.cat(list(pixels(encoder, cuts)))
         return encoder.normalise(pixels_NHWC[order_N.to(encoder.device)])

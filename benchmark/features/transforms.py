@@ -9,7 +9,8 @@ together with Pillow's; raise its number when a pixel changes.
 On the host, the centre crop is resized by torch's antialiased bicubic on uint8, which works as
 Pillow's does with coefficients of 16 bits instead of 22: of Caltech101's pixels 0.3 % differ, by 1,
 rarely by 2 of 255, in less than half of the time (benches/pictures.py). Random views go through
-Pillow itself. On a GPU, resampling.py gives Pillow's pixels for both.
+Pillow itself. On a GPU, resampling.py gives Pillow's pixels for both. A model that is shown its
+pictures in another way than CLIP (benchmark/backbones/preprocessing.py) has its own resizing.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from PIL import __version__ as PILLOW_VERSION
 from torch import Tensor
 
 from benchmark.api import Crop
+from benchmark.backbones.preprocessing import Preprocessing
 
 ASPECT = (3 / 4, 4 / 3)  # random resized crop: range of width / height
 ATTEMPTS = 10  # then the whole picture, its aspect clipped to ASPECT
@@ -35,11 +37,9 @@ PILLOW = int(PILLOW_VERSION.split(".")[0])
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What of a backbone decides how pixels look: size and channel statistics."""
+    """How a backbone's pictures are made, and where."""
 
-    image_px: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocessing: Preprocessing
     cuts_on_device: bool = False  # by resampling.py, instead of the host
 
     def normalise(
@@ -55,12 +55,15 @@ class Pipeline:
         device, count = pixels_NHWC.device, len(pixels_NHWC)
         if out_NCHW is None:
             out_NCHW = torch.empty_like(pixels_NHWC, dtype=dtype).permute(0, 3, 1, 2)
-        mean_C11, std_C11 = sent([self.mean, self.std], dtype, device)[..., None, None]
+        mean_C11, std_C11 = sent(self._statistics(), dtype, device)[..., None, None]
         # one picture stays in the processor's cache, a batch keeps a GPU busy
         at_once = 1 if device.type == "cpu" else max(count, 1)
         for out, pixels in zip(out_NCHW.split(at_once), pixels_NHWC.split(at_once), strict=True):
             out.copy_(pixels.permute(0, 3, 1, 2)).div_(255).sub_(mean_C11).div_(std_C11)
         return out_NCHW
+
+    def _statistics(self) -> list[tuple[float, ...]]:
+        return [self.preprocessing.mean, self.preprocessing.std]
 
 
 def sent(values: object, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -73,7 +76,7 @@ def sent(values: object, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Cut:
-    """A box of a picture, resized, of which a square window is kept."""
+    """A box of a picture, resized, of which a window is kept; it may reach beyond the box."""
 
     box: tuple[int, int, int, int]  # left, top, right, bottom in the picture
     size: tuple[int, int]  # width and height of the box after resizing
@@ -89,48 +92,79 @@ class Cut:
         return PILLOW >= 13 and less_high > max(0, 2 * less_wide)
 
 
-def centre_cut(size: tuple[int, int], image_px: int) -> Cut:
-    """Short side to `image_px`, then the middle square, of a picture of `size` (width, height)."""
-    width, height = size
-    short = min(width, height)
-    # torchvision truncates the long side too
-    resized = int(image_px * width / short), int(image_px * height / short)
-    corner = round((resized[0] - image_px) / 2), round((resized[1] - image_px) / 2)
-    return Cut((0, 0, width, height), resized, corner)
+def centre_cut(size: tuple[int, int], wanted: Preprocessing) -> Cut:
+    """The model's own cut of a picture of `size` (width, height)."""
+    resized = _fitted(size, wanted)
+    corner = _middle(resized[0], wanted.width), _middle(resized[1], wanted.height)
+    return Cut((0, 0, *size), resized, corner)
 
 
-def random_cut(size: tuple[int, int], image_px: int, crop: Crop, rng: np.random.Generator) -> Cut:
+def _fitted(size: tuple[int, int], wanted: Preprocessing) -> tuple[int, int]:
+    """Width and height of the whole picture after resizing, rounded as torchvision and timm do."""
+    (width, height), (box_height, box_width) = size, wanted.resized_box
+    if wanted.fit == "squash":
+        return box_width, box_height
+    if wanted.fit == "shortest" and box_width == box_height:
+        short = min(size)  # torchvision truncates the long side
+        return int(box_width * width / short), int(box_height * height / short)
+    choose = min if wanted.fit == "shortest" else max
+    ratio = choose(height / box_height, width / box_width)
+    return max(1, round(width / ratio)), max(1, round(height / ratio))
+
+
+def _middle(length: int, window: int) -> int:
+    """Where a window begins in a side of `length`; before it where the side is shorter."""
+    return round((length - window) / 2) if length >= window else -((window - length) // 2)
+
+
+def random_cut(
+    size: tuple[int, int], wanted: Preprocessing, crop: Crop, rng: np.random.Generator
+) -> Cut:
     """A random resized crop, mirrored half of the time where `crop` allows that."""
     box = _box(size, crop.min_scale, rng)
     mirrored = crop.flip and bool(rng.random() < 0.5)
-    return Cut(box, (image_px, image_px), (0, 0), mirrored)
+    return Cut(box, (wanted.width, wanted.height), (0, 0), mirrored)
 
 
-def centre(picture: Image.Image, image_px: int) -> Tensor:
+def centre(picture: Image.Image, wanted: Preprocessing) -> Tensor:
     """uint8 pixels_HWC of the centre cut of an RGB picture."""
-    cut = centre_cut(picture.size, image_px)
-    left, top = cut.corner
-    return _resized(picture, cut)[top : top + image_px, left : left + image_px]
+    cut = centre_cut(picture.size, wanted)
+    resized_HWC = _padded(_resized(picture, cut, wanted.interpolation), cut, wanted)
+    left, top = (max(each, 0) for each in cut.corner)
+    return resized_HWC[top : top + wanted.height, left : left + wanted.width]
 
 
-def _resized(picture: Image.Image, cut: Cut) -> Tensor:
+def _padded(pixels_HWC: Tensor, cut: Cut, wanted: Preprocessing) -> Tensor:
+    """With pixels of the colour `fill` where the window reaches beyond the resized box."""
+    left, top = (max(-each, 0) for each in cut.corner)
+    width, height = max(cut.size[0], wanted.width), max(cut.size[1], wanted.height)
+    if (width, height) == cut.size:
+        return pixels_HWC
+    out_HWC = torch.tensor(wanted.fill, dtype=torch.uint8).expand(height, width, 3).clone()
+    out_HWC[top : top + cut.size[1], left : left + cut.size[0]] = pixels_HWC
+    return out_HWC
+
+
+def _resized(picture: Image.Image, cut: Cut, interpolation: str) -> Tensor:
     """pixels_HWC of the whole picture at another size."""
     width, height = picture.size
     if cut.size == picture.size:
         return _pixels(picture)
-    if height > 2 * width:  # of which Pillow 13 resizes the columns first, and torch the rows
-        return _pixels(picture.resize(cut.size, Image.Resampling.BICUBIC))
+    # of tall ones Pillow 13 resizes the columns first, and torch always the rows
+    if height > 2 * width or cut.columns_first():
+        return _pixels(picture.resize(cut.size, Image.Resampling[interpolation.upper()]))
     pixels_1CHW = _pixels(picture).permute(2, 0, 1)[None]
-    resized_1CHW = F.interpolate(pixels_1CHW, cut.size[::-1], mode="bicubic", antialias=True)
+    resized_1CHW = F.interpolate(pixels_1CHW, cut.size[::-1], mode=interpolation, antialias=True)
     return resized_1CHW[0].permute(1, 2, 0)
 
 
 def random_view(
-    picture: Image.Image, image_px: int, crop: Crop, rng: np.random.Generator
+    picture: Image.Image, wanted: Preprocessing, crop: Crop, rng: np.random.Generator
 ) -> Tensor:
     """uint8 pixels_HWC of one random cut."""
-    cut = random_cut(picture.size, image_px, crop, rng)
-    view = picture.crop(cut.box).resize(cut.size, Image.Resampling.BICUBIC)
+    cut = random_cut(picture.size, wanted, crop, rng)
+    kernel = Image.Resampling[wanted.interpolation.upper()]
+    view = picture.crop(cut.box).resize(cut.size, kernel)
     return _pixels(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if cut.mirrored else view)
 
 
