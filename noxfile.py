@@ -121,9 +121,11 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """The tests that need a CUDA device."""
+    """The tests that need a CUDA device; an error where there is none."""
     install(session, "test")
-    session.run("pytest", "-m", "gpu", *session.posargs)
+    session.run(
+        "pytest", "-m", "gpu", "--require-gpu", "--tb=short", "--durations=10", *session.posargs
+    )
 
 
 @nox.session

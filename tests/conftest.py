@@ -22,6 +22,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="real datasets in CoOp's layout (default: FSBENCH_DATA)",
     )
+    parser.addoption(
+        "--require-gpu",
+        action="store_true",
+        help="stop where there is no CUDA device, instead of skipping the tests that need one",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--require-gpu") and not torch.cuda.is_available():
+        raise pytest.UsageError(
+            "there is no CUDA device here, so every test marked gpu would be skipped; "
+            "run them on a machine that has one"
+        )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

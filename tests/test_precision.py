@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
+from benchmark import methods
 from benchmark.backbones import clip
 from benchmark.backbones.clip import OpenClip
 from benchmark.backbones.precision import PRECISIONS, arithmetic, tower_dtype
 from benchmark.errors import UserError
+from benchmark.training import capture
 from testbed import naive_clip
+from testbed.toy_on import Place
+from tests.short_training import parameters
 
 NAMES = ("cat", "old dog", "house plant")
 # precision -> largest 1 - cosine of features, largest relative error of the context's gradient
@@ -73,3 +80,51 @@ def test_tf32_is_a_matter_of_products_and_ends_with_its_scope() -> None:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UserError, match="unknown precision 'float8'; take one of float64"):
         tower_dtype("float8")
+
+
+class RefusesNarrow(TorchDispatchMode):
+    """No operation may give a floating number narrower than float64."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for part in tree_flatten(result)[0]:
+            if isinstance(part, Tensor) and part.is_floating_point():
+                assert part.dtype == torch.float64, f"{func} gives {part.dtype}"
+        return result
+
+
+@pytest.mark.parametrize("name", methods.own())
+def test_in_float64_no_step_and_no_prediction_passes_through_a_narrower_type(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a GPU, which rounds that type in another order, would give other counts."""
+    place, run_step, steps = Place("cpu", "float64"), capture.Steps.run, []
+
+    def watched(given: capture.Steps, kind: capture.Kind) -> None:
+        steps.append(kind)
+        with RefusesNarrow():
+            run_step(given, kind)
+
+    monkeypatch.setattr(capture.Steps, "run", watched)
+    few = {"views": 2} if "views" in parameters(name) else {}
+    predict = methods.load(name, few | _few_steps(name)).fit(place.episode())
+    images = place.held_out()
+    with RefusesNarrow(), torch.no_grad():
+        assert predict(images).dtype == torch.float64
+
+
+def _few_steps(name: str) -> dict[str, Any]:
+    fields = methods.card(name).parameters
+    few = {"epochs": "2", "tune_epochs": 2, "tune_min_steps": 0, "steps_per_shot": 1}
+    return {key: value for key, value in few.items() if key in fields}
+
+
+def test_the_guard_sees_a_narrower_type() -> None:
+    with RefusesNarrow(), pytest.raises(AssertionError, match=r"gives torch\.float32"):
+        torch.ones(2, dtype=torch.float64).float()
