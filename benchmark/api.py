@@ -323,6 +323,10 @@ class Episode:
     seed: int
     prior: State | None = None
     text_KD: Tensor | None = None  # the zero-shot classifier where it is already known
+    underscores: bool = False  # of class names are left in texts; else they are read as spaces
+    # A labelled set that released code selects on beside its validation set. None but under a
+    # preset that says so: then it is the test set, and the record is marked as a diagnostic.
+    selection: Labelled | None = None
     # Scalars that an adapter wants in the record: trainable_params, alpha, ...
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -332,7 +336,9 @@ class Episode:
         """
         if self.text_KD is not None:
             return self.text_KD
-        return template_mean(self.backbone, self.class_names, self.templates)
+        return template_mean(
+            self.backbone, self.class_names, self.templates, underscores=self.underscores
+        )
 
     def rng(self) -> Generator:
         """A fresh CPU generator at the episode's seed: the source of initial values, batch order
@@ -375,10 +381,17 @@ class Episode:
 
 
 def template_mean(
-    backbone: Backbone, class_names: Sequence[str], templates: Sequence[str]
+    backbone: Backbone,
+    class_names: Sequence[str],
+    templates: Sequence[str],
+    *,
+    underscores: bool = False,
 ) -> Tensor:
-    """text_KD: unit features per template, averaged over templates, at unit length again."""
-    names = [name.replace("_", " ") for name in class_names]
+    """text_KD: unit features per template, averaged over templates, at unit length again.
+
+    Underscores in class names are read as spaces, or left where `underscores` is true.
+    """
+    names = [name if underscores else name.replace("_", " ") for name in class_names]
     per_template_TKD = [
         backbone.encode_texts([t.format(name) for name in names]) for t in templates
     ]

@@ -8,9 +8,10 @@ from functools import cache
 from importlib.metadata import version
 from itertools import product
 
+from benchmark import presets
 from benchmark.errors import UserError
 from benchmark.methods import Card
-from benchmark.records.record import Identity, Scalar
+from benchmark.records.record import BEYOND_FEW_SHOT, Identity, Scalar
 
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (1, 2, 3)
@@ -42,10 +43,15 @@ class Cell:
     precision: str = "auto"  # of the frozen backbone
     # hyper-parameters that differ from the method's defaults, sorted
     params: tuple[tuple[str, Scalar], ...] = ()
+    preset: str = ""  # whose settings these are, where not the suite's own (benchmark/presets.py)
+    selection: str = ""  # "test", under a preset only: the test set, handed over to select on
+    templates: tuple[str, ...] = ()  # in place of the dataset's own
+    underscores: bool = False  # of class names are left in texts
 
     def __str__(self) -> str:
         precision = f" {self.precision}" if self.precision in LOW_PRECISIONS else ""
         changed = "".join(f" {name}={value}" for name, value in self.params)
+        changed = f" as {self.preset}" if self.preset else changed
         problem = f"{self.dataset} {self.shots}-shot seed {self.seed}"
         return f"{self.method} {problem} {self.backbone}{precision}{changed}"
 
@@ -63,6 +69,7 @@ class Choices:
     sources: str = "default"
     source_shots: int | None = None  # None: each method's own
     precision: str = "auto"
+    preset: str = ""
 
 
 def expand(
@@ -93,9 +100,6 @@ def _cell(
     choices: Choices,
     suite_of: Callable[[str], Sequence[str]],
 ) -> Cell:
-    changed = tuple(
-        sorted((name, value) for name, value in params.items() if value != card.defaults[name])
-    )
     cell = Cell(
         method=card.name,
         dataset=dataset,
@@ -105,25 +109,34 @@ def _cell(
         val="none",
         classes=choices.classes,
         precision=choices.precision,
-        params=changed,
+        preset=choices.preset,
     )
+    if card.few_shot:
+        cell = replace(cell, shots=shots, seed=seed, val=choices.val, sampler=choices.sampler)
+    released = presets.Changes()
+    if choices.preset:
+        released = presets.changes(choices.preset, card.name, vars(cell))
+        cell = _as_preset(cell, released)
+    values = {**released.set, **params}
+    changed = sorted((key, value) for key, value in values.items() if value != card.defaults[key])
+    cell = replace(cell, params=tuple(changed))
     if not card.few_shot:
         return cell
-    sources = resolve_sources(card, choices.sources, dataset, suite_of(dataset))
+    sources = resolve_sources(card, released.sources or choices.sources, dataset, suite_of(dataset))
+    given = choices.source_shots if released.source_shots is None else released.source_shots
+    own = card.source_shots if given is None else given
+    return replace(cell, sources=sources, source_shots=(own or shots) if sources else 0)
+
+
+def _as_preset(cell: Cell, released: presets.Changes) -> Cell:
+    """The cell with what the preset decides of the harness."""
     return replace(
         cell,
-        shots=shots,
-        seed=seed,
-        sources=sources,
-        source_shots=_source_shots(card, choices, shots) if sources else 0,
-        val=choices.val,
-        sampler=choices.sampler,
+        val=released.val or cell.val,
+        selection=released.selection or "",
+        templates=released.templates or (),
+        underscores=bool(released.underscores),
     )
-
-
-def _source_shots(card: Card, choices: Choices, shots: int) -> int:
-    own = card.source_shots if choices.source_shots is None else choices.source_shots
-    return own or shots
 
 
 def resolve_sources(card: Card, policy: str, target: str, suite: Sequence[str]) -> tuple[str, ...]:
@@ -166,6 +179,11 @@ def identity(
     Pure: digests are asked for, nothing is loaded.
     """
     dataset, dataset_digest = dataset_of(cell.dataset)
+    if (cell.val in BEYOND_FEW_SHOT or cell.selection) and not cell.preset:
+        raise UserError(
+            f"val='{cell.val}' and selection='{cell.selection}' are for presets of releases, whose"
+            " records are marked as diagnostics; take val='up-to-4'"
+        )
     return Identity(
         method=cell.method,
         adapter_version=card.version,
@@ -184,6 +202,10 @@ def identity(
         precision=cell.precision,
         transform=transform or transform_version(),
         protocol=PROTOCOL,
+        preset=cell.preset,
+        selection=cell.selection,
+        templates=cell.templates,
+        underscores=cell.underscores,
     )
 
 

@@ -76,6 +76,11 @@ def own() -> list[str]:
     return sorted(path.stem for path in _folder().glob("*.py") if not path.stem.startswith("_"))
 
 
+def preset_file(preset: str, method: str) -> Path:
+    """Where the preset of one of our own methods lies, if it has one (benchmark/presets.py)."""
+    return _folder() / preset / f"{method}.toml"
+
+
 def _folder() -> Path:
     spec = importlib.util.find_spec("adapters")
     assert spec is not None, "the package `adapters` is installed with the suite"

@@ -60,6 +60,11 @@ def test_a_default_written_out_keeps_the_key() -> None:
         {"source_shots": -1},
         {"precision": "float16"},
         {"params": (("n_ctx", 4),)},
+        {"preset": "released"},
+        {"preset": "released", "selection": "test"},
+        {"preset": "released", "val": "test"},
+        {"templates": ("a photo of a {}.",)},
+        {"underscores": True},
     ],
 )
 def test_every_field_of_a_cell_changes_the_key(change: dict[str, object]) -> None:
@@ -69,8 +74,15 @@ def test_every_field_of_a_cell_changes_the_key(change: dict[str, object]) -> Non
 def test_the_change_list_above_names_every_field() -> None:
     assert {field.name for field in dataclasses.fields(Cell)} == {
         "method", "dataset", "shots", "seed", "backbone", "sources", "source_shots", "val",
-        "sampler", "classes", "precision", "params",
+        "sampler", "classes", "precision", "params", "preset", "selection", "templates",
+        "underscores",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [{"val": "test"}, {"val": "full"}, {"selection": "test"}])
+def test_more_labels_than_the_shots_allow_are_for_presets_only(change: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="presets of releases, whose records are marked"):
+        key_of(dataclasses.replace(CELL, **change))  # type: ignore[arg-type]
 
 
 def test_data_weights_transform_protocol_and_adapter_version_change_the_key(
@@ -91,7 +103,13 @@ def test_data_weights_transform_protocol_and_adapter_version_change_the_key(
 
 def test_every_field_of_an_identity_reaches_the_hash() -> None:
     named = identity(CELL, methods.card(CELL.method), lambda name: (name, name), str)
-    other = {int: 99, str: "something else", dict: {"something": "else"}}
+    other = {
+        int: 99,
+        str: "something else",
+        dict: {"something": "else"},
+        tuple: ("something else",),
+        bool: True,
+    }
     for name in Identity.model_fields:
         changed = named.model_copy(update={name: other[type(getattr(named, name))]})
         assert key(changed) != key(named), name

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from benchmark import data, grid, methods
+from benchmark import data, grid, methods, presets
 from benchmark.backbones import weights
 from benchmark.backbones.precision import AUTO, PRECISIONS
 from benchmark.commands.option_fields import Flags
@@ -54,6 +54,7 @@ def select(flags: Flags) -> Selection:
         sources=_sources(flags.sources),
         source_shots=flags.source_shots,
         precision=one_of("precision", flags.precision, (AUTO, *PRECISIONS)),
+        preset=flags.preset,
     )
     chosen = [weights.canonical(name) for name in flags.backbones]
     suite_of = _prepared_suite(flags, cards, remarks)
@@ -108,14 +109,21 @@ def _prepared_suite(
 
 
 def _methods(flags: Flags, remarks: list[str]) -> list[tuple[Card, dict[str, Scalar]]]:
-    cards = [methods.card(name) for name in flags.methods or _ranked_methods(remarks)]
+    if flags.preset:
+        one_of("preset", flags.preset, presets.PRESETS)
+        presets.require_known(flags.preset, flags.methods)
+    chosen = flags.methods or _default_methods(flags.preset, remarks)
+    cards = [methods.card(name) for name in chosen]
     given = settings_by_method(flags.settings, [card.name for card in cards])
     return [(card, methods.checked(card, given[card.name])) for card in cards]
 
 
-def _ranked_methods(remarks: list[str]) -> list[str]:
-    """Every method but those whose priors read full training sets: they stand in no ranking."""
-    names = methods.names()
+def _default_methods(preset: str, remarks: list[str]) -> list[str]:
+    """Every method but those whose priors read full training sets: they stand in no ranking.
+
+    Under a preset those that have it.
+    """
+    names = presets.methods_with(preset) if preset else methods.names()
     chosen = [name for name in names if methods.card(name).source_shots != FULL_SETS]
     left_out = [name for name in names if name not in chosen]
     remark = f"no --method given: taking all {len(chosen)} ({', '.join(chosen)})"

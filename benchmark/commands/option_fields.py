@@ -31,6 +31,7 @@ class Flags:
     precision: opt.Precision = "auto"
     classes: opt.Classes = "all"
     sampler: opt.Sampler = "coop"
+    preset: opt.Preset = ""
     settings: opt.Set = field(default_factory=list)  # [method.]key=value
     data_root: opt.DataRoot = None
 

@@ -174,6 +174,16 @@ Sampler = Annotated[
         "the training pool.",
     ),
 ]
+Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        metavar="released",
+        help="Each method with the settings of its released code. Where that selects on the test "
+        "set, rows are diagnostics. [default: one setting for all datasets]",
+        show_default=False,
+    ),
+]
 Set = Annotated[
     List,
     typer.Option(

@@ -42,6 +42,15 @@ Baseline = Annotated[
         show_default=False,
     ),
 ]
+OnlyPreset = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        metavar="released",
+        help="Only rows with the settings of this preset. [default: all rows]",
+        show_default=False,
+    ),
+]
 Images = Annotated[
     bool, typer.Option("--images/--no-images", help="With --html: show disputed test images.")
 ]
@@ -54,6 +63,7 @@ def report(
     method: opt.Method = opt.NOTHING,
     dataset: opt.Dataset = opt.NOTHING,
     backbone: opt.Backbone = opt.NOTHING,
+    preset: OnlyPreset = "",
     superseded: opt.Superseded = False,
     cost: Cost = False,
     html: Html = None,
@@ -76,7 +86,9 @@ def report(
     notes: list[str] = []
     store = Store(results)
     groups = grouping.group_records(
-        record_selection.select_records(store, notes, method, dataset, backbone), notes, superseded
+        record_selection.select_records(store, notes, method, dataset, backbone, preset),
+        notes,
+        superseded,
     )
     if html:
         from benchmark.report import page

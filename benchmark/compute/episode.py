@@ -46,6 +46,9 @@ def problem(
     test = dataset.half(cell.classes).test
     images = _image_sets(resources, cell, timer)
     learned_from = _episode(resources, cell, train, val, timer)
+    if cell.selection == "test":
+        labelled = _labelled(test, images, learned_from.backbone.device)
+        learned_from = replace(learned_from, selection=labelled)
     backbone = learned_from.backbone
     if isinstance(backbone, clip.OpenClip):
         backbone = replace(backbone, memory_share=memory_share)
@@ -63,7 +66,16 @@ def source_episode(resources: Resources, cell: grid.Cell, source: str, shots: in
     """Support and validation images of a source dataset for a prior, of all its classes; no test
     image is listed. `shots` -1 means its full training set.
     """
-    as_target = replace(cell, dataset=source, shots=max(shots, 0), classes="all", sources=())
+    as_target = replace(
+        cell,
+        dataset=source,
+        shots=max(shots, 0),
+        classes="all",
+        sources=(),
+        val=cell.val if cell.val in grid.VAL_POLICIES else "none",
+        templates=(),
+        underscores=False,
+    )
     train, val = _sampled(resources.dataset(source), as_target)
     if shots < 0:
         train = resources.dataset(source).train
@@ -78,6 +90,7 @@ def _episode(
     timer: Stopwatch,
 ) -> Episode:
     dataset = resources.dataset(cell.dataset).half(cell.classes)
+    dataset = replace(dataset, templates=cell.templates or dataset.templates)
     images = _image_sets(resources, cell, timer)
     backbone = resources.backbone(cell.backbone, cell.precision)
     return Episode(
@@ -88,7 +101,10 @@ def _episode(
         val=_labelled(val, images, backbone.device) if len(val) else None,
         backbone=backbone,
         seed=cell.seed,
-        text_KD=resources.text(cell.backbone, cell.precision, dataset),
+        text_KD=resources.text(
+            cell.backbone, cell.precision, dataset, underscores=cell.underscores
+        ),
+        underscores=cell.underscores,
     )
 
 
@@ -102,8 +118,8 @@ def _image_sets(resources: Resources, cell: grid.Cell, timer: Stopwatch) -> Call
 
 
 def _sampled(dataset: data.Dataset, cell: grid.Cell) -> tuple[data.ImageTable, data.ImageTable]:
-    """The support set and the few-shot validation set: sampled from all classes, then halved, as
-    CoOp does.
+    """The support set and the validation set: sampled from all classes, then halved, as CoOp
+    does. Presets of releases may validate on the whole split, or on the test set.
     """
     train: Sequence[int] = ()
     val: Sequence[int] = ()
@@ -111,8 +127,13 @@ def _sampled(dataset: data.Dataset, cell: grid.Cell) -> tuple[data.ImageTable, d
         train, val = few_shot(
             dataset.train.labels, dataset.val.labels, cell.shots, cell.seed, cell.sampler
         )
-    val = val if cell.val == "up-to-4" else ()
-    sampled = replace(dataset, train=dataset.train.take(train), val=dataset.val.take(val))
+    validation = {
+        "up-to-4": dataset.val.take(val),
+        "none": dataset.val.take(()),
+        "full": dataset.val,
+        "test": dataset.test,
+    }[cell.val]
+    sampled = replace(dataset, train=dataset.train.take(train), val=validation)
     halved = sampled.half(cell.classes)
     return halved.train, halved.val
 

@@ -74,6 +74,10 @@ def cell_of(identity: Identity) -> Cell:
         val=identity.val,
         sampler=identity.sampler,
         classes=identity.classes,
+        preset=identity.preset,
+        selection=identity.selection,
+        templates=identity.templates,
+        underscores=identity.underscores,
         params=tuple(sorted(changed.items())),
     )
 

@@ -67,16 +67,23 @@ class Resources:
             lambda: encoder(self.backbone(name, precision), name, precision),
         )
 
-    def text(self, name: str, precision: str, dataset: data.Dataset) -> Tensor | None:
-        """text_KD of the dataset's own templates; None for an image encoder without a text side,
+    def text(
+        self, name: str, precision: str, dataset: data.Dataset, *, underscores: bool = False
+    ) -> Tensor | None:
+        """text_KD of the dataset's templates; None for an image encoder without a text side,
         so that only a method that needs the text fails.
         """
         backbone = self.backbone(name, precision)
         if isinstance(backbone, ImageOnly):
             return None
         return self._once(
-            ("text", name, precision, dataset.digest, dataset.classes),
-            lambda: template_mean(backbone, dataset.class_names, dataset.templates),
+            (
+                *("text", name, precision, dataset.digest, dataset.classes, str(underscores)),
+                *dataset.templates,
+            ),
+            lambda: template_mean(
+                backbone, dataset.class_names, dataset.templates, underscores=underscores
+            ),
         )
 
     def device_of(self, backbone: str) -> str:

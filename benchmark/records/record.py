@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 MOST_TITLE = 200  # characters
 Scalar = str | int | float | bool | None
+BEYOND_FEW_SHOT = ("full", "test")  # validation sets that presets of releases alone may use
 
 
 def _nameable(name: str) -> str:
@@ -58,7 +59,9 @@ class Identity(BaseModel):
     shots: Whole  # images per class; 0 for a method that never looks at the support set
     seed: Whole
     sampler: str  # which rule draws the support set (benchmark/data/sampling.py)
-    val: str  # "up-to-4": min(shots, 4) validation images per class; "none"
+    # "up-to-4": min(shots, 4) validation images per class; "none"; of presets only "full", the
+    # whole validation split, and "test", the test set
+    val: str
     sources: dict[str, str]  # dataset name -> digest of every dataset a prior has seen
     # shots per class shown to the prior; -1 for full training sets
     source_shots: Annotated[int, Field(ge=-1, lt=1 << 63)]
@@ -67,6 +70,10 @@ class Identity(BaseModel):
     precision: str  # of the frozen backbone: float64, float32, tf32, bfloat16 or float16
     transform: str  # version of the image pipeline, Pillow's resize order included
     protocol: Whole  # raised when the harness's own rules change numbers
+    preset: str = ""  # whose settings these are (benchmark/presets.py); "": the suite's own
+    selection: str = ""  # "test": a release selects on the test set beside its validation set
+    templates: tuple[str, ...] = ()  # in place of the dataset's own
+    underscores: bool = False  # of class names are left in texts
 
 
 class Counts(BaseModel):

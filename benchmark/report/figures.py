@@ -75,7 +75,7 @@ def _write(
     numbers = {
         heading_of[variant]: _numbers(setting, datasets)
         for variant, datasets in variants.items()
-        if variant.exposure.ranked
+        if variant.ranked
     }
     shots = sorted(
         {
@@ -97,7 +97,7 @@ def _write(
     costs = {
         heading_of[variant]: _cost_s(datasets, shots[-1])
         for variant, datasets in variants.items()
-        if variant.exposure.ranked
+        if variant.ranked
     }
     yield from _save(cost(setting, numbers, costs, shots[-1]), folder / f"cost-{stem}")
     against = _baseline(numbers, {heading_of[variant]: variant for variant in variants}, baseline)

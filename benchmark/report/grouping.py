@@ -126,7 +126,7 @@ def _current_sources(named: Identity) -> int:
 def _order(variant: MethodVariant) -> tuple[bool, bool, str, MethodVariant]:
     """Methods that never look at the support set first, diagnostics last, the rest by title."""
     return (
-        not variant.exposure.ranked,
+        not variant.ranked,
         variant.sampler != "none",
         variant.title.lower(),
         replace(variant, params=_texts(variant.params)),

@@ -22,6 +22,8 @@ def headings(variants: Iterable[MethodVariant]) -> dict[MethodVariant, str]:
 
 
 def _differences(variant: MethodVariant, same_method: Sequence[MethodVariant]) -> Iterator[str]:
+    if variant.preset:
+        yield f"as {variant.preset}"
     yield from _changed_parameters(variant, same_method)
     if len({other.version for other in same_method}) > 1:
         yield f"version {variant.version}"
@@ -38,7 +40,7 @@ def _differences(variant: MethodVariant, same_method: Sequence[MethodVariant]) -
 def _changed_parameters(
     variant: MethodVariant, same_method: Sequence[MethodVariant]
 ) -> Iterator[str]:
-    usual = _usual_parameters(variant.method, same_method)
+    usual = {} if variant.preset else _usual_parameters(variant.method, same_method)
     for name, value in variant.params:
         if name not in usual or usual[name] != value:
             yield f"{name}={value}"

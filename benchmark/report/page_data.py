@@ -97,8 +97,8 @@ def _variant(setting: int, variant: MethodVariant, heading: str) -> dict[str, An
         "heading": heading,
         "version": variant.version,
         "params": dict(variant.params),
-        "protocol": "; ".join(filter(None, [*protocol, variant.exposure.bar])),
-        "ranked": variant.exposure.ranked,
+        "protocol": "; ".join(filter(None, [*protocol, variant.bar])),
+        "ranked": variant.ranked,
     }
 
 

@@ -214,7 +214,7 @@ def _verdict(row: PublishedResult, variant: MethodVariant, ours: Average) -> Pub
 
 
 def _our_obstacle(variant: MethodVariant) -> str:
-    if not variant.exposure.ranked:
+    if not variant.ranked:
         return "our prior saw full training sets"
     if variant.sampler not in ("coop", "none"):
         return f"our support sets were drawn by the rule '{variant.sampler}'"

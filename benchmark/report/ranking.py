@@ -39,7 +39,7 @@ def column_marks(
     by_shots = {
         variant: {dataset: accuracies_by_shots(records) for dataset, records in datasets.items()}
         for variant, datasets in variants.items()
-        if variant.exposure.ranked
+        if variant.ranked
     }
     marks = []
     for shots, datasets in columns:

@@ -17,6 +17,7 @@ def select_records(
     methods: Sequence[str] = (),
     datasets: Sequence[str] = (),
     backbones: Sequence[str] = (),
+    preset: str = "",
 ) -> list[Record]:
     """The trustworthy records that pass all filters; UserError where there are none at all."""
     records = list(store.records(notes))
@@ -25,7 +26,13 @@ def select_records(
             f"there are no records in {store.root}{_passed_over(notes)}; "
             "`run` writes them, --results names another folder"
         )
-    for field, wanted in (("method", methods), ("dataset", datasets), ("backbone", backbones)):
+    filters = {
+        "method": methods,
+        "dataset": datasets,
+        "backbone": backbones,
+        "preset": [preset] if preset else [],
+    }
+    for field, wanted in filters.items():
         records = _filtered(records, field, wanted)
     return records
 

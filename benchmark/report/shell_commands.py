@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from benchmark.records.record import Identity
-from benchmark.report.variants import own_card
+from benchmark.report.variants import own_card, own_params
 
 
 def run_command(named: Identity) -> str:
@@ -15,14 +15,16 @@ def run_command(named: Identity) -> str:
     words = ["--method", named.method, "--dataset", named.dataset, "--backbone", named.backbone]
     if named.shots:
         words += ["--shots", str(named.shots), "--seed", str(named.seed)]
-    if named.shots and named.val != "up-to-4":
+    if named.preset:
+        words += ["--preset", named.preset]
+    elif named.shots and named.val != "up-to-4":
         words += ["--val", named.val]
     if named.sampler not in ("coop", "none"):
         words += ["--sampler", named.sampler]
     words += ["--precision", named.precision]
     if named.classes != "all":
         words += ["--classes", named.classes]
-    if named.sources:
+    if named.sources and not named.preset:
         words += ["--sources", ",".join(sorted(named.sources))]
         words += ["--source-shots", str(named.source_shots)]
     return "python -m benchmark run " + shlex.join([*words, *_changed_parameters(named)])
@@ -32,7 +34,8 @@ def _changed_parameters(named: Identity) -> list[str]:
     """`--set` for every hyper-parameter that is not the method's default."""
     card = own_card(named.method)
     words = []
-    for name, value in named.params.items():
-        if not card or card.defaults.get(name, ...) != value:
+    usual = {} if named.preset or not card else card.defaults
+    for name, value in own_params(named).items():
+        if usual.get(name, ...) != value:
             words += ["--set", f"{named.method}.{name}={value}"]
     return words

@@ -258,17 +258,9 @@ def _notes(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, .
         else []
     )
     priors = sorted(
-        {
-            f"{variant.exposure}"
-            for variant in variants
-            if variant.exposure.pool and variant.exposure.ranked
-        }
+        {f"{variant.exposure}" for variant in variants if variant.exposure.pool and variant.ranked}
     )
-    barred = [
-        f"{heading_of[variant]}: {variant.exposure.bar}"
-        for variant in variants
-        if not variant.exposure.ranked
-    ]
+    barred = [f"{heading_of[variant]}: {variant.bar}" for variant in variants if not variant.ranked]
     versions = f"image pipeline {setting.transform}, protocol {setting.protocol}"
     return ("; ".join([*shared, versions]), *priors, *barred)
 

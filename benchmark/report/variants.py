@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from benchmark import data
+from benchmark import data, presets
 from benchmark.errors import UserError
 from benchmark.methods import Card, card, own
 from benchmark.records.record import Identity, Record, Scalar
@@ -80,15 +80,29 @@ class MethodVariant:
     sampler: str
     exposure: PriorExposure
     title: str = field(compare=False)  # of the first record
+    preset: str = ""  # whose settings, dataset by dataset; `params` are what differs from them
+    diagnostic: bool = False  # selected with more labels than the shots allow
 
     @property
-    def protocol(self) -> tuple[str, str, PriorExposure | bool]:
+    def protocol(self) -> tuple[str, str, str, PriorExposure | bool]:
         """Variants are ranked together where this is equal.
 
         Whether a method has a prior that never saw the target makes no difference.
         """
         exposure = self.exposure if self.exposure.target or not self.exposure.ranked else False
-        return self.val, self.sampler, exposure
+        return self.val, self.sampler, self.preset, exposure
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it may stand in a ranking of few-shot methods."""
+        return self.exposure.ranked and not self.diagnostic
+
+    @property
+    def bar(self) -> str:
+        """Why it is not ranked; nothing where it is."""
+        if self.diagnostic:
+            return "selected on the full validation split or on the test set, not ranked"
+        return self.exposure.bar
 
 
 DatasetRecords = Mapping[str, Sequence[Record]]  # by dataset
@@ -110,11 +124,28 @@ def setting_of(named: Identity, dataset: str) -> EvaluationSetting:
 def variant_of(record: Record) -> MethodVariant:
     """At 0 shots nothing is sampled or selected, so neither policy makes another variant."""
     named = record.identity
-    params = tuple(sorted(named.params.items()))
     val, sampler = (named.val, named.sampler) if named.shots else ("none", "none")
     return MethodVariant(
-        named.method, named.adapter_version, params, val, sampler, exposure_of(named), record.title
+        named.method,
+        named.adapter_version,
+        tuple(sorted(own_params(named).items())),
+        "of the preset" if named.preset else val,
+        sampler,
+        exposure_of(named),
+        record.title,
+        named.preset,
+        presets.is_diagnostic(named),
     )
+
+
+def own_params(named: Identity) -> dict[str, Scalar]:
+    """The hyper-parameters; under a preset those that differ from what it says for the cell."""
+    if not named.preset or not own_card(named.method):
+        return named.params
+    try:
+        return presets.overrides(named)
+    except UserError:  # a preset that is no more
+        return named.params
 
 
 def exposure_of(named: Identity) -> PriorExposure:
