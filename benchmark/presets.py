@@ -12,7 +12,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -35,7 +35,7 @@ class Changes(BaseModel):
     templates: tuple[str, ...] | None = None  # in place of the dataset's own
     underscores: bool | None = None  # True: of class names are left in texts
     sources: str | None = None  # of a prior, as in --sources
-    source_shots: int | None = Field(None, ge=-1)
+    source_shots: Annotated[int, Field(ge=-1)] | None = None
 
 
 class Rule(Changes):

@@ -31,7 +31,7 @@ def test_conditions_name_datasets_that_there_are() -> None:
 
 def test_coop_trains_50_epochs_on_imagenet_and_its_base_half_alone() -> None:
     epochs = {
-        (dataset, classes): settings("coop", dataset, 16, classes=classes)["epochs"]
+        (dataset, classes): settings("coop", dataset, 4, classes=classes)["epochs"]
         for dataset in ("imagenet", "sun397")
         for classes in ("all", "base")
     }
