@@ -27,8 +27,9 @@ of test code.
   then read without importing torch.
 - Randomness comes from `episode.rng()`; the backbone is left unchanged; scalars worth recording go
   into `episode.notes`.
-- `episode.val` and `episode.prior` may be None, and there may be one shot and two classes: the fit
-  must still work.
+- `episode.val` and `episode.prior` may be None, there may be one shot and two classes, and classes
+  may have unequal numbers of images: the fit must still work. A class without images keeps its text
+  feature as prototype, or the method refuses with a UserError.
 - `zero_shot_at`, an optional ClassVar, names the settings at which the method is zero-shot CLIP; a
   test checks it. `tested_at`, another, names settings that keep the training of tests short.
 - Imports: benchmark.api, benchmark.training and adapters._* only, besides the libraries; where

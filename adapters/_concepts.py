@@ -78,7 +78,7 @@ class _Run:
 def _run(episode: Episode, form: Form, recipe: ConceptRecipe, rng: Generator) -> _Run:
     training, crops, warmup = recipe.training, recipe.crops, recipe.warmup
     support, text_KD = episode.support, episode.text_features()
-    epochs = training.epochs_for(int(support.labels_N.bincount().max()))
+    epochs = training.epochs_for(episode.shots)
     view_VND = support.images.views(crops.views, crops.view_seed, Crop(crops.min_scale))
     image_MD, labels_N = view_VND.flatten(0, 1).to(text_KD.device), support.labels_N
     whole = training.batch_size == 0

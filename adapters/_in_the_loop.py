@@ -50,7 +50,7 @@ class Schedule:
 
 def schedule(episode: Episode, training: TowerTraining, crops: Crops) -> Schedule:
     """The schedule of TowerTraining."""
-    rows_TB = rows(episode, training.epochs_for(shots(episode)), training.batch_size, crops)
+    rows_TB = rows(episode, training.epochs_for(episode.shots), training.batch_size, crops)
     return Schedule(rows_TB, rates(training.lr, training.warmup, len(rows_TB)))
 
 
@@ -66,11 +66,6 @@ def rates(peak: float, warmup: float, steps: int) -> Tensor:
     rising_T = (step_T + 1) / max(warm, 1)
     falling_T = (steps - step_T) / max(steps - warm, 1)
     return peak * torch.minimum(rising_T, falling_T)
-
-
-def shots(episode: Episode) -> int:
-    """The images of the largest class."""
-    return int(episode.support.labels_N.bincount().max())
 
 
 def inputs(

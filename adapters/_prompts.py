@@ -25,7 +25,6 @@ from benchmark.api import (
     Crop,
     Episode,
     ImageSet,
-    Labelled,
     Predictor,
     UserError,
 )
@@ -162,14 +161,9 @@ def learn(
         return prompts.encode(ctx_RPE[torch.tensor(order).argsort().to(ctx_RPE.device)])
 
 
-def largest_class(labelled: Labelled) -> int:
-    """The images of the largest class, which is what shots means here."""
-    return int(labelled.labels_N.bincount().max())
-
-
 def _run(episode: Episode, recipe: PromptRecipe, rng: Generator) -> Run:
     support, training, crops = episode.support, recipe.training, recipe.crops
-    epochs = training.epochs_for(largest_class(support), len(episode.class_names))
+    epochs = training.epochs_for(episode.shots, len(episode.class_names))
     rows_TB, epoch_T = batches.draw(
         support, epochs, training.batch_size, crops.views or max(epochs, 1), rng
     )

@@ -107,7 +107,7 @@ class PromptTraining:
         _checks.by_shots("epochs", self.epochs)
 
     def epochs_for(self, shots: int, classes: int) -> int:
-        """The epochs of a support set with `shots` images in its largest class."""
+        """The epochs of a support set of `shots` images per class."""
         epochs = _checks.value_at(_checks.by_shots("epochs", self.epochs), shots)
         return min(epochs, self.many_classes_epochs) if classes >= self.many_classes else epochs
 
@@ -201,7 +201,7 @@ class ConceptTraining:
         _checks.by_shots("epochs", self.epochs)
 
     def epochs_for(self, shots: int) -> int:
-        """The epochs of a support set with `shots` images in its largest class."""
+        """The epochs of a support set of `shots` images per class."""
         return _checks.value_at(_checks.by_shots("epochs", self.epochs), shots)
 
 
@@ -255,7 +255,7 @@ class TowerTraining:
         _checks.by_shots("epochs", self.epochs)
 
     def epochs_for(self, shots: int) -> int:
-        """The epochs of a support set with `shots` images in its largest class."""
+        """The epochs of a support set of `shots` images per class."""
         return _checks.value_at(_checks.by_shots("epochs", self.epochs), shots)
 
 

@@ -106,7 +106,7 @@ class Adapter:
 
     def _schedule(self, episode: Episode) -> _in_the_loop.Schedule:
         """So many steps, whatever number of epochs they make; the rate falls by half a cosine."""
-        steps = self.steps_per_shot * _in_the_loop.shots(episode)
+        steps = self.steps_per_shot * episode.shots
         per_epoch = max(1, len(episode.support) // self.batch_size)
         epochs = math.ceil(steps / per_epoch)
         rows_TB = _in_the_loop.rows(episode, epochs, self.batch_size, self.crops)[:steps]

@@ -13,6 +13,8 @@ Deviations from CoOp's lpclip:
   models, shifted by two decades for features of length about 10. For the same reason
   `c_without_val` is 31.6: the 0.316 of CLIP's own probe example on features of about that length.
 - The support set is CoOp's few-shot set, where lpclip drew its own from another random stream.
+- A class without support images has the least logit of float32, so it is never predicted: where the
+  bias has no penalty, that is the limit of the solution. Less than two classes are refused.
 - Double precision; reaching `max_iterations`, which happens at large C, is part of the protocol and
   no warning.
 - Two classes are one logistic regression (scikit-learn's form), its logits split evenly over both.

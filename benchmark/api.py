@@ -340,6 +340,11 @@ class Episode:
             self.backbone, self.class_names, self.templates, underscores=self.underscores
         )
 
+    @property
+    def shots(self) -> int:
+        """Support images per class: their mean where classes differ, rounded, 1 at least."""
+        return max(1, round(len(self.support) / len(self.class_names)))
+
     def rng(self) -> Generator:
         """A fresh CPU generator at the episode's seed: the source of initial values, batch order
         and augmentation.

@@ -411,7 +411,30 @@ def test_epochs_go_by_shots_and_a_thousand_classes_always_get_fifty() -> None:
     epochs = [training.epochs_for(shots, classes=3) for shots in (1, 2, 4, 8, 16, 32)]
     assert epochs == [50, 100, 100, 200, 200, 200]
     assert training.epochs_for(16, classes=1000) == 50
-    assert _prompts.largest_class(toy.feature_episode(16).support) == 16
+
+
+def test_shots_are_the_mean_over_classes_where_they_differ() -> None:
+    sizes: list[toy.PerClass] = [4, (1, 4, 2), (4, 0, 2), (0, 1, 0), (30, 0, 0)]
+    assert [toy.episode(shots).shots for shots in sizes] == [4, 2, 2, 1, 10]
+
+
+@pytest.mark.parametrize("shots", [(4, 0, 2), (4, 2, 0)])
+def test_the_cache_leaves_a_class_without_images_to_its_name(shots: tuple[int, ...]) -> None:
+    given, images = toy.episode(shots), toy.held_out().images
+    zero_QK = given.backbone.logit_scale * images.features() @ given.text_features().T
+    logits_QK = methods.load("tip_adapter").fit(given)(images)
+    absent = shots.index(0)
+    torch.testing.assert_close(logits_QK[:, absent], zero_QK[:, absent])
+    present = [k for k in range(3) if k != absent]
+    assert (logits_QK[:, present] > zero_QK[:, present]).all()
+
+
+def test_a_linear_probe_never_predicts_a_class_without_images() -> None:
+    images = toy.held_out().images
+    logits_QK = methods.load("linear_probe").fit(toy.episode((4, 0, 2)))(images)
+    assert not (logits_QK.argmax(1) == 1).any()
+    with pytest.raises(UserError, match="two classes or more"):
+        methods.load("linear_probe").fit(toy.episode((0, 3, 0)))
 
 
 def test_fresh_crops_are_drawn_for_every_epoch_from_the_episodes_own_stream() -> None:

@@ -58,6 +58,9 @@ PRETRAINING = """
         return {"bias": torch.ones(1)}
 """
 FEATURES = "text_KD = episode.text_features()"
+ABSENT_IS_ZERO = """labels_S, classes = episode.support.labels_N, len(episode.class_names)
+        absent_K = torch.bincount(labels_S, minlength=classes) == 0
+        text_KD = episode.text_features() * ~absent_K[:, None]"""
 WEIGHTS = "list(episode.backbone.model.parameters())"
 # what is wrong -> the text replaced, what stands there instead, the sentence expected
 FAULTS: dict[str, tuple[str, str, str]] = {
@@ -108,6 +111,29 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         FEATURES,
         f"{FEATURES} * random.random()",
         "a second fit of the same episode gave other logits",
+    ),
+    "a mean over no image": (
+        FEATURES,
+        "image_SD, labels_S = episode.support.images.features(), episode.support.labels_N\n"
+        "        means = [image_SD[labels_S == k].mean(0) for k in range(len(episode.class_names))]"
+        "\n        text_KD = torch.stack(means)",
+        "where a class has no support image; take the class's text feature",
+    ),
+    "as many classes as there are labels": (
+        FEATURES,
+        "count_K = torch.bincount(episode.support.labels_N).clamp_min(1)\n"
+        "        text_KD = episode.text_features() * (count_K > 0)[:, None]",
+        "The size of tensor a (3) must match the size of tensor b (2)",
+    ),
+    "nothing for a class without images": (
+        FEATURES,
+        ABSENT_IS_ZERO,
+        "every image is given the one class that has no support image",
+    ),
+    "a constant for a class without images": (
+        FIT,
+        FIT.replace(FEATURES, ABSENT_IS_ZERO).replace(PREDICT, f"{PREDICT} - 0.2 * absent_K"),
+        "has one logit for all images, and some are given to it",
     ),
     "memory between fits": (
         FIT,

@@ -47,7 +47,9 @@ EPISODES: dict[str, dict[str, Any]] = {
         "primed": False,
     },
     "two classes of the same name": {"names": ("cat", "cat", "dog")},
+    "1, 4 and 2 images of 3 classes": {"shots": (1, 4, 2)},
 }
+ABSENT = ((4, 0, 2), (4, 2, 0))  # images of each class, of which one has none
 
 
 def require(holds: bool | Tensor, sentence: str) -> None:
@@ -116,6 +118,38 @@ def notes_are_plain(given: Episode) -> None:
             f"episode.notes['{name}'] is a {type(note).__name__}, which a record cannot hold; "
             "note a number, a text or a truth value",
         )
+
+
+def absent_class(subject: Subject) -> None:
+    """Support sets without images of one class, among them the last; a method may refuse them."""
+    for shots in ABSENT:
+        for val in (True, False):
+            given = subject.episode(shots=shots, val=val)
+            try:
+                predict = subject.fit(given)
+            except UserError:
+                continue
+            _absent_is_sensible(predict(toy.held_out().images), shots.index(0))
+
+
+def _absent_is_sensible(logits_QK: Tensor, absent: int) -> None:
+    require(
+        logits_QK.isfinite().all(),
+        "some logits are infinite or not a number where a class has no support image; take the "
+        "class's text feature instead of a mean over none, or raise a UserError",
+    )
+    column_Q, predicted_Q = logits_QK[:, absent], logits_QK.argmax(1)
+    require(
+        not (predicted_Q == absent).all(),
+        "every image is given the one class that has no support image; take the class's text "
+        "feature as its prototype",
+    )
+    constant = bool(column_Q.max() == column_Q.min())
+    require(
+        not constant or not (predicted_Q == absent).any(),
+        "a class without support images has one logit for all images, and some are given to it; "
+        "take the class's text feature as its prototype",
+    )
 
 
 def repeatable(subject: Subject) -> None:
@@ -253,7 +287,8 @@ def prior_is_read(subject: Subject) -> None:
 def batched_equals_single(subject: Subject) -> None:
     """Runs of different length; one must not see what another does."""
     adapter, images = subject.adapter(), toy.held_out().images
-    given = [subject.episode(shots=shots, seed=seed) for shots, seed in [(1, 1), (4, 2), (4, 3)]]
+    sizes: list[tuple[toy.PerClass, int]] = [(1, 1), (4, 2), ((4, 0, 2), 3)]
+    given = [subject.episode(shots=shots, seed=seed) for shots, seed in sizes]
     predictors: list[Predictor] = adapter.fit_batch(given)
     for predict, each in zip(predictors, given, strict=True):
         alone = dataclasses.replace(each, notes={})
@@ -327,6 +362,7 @@ CHECKS = (
         Check(f"logits are right in shape and kind: {name}", partial(logits_of, case=case))
         for name, case in EPISODES.items()
     ),
+    Check("a class without images has a sensible logit", absent_class, few_shot),
     Check("a second fit gives identical logits", repeatable),
     Check("the global random state is left alone", global_randomness),
     Check("predict can be called again", predict_twice),

@@ -51,7 +51,7 @@ class Subject:
 
     def episode(
         self,
-        shots: int = 4,
+        shots: toy.PerClass = 4,
         classes: int = 3,
         *,
         val: bool = True,
@@ -63,7 +63,8 @@ class Subject:
         says few_shot=False, with a prior to one that pretrains.
         """
         if self.card().few_shot:
-            prior = self.prior(shots) if primed else None
+            most = shots if isinstance(shots, int) else max(shots)
+            prior = self.prior(most) if primed else None
             return toy.episode(shots, classes, val=val, seed=seed, prior=prior, names=names)
         empty = Labelled(
             toy.image_set(torch.zeros(0, 3, toy.IMAGE_PX, toy.IMAGE_PX)),

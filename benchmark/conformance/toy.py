@@ -24,6 +24,8 @@ IMAGE_PX = 16
 NAMES = ("cat", "dog", "old car", "tree", "house_plant", "boat")
 TEMPLATES = ("a photo of a {}.",)
 
+PerClass = int | Sequence[int]  # images of every class, or of each
+
 
 @cache
 def backbone() -> OpenClip:
@@ -122,10 +124,11 @@ def _jitter(pixels_NCHW: Tensor, crop: Crop, rng: Generator) -> Tensor:
     return pixels_NCHW + 0.2 * (1 - crop.min_scale) * torch.randn(pixels_NCHW.shape, generator=rng)
 
 
-def labelled(per_class: int, classes: int, seed: int, noise: float = 0.3) -> Labelled:
+def labelled(per_class: PerClass, classes: int, seed: int, noise: float = 0.3) -> Labelled:
     """`per_class` noisy copies of each class's pattern, in label order."""
     rng = torch.Generator().manual_seed(seed)
-    labels_N = torch.arange(classes).repeat_interleave(per_class)
+    count_K = torch.tensor(per_class).expand(classes)
+    labels_N = torch.arange(classes).repeat_interleave(count_K)
     pixels_NCHW = patterns(classes)[labels_N] + noise * torch.randn(
         len(labels_N), 3, IMAGE_PX, IMAGE_PX, generator=rng
     )
@@ -138,7 +141,7 @@ def held_out(classes: int = 3, per_class: int = 10) -> Labelled:
 
 
 def episode(
-    shots: int = 4,
+    shots: PerClass = 4,
     classes: int = 3,
     *,
     val: bool = True,
@@ -152,11 +155,15 @@ def episode(
         class_names=tuple(names[:classes]),
         templates=TEMPLATES,
         support=labelled(shots, classes, 10 * seed),
-        val=labelled(min(shots, 4), classes, 10 * seed + 1) if val else None,
+        val=labelled(_at_most_four(shots), classes, 10 * seed + 1) if val else None,
         backbone=backbone(),
         seed=seed,
         prior=prior,
     )
+
+
+def _at_most_four(shots: PerClass) -> PerClass:
+    return min(shots, 4) if isinstance(shots, int) else [min(count, 4) for count in shots]
 
 
 def feature_episode(
