@@ -187,6 +187,7 @@ def identity(
     return Identity(
         method=cell.method,
         adapter_version=card.version,
+        code=card.code,
         params=card.defaults | dict(cell.params),
         dataset=dataset,
         dataset_digest=dataset_digest,

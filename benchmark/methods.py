@@ -24,11 +24,12 @@ from types import ModuleType
 from typing import Any
 
 from benchmark.errors import UserError, nearest
+from benchmark.method_code import code_digest
 from benchmark.parameters import Parameter, build, parameters_of, read
 from benchmark.records.record import Scalar
 
 GROUP = "fsbench.adapters"
-REQUIRED = ("title", "paper", "version", "few_shot")
+REQUIRED = {"title": str, "paper": str, "version": int, "few_shot": bool}  # class variables
 # Files of methods, separated as in PATH. What a user names is added, so that workers find it too.
 FILES = "FSBENCH_METHOD_FILES"
 
@@ -49,6 +50,8 @@ class Card:
     sources: str = ""
     source_shots: int = 0
     source_digest: str = ""  # of the adapter's file: provenance, not identity
+    # identity: of the code of a method whose `version` nobody answers for (method_code.py)
+    code: str = ""
 
     @property
     def defaults(self) -> dict[str, Scalar]:
@@ -69,6 +72,17 @@ def names() -> list[str]:
 def _plug_ins() -> dict[str, str]:
     """Entry points of installed packages: method name -> module. Slow, so it is read once."""
     return {point.name: point.value.partition(":")[0] for point in entry_points(group=GROUP)}
+
+
+def _is_released(name: str) -> bool:
+    """Whether a method comes from an installed package: a release does not change, while the source
+    tree of an editable install does.
+    """
+    if name not in _plug_ins():
+        return False
+    points = [point for point in entry_points(group=GROUP) if point.name == name]
+    written = [point.dist.read_text("direct_url.json") for point in points if point.dist]
+    return not any('"editable": true' in (text or "") for text in written)
 
 
 def own() -> list[str]:
@@ -126,7 +140,15 @@ def card(given: str) -> Card:
             return _read(given, _folder() / f"{given}.py")
         except UserError:  # its fields need more than `_fields_only` keeps
             return _described(given, _adapter_class(f"adapters.{given}"))
-    return _described(stable_name(given), _adapter(given))
+    described = _described(stable_name(given), _adapter(given))
+    return described if _is_released(given) else dataclasses.replace(described, code=_code(given))
+
+
+def _code(given: str) -> str:
+    """The digest of the code of a method that is a file or a module."""
+    module = sys.modules[_adapter(given).__module__]
+    by_path = _is_path(given) or given in _files()
+    return code_digest(Path(module.__file__ or ""), "" if by_path else module.__name__)
 
 
 def _described(name: str, adapter: type) -> Card:
@@ -136,31 +158,44 @@ def _described(name: str, adapter: type) -> Card:
 
 
 def _card(name: str, adapter: type, doc: str, source: bytes) -> Card:
+    _require_class_variables(name, adapter)
+    if not dataclasses.is_dataclass(adapter):
+        raise UserError(
+            f"class Adapter of '{name}' is not a dataclass; put @dataclass(frozen=True) above it"
+        )
+    pretrains = hasattr(adapter, "pretrain")
+    return Card(
+        name=name,
+        **{key: getattr(adapter, key) for key in REQUIRED},
+        summary=doc.strip().split("\n")[0],
+        parameters=parameters_of(name, adapter),
+        pretrains=pretrains,
+        batchable=hasattr(adapter, "fit_batch"),
+        sources=getattr(adapter, "sources", "others" if pretrains else ""),
+        source_shots=getattr(adapter, "source_shots", 0),
+        source_digest=hashlib.sha256(source).hexdigest()[:12],
+    )
+
+
+def _require_class_variables(name: str, adapter: Any) -> None:
+    """UserError for what class Adapter does not say of itself, or says in another type."""
     missing = [key for key in REQUIRED if not hasattr(adapter, key)]
     if missing:
         raise UserError(
             f"method '{name}' does not say its {' and '.join(missing)};"
             " give class Adapter these class variables"
         )
-    if not dataclasses.is_dataclass(adapter):
-        raise UserError(
-            f"class Adapter of '{name}' is not a dataclass; put @dataclass(frozen=True) above it"
-        )
-    pretrains, known = hasattr(adapter, "pretrain"), vars(adapter)
-    return Card(
-        name=name,
-        title=known["title"],
-        paper=known["paper"],
-        version=known["version"],
-        few_shot=known["few_shot"],
-        summary=doc.strip().split("\n")[0],
-        parameters=parameters_of(name, adapter),
-        pretrains=pretrains,
-        batchable=hasattr(adapter, "fit_batch"),
-        sources=known.get("sources", "others" if pretrains else ""),
-        source_shots=known.get("source_shots", 0),
-        source_digest=hashlib.sha256(source).hexdigest()[:12],
-    )
+    for key, kind in REQUIRED.items():
+        value = getattr(adapter, key)
+        if type(value) is not kind:
+            raise UserError(
+                f"{key} of '{name}' is {value!r}, which is no {kind.__name__}; "
+                "give the class variable one"
+            )
+    if not adapter.title.strip():
+        raise UserError(f"the title of '{name}' is empty; tables need one to name its rows")
+    if adapter.version < 0:
+        raise UserError(f"the version of '{name}' is {adapter.version}; count from 1")
 
 
 @cache

@@ -64,11 +64,6 @@ ABSENT_IS_ZERO = """labels_S, classes = episode.support.labels_N, len(episode.cl
 WEIGHTS = "list(episode.backbone.model.parameters())"
 # what is wrong -> the text replaced, what stands there instead, the sentence expected
 FAULTS: dict[str, tuple[str, str, str]] = {
-    "no title of text": (
-        'title: ClassVar[str] = "Sound"',
-        "title: ClassVar[int] = 7",
-        "title is 7",
-    ),
     "not frozen": ("@dataclass(frozen=True)", "@dataclass", "can be changed after its creation"),
     "no function": (FIT, "    def fit(self, episode):\n        return 3\n", "fit returned int"),
     "no tensor": (PREDICT, "[1.0]", "predict returned list"),

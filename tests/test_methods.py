@@ -250,3 +250,109 @@ def test_a_file_that_is_no_python_file_and_a_method_without_fit_are_refused(tmp_
     idle.write_text("class Adapter:\n    title = paper = 'x'\n")
     with pytest.raises(UserError, match=r"has no fit\(episode\), which gives a predictor; add it"):
         methods.load(str(idle))
+
+
+# --- the code of methods from elsewhere is part of what names their records
+
+
+def code_of(given: str) -> str:
+    """As a new process sees it."""
+    methods.card.cache_clear()
+    for name in list(sys.modules):
+        if name.startswith(("fsbench_method_", "lab")):
+            del sys.modules[name]
+    return methods.card(given).code
+
+
+def test_our_own_methods_are_named_by_their_version_alone() -> None:
+    assert {methods.card(name).code for name in methods.own()} == {""}
+
+
+def test_an_edited_file_and_what_it_imports_from_beside_it_have_another_code(
+    tmp_path: Path,
+) -> None:
+    for name, text in (("_steps", "import math\nRATE = 0.5\n"), ("unrelated", "x = 1\n")):
+        written(tmp_path, name, text)
+    given = written(tmp_path, "edited", "from _steps import RATE\n" + PLUGIN)
+    first = code_of(given)
+    assert len(first) == 12
+    written(tmp_path, "unrelated", "x = 2\n")
+    assert code_of(given) == first
+    written(tmp_path, "_steps", "import math\nRATE = 0.6\n")
+    second = code_of(given)
+    written(tmp_path, "edited", "from _steps import RATE\n" + PLUGIN.replace("rate: ", "rate : "))
+    assert len({first, second, code_of(given)}) == 3
+
+
+def test_the_same_file_in_another_folder_has_the_same_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = []
+    for folder in ("one", "two"):
+        monkeypatch.delenv(methods.FILES, raising=False)
+        (tmp_path / folder).mkdir()
+        codes.append(code_of(written(tmp_path / folder, "moved")))
+    assert codes[0] == codes[1]
+
+
+def test_helpers_of_a_package_count_however_they_are_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab" / "parts").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("__init__", "parts/__init__", "parts/near", "parts/far", "loose"):
+        written(tmp_path / "lab", name, "X = 1\n")
+    imports = "from .parts import near\nimport lab.parts.far\nfrom . import loose\n"
+    written(tmp_path / "lab", "helped", imports + PLUGIN)
+    codes = [code_of("lab.helped")]
+    for name in ("__init__", "parts/__init__", "parts/near", "parts/far", "loose"):
+        written(tmp_path / "lab", name, "X = 2\n")
+        codes.append(code_of("lab.helped"))
+    assert len(set(codes)) == len(codes)
+
+
+def test_a_release_is_named_by_its_version_and_an_editable_install_by_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab").mkdir()
+    written(tmp_path / "lab", "released")
+    folder = tmp_path / "released-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: released\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(
+        "[fsbench.adapters]\nreleased = lab.released:Adapter\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    methods._plug_ins.cache_clear()
+    try:
+        assert code_of("released") == ""
+        (folder / "direct_url.json").write_text('{"url": "x", "dir_info": {"editable": true}}')
+        assert len(code_of("released")) == 12
+    finally:
+        methods._plug_ins.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('title: ClassVar[str] = "Mine"', 'title: ClassVar[str] = ""', "title of 'odd' is empty"),
+        ("version: ClassVar[int] = 3", 'version: ClassVar[str] = "1"', "'1', which is no int"),
+        ("version: ClassVar[int] = 3", "version: ClassVar[bool] = True", "which is no int"),
+        ("version: ClassVar[int] = 3", "version: ClassVar[int] = -1", "count from 1"),
+        ("    few_shot: ClassVar[bool] = True\n", "", "does not say its few_shot"),
+        ("few_shot: ClassVar[bool] = True", "few_shot: ClassVar[int] = 1", "which is no bool"),
+        ('paper: ClassVar[str] = "none yet"', "paper: ClassVar[None] = None", "which is no str"),
+    ],
+)
+def test_class_variables_are_required_wherever_a_method_is_used(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        methods.card(written(tmp_path, "odd", PLUGIN.replace(old, new)))
+    sys.modules.pop("fsbench_method_odd")
+
+
+def test_class_variables_may_be_inherited(tmp_path: Path) -> None:
+    base = PLUGIN.replace("class Adapter", "class Base")
+    text = base + "\n@dataclass(frozen=True)\nclass Adapter(Base):\n    more: int = 1\n"
+    assert methods.card(written(tmp_path, "heir", text)).title == "Mine"

@@ -10,7 +10,10 @@ from benchmark.commands import options as opt
 from benchmark.commands.printing import print_json, warn
 
 First = Annotated[
-    str, typer.Argument(metavar="A", help="A method, or a whole row heading of `report`.")
+    str,
+    typer.Argument(
+        metavar="A", help="A method (name, module, file), or a whole row heading of `report`."
+    ),
 ]
 Second = Annotated[str, typer.Argument(metavar="B", help="Another one.")]
 
@@ -24,6 +27,7 @@ def compare(
     as_json: opt.Json = False,
 ) -> None:
     """Compare two methods on the same seeds and test images, and over the datasets of a suite."""
+    from benchmark import methods
     from benchmark.records.store import Store
     from benchmark.report import comparison, grouping, record_selection
     from benchmark.report.image_results import ImageResults
@@ -32,7 +36,12 @@ def compare(
     store = Store(results)
     groups = grouping.group_records(record_selection.select_records(store, notes), notes)
     numbers = opt.whole_numbers("shots", shots)
-    compared = comparison.compare(groups, first, second, ImageResults(store, data_root), numbers)
+    # a heading may hold a slash, so only what ends as a file is taken for one
+    one, other = (
+        methods.stable_name(each) if each.endswith(".py") else each for each in (first, second)
+    )
+    images = ImageResults(store, data_root)
+    compared = comparison.compare(groups, one, other, images, numbers)
     if as_json:
         print_json([comparison.comparison_dict(each) for each in compared])
     else:

@@ -141,7 +141,7 @@ def _warnings(planned: Sequence[PlannedCell]) -> list[str]:
     ]
     older = sum(len(each.superseded) for each in planned)
     if older:
-        why = "another version, dataset, weights or protocol"
+        why = "another version, code, dataset, weights or protocol"
         warnings.append(f"{older} records of these cells are superseded: {why}")
     return warnings
 

@@ -111,6 +111,7 @@ def _compute(
     memory_share: float,
 ) -> list[Record]:
     first = cells[0][0]
+    _require_planned_code(cells[0][1])
     adapter = methods.load(first.method, dict(first.params))
     on_stage(first, "load")
     device = resources.device_of(first.backbone)
@@ -133,6 +134,15 @@ def _compute(
     for record, (_, predicted_Q, confidences) in zip(records, finished, strict=True):
         store.put(record, predicted_Q.numpy(), confidences)
     return records
+
+
+def _require_planned_code(identity: Identity) -> None:
+    """UserError where this process has imported other code than the cell was named by."""
+    if methods.card(identity.method).code != identity.code:
+        raise UserError(
+            f"the code of {identity.method} was changed after this run began; "
+            "give the same command again"
+        )
 
 
 def _with_power(record: Record, energy: power.EnergyUse) -> Record:

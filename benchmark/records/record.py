@@ -69,6 +69,8 @@ class Identity(BaseModel):
     weights_digest: str
     precision: str  # of the frozen backbone: float64, float32, tf32, bfloat16 or float16
     transform: str  # version of the image pipeline, Pillow's resize order included
+    # digest of the code of a method from elsewhere; '' for ours and for released plug-ins
+    code: str = ""
     protocol: Whole  # raised when the harness's own rules change numbers
     preset: str = ""  # whose settings these are (benchmark/presets.py); "": the suite's own
     selection: str = ""  # "test": a release selects on the test set beside its validation set

@@ -27,6 +27,8 @@ def _differences(variant: MethodVariant, same_method: Sequence[MethodVariant]) -
     yield from _changed_parameters(variant, same_method)
     if len({other.version for other in same_method}) > 1:
         yield f"version {variant.version}"
+    if len({other.code for other in same_method}) > 1:
+        yield f"code {variant.code[:6] or 'unknown'}"
     if variant.val == "none" and variant.sampler != "none":
         yield "no validation set"
     if variant.sampler not in ("coop", "none"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmark.errors import UserError, nearest
+from benchmark.methods import stable_name
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 
@@ -27,7 +28,7 @@ def select_records(
             "`run` writes them, --results names another folder"
         )
     filters = {
-        "method": methods,
+        "method": list(map(stable_name, methods)),
         "dataset": datasets,
         "backbone": backbones,
         "preset": [preset] if preset else [],

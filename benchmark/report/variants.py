@@ -82,6 +82,7 @@ class MethodVariant:
     title: str = field(compare=False)  # of the first record
     preset: str = ""  # whose settings, dataset by dataset; `params` are what differs from them
     diagnostic: bool = False  # selected with more labels than the shots allow
+    code: str = ""  # of a method from elsewhere
 
     @property
     def protocol(self) -> tuple[str, str, str, PriorExposure | bool]:
@@ -135,6 +136,7 @@ def variant_of(record: Record) -> MethodVariant:
         record.title,
         named.preset,
         presets.is_diagnostic(named),
+        named.code,
     )
 
 
