@@ -137,7 +137,8 @@ def test_what_is_ready_is_not_fetched_again(server, tmp_path):
     pets = good(server, tmp_path)
     pets.run()
     requests = [len(served.asked_ranges) for served in server.files.values()]
-    assert [event.step for event in pets.run()] == ["ready"]
+    steps = {event.step for event in pets.run()}
+    assert not steps & {"download", "unpack", "failed"}
     assert [len(served.asked_ranges) for served in server.files.values()] == requests
 
 
@@ -300,7 +301,7 @@ def test_a_folder_the_user_has_is_adopted_where_it_lies(tmp_path):
     toml = (tmp_path / "mine" / "dtd.toml").rename(tmp_path / "root" / "dtd.toml")
     for given in (tmp_path / "mine", tmp_path / "mine" / "dtd"):
         events = list(prepare_datasets([str(toml)], tmp_path / "root", adopt_from=given))
-        assert [event.step for event in events] == ["adopted", "ready"]
+        assert (events[0].step, events[-1].step) == ("adopted", "ready")
         assert data.load(str(toml), tmp_path / "root").test.open(0).size == (8, 8)
     assert not (tmp_path / "root" / "dtd").exists()
     assert not (tmp_path / "mine" / ".fsbench").exists()

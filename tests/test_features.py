@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from benchmark.backbones.precision import tower_dtype
 from benchmark.conformance import toy
 from benchmark.data import ImageTable
 from benchmark.data.pictures import PictureFiles
+from benchmark.data.rgb import Exif
 from benchmark.errors import UserError
 from benchmark.features import decoding
 from benchmark.features.encoding import AHEAD, CPU_ROWS, GPU_ROWS, Encoder
@@ -32,6 +34,8 @@ from benchmark.features.transforms import Pipeline
 class Noise:
     """Pictures of noise by key; counts how often each was opened."""
 
+    exif: ClassVar[Exif] = "ignore"
+
     def __init__(self) -> None:
         self.opened: dict[str, int] = {}
 
@@ -40,8 +44,8 @@ class Noise:
         rng = np.random.default_rng(int(key))
         return Image.fromarray(rng.integers(0, 255, (24, 20, 3), dtype=np.uint8))
 
-    def digest(self, key: str) -> str:
-        return f"digest-{key}"
+    def digests(self, keys: Sequence[str]) -> list[str]:
+        return [f"digest-{key}" for key in keys]
 
 
 def table(count: int, pictures: Noise | None = None) -> ImageTable:

@@ -13,6 +13,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from benchmark import data
 from benchmark.commands.cell_selection import announce, select
 from benchmark.commands.executor_choice import ExecutorChoice
 from benchmark.commands.live_view import LiveView, live_view
@@ -72,6 +73,7 @@ def run_grid(
     outcomes: list[Outcome] = []
     stop: BaseException | None = None
     plain = request.plain or request.as_json
+    _announce_data(cells, request, err)
     try:
         with live_view(err, len(cells), plain) as view, _termination_as_interrupt():
             for outcome in _outcomes(cells, store, request, view):
@@ -91,6 +93,17 @@ def run_grid(
     if stop:
         return _report_stop(stop, outcomes, len(cells), store, err)
     return FAILED if any(outcome.error for outcome in outcomes) else OK
+
+
+def _announce_data(cells: Sequence[Cell], request: RunRequest, err: Console) -> None:
+    """Say what is doubtful about images that nobody but the user has looked at."""
+    for name in dict.fromkeys(cell.dataset for cell in cells):
+        if data.read_spec(name).named_by_content:
+            dataset = data.load(
+                name, request.data_root, accept_changed_data=request.accept_changed_data
+            )
+            for remark in dataset.remarks:
+                say(err, f"{name}: {remark}")
 
 
 def _outcomes(

@@ -34,7 +34,7 @@ AcceptLicence = Annotated[
         help="Licences you accept, or all.",
     ),
 ]
-Verify = Annotated[bool, typer.Option("--verify", help="Read every image again and compare.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Read and decode every image and compare.")]
 AdoptFrom = Annotated[
     Path | None,
     typer.Option("--from", metavar="DIR", help="Use a folder you have, where it lies."),

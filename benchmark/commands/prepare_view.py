@@ -14,7 +14,12 @@ from benchmark.data.prepare_events import PrepareEvent
 
 OnEvent = Callable[[PrepareEvent], None]
 LINES = 5  # printed per download, or per verification of all images
-UNITS = {"download": "bytes", "unpack": "bytes", "verify": "images"}  # of steps with progress
+UNITS = {
+    "download": "bytes",
+    "unpack": "bytes",
+    "read": "images",
+    "verify": "images",
+}  # of steps with progress
 
 
 def prepare_view(console: Console, plain: bool) -> AbstractContextManager[OnEvent]:

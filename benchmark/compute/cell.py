@@ -204,6 +204,8 @@ def _finished(
         "support_digest": made.support_digest,
         "changed_data": made.changed_data,
     } | _memory(device, made)
+    if made.data_remarks:
+        circumstances["data_remarks"] = list(made.data_remarks)
     record = Record(
         key=key(run.identity),
         title=methods.card(run.cell.method).title[:MOST_TITLE],

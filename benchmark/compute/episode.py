@@ -32,6 +32,7 @@ class Problem:
     answers: data.ImageTable
     support_digest: str  # of the paths of the support set, in sampling order
     changed_data: bool  # the data are not as their spec says, and the user accepted that
+    data_remarks: tuple[str, ...]  # what is doubtful about the images of the dataset
     timer: Stopwatch
 
 
@@ -58,6 +59,7 @@ def problem(
         answers=test,
         support_digest=_digest(train),
         changed_data=dataset.changed,
+        data_remarks=dataset.remarks,
         timer=timer,
     )
 

@@ -17,6 +17,7 @@ from benchmark.backbones.image_only import ImageOnly
 from benchmark.backbones.preprocessing import label_of
 from benchmark.backbones.weights import NAMED, locate, weights_digest
 from benchmark.compute.devices import cuts_on_device, device_for, precision_for
+from benchmark.data import rgb
 from benchmark.features.encoding import Encoder
 from benchmark.features.feature_store import FeatureStore, open_store
 from benchmark.features.transforms import Pipeline
@@ -99,7 +100,7 @@ def encoder(backbone: clip.Loaded, name: str, precision: str) -> Encoder:
     """The image side of a backbone; its digest covers weights, pixels, pipeline and precision."""
     on_device, own = cuts_on_device(name, backbone.device.type, precision), backbone.preprocessing
     transform = grid.transform_version(on_device=on_device, preprocessing=label_of(name))
-    parts = [weights_digest(name), own.height, own.mean, own.std, transform, precision]
+    parts = [weights_digest(name), own.height, own.mean, own.std, transform, precision, rgb.VERSION]
     if name not in NAMED:  # the same weights mean something else to another architecture
         parts += [locate(name).arch, own.label()]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -19,6 +19,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".
 def read(spec: Spec, source: ClassFolders, location: DatasetLocation) -> ImageRows:
     """Rows class by class, file names sorted: the order of a file system decides nothing."""
     folder = location.holding(source.train or source.test or ".")
+    _check_apart(spec, source, folder)
     by_split: dict[str, list[ImageRow]] = {split: [] for split in SPLITS}
     problems: list[str] = []
     for split in SPLITS:
@@ -32,7 +33,34 @@ def read(spec: Spec, source: ClassFolders, location: DatasetLocation) -> ImageRo
                 f"the first is '{empty[0]}'"
             )
     rows = held_out(spec.name, by_split, source.held_out)
-    return ImageRows(rows, PictureFiles(folder), problems=tuple(problems))
+    return ImageRows(rows, PictureFiles(folder, source.exif), problems=tuple(problems))
+
+
+def _check_apart(spec: Spec, source: ClassFolders, folder: Path) -> None:
+    """Raises UserError where links, or a file system that ignores case, make one folder of two
+    classes or of two splits.
+    """
+    places: dict[tuple[int, int], str] = {}
+    for split in filter(None, (getattr(source, split) for split in SPLITS)):
+        for name in spec.folders:
+            place = f"{split}/{name}"
+            identity = _identity(folder / place)
+            other = places.setdefault(identity, place) if identity else place
+            if other != place:
+                raise UserError(
+                    f"{spec.name}: '{other}' and '{place}' are the same folder in {folder}; every "
+                    f"class needs one of its own in every split",
+                    exit_code=MISSING,
+                )
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What is the same for one folder under two names."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def held_out(

@@ -44,7 +44,7 @@ def read(spec: Spec, source: CoopFolder, location: DatasetLocation) -> ImageRows
             f"the first is {missing[0]}",
         )
     pinned = source.split is not None and source.split.sha256 is not None
-    return ImageRows(without(rows, missing), PictureFiles(folder), pinned, problems)
+    return ImageRows(without(rows, missing), PictureFiles(folder, source.exif), pinned, problems)
 
 
 def _below(images: str, rows: list[ImageRow]) -> list[ImageRow]:

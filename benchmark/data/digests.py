@@ -1,31 +1,80 @@
-"""sha256 of files, remembered in the cache folder by path, size and modification time."""
+"""sha256 of files, remembered in the cache folder.
+
+A file is read again only where its stamp is another: size, inode, time of its last writing, and
+time of its last change of any kind, which a rename moves as well and no program can set back. So
+a second run costs one query per file. What the cache folder says is believed only in the form that
+is written here; a line of any other form is not remembered.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
-from functools import lru_cache
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from stat import S_ISREG
 
 from benchmark.paths import cache_dir
 
-Memo = dict[str, tuple[str, str]]  # file name -> (stamp, sha256)
+Memo = dict[str, tuple[str, str]]  # name -> (stamp, sha256)
+LINE = re.compile(r"([0-9a-f]{64}) (\d+-\d+-\d+-\d+) ([^\n]+)")
+THREADS = min(8, os.cpu_count() or 1)  # that read files; changes no digest
+AT_ONCE = 512  # digests are written down after so many
+# A file that was changed so recently may be changed again within one tick of the file system's
+# clock, which its stamp would not show.
+SETTLED_S = 2.0
+
+
+@dataclass(frozen=True)
+class Content:
+    """Something in a file, with a name of its own in the file's folder, and how it is hashed."""
+
+    file: Path
+    name: str
+    compute: Callable[[], str]
 
 
 def of_file(path: Path) -> str:
-    """sha256 of the bytes of a file, read again only after its size or time changed."""
-    stat = _regular(path)
-    stamp = f"{stat.st_size}-{stat.st_mtime_ns}"
-    memory = _memory(str(path.parent), cache_dir())
-    known = _remembered(memory).get(path.name)
-    if known and known[0] == stamp:
-        return known[1]
-    digest = hashed(path)
-    _remembered(memory)[path.name] = (stamp, digest)
-    _append(memory, f"{digest} {stamp} {path.name}\n")
-    return digest
+    """sha256 of the bytes of a file."""
+    return of_files([path])[0]
+
+
+def of_files(paths: Sequence[Path]) -> list[str]:
+    """sha256 of the bytes of every file. Raises OSError, with the file's name, for what is no
+    regular file or cannot be read.
+    """
+    return remembered([Content(path, path.name, partial(hashed, path)) for path in paths])
+
+
+def remembered(contents: Sequence[Content], threads: int = THREADS) -> list[str]:
+    """The digest of every content; those that are not remembered are computed by `threads`."""
+    cache = cache_dir()
+    stamps = {file: _stamp(file) for file in dict.fromkeys(each.file for each in contents)}
+    memories = {folder: _memory(str(folder), cache) for folder in {file.parent for file in stamps}}
+    digests = [
+        _known(memories[each.file.parent], each.name, stamps[each.file]) for each in contents
+    ]
+    unknown = [i for i, digest in enumerate(digests) if not digest]
+    for start in range(0, len(unknown), AT_ONCE):
+        part = unknown[start : start + AT_ONCE]
+        with ThreadPoolExecutor(threads, thread_name_prefix="digests") as pool:
+            computed = list(pool.map(lambda i: contents[i].compute(), part))
+        entries: dict[Path, list[tuple[str, str, str]]] = {}
+        for i, digest in zip(part, computed, strict=True):
+            digests[i] = digest
+            file, name = contents[i].file, contents[i].name
+            if _settled(file, stamps[file]):
+                entry = (digest, stamps[file], name)
+                entries.setdefault(memories[file.parent], []).append(entry)
+        for memory, lines in entries.items():
+            _write_down(memory, lines)
+    return digests
 
 
 def hashed(path: Path, algorithm: str = "sha256") -> str:
@@ -39,39 +88,64 @@ def _regular(path: Path) -> os.stat_result:
     """Raises OSError for a pipe or a device, which may have no end."""
     status = path.stat()
     if not S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return status
+
+
+def _stamp(path: Path) -> str:
+    status = _regular(path)
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
+
+
+def _settled(path: Path, stamp: str) -> bool:
+    """Whether a file that was just read is as its stamp said, and has been so for a while."""
+    try:
+        return stamp == _stamp(path) and time.time() - path.stat().st_ctime > SETTLED_S
+    except OSError:
+        return False
+
+
+def _known(memory: Path, name: str, stamp: str) -> str:
+    """The remembered digest, or ''."""
+    known = _remembered(memory).get(name)
+    return known[1] if known and known[0] == stamp else ""
 
 
 @lru_cache(maxsize=4096)  # folders, not files: ImageNet has a thousand
 def _memory(folder: str, cache: Path) -> Path:
-    return cache / "digests" / hashlib.sha256(os.path.realpath(folder).encode()).hexdigest()[:24]
+    return (
+        cache / "digests" / hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:24]
+    )
 
 
-@lru_cache(maxsize=4096)  # folders, not files: ImageNet has a thousand
+@lru_cache(maxsize=4096)
 def _remembered(memory: Path) -> Memo:
     memo: Memo = {}
-    if memory.is_file():
-        for line in memory.read_text(encoding="utf-8", errors="replace").splitlines():
-            digest, _, rest = line.partition(" ")
-            stamp, _, name = rest.partition(" ")
-            if len(digest) == 64 and name:  # a line torn by a crash is simply not remembered
-                memo[name] = (stamp, digest)
+    try:
+        text = memory.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return memo
+    for line in text.split("\n"):
+        if match := LINE.fullmatch(line):  # a line torn by a crash is simply not remembered
+            digest, stamp, name = match.groups()
+            memo[name] = (stamp, digest)
     return memo
 
 
-def _append(memory: Path, line: str) -> None:
-    """One short write to the end, so that lines of several processes never mix.
+def _write_down(memory: Path, entries: Sequence[tuple[str, str, str]]) -> None:
+    """One write to the end, so that lines of several processes never mix.
 
-    On a full disk the digest is not remembered.
+    On a full disk, or in a cache folder that may only be read, the digests are not remembered.
     """
+    _remembered(memory).update({name: (stamp, digest) for digest, stamp, name in entries})
+    lines = "".join(f"{digest} {stamp} {name}\n" for digest, stamp, name in entries)
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(memory, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     except OSError:
         return
     try:
-        os.write(handle, line.encode())
+        os.write(handle, lines.encode(errors="replace"))
     except OSError:
         pass
     finally:

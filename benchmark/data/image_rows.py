@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from benchmark.data.image_table import ImageTable, PictureReader
@@ -45,17 +46,36 @@ class ImageRows:
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def sample(self) -> str:
-        """sha256 over the contents of 32 images, evenly spaced."""
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """The digest of every image's content, by key in order."""
+        keys = sorted(self.keys())
+        return dict(zip(keys, self.pictures.digests(keys), strict=True))
+
+    def content(self) -> str:
+        """sha256 over the contents of all images."""
+        return content(self.contents)
+
+    def sampled(self) -> list[str]:
+        """The keys of 32 images, evenly spaced."""
         keys = self.keys()
         count = min(SAMPLED, len(keys))
-        return content(self.pictures, [keys[i * len(keys) // count] for i in range(count)])
+        return [keys[i * len(keys) // count] for i in range(count)]
+
+    def sample(self) -> str:
+        """sha256 over their contents."""
+        sampled = self.sampled()
+        return content(dict(zip(sampled, self.pictures.digests(sampled), strict=True)))
 
 
-def content(pictures: PictureReader, keys: Iterable[str]) -> str:
-    """sha256 over the contents of images, each line its own sha256 and its key, sorted by key."""
-    lines = (f"{pictures.digest(key)} {key}" for key in sorted(keys))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def content(digest_of: Mapping[str, str]) -> str:
+    """sha256 over the contents of images: a line for each, its digest and its key."""
+    return hashlib.sha256("\n".join(content_lines(digest_of)).encode()).hexdigest()
+
+
+def content_lines(digest_of: Mapping[str, str]) -> list[str]:
+    """One line 'sha256 key' per image, sorted by key."""
+    return [f"{digest_of[key]} {key}" for key in sorted(digest_of)]
 
 
 def absent(folder: Path, keys: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
+from benchmark.data import rgb
 from benchmark.data.sampling import class_half
 
 if TYPE_CHECKING:
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
 class PictureReader(Protocol):
     """Where the pictures of a table come from; a key names one."""
 
+    @property
+    def exif(self) -> rgb.Exif:
+        """Whether pictures are turned as their EXIF data say."""
+
     def open(self, key: str) -> Image:
         """The picture in RGB. Raises UserError naming it where it cannot be decoded."""
 
-    def digest(self, key: str) -> str:
-        """sha256 of the content."""
+    def digests(self, keys: Sequence[str]) -> list[str]:
+        """sha256 of the content of each. Raises UserError naming one that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,14 @@ class ImageTable:
         """Picture i in RGB. Raises UserError naming the path where it cannot be decoded."""
         return self.pictures.open(self.keys[i])
 
+    def digests(self) -> list[str]:
+        """What names every picture: sha256 of its bytes, or of what a generated one depends on."""
+        exif = self.pictures.exif
+        return [rgb.named(digest, exif) for digest in self.pictures.digests(self.keys)]
+
     def digest(self, i: int) -> str:
-        """sha256 of the bytes of picture i, or of what a generated picture depends on."""
-        return self.pictures.digest(self.keys[i])
+        """The digest of picture i."""
+        return self.take([i]).digests()[0]
 
     def take(self, positions: Sequence[int]) -> ImageTable:
         """The rows at `positions`, in that order."""
@@ -72,6 +82,7 @@ class Dataset:
     val: ImageTable
     test: ImageTable
     changed: bool = False  # read although it differs from its spec
+    remarks: tuple[str, ...] = ()  # what a person should know of its images, a sentence each
     # Label here -> label in the parent dataset, for a shifted test set.
     parent_labels: tuple[int, ...] = ()
     classes: str = "all"

@@ -21,6 +21,7 @@ class Receipt:
     adopted: str | None = None  # the folder of a dataset that was adopted where it lay
     listing: str | None = None  # digest of keys and labels
     sample: str | None = None  # digest of 32 images
+    content: str | None = None  # digest of all images, where they are a user's own
     broken: str | None = None  # why the last verification failed
     licence: str | None = None  # as it was accepted
 

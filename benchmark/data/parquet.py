@@ -20,10 +20,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.data import digests, rgb
 from benchmark.data.class_folders import held_out
+from benchmark.data.digests import Content
 from benchmark.data.image_rows import SPLITS, ImageRow, ImageRows
 from benchmark.data.locations import DatasetLocation
-from benchmark.data.pictures import decode
 from benchmark.data.sources import HubTable
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
@@ -38,12 +39,32 @@ class ParquetPictures:
 
     folder: Path
     column: str
+    exif: rgb.Exif = "ignore"
 
     def open(self, key: str) -> Image:
-        return decode(io.BytesIO(self._bytes(key)), str(self.folder / key))
+        return rgb.decode(io.BytesIO(self._bytes(key)), str(self.folder / key), self.exif)
 
-    def digest(self, key: str) -> str:
+    def peculiarities(self, key: str) -> frozenset[str]:
+        return rgb.peculiarities(io.BytesIO(self._bytes(key)), str(self.folder / key))
+
+    def fresh_digest(self, key: str) -> str:
         return hashlib.sha256(self._bytes(key)).hexdigest()
+
+    def digests(self, keys: Sequence[str]) -> list[str]:
+        try:
+            return digests.remembered([self._content(key) for key in keys], threads=1)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename} cannot be read ({error.strerror}); restore it",
+                exit_code=MISSING,
+            ) from error
+
+    def _content(self, key: str) -> Content:
+        """A row, remembered under the stamp of its file."""
+        file, _, row = key.rpartition("#")
+        path = self.folder / file
+        name = f"{path.name}#{self.column}#{row}"
+        return Content(path, name, lambda: self.fresh_digest(key))
 
     def _bytes(self, key: str) -> bytes:
         file, _, row = key.rpartition("#")
@@ -61,14 +82,24 @@ def read(spec: Spec, source: HubTable, location: DatasetLocation) -> ImageRows:
     """Rows in the order of the files, file names sorted."""
     folder = location.folders[0]
     by_split: dict[str, list[ImageRow]] = {split: [] for split in SPLITS}
+    split_of: dict[Path, str] = {}
     for split in SPLITS:
         pattern = getattr(source, split)
         for file in sorted(folder.glob(pattern)) if pattern else ():
+            _check_apart(spec, file, split_of.setdefault(file.resolve(), split), split)
             name = file.relative_to(folder).as_posix()
             labels = _labels(file, source.label, source.label_names or spec.class_names)
             by_split[split] += [(f"{name}#{row}", label) for row, label in enumerate(labels)]
-    pictures = ParquetPictures(folder, source.image)
+    pictures = ParquetPictures(folder, source.image, source.exif)
     return ImageRows(held_out(spec.name, by_split, source.held_out), pictures)
+
+
+def _check_apart(spec: Spec, file: Path, other: str, split: str) -> None:
+    if other != split:
+        raise UserError(
+            f"{spec.name}: {file} is read as {other} and as {split}; name other files",
+            exit_code=MISSING,
+        )
 
 
 def _labels(file: Path, column: str, names: Sequence[str]) -> list[int]:
@@ -86,6 +117,11 @@ def _labels(file: Path, column: str, names: Sequence[str]) -> list[int]:
             f"names as source.label_names"
         )
     label_of = {name: label for label, name in enumerate(names)}
+    if len(label_of) < len(names) and any(isinstance(value, str) for value in values):
+        raise UserError(
+            f"{file} stores labels by name, and a class name stands for two classes; "
+            f"give the file's own names as source.label_names"
+        )
     return [_label(value, label_of, file) for value in values]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
-from benchmark.data import digests, specs
+from benchmark.data import digests, rgb, specs
 from benchmark.data.sources import Generated
 from benchmark.errors import MISSING, UserError
 
@@ -15,34 +16,40 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-# The formats of class_folders.SUFFIXES; of others Pillow would run PostScript.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
-# Long side over short side. Resizing the short side of a narrower strip would fill the memory.
-MAX_ASPECT_RATIO = 1000
-
-
 @dataclass(frozen=True)
 class PictureFiles:
     """Image files; a key is a path below `folder`."""
 
     folder: Path
+    exif: rgb.Exif = "ignore"
 
     def open(self, key: str) -> Image:
+        path = self._file(key)
+        return rgb.decode(path, str(path), self.exif)
+
+    def peculiarities(self, key: str) -> frozenset[str]:
+        path = self._file(key)
+        return rgb.peculiarities(path, str(path))
+
+    def fresh_digest(self, key: str) -> str:
+        try:
+            return digests.hashed(self.folder / key)
+        except OSError as error:
+            raise _unreadable(error) from error
+
+    def digests(self, keys: Sequence[str]) -> list[str]:
+        try:
+            return digests.of_files([self.folder / key for key in keys])
+        except OSError as error:
+            raise _unreadable(error) from error
+
+    def _file(self, key: str) -> Path:
         path = self.folder / key
         if path.exists() and not path.is_file():
             raise UserError(
                 f"image {path} is no regular file; restore it from the source", exit_code=MISSING
             )
-        return decode(path, str(path))
-
-    def digest(self, key: str) -> str:
-        try:
-            return digests.of_file(self.folder / key)
-        except OSError as error:
-            raise UserError(
-                f"image {self.folder / key} cannot be read ({error.strerror}); restore it",
-                exit_code=MISSING,
-            ) from error
+        return path
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class GeneratedPictures:
     """Pictures of a generator; a key is split/class name/index."""
 
     source: Generated
+    exif: ClassVar[rgb.Exif] = "ignore"
 
     def open(self, key: str) -> Image:
         try:
@@ -61,36 +69,16 @@ class GeneratedPictures:
             ) from error
         return image
 
-    def digest(self, key: str) -> str:
+    def digests(self, keys: Sequence[str]) -> list[str]:
         version = specs.generator(self.source).VERSION
-        return hashlib.sha256(
-            f"{self.source.generator}:{version}:{self.source.seed}:{key}".encode()
-        ).hexdigest()
+        start = f"{self.source.generator}:{version}:{self.source.seed}"
+        return [hashlib.sha256(f"{start}:{key}".encode()).hexdigest() for key in keys]
 
 
-def decode(stream: Any, label: str) -> Image:
-    """A picture in RGB from a path or a binary stream.
-
-    Raises UserError naming `label` where it is no picture or cut short.
-    """
-    from PIL import Image as pil
-
-    try:
-        with pil.open(stream, formats=FORMATS) as image:
-            if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
-                raise ValueError(f"{image.width} x {image.height} pixels are no picture")
-            # Palettes with transparency warn when converted in one step, to the same colours.
-            through = image.convert("RGBA") if "transparency" in image.info else image
-            return through.convert("RGB")
-    except FileNotFoundError as error:
-        raise UserError(
-            f"image {label} is missing; restore it or prepare the dataset again", exit_code=MISSING
-        ) from error
-    except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
-        raise UserError(
-            f"image {label} cannot be decoded ({error}); restore it from the source",
-            exit_code=MISSING,
-        ) from error
+def _unreadable(error: OSError) -> UserError:
+    return UserError(
+        f"image {error.filename} cannot be read ({error.strerror}); restore it", exit_code=MISSING
+    )
 
 
 def _parts(key: str) -> tuple[str, str, int]:

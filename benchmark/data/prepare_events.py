@@ -10,14 +10,15 @@ from benchmark.data.http_download import DEFAULT_RETRIES, RetryPolicy
 from benchmark.data.specs import Spec
 from benchmark.errors import UserError
 
-Step = Literal["download", "unpack", "verify", "adopted", "note", "ready", "failed"]
+Step = Literal["download", "unpack", "read", "verify", "adopted", "note", "ready", "failed"]
 
 
 @dataclass(frozen=True)
 class PrepareEvent:
     """What just happened to a dataset.
 
-    `done` of `total` counts bytes while downloading or unpacking, images while verifying.
+    `done` of `total` counts bytes while downloading or unpacking, images while reading or
+    verifying.
     """
 
     dataset: str

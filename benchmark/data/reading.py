@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.data import class_folders, coop_layout
+from benchmark.data.duplicates import dropped, duplicates
 from benchmark.data.image_rows import SPLITS, ImageRow, ImageRows
 from benchmark.data.image_table import Dataset
-from benchmark.data.locations import DatasetLocation, dataset_location
+from benchmark.data.locations import DatasetLocation, Receipt, dataset_location
 from benchmark.data.pictures import GeneratedPictures
 from benchmark.data.sources import ClassFolders, CoopFolder, Generated, HubTable
 from benchmark.data.specs import Spec, read_spec
@@ -41,17 +42,19 @@ def load(
             f"{spec.name} has no test images, so nothing could be measured on it; add some",
             exit_code=MISSING,
         )
-    return _dataset(spec, rows, root).half(classes)
+    return _dataset(spec, rows).half(classes)
 
 
 def digest(name: str, root: Path | None = None, *, accept_changed_data: bool = False) -> str:
     """`load(...).digest`, without reading the data where the spec alone decides it.
 
-    It does for generated pictures and for a split file with a sha256 in the spec.
+    It does for generated pictures, and for a shipped dataset whose split file has a sha256 in the
+    spec.
     """
     spec = read_spec(name)
     pinned = (
-        isinstance(spec.source, CoopFolder)
+        not spec.named_by_content
+        and isinstance(spec.source, CoopFolder)
         and spec.source.split is not None
         and spec.source.split.sha256 is not None
     )
@@ -88,8 +91,8 @@ def required_paths(spec: Spec) -> tuple[str, ...]:
 def read_rows(spec: Spec, location: DatasetLocation, contents: bool = True) -> ImageRows:
     """The rows of a dataset, with the problems found in them.
 
-    `contents` False leaves out the check of a few images, for a caller who is about to read all.
-    Raises UserError where the dataset cannot be read at all.
+    `contents` False leaves out the check of what is in the images, for a caller who is about to
+    read them all. Raises UserError where the dataset cannot be read at all.
     """
     missing = missing_paths(spec, location)
     if missing:
@@ -99,10 +102,12 @@ def read_rows(spec: Spec, location: DatasetLocation, contents: bool = True) -> I
             exit_code=MISSING,
         )
     rows = _read(spec, location)
+    if getattr(spec.source, "drop_duplicates", False):
+        rows = dropped(rows)
     problems = (
         rows.problems
         or _wrong_rows(spec, rows, location)
-        or (_wrong_contents(spec, rows, location) if contents else ())
+        or (wrong_contents(spec, rows, location) if contents else ())
     )
     return replace(rows, problems=problems)
 
@@ -133,40 +138,65 @@ def _wrong_rows(spec: Spec, rows: ImageRows, location: DatasetLocation) -> tuple
     sizes = {split: len(rows.by_split[split]) for split in SPLITS}
     if spec.counts and sizes != dict(spec.counts):
         return (f"{_sizes_text(sizes)} images found, {_sizes_text(dict(spec.counts))} expected",)
-    if not rows.pinned and location.receipt.listing and location.receipt.listing != rows.digest():
+    listing = location.receipt.listing
+    if listing and not rows.pinned and not spec.own and listing != rows.digest():
         return ("the list of images is no longer what it was when the dataset was prepared",)
     return ()
 
 
-def _wrong_contents(spec: Spec, rows: ImageRows, location: DatasetLocation) -> tuple[str, ...]:
-    """Why the last verification failed, or a difference in a sample of 32 images."""
-    if location.receipt.broken:
-        return (location.receipt.broken,)
-    expected = getattr(spec.source, "sample_sha256", None) or location.receipt.sample
+def wrong_contents(spec: Spec, rows: ImageRows, location: DatasetLocation) -> tuple[str, ...]:
+    """Why the last verification failed, or a difference from what the spec or the preparation said
+    of all images, or of a sample of 32.
+
+    A user's own images may change, which makes another dataset of them, unless the TOML says what
+    they are.
+    """
+    receipt = Receipt() if spec.own else location.receipt
+    if receipt.broken:
+        return (receipt.broken,)
+    if expected := getattr(spec.source, "content_sha256", None):
+        return _other_content(expected, rows.content())
+    expected = getattr(spec.source, "sample_sha256", None) or receipt.sample
     if expected and expected != rows.sample():
         return ("the images are not the expected ones: a sample of 32 has other contents",)
     return ()
+
+
+def _other_content(expected: str, found: str) -> tuple[str, ...]:
+    """A problem where all images together have another digest than the spec says."""
+    if expected == found:
+        return ()
+    return (f"the images are not the published ones: sha256 {found[:12]}, not {expected[:12]}",)
 
 
 def _sizes_text(sizes: dict[str, int]) -> str:
     return " / ".join(f"{count} {split}" for split, count in sizes.items())
 
 
-def _dataset(spec: Spec, rows: ImageRows, root: Path | None) -> Dataset:
+def dataset_digest(spec: Spec, rows: ImageRows) -> str:
+    """What names these images with these labels: the spec, the list of images where the spec does
+    not pin it, and what is in the images where nobody has named them.
+    """
     changed = bool(rows.problems)
-    digest = spec.digest
-    if changed or not rows.pinned:  # the spec alone does not say which images these are
-        facts = f"{spec.digest} {rows.digest()} {rows.sample() if changed else ''}"
-        digest = hashlib.sha256(facts.encode()).hexdigest()
+    by_content = changed or spec.named_by_content
+    if rows.pinned and not by_content:
+        return spec.digest
+    facts = f"{spec.digest} {rows.digest()} {rows.content() if by_content else ''}"
+    return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def _dataset(spec: Spec, rows: ImageRows) -> Dataset:
     train, val, test = (rows.table(split) for split in SPLITS)
+    remarks = duplicates(rows).sentences() if spec.named_by_content else []
     return Dataset(
         name=spec.name,
         class_names=spec.class_names,
         templates=spec.templates,
-        digest=digest,
+        digest=dataset_digest(spec, rows),
         train=train,
         val=val,
         test=test,
-        changed=changed,
+        changed=bool(rows.problems),
+        remarks=tuple(remarks),
         parent_labels=spec.parent_labels,
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from posixpath import normpath
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from benchmark.data.rgb import Exif
 
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 # Control characters and halves of characters, which no name needs.
@@ -108,7 +111,11 @@ class CoopFolder(BaseModel):
     split: SplitFile | None = None
     lists: SplitLists | None = None
     sample_sha256: Sha256 | None = None  # of 32 images, checked whenever the dataset is read
-    content_sha256: Sha256 | None = None  # of all images, checked by `prepare --verify`
+    content_sha256: Sha256 | None = None  # of all images, checked likewise
+    exif: Exif = "ignore"  # whether pictures are turned as their EXIF data say
+    # Whether images of train that are in val or test too, byte for byte, are left out, and those of
+    # val that are in test.
+    drop_duplicates: bool = False
 
     @model_validator(mode="after")
     def _one_listing(self) -> CoopFolder:
@@ -142,9 +149,12 @@ class ClassFolders(BaseModel):
     test: Below | None = None
     held_out: HeldOut = HeldOut()
     class_folders: Literal["names", "index", "parent"] | Belows = "names"
+    exif: Exif = "ignore"
+    drop_duplicates: bool = False
 
     @model_validator(mode="after")
     def _has_test_images(self) -> ClassFolders:
+        _are_apart(self)
         if not self.test and not self.held_out.test:
             raise ValueError(
                 "needs 'test', a folder, or held_out.test, a number of images per class taken from "
@@ -156,6 +166,19 @@ class ClassFolders(BaseModel):
                 "'held_out' takes images from 'train' and stands instead of a folder of its own"
             )
         return self
+
+
+def _are_apart(source: ClassFolders | HubTable) -> None:
+    """Raises ValueError where two splits are the same folder or the same files."""
+    places: dict[str, str] = {}
+    for split in ("train", "val", "test"):
+        place = getattr(source, split)
+        other = place and places.setdefault(normpath(place), split)
+        if other not in (None, split):
+            raise ValueError(
+                f"'{other}' and '{split}' are both '{place}', so pictures to learn from would be "
+                f"tested; name two places, or take held_out images from 'train'"
+            )
 
 
 class HubTable(BaseModel):
@@ -172,6 +195,15 @@ class HubTable(BaseModel):
     label: str = "label"
     # What the files call the classes, in label order, where it differs from class_names.
     label_names: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    exif: Exif = "ignore"
+    drop_duplicates: bool = False
+
+    @model_validator(mode="after")
+    def _splits_are_apart(self) -> HubTable:
+        _are_apart(self)
+        if len(set(self.label_names)) < len(self.label_names):
+            raise ValueError("'label_names' has a name twice, so rows with it fit two labels")
+        return self
 
 
 Source = Annotated[Generated | CoopFolder | ClassFolders | HubTable, Field(discriminator="kind")]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
+from posixpath import normpath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -15,6 +17,7 @@ from benchmark.data import catalog
 from benchmark.data.sources import (
     STRICT,
     ClassFolders,
+    CoopFolder,
     Generated,
     Part,
     Source,
@@ -84,12 +87,32 @@ class Spec(BaseModel):
             raise ValueError(
                 f"source.class_folders has {len(self.folders)} entries for {classes} class names"
             )
+        self._check_labels_are_apart()
         label_names: tuple[str, ...] = getattr(self.source, "label_names", ())
         if label_names and len(label_names) != classes:
             raise ValueError(
                 f"source.label_names has {len(label_names)} entries for {classes} class names"
             )
         return self
+
+    def _check_labels_are_apart(self) -> None:
+        """Raises ValueError where two labels would mean the same images.
+
+        A name may stand for two classes, as "missile" does in ImageNet, which then need folders or
+        numbers of their own.
+        """
+        listed = isinstance(self.source, CoopFolder) and self.source.lists
+        by_name = bool(listed) or isinstance(self.source, Generated)
+        by_folder = isinstance(self.source, ClassFolders)
+        places = [normpath(name) for name in self.folders] if by_folder else self.class_names
+        repeated = [place for place, count in Counter(places).items() if count > 1]
+        if repeated and (by_name or by_folder):
+            labels = [str(label) for label, place in enumerate(places) if place == repeated[0]]
+            own = "a folder of its own with source.class_folders" if by_folder else "its own name"
+            raise ValueError(
+                f"the labels {', '.join(labels)} mean the same images, '{repeated[0]}'; "
+                f"give each class {own}"
+            )
 
     @model_validator(mode="after")
     def _folders_are_its_own(self) -> Spec:
@@ -118,6 +141,18 @@ class Spec(BaseModel):
         if not self.file:
             return self.name
         return f"{self.name}-{hashlib.sha256(str(self.file).encode()).hexdigest()[:8]}"
+
+    @property
+    def named_by_content(self) -> bool:
+        """Whether every picture is part of the dataset's digest, because nobody else has named
+        these pictures: those of any TOML that is not shipped.
+        """
+        return self.file is not None and not isinstance(self.source, Generated)
+
+    @property
+    def own(self) -> bool:
+        """Whether these are a user's own pictures, which may change: nothing of them is fetched."""
+        return self.named_by_content and not self.parts
 
     @property
     def folders(self) -> tuple[str, ...]:

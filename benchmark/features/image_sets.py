@@ -34,7 +34,7 @@ def image_set(
     `sealed` is for what a method must not know: no closure then leads to the table, whose paths may
     name the class. The caller keeps the table alive for as long as the images are used.
     """
-    digests = [table.digest(position) for position in range(len(table))]
+    digests = table.digests()
     table_now, wanted = _access(table, sealed), encoder.pipeline.preprocessing
 
     def encode(views: Views | None) -> Tensor:

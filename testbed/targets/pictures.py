@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from benchmark.backbones.preprocessing import square
-from benchmark.data import pictures
+from benchmark.data import rgb
 from benchmark.features.transforms import centre
 from testbed.targets.inputs import Random, written
 
@@ -87,4 +87,4 @@ def crafted_images() -> list[bytes]:
 
 def read_image(folder: Path, content: bytes) -> None:
     file = written(folder / "picture.jpg", content)
-    centre(pictures.decode(file, str(file)), square(224))
+    centre(rgb.decode(file, str(file)), square(224))
