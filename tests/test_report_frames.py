@@ -14,7 +14,7 @@ from benchmark.report.frames import load_results
 from testbed.synthetic import TINY, grid, identity, record, scored, write
 
 BEFORE = ["key", "title"]
-COUNTS = ["correct", "total", "accuracy"]
+COUNTS = ["correct", "total", "accuracy", "class_accuracy"]
 
 
 def with_notes(seed: int, **notes: str | float | bool | None) -> Record:

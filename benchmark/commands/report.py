@@ -21,6 +21,16 @@ Kind = Annotated[
 Format = Annotated[
     str, typer.Option("--format", metavar="FORMAT", help="text, markdown, csv or latex.")
 ]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="METRIC",
+        help="accuracy, or per-class: the mean over classes. [default: accuracy, and per-class for "
+        "imbalanced support sets]",
+        show_default=False,
+    ),
+]
 Cost = Annotated[
     bool,
     typer.Option("--cost", help="Show what accuracy costs: parameters, computation, seconds."),
@@ -65,6 +75,7 @@ def report(
     backbone: opt.Backbone = opt.NOTHING,
     preset: OnlyPreset = "",
     superseded: opt.Superseded = False,
+    metric: Metric = None,
     cost: Cost = False,
     html: Html = None,
     figures: Figures = None,
@@ -74,11 +85,20 @@ def report(
 ) -> None:
     """Print tables from the records in a folder, write them as a page, or draw figures."""
     from benchmark.records.store import Store
-    from benchmark.report import cost_tables, grouping, record_selection, rendering, tables
+    from benchmark.report import (
+        averages,
+        cost_tables,
+        grouping,
+        record_selection,
+        rendering,
+        tables,
+    )
     from benchmark.report.image_results import ImageResults
 
     opt.one_of("table", table, tables.KINDS)
     opt.one_of("format", form, rendering.FORMATS)
+    if metric is not None:
+        opt.one_of("metric", metric, tuple(averages.METRICS))
     if cost and form == "csv":
         raise UserError("--cost has no CSV of its own; `export` writes every cost of every row")
     for flag, folder in (("html", html), ("figures", figures)):
@@ -103,7 +123,12 @@ def report(
         _print_tables(cost_tables.cost_tables(groups), form)
     else:
         image_results = ImageResults(store, data_root)
-        _print_tables(tables.tables(groups, table, ranked=True, images=image_results), form)
+        chosen = averages.METRICS[metric or "accuracy"]
+        shown = tables.tables(groups, table, ranked=True, images=image_results, metric=chosen)
+        if metric is None:
+            skewed = tables.imbalanced(groups)
+            shown += tables.tables(skewed, table, metric=averages.PER_CLASS)
+        _print_tables(shown, form)
     warn(notes)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from operator import gt
 from typing import Annotated, Any, Literal
 
@@ -141,6 +142,13 @@ class Record(BaseModel):
     def accuracy(self) -> float:
         """Top-1 accuracy over the whole test list, in [0, 1]."""
         return sum(self.counts.correct) / max(1, sum(self.counts.total))
+
+    @property
+    def class_accuracy(self) -> float:
+        """Mean per-class accuracy, in [0, 1]: every class that has test images counts the same."""
+        pairs = zip(self.counts.correct, self.counts.total, strict=True)
+        shares = [correct / total for correct, total in pairs if total]
+        return math.fsum(shares) / max(1, len(shares))
 
 
 def hash_of(identity: dict[str, Any]) -> str:

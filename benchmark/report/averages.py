@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.records.record import Record
@@ -33,6 +33,19 @@ class IncompleteMean:
     want: int
 
 
+@dataclass(frozen=True)
+class Metric:
+    """What a table is about: a number in [0, 1] of every record."""
+
+    title: str
+    of: Callable[[Record], float]
+
+
+ACCURACY = Metric("Accuracy", lambda record: record.accuracy)
+PER_CLASS = Metric("Mean per-class accuracy", lambda record: record.class_accuracy)
+METRICS = {"accuracy": ACCURACY, "per-class": PER_CLASS}
+
+
 SeedAccuracies = Mapping[int | None, float]  # seed -> accuracy; None where nothing is drawn
 AccuraciesByShots = dict[int, dict[int | None, float]]  # shots -> seed -> accuracy
 Average = MeanAccuracy | IncompleteMean | None
@@ -53,11 +66,11 @@ def _sorted_seeds(seeds: Iterable[int | None]) -> tuple[int | None, ...]:
     return tuple(sorted(seeds, key=lambda seed: -1 if seed is None else seed))
 
 
-def accuracies_by_shots(records: Sequence[Record]) -> AccuraciesByShots:
+def accuracies_by_shots(records: Sequence[Record], metric: Metric = ACCURACY) -> AccuraciesByShots:
     """shots -> seed -> accuracy, of records of one variant and dataset."""
     by_shots: AccuraciesByShots = defaultdict(dict)
     for record in records:
-        by_shots[record.identity.shots][seed_of(record)] = record.accuracy
+        by_shots[record.identity.shots][seed_of(record)] = metric.of(record)
     return by_shots
 
 

@@ -29,7 +29,8 @@ def load_results(folder: str | Path) -> pd.DataFrame:
 
     - `key`, the method's `title`, then the fields of the identity;
       `params` and `sources` (dataset -> digest) are JSON;
-    - `correct` and `total` (test images), `accuracy` (a fraction);
+    - `correct` and `total` (test images), `accuracy` and `class_accuracy` (fractions; the second is
+      the mean over classes);
     - the costs: seconds end in `_s`, `peak_mb` is in MiB; missing where a record lacks one;
     - `note_NAME` for every note of an adapter that any record has, in alphabetical order: float64
       for numbers, boolean for truth values, string for anything else.
@@ -56,6 +57,7 @@ def records_frame(records: Iterable[Record]) -> pd.DataFrame:
         "correct": pd.Series([sum(record.counts.correct) for record in kept], dtype="int64"),
         "total": pd.Series([sum(record.counts.total) for record in kept], dtype="int64"),
         "accuracy": pd.Series([record.accuracy for record in kept], dtype="float64"),
+        "class_accuracy": pd.Series([record.class_accuracy for record in kept], dtype="float64"),
         **_columns(Costs, [record.costs.model_dump() for record in kept]),
         **_note_columns([record.notes for record in kept]),
     }

@@ -24,7 +24,8 @@ COLUMNS = (
     "schema", "suite", "dataset", "shots", "method", "title", "adapter_version", "params",
     "backbone", "weights_digest", "precision", "classes", "sampler", "val", "preset",
     "selection", "sources",
-    "source_shots", "target_in_sources", "ranked", "mean", "std", "interval95", "seeds", "n_seeds",
+    "source_shots", "target_in_sources", "ranked", "mean", "std", "interval95",
+    "class_mean", "class_std", "seeds", "n_seeds",
     "n_test", "encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params",
     "added_macs", "images_per_s", "dataset_digest", "transform", "protocol", "suite_version",
     "keys",
@@ -32,8 +33,9 @@ COLUMNS = (
 SECONDS = ("encode_s", "pretrain_s", "fit_s", "predict_s")
 COSTS = (*SECONDS, "peak_mb", "trainable_params", "added_macs", "images_per_s")
 DECIMALS = {
-    "mean": 6, "std": 6, "interval95": 6, "encode_s": 3, "pretrain_s": 3, "fit_s": 3,
-    "predict_s": 3, "peak_mb": 1, "added_macs": 0, "images_per_s": 1,
+    "mean": 6, "std": 6, "interval95": 6, "class_mean": 6, "class_std": 6,
+    "encode_s": 3, "pretrain_s": 3, "fit_s": 3, "predict_s": 3, "peak_mb": 1,
+    "added_macs": 0, "images_per_s": 1,
 }  # fmt: skip
 
 
@@ -79,6 +81,8 @@ def _numbers(results: list[Result]) -> pd.DataFrame:
     numbers = seeds[list(SECONDS)].mean().join(seeds[["peak_mb", "trainable_params"]].max())
     numbers["mean"] = accuracy.mean()
     numbers["std"] = accuracy.std()
+    numbers["class_mean"] = seeds["class_accuracy"].mean()
+    numbers["class_std"] = seeds["class_accuracy"].std()
     numbers["n_seeds"] = accuracy.size()
     halves = zip(numbers["std"], numbers["n_seeds"], strict=True)
     numbers["interval95"] = [half_width(std, count) if count > 1 else None for std, count in halves]
@@ -102,6 +106,7 @@ def _accuracies_and_costs(results: list[Result]) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype="float64").assign(
         row=[row for row, _ in numbered],
         accuracy=[record.accuracy for record in records],
+        class_accuracy=[record.class_accuracy for record in records],
         total=[sum(record.counts.total) for record in records],
     )
 

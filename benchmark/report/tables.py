@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from benchmark.grid import IMBALANCED
 from benchmark.records.record import Record
 from benchmark.report.averages import (
+    ACCURACY,
     AccuraciesByShots,
     Average,
     MeanAccuracy,
+    Metric,
     SeedAccuracies,
     accuracies_by_shots,
     mean_over_datasets,
@@ -60,22 +62,41 @@ def tables(
     *,
     ranked: bool = False,
     images: ImageResults | None = None,
+    metric: Metric = ACCURACY,
 ) -> list[ResultTable]:
     """The tables of a kind, one or more per setting; backbones and protocols are never averaged.
 
     With `ranked`, methods side by side are tested and the leading ones marked, which takes a
-    moment. Columns of one dataset are decided over test images where `images` has predictions.
+    moment. Columns of one dataset are decided over test images where `images` has predictions. The
+    tests are of accuracy: tables of another metric bear no marks.
     """
     if kind == "dataset-shots":
-        return [dataset_shots(setting, variants) for setting, variants in groups.items()]
-    rank = _ranking(images) if ranked else None
+        return [dataset_shots(setting, variants, metric) for setting, variants in groups.items()]
+    rank = _ranking(images) if ranked and metric is ACCURACY else None
     if kind == "method-shots":
-        return [method_shots(setting, variants, rank) for setting, variants in groups.items()]
+        return [
+            method_shots(setting, variants, rank, metric) for setting, variants in groups.items()
+        ]
     return [
         table
         for setting, variants in groups.items()
-        for table in method_dataset(setting, variants, rank)
+        for table in method_dataset(setting, variants, rank, metric)
     ]
+
+
+def imbalanced(groups: GroupedRecords) -> GroupedRecords:
+    """Variants whose support sets were drawn in proportion to the pool, beside those without any:
+    what mean per-class accuracy is shown of unasked.
+    """
+    return {
+        setting: {
+            variant: datasets
+            for variant, datasets in variants.items()
+            if variant.sampler in (*IMBALANCED, "none")
+        }
+        for setting, variants in groups.items()
+        if any(variant.sampler in IMBALANCED for variant in variants)
+    }
 
 
 def _ranking(images: ImageResults | None) -> Rank:
@@ -85,14 +106,16 @@ def _ranking(images: ImageResults | None) -> Rank:
     return partial(column_marks, images=images)
 
 
-def dataset_shots(setting: EvaluationSetting, variants: VariantRecords) -> ResultTable:
+def dataset_shots(
+    setting: EvaluationSetting, variants: VariantRecords, metric: Metric = ACCURACY
+) -> ResultTable:
     """Every method's datasets, and their mean, against shots."""
     heading_of, present = headings(variants), _present(setting, variants)
     shots = _shots(variants)
     rows = []
     for variant, by_dataset in variants.items():
         numbers = {
-            dataset: accuracies_by_shots(by_dataset.get(dataset, ()))
+            dataset: accuracies_by_shots(by_dataset.get(dataset, ()), metric)
             for dataset in members(setting.suite)
         }
         for dataset in present:
@@ -103,7 +126,7 @@ def dataset_shots(setting: EvaluationSetting, variants: VariantRecords) -> Resul
                 _mean_row(f"mean of {len(numbers)}", numbers.values(), shots, heading_of[variant])
             )
     return ResultTable(
-        f"Accuracy in %: {setting}",
+        f"{metric.title} in %: {setting}",
         ("method", "dataset"),
         (*_shot_heads(shots), "seeds"),
         tuple(rows),
@@ -112,7 +135,10 @@ def dataset_shots(setting: EvaluationSetting, variants: VariantRecords) -> Resul
 
 
 def method_shots(
-    setting: EvaluationSetting, variants: VariantRecords, rank: Rank | None = None
+    setting: EvaluationSetting,
+    variants: VariantRecords,
+    rank: Rank | None = None,
+    metric: Metric = ACCURACY,
 ) -> ResultTable:
     """The mean over the suite of every method against shots."""
     heading_of, shots = headings(variants), _shots(variants)
@@ -120,7 +146,7 @@ def method_shots(
     rows = [
         _mean_row(
             heading_of[variant],
-            [accuracies_by_shots(by_dataset.get(dataset, ())) for dataset in whole],
+            [accuracies_by_shots(by_dataset.get(dataset, ()), metric) for dataset in whole],
             shots,
         )
         for variant, by_dataset in variants.items()
@@ -128,7 +154,7 @@ def method_shots(
     rows = _marked(rows, variants, rank, [(shot, whole) for shot in shots])
     over = f", mean of {len(whole)} datasets" if len(whole) > 1 else ""
     return ResultTable(
-        f"Accuracy in %{over}: {setting}",
+        f"{metric.title} in %{over}: {setting}",
         ("", "method"),
         (*_shot_heads(shots), "seeds"),
         tuple(rows),
@@ -137,7 +163,10 @@ def method_shots(
 
 
 def method_dataset(
-    setting: EvaluationSetting, variants: VariantRecords, rank: Rank | None = None
+    setting: EvaluationSetting,
+    variants: VariantRecords,
+    rank: Rank | None = None,
+    metric: Metric = ACCURACY,
 ) -> list[ResultTable]:
     """For each number of shots, methods against datasets; methods without shots stand in each of
     them.
@@ -147,14 +176,14 @@ def method_dataset(
     tables = []
     for shot in wanted:
         across = {
-            variant: _across(heading_of[variant], datasets, setting, present, shot)
+            variant: _across(heading_of[variant], datasets, setting, present, shot, metric)
             for variant, datasets in variants.items()
         }
         shown = {variant: variants[variant] for variant, row in across.items() if row}
         rows = [row for row in across.values() if row]
         columns = [(shot, (name,)) for name in present] + [(shot, members(setting.suite))]
         rows = _marked(rows, shown, rank, columns)
-        title = f"Accuracy in %, {shot}-shot: {setting}"
+        title = f"{metric.title} in %, {shot}-shot: {setting}"
         tables.append(
             ResultTable(
                 title,
@@ -187,12 +216,13 @@ def _across(
     setting: EvaluationSetting,
     present: Sequence[str],
     shot: int,
+    metric: Metric,
 ) -> ResultRow | None:
     """A method's row at one number of shots, or at none where it never uses any; nothing where it
     was not run there.
     """
     numbers = {
-        dataset: accuracies_by_shots(datasets.get(dataset, ()))
+        dataset: accuracies_by_shots(datasets.get(dataset, ()), metric)
         for dataset in members(setting.suite)
     }
     by_seed = {
