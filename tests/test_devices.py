@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from benchmark.compute import devices
+from benchmark.compute.executors.scheduling import Job, RunOptions, TaskReport
 from benchmark.compute.runner import plan, run
 from benchmark.errors import UserError
 from benchmark.grid import Cell
@@ -156,6 +157,49 @@ def test_a_card_that_is_missing_is_named_before_any_cell_runs_unless_all_are_on_
     (cached,) = run([cell], Store(tmp_path), device="cuda")
     assert (computed.cached, cached.cached) == (False, True)
     assert cached.record == record
+
+
+class Listens:
+    """An executor that computes nothing and keeps what it was told."""
+
+    on_this_machine, slots = False, 1
+
+    def __init__(self) -> None:
+        self.told: list[RunOptions] = []
+
+    def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[TaskReport]:
+        self.told.append(options)
+        for job in jobs:
+            yield from (TaskReport(task.key, "failed", "never ran") for task in job.tasks)
+
+
+@pytest.mark.parametrize(
+    ("cards", "wanted", "sent"),
+    [([], "auto", "cpu"), ([NEW], "auto", "auto"), ([], "cuda", "cuda"), ([NEW], "cpu", "cpu")],
+)
+def test_workers_compute_where_the_names_of_the_results_say(  # type: ignore[no-untyped-def]
+    offer, cards: list[tuple[int, int]], wanted: str, sent: str, tmp_path: Path
+) -> None:
+    """A head without a GPU names float32 and the host's pixels, which a worker's GPU must not
+    change."""
+    offer(*cards)
+    cell = Cell(method="zero_shot", dataset="tiny_digits", shots=0, seed=0, backbone=TINY)
+    executor = Listens()
+    list(run([cell], Store(tmp_path), device=wanted, executor=executor))
+    assert [options.device for options in executor.told] == [sent]
+
+
+def test_the_tiny_suite_leaves_a_gpu_alone(offer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """`auto` computes it on the CPU, in float64, and touches no CUDA."""
+    import torch
+
+    offer(NEW)
+    cell = Cell(method="zero_shot", dataset="tiny_digits", shots=0, seed=0, backbone=TINY)
+    (outcome,) = run([cell], Store(tmp_path), device="auto")
+    assert outcome.record is not None
+    assert outcome.record.identity.precision == "float64"
+    assert outcome.record.identity.transform.startswith("host")
+    assert not torch.cuda.is_initialized()
 
 
 def test_asking_for_devices_imports_no_torch() -> None:

@@ -74,6 +74,12 @@ def device_for(backbone: str, device: str) -> str:
     return "cuda" if backbone != TINY and gpus() else "cpu"
 
 
+def settled(device: str) -> str:
+    """What is sent to workers on other machines: "auto" means the CPU where this process, which
+    names the results, sees no GPU, whatever a worker has."""
+    return "cpu" if device == "auto" and not gpus() else device
+
+
 def precision_for(backbone: str, device: str, precision: str) -> str:
     """What "auto" stands for: float64 for the tiny backbone, float32 on a CPU, float16 on a GPU."""
     on_cpu = device_for(backbone, device) == "cpu"

@@ -120,7 +120,7 @@ def run(
         options = RunOptions(
             store.root.resolve(),
             root,
-            device,
+            devices.settled(device),
             accept_changed_data,
             force,
             limit_s,
