@@ -28,10 +28,12 @@ Source: Radford et al. 2021, appendix A.3; KaiyangZhou/CoOp @ ff61507, lpclip/li
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, ClassVar
+from functools import partial
+from typing import ClassVar
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -64,16 +66,20 @@ class Adapter:
 
     def fit(self, episode: Episode) -> Predictor:
         classes, device = len(episode.class_names), episode.backbone.device
+        support, heads = _Support.of(episode.support), dict[float, Future[Head]]()
+        with _threads() as pool:
 
-        @cache  # the next halving reads one end of the interval again
-        def head_at(c: float) -> Head:
-            return _regress(episode.support, classes, c, self.max_iterations)
+            def heads_at(cs: Sequence[float]) -> list[Head]:
+                for c in cs:  # the next halving reads one end of the interval again
+                    if c not in heads:
+                        heads[c] = pool.submit(support.head, classes, c, self.max_iterations)
+                return [heads[c].result() for c in cs]
 
-        c = self.c_without_val
-        if episode.val is not None:
-            val = episode.val
-            c = self._choose(lambda c: _correct(head_at(c), val))
-        weight_KD, bias_K = (part.to(device) for part in head_at(c))
+            c = self.c_without_val
+            if episode.val is not None:
+                val = episode.val
+                c = self._choose(lambda cs: [_correct(head, val) for head in heads_at(cs)])
+            weight_KD, bias_K = (part.to(device) for part in heads_at([c])[0])
         episode.notes.update({"C": c, "trainable_params": weight_KD.numel() + bias_K.numel()})
         episode.notes["selection"] = "fixed" if episode.val is None else "val"
 
@@ -82,53 +88,74 @@ class Adapter:
 
         return predict
 
-    def _choose(self, correct_at: Callable[[float], int]) -> float:
+    def _choose(self, correct_at: Callable[[Sequence[float]], list[int]]) -> float:
         """C by CoOp's rule: the better end of the last interval, even after better ones."""
-        peak = max(reversed(_checks.numbers("grid", self.grid, low=0)), key=correct_at)
+        grid = _checks.numbers("grid", self.grid, low=0)[::-1]
+        peak = max(zip(grid, correct_at(grid), strict=True), key=lambda pair: pair[1])[0]
         low, high, best = peak / self.reach, peak * self.reach, peak
         for _ in range(self.steps):
             middle = (low * high) ** 0.5
-            if correct_at(low) < correct_at(high):
+            at_low, at_high = correct_at([low, high])
+            if at_low < at_high:
                 low, best = middle, high
             else:
                 high, best = middle, low
         return best
 
 
-def _regress(support: Labelled, classes: int, c: float, max_iterations: int) -> Head:
-    """scikit-learn's multinomial L2 regression; a class without images is never predicted."""
-    from sklearn.linear_model import LogisticRegression
-
-    labels_N = support.labels_N.cpu()
-    present = labels_N.unique()
-    if len(present) < 2:
-        raise UserError(
-            "a linear probe needs support images of two classes or more;"
-            " take a method that reads the class names"
-        )
-    model = _solved(
-        LogisticRegression(C=c, max_iter=max_iterations), support.images.features(), labels_N
-    )
-    coefficients, intercepts = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
-    if len(present) == 2:
-        coefficients = torch.cat([-coefficients, coefficients]) / 2
-        intercepts = torch.cat([-intercepts, intercepts]) / 2
-    dtype = support.images.features().dtype
-    weight_KD = torch.zeros(classes, coefficients.shape[1], dtype=dtype)
-    bias_K = torch.full((classes,), torch.finfo(torch.float32).min, dtype=dtype)
-    weight_KD[present], bias_K[present] = coefficients.to(dtype), intercepts.to(dtype)
-    return weight_KD, bias_K
-
-
-def _solved(model: Any, image_ND: Tensor, labels_N: Tensor) -> Any:
-    """The fitted model. More than one thread makes scikit-learn slower at every size tried."""
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """As many fits at a time as torch has threads, each of them with one: more than one thread
+    makes scikit-learn slower at every size tried."""
     from sklearn.exceptions import ConvergenceWarning
 
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         # one image per class looks like a regression problem to scikit-learn
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        return model.fit(image_ND.double().cpu().numpy(), labels_N.numpy())
+        # OpenMP keeps a number of threads for every thread
+        alone = partial(threadpool_limits, 1, "openmp")
+        with ThreadPoolExecutor(torch.get_num_threads(), initializer=alone) as pool:
+            yield pool
+
+
+@dataclass(frozen=True, eq=False)
+class _Support:
+    """The support set as scikit-learn reads it."""
+
+    image_ND: Tensor  # float64
+    labels_N: Tensor
+    dtype: torch.dtype  # of the features, and of what is learned
+
+    @staticmethod
+    def of(support: Labelled) -> _Support:
+        image_ND, labels_N = support.images.features().cpu(), support.labels_N.cpu()
+        if len(labels_N.unique()) < 2:
+            raise UserError(
+                "a linear probe needs support images of two classes or more;"
+                " take a method that reads the class names"
+            )
+        return _Support(image_ND.double(), labels_N, image_ND.dtype)
+
+    def head(self, classes: int, c: float, max_iterations: int) -> Head:
+        """scikit-learn's multinomial L2 regression; a class without images is never predicted."""
+        from sklearn.linear_model import LogisticRegression
+
+        model = LogisticRegression(C=c, max_iter=max_iterations)
+        model.fit(self.image_ND.numpy(), self.labels_N.numpy())
+        coefficients, intercepts = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
+        present = self.labels_N.unique()
+        if len(present) == 2:
+            coefficients = torch.cat([-coefficients, coefficients]) / 2
+            intercepts = torch.cat([-intercepts, intercepts]) / 2
+        least = torch.finfo(torch.float32).min
+        weight_KD = torch.zeros(classes, coefficients.shape[1], dtype=self.dtype)
+        bias_K = torch.full((classes,), least, dtype=self.dtype)
+        weight_KD[present], bias_K[present] = (
+            coefficients.to(self.dtype),
+            intercepts.to(self.dtype),
+        )
+        return weight_KD, bias_K
 
 
 def _correct(head: Head, labelled: Labelled) -> int:
