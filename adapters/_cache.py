@@ -5,7 +5,7 @@
 f: image feature, W: text classifier, s: CLIP's scale. Keys lie class by class, padded to the
 largest class, so that the sum over one-hot values is a sum over one dimension.
 Letters of this file: J keys of one class, A alphas, B betas (in training: images of a batch),
-M all keys, T steps, R runs (one), all else as in benchmark.api.
+M all keys (of a bank: rows of all views), T steps, R runs, all else as in benchmark.api.
 """
 
 from __future__ import annotations
@@ -45,10 +45,21 @@ def fit(
     episode: Episode, text_KD: Tensor, model: CacheModel, tuning: KeyTuning | None = None
 ) -> Predictor:
     """The whole method around a text classifier: build keys, perhaps tune them, choose a pair."""
-    cache = build(episode, text_KD, model)
+    return fit_batch([episode], [text_KD], model, tuning)[0]
+
+
+def fit_batch(
+    episodes: Sequence[Episode],
+    texts: Sequence[Tensor],
+    model: CacheModel,
+    tuning: KeyTuning | None = None,
+) -> list[Predictor]:
+    """`fit` for several runs, whose keys are tuned as a batch; `texts` holds text_KD of each."""
+    caches = [build(*given, model) for given in zip(episodes, texts, strict=True)]
     if tuning is not None:
-        cache = tune(cache, episode, model, tuning)
-    return predictor(cache, *choose(cache, episode, model))
+        caches = tune(caches, episodes, model, tuning)
+    pairs = zip(caches, episodes, strict=True)
+    return [predictor(cache, *choose(cache, episode, model)) for cache, episode in pairs]
 
 
 def build(episode: Episode, text_KD: Tensor, model: CacheModel) -> Cache:
@@ -157,29 +168,51 @@ def choose(cache: Cache, episode: Episode, model: CacheModel) -> tuple[float, fl
     return chosen["alpha"], chosen["beta"]
 
 
-def tune(cache: Cache, episode: Episode, model: CacheModel, tuning: KeyTuning) -> Cache:
-    """The cache with its keys trained by cross-entropy at the fixed pair; the last step's keys."""
-    view_VND = episode.support.images.views(
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One run as tables: which rows of its bank each step sees, and the learning rate."""
+
+    cache: Cache
+    bank: batches.Bank
+    rows_TB: Tensor
+    rate_T: Tensor
+
+    def loss(self, key_KJD: Tensor, step: Tensor, model: CacheModel) -> Tensor:
+        """Cross-entropy of the images of a step; keys beyond the run's own are padding."""
+        rows_B = self.rows_TB.index_select(0, step)[0]
+        moved = replace(self.cache, key_KJD=key_KJD[:, : self.cache.key_KJD.shape[1]])
+        logits_BK = logits(moved, self.bank.image_MD[rows_B], model.alpha, model.beta)
+        return F.cross_entropy(logits_BK, self.bank.labels_M[rows_B])
+
+
+def _run(cache: Cache, episode: Episode, model: CacheModel, tuning: KeyTuning) -> _Run:
+    support, device = episode.support, cache.text_KD.device
+    view_VND = support.images.views(
         tuning.tune_views, tuning.tune_view_seed, Crop(model.key_min_scale)
     )
-    bank = batches.Bank.of(view_VND, episode.support.labels_N, cache.text_KD.device)
-    rows_TB, _ = batches.draw(
-        episode.support,
-        tuning.epochs_for(len(episode.support)),
-        tuning.tune_batch_size,
-        tuning.tune_views,
-        episode.rng(),
-    )
-    rows_TB = rows_TB.to(bank.labels_M.device)
-    rate_TR = optimisers.cosine(tuning.tune_lr, torch.arange(len(rows_TB)), len(rows_TB))[:, None]
+    epochs, size = tuning.epochs_for(len(support)), tuning.tune_batch_size
+    rows_TB, _ = batches.draw(support, epochs, size, tuning.tune_views, episode.rng())
+    rate_T = optimisers.cosine(tuning.tune_lr, torch.arange(len(rows_TB)), len(rows_TB))
+    bank = batches.Bank.of(view_VND, support.labels_N, device)
+    return _Run(cache, bank, rows_TB.to(device), rate_T)
 
-    def loss_of(key_RKJD: Tensor, step: Tensor) -> Tensor:
-        rows_B = rows_TB.index_select(0, step)[0]
-        moved = replace(cache, key_KJD=key_RKJD[0])
-        logits_BK = logits(moved, bank.image_MD[rows_B], model.alpha, model.beta)
-        return F.cross_entropy(logits_BK, bank.labels_M[rows_B]).view(1, 1)
 
-    key_RKJD = cache.key_KJD[None].clone()
+def tune(
+    caches: Sequence[Cache], episodes: Sequence[Episode], model: CacheModel, tuning: KeyTuning
+) -> list[Cache]:
+    """The caches with their keys trained by cross-entropy at the fixed pair, as a batch; the last
+    step's keys. The keys of all runs are padded to the most that a class has in any."""
+    runs = [_run(*given, model, tuning) for given in zip(caches, episodes, strict=True)]
+    order = loop.longest_first([run.rate_T for run in runs])
+    most = max(cache.key_KJD.shape[1] for cache in caches)
+    keys = [caches[r].key_KJD for r in order]
+    key_RKJD = torch.stack([F.pad(each, (0, 0, 0, most - each.shape[1])) for each in keys])
+    rate_TR = loop.together([runs[r].rate_T for r in order])
+
+    def loss_of(moving_RKJD: Tensor, step: Tensor) -> Tensor:
+        pairs = zip(moving_RKJD, order, strict=False)
+        return torch.stack([runs[r].loss(key_KJD, step, model) for key_KJD, r in pairs])[None]
+
     update = optimisers.adamw(
         key_RKJD,
         tuning.tune_weight_decay,
@@ -188,5 +221,11 @@ def tune(cache: Cache, episode: Episode, model: CacheModel, tuning: KeyTuning) -
         tuning.adam_beta2,
     )
     loss_TR = loop.train(key_RKJD, loss_of, rate_TR, update)
-    loop.note_training(episode, trainable=cache.keys * cache.text_KD.shape[1], loss_T=loss_TR[:, 0])
-    return replace(cache, key_KJD=key_RKJD[0])
+    for column, r in enumerate(order):
+        trained = caches[r].keys * caches[r].text_KD.shape[1]
+        loop.note_training(episodes[r], trained, loss_TR[: len(runs[r].rate_T), column])
+    tuned = dict(zip(order, key_RKJD, strict=True))
+    return [
+        replace(cache, key_KJD=tuned[r][:, : cache.key_KJD.shape[1]])
+        for r, cache in enumerate(caches)
+    ]

@@ -112,12 +112,10 @@ def learn(
     rngs = [episode.rng() for episode in episodes]
     starts = [form.start(episode, rng) for episode, rng in zip(episodes, rngs, strict=True)]
     runs = [_run(episode, form, recipe, rng) for episode, rng in zip(episodes, rngs, strict=True)]
-    order = sorted(range(len(runs)), key=lambda r: -len(runs[r].rate_T))
+    order = loop.longest_first([run.rate_T for run in runs])
     weights_RAX = torch.stack([starts[r].expand(len(mus), *starts[r].shape) for r in order]).clone()
     mu_A = weights_RAX.new_tensor(mus) if any(mus) else None
-    rate_TR = torch.zeros(len(runs[order[0]].rate_T), len(runs), dtype=torch.float64)
-    for column, r in enumerate(order):
-        rate_TR[: len(runs[r].rate_T), column] = runs[r].rate_T
+    rate_TR = loop.together([runs[r].rate_T for r in order])
 
     def loss_of(moving_RAX: Tensor, step: Tensor) -> Tensor:
         losses = [

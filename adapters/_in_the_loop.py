@@ -4,17 +4,19 @@ A view is fixed by the position of its image in the support set, its number and 
 sees view e mod `views`. What the first changed block reads of all views of a schedule is computed
 before training and kept where it fits, so that the blocks below do not run again and nothing is
 decoded meanwhile. Else it is computed anew from the same crops, which changes time and, but for the
-order of sums, no number. All that is trained lies in one flat vector (R = 1 run) of named parts.
+order of sums, no number. All that a run trains lies in one flat vector of named parts.
 
-Letters of this file: T steps, B views of a batch, M all views, X trained numbers, all else as in
-benchmark.api.
+Runs of one dataset and backbone may be trained as a batch: each passes through the tower by itself,
+so that it is trained as if alone, but the steps of all are recorded and replayed as one.
+Letters of this file: T steps, R runs, B views of a batch, M all views, X trained numbers, all else
+as in benchmark.api.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +27,7 @@ from adapters import _blocks
 from adapters._settings import Adam, Crops, TowerTraining
 from benchmark.api import Crop, Episode, Tower, UserError, VisionTower
 from benchmark.training import batches, loop, optimisers
+from benchmark.training.gpu_memory import left_bytes
 from benchmark.training.loss_scale import LossScale
 
 MIB = 2**20
@@ -75,11 +78,14 @@ def inputs(
     crops: Crops,
     rows_TB: Tensor,
     keep_mb: int,
+    *,
+    must_fit: bool = False,
 ) -> Read:
     """What block `first` reads of the views that a schedule asks for.
 
-    They are computed once and kept on the device where they fit `keep_mb` MiB, or half the free
-    memory of a GPU; else anew at every step, which no GPU can replay.
+    They are computed once and kept on the device where they fit `keep_mb` MiB, or half of what is
+    left of a GPU's memory; else anew at every step, which no GPU can replay. With `must_fit` that
+    is an OutOfMemoryError, by which a batch becomes smaller.
     """
     device = episode.backbone.device
 
@@ -93,18 +99,17 @@ def inputs(
     if not len(used_M):
         return lambda rows_B: compute(rows_B.tolist())
     size = compute(used_M[:1].tolist())[0]
-    room_mb = max(keep_mb, _half_free_mb(device))
+    half_left = left_bytes(device) / 2 if device.type == "cuda" else 0.0
+    room_mb = max(keep_mb, half_left // MIB)
     if len(used_M) * size.numel() * size.element_size() > room_mb * MIB:
+        if must_fit:
+            raise torch.OutOfMemoryError(f"{len(used_M)} views do not fit {room_mb:g} MiB")
         log.info(
             "%d views do not fit %d MiB; they are cut anew at every step", len(used_M), room_mb
         )
         return lambda rows_B: compute(rows_B.tolist())
     order_M = (used_M % len(episode.support)).argsort(stable=True)
     return _kept(used_M[order_M], size, compute)
-
-
-def _half_free_mb(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0] // 2 // MIB if device.type == "cuda" else 0
 
 
 def _kept(used_M: Tensor, size: Tensor, compute: Callable[[list[int]], Tensor]) -> Read:
@@ -129,54 +134,94 @@ def stored_features(episode: Episode, crops: Crops, rows_TB: Tensor) -> Read:
     return lambda rows_B: image_MD.index_select(0, rows_B)
 
 
-def learn(
-    episode: Episode,
-    tower: Tower,
-    schedule: Schedule,
-    start: Parts,
-    read: Read,
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run trains, on what, and how that gives logits."""
+
+    episode: Episode
+    schedule: Schedule
+    start: Parts
+    read: Read
+    logits_of: Logits
+
+    def loss(self, flat_X: Tensor, step: Tensor, rows_TB: Tensor, labels_N: Tensor) -> Tensor:
+        rows_B = rows_TB.index_select(0, step)[0]
+        logits_BK = self.logits_of(named(flat_X, self.start), self.read(rows_B), step)
+        return F.cross_entropy(logits_BK, labels_N[rows_B % len(labels_N)])
+
+
+def runs(
+    episodes: Sequence[Episode],
+    training: TowerTraining,
+    crops: Crops,
+    start: Callable[[Episode], Parts],
+    tower: VisionTower,
+    first: int,
+    keep_mb: int,
     logits_of: Logits,
+) -> list[Run]:
+    """The runs of methods that train as TowerTraining says, from what block `first` reads."""
+    made = []
+    for episode in episodes:
+        plan = schedule(episode, training, crops)
+        read = inputs(
+            episode, tower, first, crops, plan.rows_TB, keep_mb, must_fit=len(episodes) > 1
+        )
+        made.append(Run(episode, plan, start(episode), read, logits_of))
+    return made
+
+
+def learn(
+    runs: Sequence[Run],
+    tower: Tower,
     *,
     adam: Adam,
     weight_decay: float,
     undecayed: frozenset[str] = frozenset(),
-) -> Parts:
-    """The named parts after the last step of training by cross-entropy with AdamW.
+) -> list[Parts]:
+    """The named parts of every run after the last step of training by cross-entropy with AdamW.
 
-    What is trained is float32 at least; the tower sees it in its own type. The parts named in
-    `undecayed` have no weight decay.
+    The runs train the same parts of one backbone. What is trained is float32 at least; the tower
+    sees it in its own type. The parts named in `undecayed` have no weight decay.
     """
-    kind = tower.dtype
-    flat_X = torch.cat([part.flatten() for part in start.values()])
-    flat_1X = flat_X.to(torch.promote_types(kind, torch.float32), copy=True)[None]
-    decay_X = _decay(start, weight_decay, undecayed, flat_1X)
-    labels_N = episode.support.labels_N.to(flat_1X.device)
-    rows_TB = schedule.rows_TB.to(flat_1X.device)
+    order = loop.longest_first([run.schedule.rate_T for run in runs])
+    sorted_runs, kind = [runs[r] for r in order], tower.dtype
+    flat_RX = torch.stack([_flat(run.start) for run in sorted_runs])
+    flat_RX = flat_RX.to(torch.promote_types(kind, torch.float32))
+    decay_X = _decay(runs[0].start, weight_decay, undecayed, flat_RX)
+    tables = [
+        (run.schedule.rows_TB.to(flat_RX.device), run.episode.support.labels_N.to(flat_RX.device))
+        for run in sorted_runs
+    ]
 
-    def loss_of(moving_1X: Tensor, step: Tensor) -> Tensor:
-        rows_B = rows_TB.index_select(0, step)[0]
-        parts = named(moving_1X[0].to(kind), start)
-        logits_BK = logits_of(parts, read(rows_B), step)
-        return F.cross_entropy(logits_BK, labels_N[rows_B % len(labels_N)]).view(1, 1)
+    def loss_of(moving_RX: Tensor, step: Tensor) -> Tensor:
+        live = zip(moving_RX.to(kind), sorted_runs, tables, strict=False)
+        return torch.stack([run.loss(flat_X, step, *table) for flat_X, run, table in live])[None]
 
-    move = optimisers.adamw(flat_1X, 0.0, adam.epsilon, adam.beta1, adam.beta2)
+    move = optimisers.adamw(flat_RX, 0.0, adam.epsilon, adam.beta1, adam.beta2)
 
     def update(weights: Tensor, gradient: Tensor, rate_R: Tensor) -> None:
         weights.mul_(1 - rate_R.to(weights.dtype)[:, None] * decay_X)
         move(weights, gradient, rate_R)
 
-    scale = LossScale(flat_1X.device) if kind == torch.float16 else None
+    scale = LossScale(flat_RX.device, len(runs)) if kind == torch.float16 else None
     loss_TR = loop.train(
-        flat_1X,
+        flat_RX,
         loss_of,
-        schedule.rate_T[:, None],
+        loop.together([run.schedule.rate_T for run in sorted_runs]),
         scale.guarded(update) if scale else update,
         scale.gradient_of if scale else loop.gradient_of,
     )
-    if scale:
-        _note_left_out(episode, int(scale.left_out), len(loss_TR))
-    loop.note_training(episode, trainable=flat_1X.numel(), loss_T=loss_TR[:, 0])
-    return named(flat_1X[0].to(kind), start)
+    for column, run in enumerate(sorted_runs):
+        steps = len(run.schedule.rate_T)
+        if scale:
+            _note_left_out(run.episode, int(scale.left_out_R[column]), steps)
+        loop.note_training(run.episode, flat_RX.shape[1], loss_TR[:steps, column])
+    return [named(flat_RX[order.index(r)].to(kind), run.start) for r, run in enumerate(runs)]
+
+
+def _flat(parts: Parts) -> Tensor:
+    return torch.cat([part.flatten() for part in parts.values()])
 
 
 def _note_left_out(episode: Episode, left_out: int, steps: int) -> None:

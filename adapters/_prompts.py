@@ -148,7 +148,7 @@ def learn(
     ]
     prompts = prompts_for(episodes[0], recipe.context, class_specific=starts[0].ndim == 3)
     runs = [_run(episode, recipe, rng) for episode, rng in zip(episodes, rngs, strict=True)]
-    order = sorted(range(len(runs)), key=lambda r: -len(runs[r].rate_T))
+    order = loop.longest_first([run.rate_T for run in runs])
     ctx_RPE = torch.stack([starts[r] for r in order])
     batch_at, rate_TR = _batched([runs[r] for r in order], prompts, episodes[0].backbone)
     update = optimisers.sgd(ctx_RPE, recipe.sgd.momentum, recipe.sgd.weight_decay)
@@ -205,13 +205,12 @@ def _batched(
     size = (len(runs[0].rate_T), len(runs))
     rows_TRB = torch.zeros(*size, max(run.rows_TB.shape[1] for run in runs), dtype=torch.int64)
     weight_RB = image_MD.new_zeros(rows_TRB.shape[1:])
-    rate_TR = torch.zeros(size, dtype=torch.float64)
+    rate_TR = loop.together([run.rate_T for run in runs])
     first = 0
     for r, run in enumerate(runs):
         steps, batch = run.rows_TB.shape
         rows_TRB[:steps, r, :batch] = first + run.rows_TB
         weight_RB[r, :batch] = 1 / batch
-        rate_TR[:steps, r] = run.rate_T
         first += len(run.bank.labels_M)
     rows_TRB = rows_TRB.to(device)
 

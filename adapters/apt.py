@@ -35,7 +35,7 @@ DoubtedSteam/APT @ d66bbc4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -84,10 +84,14 @@ class Adapter:
         _checks.at_least(0, layers=self.layers, init_std=self.init_std, keep_mb=self.keep_mb)
 
     def fit(self, episode: Episode) -> Predictor:
+        return self.fit_batch([episode])[0]
+
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+        text_of = self._classifier(episodes[0])
         if self.side == "text":
-            return self._fit_text(episode)
-        scale, text_of = episode.backbone.logit_scale, self._classifier(episode)
-        tower = _blocks.vision(episode, "apt", ADVICE)
+            return self._fit_text(episodes, text_of)
+        scale = episodes[0].backbone.logit_scale
+        tower = _blocks.vision(episodes[0], "apt", ADVICE)
         first = _blocks.first_of(self.layers, len(tower.blocks))
 
         def changes(parts: _in_the_loop.Parts) -> _blocks.Changes:
@@ -97,47 +101,41 @@ class Adapter:
             image_BD = _blocks.image_features(tower, first, x_BLE, changes(parts))
             return scale * image_BD @ text_of(parts).T
 
-        schedule = _in_the_loop.schedule(episode, self.training, self.crops)
-        read = _in_the_loop.inputs(
-            episode, tower, first, self.crops, schedule.rows_TB, self.keep_mb
+        runs = _in_the_loop.runs(
+            episodes, self.training, self.crops, self._start, tower, first, self.keep_mb, logits_of
         )
-        parts = self._learn(episode, tower, schedule, read, logits_of)
+        learned = self._learn(runs, tower)
         with torch.no_grad():
-            text_KD = text_of(parts)
-        return _blocks.predictor(tower, first, changes(parts), text_KD, scale)
+            texts = [text_of(parts) for parts in learned]
+        return [
+            _blocks.predictor(tower, first, changes(parts), text_KD, scale)
+            for parts, text_KD in zip(learned, texts, strict=True)
+        ]
 
-    def _fit_text(self, episode: Episode) -> Predictor:
+    def _fit_text(self, episodes: Sequence[Episode], text_of: Classifier) -> list[Predictor]:
         """The image tower does not change, so stored features take its place."""
-        scale, text_of = episode.backbone.logit_scale, self._classifier(episode)
+        scale = episodes[0].backbone.logit_scale
 
         def logits_of(parts: _in_the_loop.Parts, image_BD: Tensor, step: Tensor) -> Tensor:
             return scale * image_BD @ text_of(parts).T
 
-        schedule = _in_the_loop.schedule(episode, self.training, self.crops)
-        read = _in_the_loop.stored_features(episode, self.crops, schedule.rows_TB)
-        parts = self._learn(episode, episode.backbone.text, schedule, read, logits_of)
+        runs = []
+        for episode in episodes:
+            schedule = _in_the_loop.schedule(episode, self.training, self.crops)
+            read = _in_the_loop.stored_features(episode, self.crops, schedule.rows_TB)
+            start = self._start(episode)
+            runs.append(_in_the_loop.Run(episode, schedule, start, read, logits_of))
+        learned = self._learn(runs, episodes[0].backbone.text)
         with torch.no_grad():
-            return _prompts.classifier(text_of(parts), scale)
+            return [_prompts.classifier(text_of(parts), scale) for parts in learned]
 
-    def _learn(
-        self,
-        episode: Episode,
-        tower: Tower,
-        schedule: _in_the_loop.Schedule,
-        read: _in_the_loop.Read,
-        logits_of: _in_the_loop.Logits,
-    ) -> _in_the_loop.Parts:
-        start = self._start(episode)
+    def _learn(self, runs: Sequence[_in_the_loop.Run], tower: Tower) -> list[_in_the_loop.Parts]:
         return _in_the_loop.learn(
-            episode,
+            runs,
             tower,
-            schedule,
-            start,
-            read,
-            logits_of,
             adam=self.adam,
             weight_decay=self.training.weight_decay,
-            undecayed=frozenset(name for name in start if name.endswith(UNDECAYED)),
+            undecayed=frozenset(name for name in runs[0].start if name.endswith(UNDECAYED)),
         )
 
     def _start(self, episode: Episode) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ MaxZanella/CLIP-LoRA @ 358f0d7.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -36,9 +36,19 @@ from torch import Generator, Tensor
 
 from adapters import _blocks, _checks, _in_the_loop
 from adapters._settings import Adam, Crops
-from benchmark.api import Backbone, Episode, Predictor, TextTower, Tower, template_mean, unit
+from benchmark.api import (
+    Backbone,
+    Episode,
+    Predictor,
+    TextTower,
+    Tower,
+    VisionTower,
+    template_mean,
+    unit,
+)
 from benchmark.training.dropout import keep_mask
 
+Texts = tuple[Tensor, tuple[int, int]]  # ids_NL, and (templates, classes)
 ADVICE = "take a ViT backbone or a text-side method such as coop"
 
 
@@ -71,16 +81,38 @@ class Adapter:
         _checks.above_zero(lr=self.lr, final_lr=self.final_lr)
 
     def fit(self, episode: Episode) -> Predictor:
-        backbone, rng = episode.backbone, episode.rng()
-        vision, text = _blocks.vision(episode, "clip_lora", ADVICE), backbone.text
-        factor = self.alpha / self.rank**0.5
-        start = self._start("vision", vision, rng) | self._start("text", text, rng)
-        ids_NL, shape = _texts(episode)
+        return self.fit_batch([episode])[0]
+
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+        vision = _blocks.vision(episodes[0], "clip_lora", ADVICE)
+        texts = _texts(episodes[0])
+        learned = _in_the_loop.learn(
+            [self._run(episode, vision, texts, alone=len(episodes) == 1) for episode in episodes],
+            vision,
+            adam=self.adam,
+            weight_decay=self.weight_decay,
+        )
+        return [
+            _predictor(merged(episode.backbone, parts, self._factor), episode)
+            for parts, episode in zip(learned, episodes, strict=True)
+        ]
+
+    @property
+    def _factor(self) -> float:
+        return self.alpha / self.rank**0.5
+
+    def _run(
+        self, episode: Episode, vision: VisionTower, texts: Texts, *, alone: bool
+    ) -> _in_the_loop.Run:
+        backbone, rng, text = episode.backbone, episode.rng(), episode.backbone.text
+        noise = self._start("vision", vision, rng) | self._start("text", text, rng)
+        start = {name: part.to(backbone.device, backbone.dtype) for name, part in noise.items()}
+        ids_NL, shape = texts
 
         def changes(
             name: str, tower: Tower, parts: Mapping[str, Tensor], step: Tensor
         ) -> _blocks.Changes:
-            updated = _Updated(tower, name, parts, factor, self.dropout, episode.seed, step)
+            updated = _Updated(tower, name, parts, self._factor, self.dropout, episode.seed, step)
             return _blocks.Changes(attend=updated.attend)
 
         def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
@@ -92,17 +124,10 @@ class Adapter:
             return backbone.logit_scale * image_BD @ text_KD.T
 
         schedule = self._schedule(episode)
-        learned = _in_the_loop.learn(
-            episode,
-            vision,
-            schedule,
-            {name: part.to(backbone.device, backbone.dtype) for name, part in start.items()},
-            _in_the_loop.inputs(episode, vision, 0, self.crops, schedule.rows_TB, self.keep_mb),
-            logits_of,
-            adam=self.adam,
-            weight_decay=self.weight_decay,
+        read = _in_the_loop.inputs(
+            episode, vision, 0, self.crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
         )
-        return _predictor(merged(backbone, learned, factor), episode)
+        return _in_the_loop.Run(episode, schedule, start, read, logits_of)
 
     def _schedule(self, episode: Episode) -> _in_the_loop.Schedule:
         """So many steps, whatever number of epochs they make; the rate falls by half a cosine."""
@@ -173,7 +198,7 @@ def _heads(x_NLE: Tensor, heads: int) -> Tensor:
     return x_NLE.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
-def _texts(episode: Episode) -> tuple[Tensor, tuple[int, int]]:
+def _texts(episode: Episode) -> Texts:
     """ids_NL of every template and class, and (templates, classes).
 
     A causal tower ignores what follows the end of a text, so common padding is cut.

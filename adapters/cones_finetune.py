@@ -21,10 +21,11 @@ Language Models, 2023 (abstract).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
+import torch
 from torch import Tensor
 from torch.func import functional_call
 
@@ -37,7 +38,7 @@ from adapters._settings import (
     StoredCrops,
     TowerTuning,
 )
-from benchmark.api import Episode, ImageSet, Predictor, VisionTower, unit
+from benchmark.api import Episode, Predictor, VisionTower, unit
 
 ADVICE = "take a ViT backbone, or cones, which needs no tower"
 
@@ -68,59 +69,58 @@ class Adapter:
         _checks.at_least(0, layers=self.layers, keep_mb=self.keep_mb)
 
     def fit(self, episode: Episode) -> Predictor:
-        tower = _blocks.vision(episode, "cones_finetune", ADVICE)
-        first = _blocks.first_of(self.layers, len(tower.blocks))
-        begin_KD = self._concepts(episode)
-        parts = _weights(tower, first) | {"change_KD": begin_KD.new_zeros(begin_KD.shape)}
-        scale, device = episode.backbone.logit_scale, episode.backbone.device
+        return self.fit_batch([episode])[0]
 
-        def logits_of(
-            parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor | None = None
-        ) -> Tensor:
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+        tower = _blocks.vision(episodes[0], "cones_finetune", ADVICE)
+        pairs = list(zip(episodes, self._concepts(episodes), strict=True))
+        runs = [self._run(*pair, tower, alone=len(pairs) == 1) for pair in pairs]
+        weight_decay = self.tuning.tune_weight_decay
+        learned = _in_the_loop.learn(runs, tower, adam=self.adam, weight_decay=weight_decay)
+        for run in runs:  # concepts are trained twice, but counted once
+            trained = sum(part.numel() for part in run.start.values())
+            run.episode.notes["trainable_params"] = trained
+        made = zip(runs, learned, strict=True)
+        return [self._predictor(run, parts, tower) for run, parts in made]
+
+    def _concepts(self, episodes: Sequence[Episode]) -> list[Tensor]:
+        """The concepts of every run before tuning, of length sqrt(D)."""
+        if self.start == "words":
+            return [_concepts.lengthened(each.text_features(), 1.0) for each in episodes]
+        form = _concepts.per_class("text")
+        recipe = _concepts.ConceptRecipe(self.training, self.crops)
+        return _concepts.search(episodes, form, recipe, self.adam, self.regularisation)
+
+    def _run(
+        self, episode: Episode, begin_KD: Tensor, tower: VisionTower, *, alone: bool
+    ) -> _in_the_loop.Run:
+        first, scale = self._first(tower), episode.backbone.logit_scale
+        crops = Crops(self.crops.views, self.tuning.tune_view_seed, self.crops.min_scale)
+        schedule = _in_the_loop.schedule(episode, self.tuning.training, crops)
+        read = _in_the_loop.inputs(
+            episode, tower, first, crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
+        )
+
+        def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
             concept_KD = begin_KD + self.concept_rate * parts["change_KD"]
             return scale * _features(tower, first, parts, x_BLE) @ unit(concept_KD).T
 
-        learned = self._tune(episode, tower, first, parts, logits_of)
-        # Concepts are trained twice, but counted once.
-        episode.notes["trainable_params"] = sum(part.numel() for part in parts.values())
+        start = _weights(tower, first) | {"change_KD": begin_KD.new_zeros(begin_KD.shape)}
+        return _in_the_loop.Run(episode, schedule, start, read, logits_of)
+
+    def _first(self, tower: VisionTower) -> int:
+        return _blocks.first_of(self.layers, len(tower.blocks))
+
+    def _predictor(
+        self, run: _in_the_loop.Run, parts: _in_the_loop.Parts, tower: VisionTower
+    ) -> Predictor:
+        first, device = self._first(tower), run.episode.backbone.device
+        over = torch.zeros(1, dtype=torch.int64, device=device)  # no step is looked at
 
         def logits(pixels_NCHW: Tensor) -> Tensor:
-            return logits_of(learned, _blocks.below(tower, first, pixels_NCHW))
+            return run.logits_of(parts, _blocks.below(tower, first, pixels_NCHW), over)
 
-        def predict(images: ImageSet) -> Tensor:
-            return _blocks.in_batches(images, device, logits)
-
-        return predict
-
-    def _concepts(self, episode: Episode) -> Tensor:
-        """The concepts before tuning, of length sqrt(D)."""
-        if self.start == "words":
-            return _concepts.lengthened(episode.text_features(), 1.0)
-        form = _concepts.per_class("text")
-        recipe = _concepts.ConceptRecipe(self.training, self.crops)
-        return _concepts.search([episode], form, recipe, self.adam, self.regularisation)[0]
-
-    def _tune(
-        self,
-        episode: Episode,
-        tower: VisionTower,
-        first: int,
-        parts: _in_the_loop.Parts,
-        logits_of: _in_the_loop.Logits,
-    ) -> _in_the_loop.Parts:
-        training = self.tuning.training
-        crops = Crops(self.crops.views, self.tuning.tune_view_seed, self.crops.min_scale)
-        schedule = _in_the_loop.schedule(episode, training, crops)
-        return _in_the_loop.learn(
-            episode,
-            tower,
-            schedule,
-            parts,
-            _in_the_loop.inputs(episode, tower, first, crops, schedule.rows_TB, self.keep_mb),
-            logits_of,
-            adam=self.adam,
-            weight_decay=training.weight_decay,
-        )
+        return lambda images: _blocks.in_batches(images, device, logits)
 
 
 def _weights(tower: VisionTower, first: int) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ gaopengcuhk/Tip-Adapter @ d0e2d6f.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,7 +45,10 @@ class Adapter:
     cache: CacheModel = CacheModel()
 
     def fit(self, episode: Episode) -> Predictor:
+        return self.fit_batch([episode])[0]
+
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         form = _concepts.per_class("text")
         recipe = _concepts.ConceptRecipe(self.training, self.crops)
-        (concept_KD,) = _concepts.search([episode], form, recipe, self.adam, self.regularisation)
-        return _cache.fit(episode, unit(concept_KD), self.cache)
+        concepts = _concepts.search(episodes, form, recipe, self.adam, self.regularisation)
+        return _cache.fit_batch(episodes, [unit(each_KD) for each_KD in concepts], self.cache)

@@ -78,8 +78,7 @@ class Adapter:
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
         texts = _multitask.classifiers(episodes, recipe, transfer=self.transfer)
-        pairs = zip(episodes, texts, strict=True)
-        return [_cache.fit(episode, text_KD, self.cache, self.tuning) for episode, text_KD in pairs]
+        return _cache.fit_batch(episodes, texts, self.cache, self.tuning)
 
     def _source_recipe(self) -> _multitask.SourceRecipe:
         return _multitask.SourceRecipe(self.context, self.source_training, self.sgd, self.crops)

@@ -25,6 +25,7 @@ Source: Zhang et al., Tip-Adapter, ECCV 2022; gaopengcuhk/Tip-Adapter @ d0e2d6f.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -45,4 +46,8 @@ class Adapter:
     tuning: KeyTuning = KeyTuning()
 
     def fit(self, episode: Episode) -> Predictor:
-        return _cache.fit(episode, episode.text_features(), self.cache, self.tuning)
+        return self.fit_batch([episode])[0]
+
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+        texts = [episode.text_features() for episode in episodes]
+        return _cache.fit_batch(episodes, texts, self.cache, self.tuning)

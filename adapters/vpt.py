@@ -26,7 +26,7 @@ CLIP.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -60,32 +60,38 @@ class Adapter:
         _checks.at_least(0, layers=self.layers, keep_mb=self.keep_mb)
 
     def fit(self, episode: Episode) -> Predictor:
-        tower = _blocks.vision(episode, "vpt", ADVICE)
+        return self.fit_batch([episode])[0]
+
+    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+        backbone = episodes[0].backbone
+        tower = _blocks.vision(episodes[0], "vpt", ADVICE)
         if not tower.reads_first:
             raise UserError(
-                f"vpt adds tokens that the image tower of {episode.backbone.name} would read out"
+                f"vpt adds tokens that the image tower of {backbone.name} would read out"
                 f" as patches; {ADVICE}"
             )
-        scale, text_KD = episode.backbone.logit_scale, episode.text_features()
+        scale, text_KD = backbone.logit_scale, episodes[0].text_features()
         first = _blocks.first_of(self.layers, len(tower.blocks))
+
+        def start(episode: Episode) -> _in_the_loop.Parts:
+            return {"prompt_JTE": self._start(episode, tower, len(tower.blocks) - first)}
 
         def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
             changes = prompted(parts["prompt_JTE"], first)
             return scale * _blocks.image_features(tower, first, x_BLE, changes) @ text_KD.T
 
-        schedule = _in_the_loop.schedule(episode, self.training, self.crops)
         learned = _in_the_loop.learn(
-            episode,
+            _in_the_loop.runs(
+                episodes, self.training, self.crops, start, tower, first, self.keep_mb, logits_of
+            ),
             tower,
-            schedule,
-            {"prompt_JTE": self._start(episode, tower, len(tower.blocks) - first)},
-            _in_the_loop.inputs(episode, tower, first, self.crops, schedule.rows_TB, self.keep_mb),
-            logits_of,
             adam=self.adam,
             weight_decay=self.training.weight_decay,
         )
-        changes = prompted(learned["prompt_JTE"], first)
-        return _blocks.predictor(tower, first, changes, text_KD, scale)
+        return [
+            _blocks.predictor(tower, first, prompted(parts["prompt_JTE"], first), text_KD, scale)
+            for parts in learned
+        ]
 
     def _start(self, episode: Episode, tower: VisionTower, blocks: int) -> Tensor:
         block: Any = tower.blocks[0]

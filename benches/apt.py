@@ -108,16 +108,8 @@ def step(
     start = started(method, len(tower.blocks) - first, n_prompts)
     rate_T = _in_the_loop.rates(TRAINING.lr, TRAINING.warmup, 1)
     schedule = _in_the_loop.Schedule(rows_B[None], rate_T)
-    return lambda: _in_the_loop.learn(
-        given,
-        tower,
-        schedule,
-        start,
-        read,
-        logits_of,
-        adam=ADAM,
-        weight_decay=TRAINING.weight_decay,
-    )
+    run = _in_the_loop.Run(given, schedule, start, read, logits_of)
+    return lambda: _in_the_loop.learn([run], tower, adam=ADAM, weight_decay=TRAINING.weight_decay)
 
 
 def step_times(batch: int, rounds: int) -> dict[str, Timing]:

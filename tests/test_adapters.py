@@ -26,6 +26,7 @@ from benchmark import methods
 from benchmark.api import Crop, Episode, Labelled, UserError, unit
 from benchmark.conformance import toy
 from benchmark.training import batches, loop, optimisers
+from testbed.toy_on import Place
 
 
 def adapter(name: str, **params: object) -> Any:
@@ -171,7 +172,7 @@ def test_fine_tuned_keys_are_those_of_torch_in_double_precision() -> None:
     given = toy.episode(8, 4)
     model, tuning = CacheModel(), KeyTuning(tune_epochs=15, tune_min_steps=0, tune_batch_size=10)
     start = _cache.build(given, given.text_features(), model)
-    tuned = _cache.tune(start, given, model, tuning)
+    (tuned,) = _cache.tune([start], [given], model, tuning)
 
     bank_VND = given.support.images.views(10, 1, Crop(0.5)).double()
     labels_N, text_KD = given.support.labels_N, given.text_features().double()
@@ -244,9 +245,9 @@ def test_the_probe_searches_as_lpclip_does() -> None:
     optimum in log10.
     """
     method = adapter("linear_probe")
-    best = method._choose(lambda c: -round(100 * abs(math.log10(c) - 2.3)))
+    best = method._choose(lambda cs: [-round(100 * abs(math.log10(c) - 2.3)) for c in cs])
     assert abs(math.log10(best) - 2.3) < 0.02
-    assert method._choose(lambda c: 5) == pytest.approx(1e5), (
+    assert method._choose(lambda cs: [5 for _ in cs]) == pytest.approx(1e5), (
         "ties: the larger C in the grid, then always the smaller end"
     )
 
@@ -262,6 +263,36 @@ def test_the_probe_never_names_a_class_it_has_not_seen() -> None:
     logits_QK = adapter("linear_probe").fit(part_of)(given.support.images)
     assert logits_QK.isfinite().all()
     assert not (logits_QK.argmax(1) == 3).any()
+
+
+def test_fits_in_several_threads_give_the_bits_of_fits_in_one() -> None:
+    results = []
+    for threads in (4, 1):
+        given, before = toy.feature_episode(8, classes=5), torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            logits_QK = adapter("linear_probe").fit(given)(given.support.images)
+        finally:
+            torch.set_num_threads(before)
+        results.append((given.notes, logits_QK))
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_keys_tuned_in_a_batch_are_those_tuned_alone() -> None:
+    """Runs differ in shots, and so in keys per class, in steps and in the size of a batch."""
+    model, tuning = CacheModel(), KeyTuning(tune_epochs=4, tune_min_steps=0, tune_batch_size=10)
+    place = Place("cpu", "float64")
+    episodes = [place.episode(seed=seed, shots=shots) for shots, seed in ((1, 1), (8, 2), (4, 3))]
+    starts = [_cache.build(each, each.text_features(), model) for each in episodes]
+    batched = _cache.tune(starts, episodes, model, tuning)
+    for ours, start, episode in zip(batched, starts, episodes, strict=True):
+        notes = dict(episode.notes)
+        episode.notes.clear()
+        (alone,) = _cache.tune([start], [episode], model, tuning)
+        torch.testing.assert_close(ours.key_KJD, alone.key_KJD, rtol=0, atol=1e-12)
+        assert (ours.key_KJD - start.key_KJD).abs().max() > 1e-3
+        assert notes == pytest.approx(episode.notes, rel=1e-9)
 
 
 def test_a_linear_probe_on_one_image_per_class_warns_of_nothing() -> None:

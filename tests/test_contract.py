@@ -123,7 +123,9 @@ def test_batched_runs_are_the_runs_trained_alone(name: str) -> None:
     towers turn the last bit of a float into percents.
     """
     subject, images = SUBJECTS[name], toy.held_out().images
-    method = subject.adapter(lr=methods.card(name).defaults["lr"] / 10)
+    defaults = methods.card(name).defaults
+    rate = "lr" if "lr" in defaults else "tune_lr"
+    method = subject.adapter(**{rate: defaults[rate] / 10})
     sizes = [(1, 1), (4, 2), (2, 1), (4, 1)]
     given = [subject.episode(shots=shots, seed=seed) for shots, seed in sizes]
     for predict, each in zip(method.fit_batch(given), given, strict=True):

@@ -32,8 +32,10 @@ from benchmark.compute.runner import Outcome, batch_of, plan, run
 from benchmark.grid import Cell
 from benchmark.records.record import Record
 from benchmark.records.store import Store
+from tests.short_training import parameters
 
 ROOT = Path(__file__).resolve().parent.parent
+IN_THE_LOOP = {"apt", "clip_lora", "cones_finetune", "vpt"}  # slow, so trained shortly here
 BATCHABLE = [name for name in methods.names() if methods.card(name).batchable]
 
 
@@ -174,7 +176,14 @@ def test_a_job_goes_on_without_what_was_reported_and_takes_apart_what_had_starte
 @pytest.mark.parametrize("method", BATCHABLE)
 def test_records_of_batched_runs_are_those_of_runs_alone(method: str, tmp_path: Path) -> None:
     cells = [
-        Cell(method=method, dataset="tiny_digits", shots=1, seed=seed, backbone=TINY)
+        Cell(
+            method=method,
+            dataset="tiny_digits",
+            shots=1,
+            seed=seed,
+            backbone=TINY,
+            params=tuple(sorted(parameters(method).items())) if method in IN_THE_LOOP else (),
+        )
         for seed in (1, 2, 3)
     ]
     batched = by_seed(list(run(cells, Store(tmp_path / "batched"))))

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from benchmark import methods
+from benchmark.api import unit
 from benchmark.backbones import clip
 from benchmark.backbones.clip import OpenClip
 from benchmark.backbones.precision import PRECISIONS, arithmetic, tower_dtype
@@ -57,6 +59,43 @@ def test_features_and_gradients_stay_within_the_precision(precision: str) -> Non
     for i in (0, 1, 3):
         assert float((1 - (ours[i].double() * exact[i]).sum(-1)).abs().max()) < apart
     assert float((ours[2].double() - exact[2]).norm() / exact[2].norm()) < slope
+
+
+def context_gradient(precision: str, noise: float, class_specific: bool) -> tuple[float, Tensor]:
+    """CoOp's loss and its gradient: 200 classes, a batch of 32 images near their classes' texts."""
+    names, model = [f"thing number {k}" for k in range(200)], backbone(precision)
+    prompts = model.class_prompts(names, 4, class_specific=class_specific)
+    rng, exact = torch.Generator().manual_seed(1), backbone("float64")
+    shape = (200, 4, 32) if class_specific else (4, 32)
+    start = 0.1 * torch.randn(*shape, generator=rng, dtype=torch.float64)
+    ctx = start.to(model.dtype).requires_grad_()
+    with torch.no_grad():
+        near = exact.class_prompts(names, 4, class_specific=class_specific).encode(start)[:32]
+    near_BD = near + noise * torch.randn(near.shape, generator=rng, dtype=torch.float64)
+    logits_BK = 100 * unit(near_BD).to(model.dtype) @ prompts.encode(ctx).T
+    loss = F.cross_entropy(logits_BK, torch.arange(32))
+    return float(loss.detach()), torch.autograd.grad(loss, ctx)[0].double()
+
+
+@pytest.mark.parametrize(
+    ("class_specific", "noise", "least", "most", "error"),
+    [
+        (False, 0.2, 1.0, 100.0, 0.04),
+        (False, 0.06, 0.1, 3.0, 0.04),
+        (True, 0.2, 1.0, 10.0, 0.04),
+        (True, 0.06, 1e-6, 1e-3, 0.15),
+    ],
+)
+def test_float16_needs_no_larger_loss_on_the_text_side(
+    class_specific: bool, noise: float, least: float, most: float, error: float
+) -> None:
+    """What is too small for float16 belongs to classes that are told apart already: it is lost only
+    where the loss has all but vanished, and what remains of its gradient with it."""
+    loss, exact = context_gradient("float64", noise, class_specific)
+    ours = context_gradient("float16", noise, class_specific)[1]
+    print(loss, float((ours - exact).norm() / exact.norm()))
+    assert least < loss < most
+    assert float((ours - exact).norm() / exact.norm()) < error
 
 
 @pytest.mark.parametrize("precision", BOUNDS)

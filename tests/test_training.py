@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
 from benchmark import methods
+from benchmark.backbones.prompting.plans import default_budget_mb
 from benchmark.conformance import toy
 from benchmark.errors import UserError
-from benchmark.training import loop, optimisers
+from benchmark.training import gpu_memory, loop, optimisers
 from benchmark.training.loss_scale import LossScale
 from testbed.recording import HostRead, TapeRecorder, eager
 from tests.short_training import UNTRAINED, parameters
@@ -191,7 +193,7 @@ def test_a_gradient_that_overflows_halves_the_scale_and_moves_nothing() -> None:
         return (500 * moving_RX.half()).sum(1)[None]  # overflows while the scale is above 131
 
     def update(weights: Tensor, gradient: Tensor, rate_R: Tensor) -> None:
-        moved.append((float(rate_R[0]), float(gradient[0, 0]), float(scale.value)))
+        moved.append((float(rate_R[0]), float(gradient[0, 0]), float(scale.value_R)))
 
     rate_TR = torch.full((6, 1), 0.1, dtype=torch.float64)
     loop.train(weights_RX, loss_of, rate_TR, scale.guarded(update), scale.gradient_of)
@@ -200,16 +202,54 @@ def test_a_gradient_that_overflows_halves_the_scale_and_moves_nothing() -> None:
     assert [value for _, _, value in moved] == [1024, 512, 256, 128, 128, 128]
 
 
+def test_every_run_has_a_scale_of_its_own() -> None:
+    weights_RX = torch.ones(2, 4)
+    scale = LossScale(weights_RX.device, runs=2)
+    slope_R = torch.tensor([1.0, 500.0])  # the second overflows while its scale is above 131
+
+    def loss_of(moving_RX: Tensor, step: Tensor) -> Tensor:
+        return (slope_R[: len(moving_RX), None] * moving_RX.half()).sum(1)[None]
+
+    rate_TR = torch.full((6, 2), 0.1, dtype=torch.float64)
+    rate_TR[5, 1] = 0  # the second run is over
+    update = scale.guarded(optimisers.sgd(weights_RX, 0.0, 0.0))
+    loop.train(weights_RX, loss_of, rate_TR, update, scale.gradient_of)
+    assert scale.value_R.tolist() == [1024, 128]
+    assert scale.left_out_R.tolist() == [0, 3]
+    torch.testing.assert_close(weights_RX[:, 0], torch.tensor([1 - 6 * 0.1, 1 - 2 * 0.1 * 500]))
+
+
 def test_the_scale_grows_again_after_many_finite_steps() -> None:
     scale = LossScale(torch.device("cpu"))
     move = scale.guarded(lambda weights, gradient, rate_R: None)
     finite, infinite = torch.ones(1, 2), torch.full((1, 2), torch.inf)
     for gradient in [infinite] + [finite] * 200 + [infinite] + [finite] * 199:
         move(finite, gradient, torch.ones(1))
-    assert float(scale.value) == 512.0
+    assert float(scale.value_R) == 512.0
     move(finite, finite, torch.ones(1))
-    assert float(scale.value) == 1024.0
+    assert float(scale.value_R) == 1024.0
     eager(lambda: move(finite, finite, torch.ones(1)))  # nothing is read on the host
+
+
+@pytest.mark.parametrize(("share", "allowed", "left"), [(1.0, 80, 60), (0.25, 20, 15)])
+def test_a_process_plans_with_its_own_share_of_a_gpu(
+    share: float, allowed: int, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card of 80 bytes of which this process uses 5 and keeps 7, and others take 15."""
+    answers = {
+        "get_per_process_memory_fraction": share,
+        "get_device_properties": SimpleNamespace(total_memory=80),
+        "mem_get_info": (58, 80),
+        "memory_reserved": 7,
+        "memory_allocated": 5,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer, raising=False)
+    device = torch.device("cuda")
+    assert gpu_memory.allowed_bytes(device) == allowed
+    assert gpu_memory.left_bytes(device) == left
+    assert default_budget_mb(device) == allowed / 2**21
+    assert default_budget_mb(torch.device("cpu")) == 4096
 
 
 def test_runs_that_are_not_sorted_are_refused() -> None:

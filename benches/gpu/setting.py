@@ -62,7 +62,7 @@ def whole() -> Size:
             ("cones", 15, 4, {}),
             ("taskres", 15, 4, {}),
             ("tip_adapter_f", 15, 4, {}),
-            ("apt", 3, 1, {}),
+            ("apt", 3, 4, {}),
             ("clip_lora", 3, 1, {"steps_per_shot": 150}),
         ),
     )

@@ -96,6 +96,19 @@ def _live(rate_TR: Tensor) -> Tensor:
     return live_T
 
 
+def longest_first(rates: Sequence[Tensor]) -> list[int]:
+    """The order in which runs are trained as a batch: by their number of steps."""
+    return sorted(range(len(rates)), key=lambda run: -len(rates[run]))
+
+
+def together(rates: Sequence[Tensor]) -> Tensor:
+    """rate_TR of runs that come longest first, by the rate_T of each; 0 once a run is over."""
+    rate_TR = torch.zeros(len(rates[0]), len(rates), dtype=torch.float64)
+    for run, rate_T in enumerate(rates):
+        rate_TR[: len(rate_T), run] = rate_T
+    return rate_TR
+
+
 def require_finite(loss_TR: Tensor, rate_TR: Tensor) -> None:
     """A number that is none must never become a result."""
     bad_TR = ~loss_TR.isfinite()

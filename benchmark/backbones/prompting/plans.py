@@ -29,19 +29,16 @@ from benchmark.backbones.prompting.text_layer import Layer, fits
 from benchmark.backbones.prompting.tiles import Tiling, tiling
 from benchmark.backbones.prompting.tree import Prompt, PromptTree
 from benchmark.backbones.towers import OpenClipTextTower
+from benchmark.training.gpu_memory import allowed_bytes
 
 CPU_BUDGET_MB = 4096.0
 
 
 def default_budget_mb(device: torch.device) -> float:
-    """A fixed sum on a CPU, so that the same cell is computed in the same order on any; half the
-    memory of a GPU.
+    """A fixed sum on a CPU, so that the same cell is computed in the same order on any; half of
+    what this process may take of a GPU's memory.
     """
-    return (
-        torch.cuda.get_device_properties(device).total_memory / 2**21
-        if device.type == "cuda"
-        else CPU_BUDGET_MB
-    )
+    return allowed_bytes(device) / 2**21 if device.type == "cuda" else CPU_BUDGET_MB
 
 
 def shareable(tower: OpenClipTextTower) -> bool:
