@@ -409,9 +409,9 @@ def test_bytes_that_changed_under_an_unchanged_stamp_are_found_by_verify(
     assert "without --verify they are taken as they are now" in text
 
 
-def stamps_before_a_change(image: Path) -> Callable[[Path], str]:
-    stamp, real = digests._stamp(image), digests._stamp
-    return lambda path: stamp if path == image else real(path)
+def stamps_before_a_change(image: Path) -> Callable[[str], str]:
+    stamp, real = digests._stamp(str(image)), digests._stamp
+    return lambda path: stamp if path == str(image) else real(path)
 
 
 def test_what_rgb_does_not_show_is_counted_by_verify(mine: Path) -> None:
@@ -432,9 +432,9 @@ def test_what_rgb_does_not_show_is_counted_by_verify(mine: Path) -> None:
 def test_a_picture_that_may_not_be_read_is_named(mine: Path, monkeypatch: Any) -> None:
     image = mine / "pictures" / "test" / "cat" / "0.png"
 
-    def forbidden(path: Path, *_: object) -> str:
-        if path == image:
-            raise PermissionError(13, "Permission denied", str(path))
+    def forbidden(path: str, *_: object) -> str:
+        if path == str(image):
+            raise PermissionError(13, "Permission denied", path)
         return real(path)
 
     real = digests.hashed

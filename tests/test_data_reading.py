@@ -207,7 +207,9 @@ def test_what_the_memory_of_digests_says_in_another_form_is_not_believed(tmp_pat
     file.write_bytes(b"one")
     memory = digests._memory(str(tmp_path), cache_dir())
     memory.parent.mkdir(parents=True, exist_ok=True)
-    memory.write_bytes(line.format("0" * 63, digests._stamp(file)).encode() + b"\n\xff\xfe\0\n")
+    memory.write_bytes(
+        line.format("0" * 63, digests._stamp(str(file))).encode() + b"\n\xff\xfe\0\n"
+    )
     assert digests.of_file(file) == hashlib.sha256(b"one").hexdigest()
 
 

@@ -35,7 +35,7 @@ SETTLED_S = 2.0
 class Content:
     """Something in a file, with a name of its own in the file's folder, and how it is hashed."""
 
-    file: Path
+    file: str  # a path; text is much faster to compare and to take apart than pathlib's
     name: str
     compute: Callable[[], str]
 
@@ -45,21 +45,21 @@ def of_file(path: Path) -> str:
     return of_files([path])[0]
 
 
-def of_files(paths: Sequence[Path]) -> list[str]:
+def of_files(paths: Sequence[Path | str]) -> list[str]:
     """sha256 of the bytes of every file. Raises OSError, with the file's name, for what is no
     regular file or cannot be read.
     """
-    return remembered([Content(path, path.name, partial(hashed, path)) for path in paths])
+    files = [os.fspath(path) for path in paths]
+    return remembered(
+        [Content(file, os.path.basename(file), partial(hashed, file)) for file in files]
+    )
 
 
 def remembered(contents: Sequence[Content], threads: int = THREADS) -> list[str]:
     """The digest of every content; those that are not remembered are computed by `threads`."""
-    cache = cache_dir()
     stamps = {file: _stamp(file) for file in dict.fromkeys(each.file for each in contents)}
-    memories = {folder: _memory(str(folder), cache) for folder in {file.parent for file in stamps}}
-    digests = [
-        _known(memories[each.file.parent], each.name, stamps[each.file]) for each in contents
-    ]
+    memories = _memories(contents)
+    digests = [_known(memories[each.file], each.name, stamps[each.file]) for each in contents]
     unknown = [i for i, digest in enumerate(digests) if not digest]
     for start in range(0, len(unknown), AT_ONCE):
         part = unknown[start : start + AT_ONCE]
@@ -70,37 +70,44 @@ def remembered(contents: Sequence[Content], threads: int = THREADS) -> list[str]
             digests[i] = digest
             file, name = contents[i].file, contents[i].name
             if _settled(file, stamps[file]):
-                entry = (digest, stamps[file], name)
-                entries.setdefault(memories[file.parent], []).append(entry)
+                entries.setdefault(memories[file], []).append((digest, stamps[file], name))
         for memory, lines in entries.items():
             _write_down(memory, lines)
     return digests
 
 
-def hashed(path: Path, algorithm: str = "sha256") -> str:
+def _memories(contents: Sequence[Content]) -> dict[str, Path]:
+    """The memory of the folder of every file."""
+    cache = cache_dir()
+    folder_of = {each.file: os.path.dirname(each.file) for each in contents}
+    memory_of = {folder: _memory(folder, cache) for folder in set(folder_of.values())}
+    return {file: memory_of[folder] for file, folder in folder_of.items()}
+
+
+def hashed(path: Path | str, algorithm: str = "sha256") -> str:
     """Digest of a file, always read anew."""
     _regular(path)
-    with path.open("rb") as stream:
+    with open(path, "rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
-def _regular(path: Path) -> os.stat_result:
+def _regular(path: Path | str) -> os.stat_result:
     """Raises OSError for a pipe or a device, which may have no end."""
-    status = path.stat()
+    status = os.stat(path)
     if not S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return status
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: str) -> str:
     status = _regular(path)
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
 
 
-def _settled(path: Path, stamp: str) -> bool:
+def _settled(path: str, stamp: str) -> bool:
     """Whether a file that was just read is as its stamp said, and has been so for a while."""
     try:
-        return stamp == _stamp(path) and time.time() - path.stat().st_ctime > SETTLED_S
+        return stamp == _stamp(path) and time.time() - os.stat(path).st_ctime > SETTLED_S
     except OSError:
         return False
 

@@ -64,7 +64,7 @@ class ParquetPictures:
         file, _, row = key.rpartition("#")
         path = self.folder / file
         name = f"{path.name}#{self.column}#{row}"
-        return Content(path, name, lambda: self.fresh_digest(key))
+        return Content(str(path), name, lambda: self.fresh_digest(key))
 
     def _bytes(self, key: str) -> bytes:
         file, _, row = key.rpartition("#")

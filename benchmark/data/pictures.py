@@ -39,7 +39,7 @@ class PictureFiles:
 
     def digests(self, keys: Sequence[str]) -> list[str]:
         try:
-            return digests.of_files([self.folder / key for key in keys])
+            return digests.of_files([f"{self.folder}/{key}" for key in keys])
         except OSError as error:
             raise _unreadable(error) from error
 

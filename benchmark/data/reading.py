@@ -29,6 +29,12 @@ def load(
     marked where `accept_changed_data`. Raises UserError for that, for an unknown name, for mistakes
     in a spec and for missing data (exit code 4).
     """
+    spec, rows = _checked(name, root, accept_changed_data)
+    return _dataset(spec, rows).half(classes)
+
+
+def _checked(name: str, root: Path | None, accept_changed_data: bool) -> tuple[Spec, ImageRows]:
+    """The rows of a dataset; UserError where they have problems that were not accepted."""
     spec = read_spec(name)
     rows = read_rows(spec, dataset_location(spec, root))
     if rows.problems and not accept_changed_data:
@@ -42,7 +48,7 @@ def load(
             f"{spec.name} has no test images, so nothing could be measured on it; add some",
             exit_code=MISSING,
         )
-    return _dataset(spec, rows).half(classes)
+    return spec, rows
 
 
 def digest(name: str, root: Path | None = None, *, accept_changed_data: bool = False) -> str:
@@ -60,7 +66,7 @@ def digest(name: str, root: Path | None = None, *, accept_changed_data: bool = F
     )
     if isinstance(spec.source, Generated) or (pinned and not accept_changed_data):
         return spec.digest
-    return load(name, root, accept_changed_data=accept_changed_data).digest
+    return dataset_digest(*_checked(name, root, accept_changed_data))
 
 
 def prepared(name: str, root: Path | None = None) -> bool:
