@@ -25,8 +25,11 @@ class Served:
     first_status: tuple[int, ...] = ()  # answers before the first good one
     stalls: bool = False  # says a length and then nothing
     hides_length: bool = False
+    chunked: bool = False  # sent in chunks instead of with a length
+    redirect: str = ""  # where the file is instead
     headers: dict[str, str] = field(default_factory=dict)
     asked_ranges: list[str] = field(default_factory=list)  # Range headers as they came, "" for none
+    authorizations: list[str] = field(default_factory=list)  # likewise
 
 
 @dataclass(frozen=True)
@@ -39,33 +42,48 @@ class Server:
         self.files[f"/{name}"] = served if isinstance(served, Served) else Served(served)
         return f"{self.url}/{name}"
 
+    @property
+    def other_host(self) -> str:
+        """The same server under another name."""
+        return self.url.replace("127.0.0.1", "localhost")
+
     def hub_listing(self, repo: str, sizes: dict[str, int], revision: str = "main") -> None:
-        """Serve the list of files of a dataset repository, in both forms the hub's library has
-        asked for it.
-        """
-        about = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in sizes]}
-        tree = [
-            {"type": "file", "path": name, "size": size, "oid": "0" * 40}
-            for name, size in sizes.items()
-        ]
-        for path, answer in (
-            (f"revision/{revision}", about),
-            (f"tree/{COMMIT}?recursive=true&expand=false", tree),
-        ):
-            served = Served(
-                json.dumps(answer).encode(), headers={"Content-Type": "application/json"}
+        """Serve the list of files of a dataset repository as the hub's library asks for it."""
+        siblings = [{"rfilename": name, "size": size} for name, size in sizes.items()]
+        about = {"id": repo, "sha": COMMIT, "siblings": siblings}
+        for query in ("", "?blobs=true"):
+            self.files[f"/api/datasets/{repo}/revision/{revision}{query}"] = Served(
+                json.dumps(about).encode(), headers={"Content-Type": "application/json"}
             )
-            self.files[f"/api/datasets/{repo}/{path}"] = served
 
     def hub_file(
-        self, repo: str, name: str, body: bytes, revision: str = "main", repo_type: str = "model"
-    ) -> None:
-        """Serve a file as the Hugging Face hub would."""
+        self,
+        repo: str,
+        name: str,
+        body: bytes,
+        revision: str = "main",
+        repo_type: str = "model",
+        lfs: bool = False,
+    ) -> Served:
+        """Serve a file as the Hugging Face hub would, a large one (`lfs`) by a redirect to a signed
+        address of another host; returns what sends the bytes.
+        """
         above = "datasets/" if repo_type == "dataset" else ""
-        headers = {"X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(body))}
-        self.files[f"/{above}{repo}/resolve/{revision}/{name}"] = Served(
-            body, f'"{hashlib.sha256(body).hexdigest()}"', headers=headers
-        )
+        sha256 = hashlib.sha256(body).hexdigest()
+        headers = {
+            "X-Repo-Commit": COMMIT,
+            "X-Linked-Size": str(len(body)),
+            "X-Linked-ETag": f'"{sha256}"',
+        }
+        served = Served(body, f'"{sha256}"', headers=headers)
+        self.files[f"/{above}{repo}/resolve/{revision}/{name}"] = served
+        if lfs:
+            signed = f"lfs/{sha256}?X-Amz-Signature=abc&Expires=1"
+            stored = Served(body, f'"{sha256[:32]}"')
+            self.offer(signed, stored)
+            served.redirect = f"{self.other_host}/{signed}"
+            return stored
+        return served
 
 
 @contextmanager
@@ -96,8 +114,15 @@ class _Handler(BaseHTTPRequestHandler):
             return
         wanted = self.headers.get("Range", "")
         served.asked_ranges.append(wanted)
+        served.authorizations.append(self.headers.get("Authorization", ""))
         if len(served.asked_ranges) <= len(served.first_status):
-            self.send_error(served.first_status[len(served.asked_ranges) - 1])
+            self._refuse(served, served.first_status[len(served.asked_ranges) - 1])
+            return
+        if served.redirect:
+            self.send_response(302)
+            self.send_header("Location", served.redirect)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         same = self.headers.get("If-Range", served.etag) == served.etag
         start = (
@@ -126,6 +151,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.end_headers()
 
+    def _refuse(self, served: Served, status: int) -> None:
+        self.send_response(status)
+        for name, value in served.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def _answer(self, served: Served, start: int | None) -> None:
         body = served.body[start or 0 :]
         self.send_response(206 if start is not None else 200)
@@ -135,7 +167,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(
                 "Content-Range", f"bytes {start}-{len(served.body) - 1}/{len(served.body)}"
             )
-        if not served.hides_length:
+        if served.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        elif not served.hides_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if served.stalls:

@@ -1,6 +1,7 @@
 """Files of Hugging Face repositories and backbone weights, from a local stand-in for the hub."""
 
 import io
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from huggingface_hub import constants
 from benchmark import data
 from benchmark.backbones import weights
 from benchmark.backbones.download import prepare_backbone
-from benchmark.data import hub_download
+from benchmark.data.http_download import RetryPolicy
 from benchmark.data.preparation import prepare_datasets
-from benchmark.data.sources import Offer
+from benchmark.data.prepare_events import PrepareEvent
 from benchmark.errors import MISSING, UserError
 from testbed.data_layouts import jpeg
 from tests.data_server import COMMIT, Server, serving
@@ -31,45 +32,130 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
 
 
-def test_a_file_of_a_repository_is_fetched(server, tmp_path):
-    server.hub_file("someone/pets", "data/pets.zip", b"a zip", revision="v1", repo_type="dataset")
-    offer = Offer(repo="someone/pets", revision="v1", file="data/pets.zip")
-    assert hub_download.fetch(offer, tmp_path, server.url).read_bytes() == b"a zip"
+def zip_bytes(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, body in members.items():
+            archive.writestr(name, body)
+    return stream.getvalue()
 
 
-def test_a_pattern_fetches_what_it_matches(server, tmp_path):
-    names = ["data/train-0.parquet", "data/test-0.parquet", "README.md"]
-    for name in names:
-        for revision in ("main", COMMIT):
-            server.hub_file(
-                "someone/table", name, name.encode(), revision=revision, repo_type="dataset"
-            )
-    server.hub_listing("someone/table", {name: len(name) for name in names})
-    folder = hub_download.fetch(
-        Offer(repo="someone/table", file="data/*.parquet"), tmp_path, server.url
+@pytest.fixture
+def hub(server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server in the place of the hub."""
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(
+        constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        server.url + "/{repo_id}/resolve/{revision}/{filename}",
     )
-    assert sorted(path.name for path in (folder / "data").glob("*.parquet")) == [
+    return server
+
+
+OWN_FOLDER = """
+title = "Pets"
+domain = "pets"
+templates = ["a photo of a {{}}."]
+class_names = ["cat"]
+licence = "for tests only"
+
+[source]
+kind = "image_folder"
+folder = "pets"
+test = "test"
+
+[[parts]]
+gives = ["test"]
+
+[[parts.offers]]
+repo = "someone/pets"
+file = "{file}"
+"""
+ZIP = zip_bytes({f"test/cat/{i}.jpg": jpeg(i) for i in range(40)})
+
+
+def prepare(folder: Path, file: str, attempts: int = 1) -> PrepareEvent:
+    """The last event of preparing a dataset whose archive lies on the hub."""
+    (folder / "pets.toml").write_text(OWN_FOLDER.format(file=file))
+    quick = RetryPolicy(attempts, 0.0, 0.5)
+    return list(prepare_datasets([str(folder / "pets.toml")], folder, ("all",), retries=quick))[-1]
+
+
+@pytest.mark.parametrize("lfs", [False, True])
+def test_a_file_of_a_repository_is_fetched(hub, tmp_path, lfs):
+    hub.hub_file("someone/pets", "data/pets.zip", ZIP, repo_type="dataset", lfs=lfs)
+    text = prepare(tmp_path, "data/pets.zip").text
+    assert text.startswith(f"0 train / 0 val / 40 test in {tmp_path / 'pets'}")
+    assert not (tmp_path / "pets" / ".fetching").exists()
+
+
+def test_a_file_of_a_repository_goes_on_where_an_earlier_command_stopped(hub, tmp_path):
+    stored = hub.hub_file("someone/pets", "large.zip", ZIP, repo_type="dataset", lfs=True)
+    stored.cut_after, stored.cuts = 5000, 1
+    assert "5000 bytes are kept for the next attempt" in prepare(tmp_path, "large.zip").text
+    assert prepare(tmp_path, "large.zip").step == "ready"
+    assert stored.asked_ranges == ["", "bytes=5000-"]
+
+
+def test_a_login_is_shown_to_the_hub_and_to_no_other_host(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_me")
+    stored = hub.hub_file("someone/pets", "own.zip", ZIP, repo_type="dataset", lfs=True)
+    assert prepare(tmp_path, "own.zip").step == "ready"
+    first = hub.files["/datasets/someone/pets/resolve/main/own.zip"]
+    assert first.authorizations == ["Bearer hf_me"]
+    assert stored.authorizations == [""]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "complaint"),
+    [
+        ("GatedRepo", 403, "asks for an account: accept its terms on its page"),
+        ("RepoNotFound", 401, "is not on the hub, or not for you"),
+        ("EntryNotFound", 404, "is not in its repository on the hub"),
+    ],
+)
+def test_a_refusal_of_the_hub_is_explained(hub, tmp_path, code, status, complaint):
+    served = hub.hub_file("someone/pets", "refused.zip", ZIP, repo_type="dataset")
+    served.first_status, served.headers = (status,), {"X-Error-Code": code}
+    assert f"/refused.zip {complaint}" in prepare(tmp_path, "refused.zip").text
+
+
+def test_a_pattern_fetches_what_it_matches_at_one_commit_and_resumes(hub, tmp_path):
+    names = ["data/train-0.parquet", "data/test-0.parquet", "README.md"]
+    stored = {
+        name: hub.hub_file(
+            "someone/pets", name, name.encode() * 900, COMMIT, "dataset", lfs=name != "README.md"
+        )
+        for name in names
+    }
+    hub.hub_listing("someone/pets", {name: 900 * len(name) for name in names})
+    stored[names[0]].cut_after, stored[names[0]].cuts = 2000, 1
+    text = OWN_FOLDER.format(file="data/*.parquet").replace('gives = ["test"]', 'gives = ["data"]')
+    toml = tmp_path / "pets.toml"
+    toml.write_text(text)
+    once = RetryPolicy(1, 0.0, 0.5)
+    for _ in range(2):
+        last = list(prepare_datasets([str(toml)], tmp_path, ("all",), retries=once))
+    assert last[-1].step == "failed", "these are no parquet files"
+    assert sorted(path.name for path in (tmp_path / "pets" / "data").iterdir()) == [
         "test-0.parquet",
         "train-0.parquet",
     ]
-    assert not (folder / "README.md").exists()
+    assert [stored[name].asked_ranges for name in names] == [["", "bytes=2000-"], [""], []]
 
 
-def test_a_file_that_is_not_there_is_named(server, tmp_path):
-    with pytest.raises(
-        UserError, match=r"other\.zip of someone/pets is not on the hub, or not for you"
-    ) as caught:
-        hub_download.fetch(Offer(repo="someone/pets", file="other.zip"), tmp_path, server.url)
-    assert caught.value.exit_code == MISSING
+def test_a_file_that_is_not_there_is_named(hub, tmp_path):
+    last = prepare(tmp_path, "other.zip")
+    assert "/datasets/someone/pets/resolve/main/other.zip answers 404" in last.text
+    assert last.error.exit_code == MISSING
 
 
 def test_an_offline_hub_library_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        UserError, match=r"could not be fetched: .* HF_HUB_OFFLINE is set"
-    ) as caught:
-        hub_download.fetch(Offer(repo="someone/pets", file="pets.zip"), tmp_path)
-    assert "\n" not in str(caught.value)
+    text = prepare(tmp_path, "pets.zip").text
+    assert (
+        "pets.zip of someone/pets cannot be fetched while HF_HUB_OFFLINE is set; unset it" in text
+    )
 
 
 def test_weights_are_fetched_once_and_then_found_without_a_network(server, tmp_path, monkeypatch):
@@ -154,13 +240,8 @@ def parquet_bytes(labels: list[int]) -> bytes:
     return stream.getvalue()
 
 
-def test_ones_own_toml_over_a_hub_table_is_prepared_and_read(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(
-        constants,
-        "HUGGINGFACE_CO_URL_TEMPLATE",
-        server.url + "/{repo_id}/resolve/{revision}/{filename}",
-    )
+def test_ones_own_toml_over_a_hub_table_is_prepared_and_read(hub, tmp_path):
+    server = hub
     tables = {
         "data/train-0.parquet": parquet_bytes([0, 1, 0, 1]),
         "data/test-0.parquet": parquet_bytes([1, 0]),
@@ -174,9 +255,8 @@ def test_ones_own_toml_over_a_hub_table_is_prepared_and_read(server, tmp_path, m
     toml = tmp_path / "pets.toml"
     toml.write_text(OWN_TABLE)
     events = list(prepare_datasets([str(toml)], tmp_path, ("pets",)))
-    assert [event.text for event in events if event.step in {"failed", "ready"}] == [
-        f"2 train / 2 val / 2 test in {tmp_path / 'pets-table'}"
-    ]
+    (end,) = [event.text for event in events if event.step in {"failed", "ready"}]
+    assert end.startswith(f"2 train / 2 val / 2 test in {tmp_path / 'pets-table'}")
     dataset = data.load(str(toml), tmp_path)
     assert dataset.test.labels == (1, 0)
     assert dataset.test.open(0).size == (8, 8)

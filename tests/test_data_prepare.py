@@ -17,6 +17,7 @@ import pytest
 from benchmark import data
 from benchmark.data import catalog
 from benchmark.data.availability import availability
+from benchmark.data.disk_space import RESERVE_BYTES
 from benchmark.data.http_download import RetryPolicy
 from benchmark.data.preparation import prepare_datasets
 from benchmark.data.prepare_events import PrepareEvent
@@ -108,11 +109,9 @@ class Case:
         return last.text
 
 
-def case(
-    folder: Path, images_part: str, split_part: str = "", split_sha256: str | None = None
-) -> Case:
-    pinned = split_sha256 or hashlib.sha256(RAW_SPLIT).hexdigest()
-    split = f'split = {{ file = "split.json", sha256 = "{pinned}" }}\n'
+def case(folder: Path, images_part: str, split_part: str = "", pinned: bool = True) -> Case:
+    sha256 = f', sha256 = "{hashlib.sha256(RAW_SPLIT).hexdigest()}"' if pinned else ""
+    split = f'split = {{ file = "split.json"{sha256} }}\n'
     (folder / "pets.toml").write_text(HEAD + split + images_part + split_part)
     return Case(str(folder / "pets.toml"), folder)
 
@@ -214,6 +213,93 @@ def test_an_opt_in_source_is_used_only_when_asked_for(server, tmp_path):
     assert "try --source mirror (a copy)" in pets.failure()
     assert "has no source 'mirrors'; it has mirror, official" in pets.failure(source="mirrors")
     assert pets.run(source="mirror")[-1].step == "ready"
+
+
+def test_an_archive_is_known_by_its_bytes_not_by_its_address(server, tmp_path):
+    images = part("photos", url(server.offer("records/pets.zip/content", zip_bytes(PICTURES))))
+    split = part("split.json", url(server.offer("download?id=7", RAW_SPLIT)))
+    assert case(tmp_path, images, split).run()[-1].step == "ready"
+    assert (tmp_path / "pets" / "photos").is_dir()
+
+
+def test_what_is_no_archive_never_becomes_a_folder_of_images(server, tmp_path):
+    pets = case(tmp_path, part("photos", url(server.offer("odd.zip", b"not an archive at all"))))
+    assert "odd.zip is neither a zip nor a tar; it was deleted" in pets.failure()
+    assert not (tmp_path / "pets" / "photos").exists()
+
+
+@pytest.mark.parametrize(
+    "archive", [zip_bytes({"elsewhere/1.jpg": b"x"}), b"\x28\xb5\x2f\xfd unknown compression"]
+)
+def test_an_archive_with_the_right_checksum_is_kept_though_it_cannot_serve(
+    server, tmp_path, archive
+):
+    served = Served(archive)
+    right = url(server.offer("right.zip", served), sha256=hashlib.sha256(archive).hexdigest())
+    pets = case(tmp_path, part("photos", right))
+    for _ in range(2):
+        text = pets.failure()
+        assert "its checksum is right, so it is kept in" in text
+        assert "use another --source" in text
+    assert len(served.asked_ranges) == 1
+    assert [file.read_bytes() for file in tmp_path.rglob("right.zip")] == [archive]
+
+
+def test_two_sources_with_files_of_one_name_are_not_mixed_up(server, tmp_path):
+    wrong = zip_bytes({"elsewhere/1.jpg": b"x"})
+    first = url(server.offer("a/pets.zip", wrong), md5=hashlib.md5(wrong).hexdigest())
+    second = url(server.offer("b/pets.zip", zip_bytes(PICTURES)))
+    split = part("split.json", url(server.offer("split.json", RAW_SPLIT)))
+    assert case(tmp_path, part("photos", first, second), split).run()[-1].step == "ready"
+    assert sorted(path.name for path in (tmp_path / "pets").iterdir()) == ["photos", "split.json"]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"Please sign in to go on",
+        b'{"error": "login required"}',
+        b"[]",
+        b'{"train": [], "val": []}',
+    ],
+)
+def test_a_split_file_that_is_none_is_refused_before_it_is_in_place(server, tmp_path, page):
+    served = Served(page)
+    split = part("split.json", url(server.offer("split.json", served)))
+    pets = case(
+        tmp_path,
+        part("photos", url(server.offer("pets.zip", zip_bytes(PICTURES)))),
+        split,
+        pinned=False,
+    )
+    text = pets.failure()
+    assert f"{server.url}/split.json is not split.json: " in text
+    assert "use another --source" in text
+    assert not (tmp_path / "pets" / "split.json").exists()
+    served.body = RAW_SPLIT
+    assert pets.run()[-1].step == "ready"
+
+
+def test_another_split_file_than_the_pinned_one_is_refused_before_it_is_in_place(server, tmp_path):
+    other = json.dumps(SPLIT | {"val": []}).encode()
+    split = part("split.json", url(server.offer("split.json", other)))
+    pets = case(tmp_path, part("photos", url(server.offer("p.zip", zip_bytes(PICTURES)))), split)
+    assert "is another split file" in pets.failure()
+    assert not (tmp_path / "pets" / "split.json").exists()
+
+
+def test_the_room_for_unpacking_is_required_before_anything_is_fetched(
+    server, tmp_path, monkeypatch
+):
+    import shutil
+
+    served = Served(zip_bytes(PICTURES))
+    some = shutil.disk_usage(tmp_path)._replace(free=RESERVE_BYTES + len(served.body) + 100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: some)
+    size = f"\nsize = {len(served.body)}"
+    pets = case(tmp_path, part("photos", url(server.offer("pets.zip", served)) + size))
+    assert "make room or choose another --data-root" in pets.failure()
+    assert served.asked_ranges == []
 
 
 def test_what_must_be_fetched_by_hand_says_how_and_where_to(tmp_path):
@@ -333,6 +419,22 @@ def test_a_split_file_is_fetched_for_images_that_are_adopted(server, tmp_path):
     }
     assert events[-1].step == "ready"
     assert [path.name for path in (tmp_path / "pets").iterdir()] == ["split.json"]
+
+
+def test_a_copy_with_folders_in_folders_is_reported_where_it_lies(tmp_path):
+    (tmp_path / "copy").mkdir()
+    miniature("stanford_cars", tmp_path / "copy")
+    toml = (tmp_path / "copy" / "stanford_cars.toml").rename(tmp_path / "stanford_cars.toml")
+    cars = tmp_path / "copy" / "stanford_cars"
+    for name in ("cars_train", "cars_test"):
+        (cars / name).rename(cars / "inner")
+        (cars / name).mkdir()
+        (cars / "inner").rename(cars / name / name)
+    last = list(prepare_datasets([str(toml)], tmp_path, adopt_from=tmp_path / "copy"))[-1]
+    assert last.step == "failed"
+    assert f"images are missing in {cars}, the first is cars_train/" in last.text
+    assert f"(it lies in {cars}/cars_train/cars_train: move what is there one" in last.text
+    assert f"correct {cars}" in last.text
 
 
 def test_an_adopted_folder_stands_before_a_broken_one_of_ours(tmp_path):

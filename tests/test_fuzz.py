@@ -474,7 +474,8 @@ def test_a_note_of_a_download_that_is_none_starts_it_anew(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("answer", network.ANSWERS[-2:])
 def test_a_length_that_is_no_number_is_no_length(answer: bytes, tmp_path: Path) -> None:
-    assert judged("download", (b"{}", answer), tmp_path) == Verdict(True)
+    refused = Verdict(accepted=False)
+    assert judged("download", (b"{}", answer), tmp_path) == refused, "nothing tells its end"
 
 
 # --- what the modules of others still have to learn

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmark.data.image_rows import SPLITS, ImageRow, ImageRows
+from benchmark.data.image_rows import SPLITS, ImageRow, ImageRows, deeper
 from benchmark.data.locations import DatasetLocation
 from benchmark.data.pictures import PictureFiles
 from benchmark.data.sources import NO_TEXT, ClassFolders, HeldOut
@@ -30,7 +30,7 @@ def read(spec: Spec, source: ClassFolders, location: DatasetLocation) -> ImageRo
         if empty:
             problems.append(
                 f"{folder / split_folder} has no images of {len(empty)} classes, "
-                f"the first is '{empty[0]}'"
+                f"the first is '{empty[0]}'{deeper(folder, f'{split_folder}/{empty[0]}')}"
             )
     rows = held_out(spec.name, by_split, source.held_out)
     return ImageRows(rows, PictureFiles(folder, source.exif), problems=tuple(problems))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.data import digests
-from benchmark.data.image_rows import SPLITS, ImageRow, ImageRows, absent, without
+from benchmark.data.image_rows import SPLITS, ImageRow, ImageRows, absent, deeper, without
 from benchmark.data.locations import DatasetLocation
 from benchmark.data.pictures import PictureFiles
 from benchmark.data.sources import CoopFolder, SplitFile, SplitLists, stays_below
@@ -33,18 +33,35 @@ def read(spec: Spec, source: CoopFolder, location: DatasetLocation) -> ImageRows
         rows, problems = _from_json(spec, source.split, location.find(source.split.file))
     else:
         assert source.lists, "a folder has a split file or lists"
-        rows, problems = _from_lists(spec, source.lists, location), ()
+        rows, problems = _from_lists(spec, source.lists, location)
     rows = {split: _below(source.images, rows[split]) for split in SPLITS}
     keys = [key for split in SPLITS for key, _ in rows[split]]
-    folder = location.holding(source.images if source.images != "." or not keys else keys[0])
+    # Of paths below the dataset's own folder, the first part tells which copy of it is meant.
+    images = source.images if source.images != "." or not keys else keys[0].partition("/")[0]
+    folder = location.holding(images)
     missing = absent(folder, keys)
     if missing:
         problems += (
             f"{len(missing)} of {len(keys)} images are missing in {folder}, "
-            f"the first is {missing[0]}",
+            f"the first is {missing[0]}{deeper(folder, missing[0])}",
         )
-    pinned = source.split is not None and source.split.sha256 is not None
+    pinned = is_pinned(source)
     return ImageRows(without(rows, missing), PictureFiles(folder, source.exif), pinned, problems)
+
+
+def is_pinned(source: CoopFolder) -> bool:
+    """Whether the spec holds the checksum of what lists the images."""
+    listing = source.split or source.lists
+    return listing is not None and listing.sha256 is not None
+
+
+def split_problem(spec: Spec, split: SplitFile, file: Path) -> str | None:
+    """What is wrong with a split file that is not in its place yet; None where nothing is."""
+    try:
+        _, problems = _from_json(spec, split, file)
+    except UserError as error:
+        return str(error)
+    return problems[0] if problems else None
 
 
 def _below(images: str, rows: list[ImageRow]) -> list[ImageRow]:
@@ -55,14 +72,8 @@ def _below(images: str, rows: list[ImageRow]) -> list[ImageRow]:
 def _from_json(
     spec: Spec, split: SplitFile, file: Path
 ) -> tuple[Mapping[str, list[ImageRow]], tuple[str, ...]]:
-    problems: tuple[str, ...] = ()
     try:
-        digest = digests.hashed(file)
-        if split.sha256 and digest != split.sha256:
-            problems = (
-                f"{file} is another split file: its sha256 is {digest[:12]}, "
-                f"expected {split.sha256[:12]}",
-            )
+        problems = _other_file(file, split.sha256)
         lists: dict[str, Any] = json.loads(file.read_bytes())
         return {name: _checked_rows(lists[name], spec) for name in SPLITS}, problems
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -71,6 +82,15 @@ def _from_json(
             f"it needs train, val and test lists of [path, label, class name]",
             exit_code=MISSING,
         ) from error
+
+
+def _other_file(file: Path, sha256: str | None) -> tuple[str, ...]:
+    """The problem of a listing with another checksum than the spec's."""
+    digest = digests.hashed(file) if sha256 else ""
+    if not sha256 or digest == sha256:
+        return ()
+    sentence = f"{file} is another split file: its sha256 is {digest[:12]}, expected {sha256[:12]}"
+    return (sentence,)
 
 
 def _checked_rows(rows: Any, spec: Spec) -> list[ImageRow]:
@@ -101,12 +121,16 @@ def _check_path(path: str) -> None:
 
 def _from_lists(
     spec: Spec, lists: SplitLists, location: DatasetLocation
-) -> Mapping[str, list[ImageRow]]:
+) -> tuple[Mapping[str, list[ImageRow]], tuple[str, ...]]:
     labels = {name: label for label, name in enumerate(spec.class_names)}
-    return {
-        split: _lines(location.find(getattr(lists, split)), labels, lists.suffix)
+    files = {split: location.find(getattr(lists, split)) for split in SPLITS}
+    rows = {split: _lines(files[split], labels, lists.suffix) for split in SPLITS}
+    problems = [
+        problem
         for split in SPLITS
-    }
+        for problem in _other_file(files[split], getattr(lists.sha256, split, None))
+    ]
+    return rows, tuple(problems)
 
 
 def _text(file: Path) -> str:

@@ -1,15 +1,14 @@
-"""Parts of a dataset, fetched from the first source that works, unpacked and moved into place."""
+"""Parts of a dataset that are missing, each from the first of its offers that works."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from pathlib import Path
 
-from benchmark.data import http_download, hub_download, reading, unpack
-from benchmark.data.http_download import Progress
+from benchmark.data import offer_files, reading
+from benchmark.data.disk_space import full_disk
 from benchmark.data.locations import (
     NOTES,
     DatasetLocation,
@@ -17,7 +16,7 @@ from benchmark.data.locations import (
     read_receipt,
     write_receipt,
 )
-from benchmark.data.prepare_events import PrepareEvent, PrepareRequest, Step
+from benchmark.data.prepare_events import PrepareEvent, PrepareRequest
 from benchmark.data.sources import Offer, Part
 from benchmark.errors import MISSING, UserError
 
@@ -62,7 +61,7 @@ def _part(request: PrepareRequest, part: Part, folder: Path) -> Iterator[Prepare
     reasons = []
     for offer in offers:
         try:
-            yield from _from_offer(request, part, offer, folder)
+            yield from offer_files.install(request, part, offer, folder)
             return
         except UserError as error:
             reasons.append(f"{offer.label}: {error}")
@@ -103,77 +102,6 @@ def _require_licence(request: PrepareRequest) -> None:
         write_receipt(request.spec, replace(receipt, licence=request.spec.licence), request.root)
 
 
-def _from_offer(
-    request: PrepareRequest, part: Part, offer: Offer, folder: Path
-) -> Iterator[PrepareEvent]:
-    """Download, check, unpack in a folder beside, and move: a part is whole or absent."""
-    # On the disk of the images, so that moving is renaming.
-    downloads, staging = folder / ".fetching", folder / ".unpacking"
-    file = downloads / _file_name(offer.url or "")
-    if offer.url and not file.exists():
-        yield from _steps(
-            request, "download", offer.url, http_download.fetch(offer.url, file, request.retries)
-        )
-    elif not offer.url:
-        yield PrepareEvent(request.name, "download", f"{offer.file} of {offer.repo}")
-        file = hub_download.fetch(offer, downloads)
-    if file.is_file():
-        http_download.check(file, md5=offer.md5, sha256=offer.sha256)
-    unpack.clear(staging)
-    try:
-        staging.mkdir(parents=True)
-        yield from _unpacked(request, part, offer, file, staging)
-        for path in part.gives:
-            if not (folder / path).exists():
-                _move(staging / path, folder / path)
-    except OSError as error:
-        raise http_download.full_disk(error, folder) from error
-    finally:
-        unpack.clear(staging)
-    unpack.clear(downloads)
-
-
-def _file_name(url: str) -> str:
-    """What a url ends with, where that can be the name of a file."""
-    name = PurePosixPath(urlsplit(url).path).name[-100:]
-    return "download" if name in ("", "..") else name
-
-
-def _unpacked(
-    request: PrepareRequest, part: Part, offer: Offer, file: Path, staging: Path
-) -> Iterator[PrepareEvent]:
-    """What a part gives, put below `staging`: from a file, an archive, an archive within an
-    archive, or a folder of files.
-    """
-    if file.is_dir():
-        for path in part.gives:
-            _move(file / path, staging / path)
-    elif not unpack.is_archive(file):
-        _move(file, staging / part.gives[0])
-    else:
-        if offer.inner:
-            yield from _steps(
-                request, "unpack", file.name, unpack.unpack(file, staging, {offer.inner: "inner"})
-            )
-            file = staging / "inner"
-        wanted = dict(zip(offer.holds or part.gives, part.gives, strict=True))
-        yield from _steps(
-            request, "unpack", offer.inner or file.name, unpack.unpack(file, staging, wanted)
-        )
-
-
-def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source.replace(target)
-
-
-def _steps(
-    request: PrepareRequest, step: Step, text: str, progress: Iterator[Progress]
-) -> Iterator[PrepareEvent]:
-    for done, total in progress:
-        yield PrepareEvent(request.name, step, text, done, total)
-
-
 @contextmanager
 def _alone(request: PrepareRequest) -> Iterator[None]:
     """Two processes must not prepare one dataset at a time."""
@@ -189,4 +117,4 @@ def _alone(request: PrepareRequest) -> Iterator[None]:
             f"another process is preparing {request.name}; wait for it", exit_code=MISSING
         ) from error
     except OSError as error:
-        raise http_download.full_disk(error, notes) from error
+        raise full_disk(error, notes) from error

@@ -1,61 +1,91 @@
-"""Files of Hugging Face repositories; huggingface_hub resumes and retries by itself."""
+"""Where files of Hugging Face repositories are fetched from; http_download fetches them."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from benchmark.data.sources import Offer
+from benchmark.data.sources import Offer, stays_below
 from benchmark.errors import MISSING, UserError
 
 
-def fetch(offer: Offer, folder: Path, endpoint: str | None = None) -> Path:
-    """Fetch a file, or all files of a pattern with '*', and return the file or the folder.
+@dataclass(frozen=True)
+class HubFile:
+    """One file of a repository: its path there, and what the hub says of it."""
 
-    Raises UserError where the repository is unknown or gated, the file is not in it, or the hub
-    cannot be reached.
+    path: str
+    url: str
+    size: int | None = None  # bytes
+    sha256: str | None = None
+
+
+def address(offer: Offer) -> str:
+    """The address of a file of the hub. Raises UserError where its library is put offline."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise _failed(offer, "cannot be fetched while HF_HUB_OFFLINE is set; unset it")
+    return _url(offer, offer.file or "", offer.revision)
+
+
+def matching(offer: Offer) -> list[HubFile]:
+    """The files that a pattern with '*' matches, all of one commit.
+
+    Raises UserError where the repository is unknown or gated, or the hub cannot be reached.
     """
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+    address(offer)
     try:
-        return _download(offer, folder, endpoint)
+        about: Any = HfApi(endpoint=constants.ENDPOINT).repo_info(
+            offer.repo or "",
+            repo_type=offer.repo_type,
+            revision=offer.revision or constants.DEFAULT_REVISION,
+            files_metadata=True,
+        )
     except GatedRepoError as error:
         raise _failed(
             offer, "asks for an account: accept its terms on its page and run `hf auth login`"
         ) from error
-    except LocalEntryNotFoundError as error:
-        raise _failed(
-            offer,
-            "could not be fetched: the hub did not answer as it should, or HF_HUB_OFFLINE is set",
-        ) from error
-    except (EntryNotFoundError, RepositoryNotFoundError) as error:
+    except RepositoryNotFoundError as error:
         raise _failed(offer, "is not on the hub, or not for you") from error
     # The library below huggingface_hub has changed more than once, and its errors with it.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise _failed(offer, f"could not be fetched ({reason})") from error
+    found = [each for each in about.siblings if fnmatch.fnmatch(each.rfilename, offer.file or "")]
+    if not found:
+        raise _failed(offer, "is not on the hub: no file matches")
+    return [_hub_file(offer, each, about.sha) for each in sorted(found, key=lambda f: f.rfilename)]
 
 
-def _download(offer: Offer, folder: Path, endpoint: str | None) -> Path:
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.utils.tqdm import disable_progress_bars
+def _hub_file(offer: Offer, file: Any, commit: str) -> HubFile:
+    if not stays_below(file.rfilename):
+        raise _failed(offer, f"has the path '{file.rfilename[:60]}', which leads out of its folder")
+    stored_elsewhere = file.lfs or {}
+    return HubFile(
+        file.rfilename,
+        _url(offer, file.rfilename, commit),
+        file.size,
+        stored_elsewhere.get("sha256"),
+    )
 
-    repo, file = offer.repo or "", offer.file or ""
-    disable_progress_bars()  # the caller shows progress
-    options: dict[str, Any] = {
-        "repo_type": offer.repo_type,
-        "revision": offer.revision,
-        "local_dir": folder,
-        "endpoint": endpoint,
-    }
-    if "*" in file:
-        return Path(str(snapshot_download(repo, allow_patterns=[file], **options)))
-    return Path(str(hf_hub_download(repo, file, **options)))
+
+def secrets() -> Mapping[str, str]:
+    """The header by which the hub knows its user; empty without a login."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _url(offer: Offer, file: str, revision: str | None) -> str:
+    from huggingface_hub import hf_hub_url
+
+    return hf_hub_url(offer.repo or "", file, repo_type=offer.repo_type, revision=revision)
 
 
 def _failed(offer: Offer, why: str) -> UserError:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from benchmark.data.image_table import ImageTable, PictureReader
 
@@ -98,3 +98,15 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset(os.listdir(folder))
     except OSError:
         return frozenset()
+
+
+def deeper(folder: Path, path: str) -> str:
+    """What to say of a missing path that lies one folder deeper, in a folder of the same name, as
+    in some copies; '' where it does not.
+    """
+    parts = PurePosixPath(path).parts
+    for i in range(len(parts)):
+        nested = PurePosixPath(*parts[: i + 1], *parts[i:])
+        if (folder / nested).exists():
+            return f" (it lies in {folder / nested.parent}: move what is there one folder up)"
+    return ""

@@ -61,8 +61,7 @@ def digest(name: str, root: Path | None = None, *, accept_changed_data: bool = F
     pinned = (
         not spec.named_by_content
         and isinstance(spec.source, CoopFolder)
-        and spec.source.split is not None
-        and spec.source.split.sha256 is not None
+        and coop_layout.is_pinned(spec.source)
     )
     if isinstance(spec.source, Generated) or (pinned and not accept_changed_data):
         return spec.digest

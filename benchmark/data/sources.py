@@ -87,9 +87,18 @@ class SplitFile(BaseModel):
     sha256: Sha256 | None = None
 
 
+class ListDigests(BaseModel):
+    """sha256 of the text file of every split."""
+
+    model_config = STRICT
+    train: Sha256
+    val: Sha256
+    test: Sha256
+
+
 class SplitLists(BaseModel):
     """One text file per split with lines 'image-id class name', as FGVC Aircraft has them; `suffix`
-    completes an id.
+    completes an id, `sha256` is that of the files where it is known.
     """
 
     model_config = STRICT
@@ -97,6 +106,7 @@ class SplitLists(BaseModel):
     val: Below
     test: Below
     suffix: str = ""
+    sha256: ListDigests | None = None
 
 
 class CoopFolder(BaseModel):
@@ -219,6 +229,7 @@ class Offer(BaseModel):
     repo_type: Literal["dataset", "model"] = "dataset"
     revision: str | None = None
     file: str | None = None  # within the repository; "*" patterns fetch several
+    size: int | None = Field(default=None, ge=0, lt=1 << 50)  # bytes of the file
     md5: Md5 | None = None
     sha256: Sha256 | None = None
     inner: str | None = None  # an archive within the archive

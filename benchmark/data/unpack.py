@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import errno
-import gzip
 import lzma
 import shutil
 import struct
@@ -15,9 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
-from benchmark.data.http_download import Progress, full_disk, require_space, write
+from benchmark.data import file_kinds
+from benchmark.data.disk_space import full_disk, require_space, write
+from benchmark.data.http_download import Progress
 from benchmark.errors import MISSING, UserError
 
 CHUNK_BYTES = 1 << 20
@@ -27,7 +27,10 @@ BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError),
     *(ValueError, LookupError, RuntimeError, MemoryError),
 )
-PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+
+
+class BadArchive(Exception):
+    """An archive that is refused; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,9 @@ def unpack(
 ) -> Iterator[Progress]:
     """Unpack the wanted files and folders of an archive below `into`, and yield progress.
 
-    `wanted` maps a path in the archive, at any depth, to the path it gets. An archive
-    that is damaged or cut short, that holds a path or link leading out, that grows beyond the
-    limits, or that lacks something is deleted, and a UserError says why.
+    `wanted` maps a path in the archive, at any depth, to the path it gets. Raises BadArchive for
+    one that is damaged or cut short, that holds a path or link leading out, that grows beyond the
+    limits, or that lacks something, and UserError where the disk is full.
     """
     limit = archive.stat().st_size * limits.factor + limits.spare_bytes
     chooser = _chooser(wanted)
@@ -122,11 +125,6 @@ def unpack(
         raise _refused(archive, f"holds no '{missing[0]}'")
 
 
-def is_archive(file: Path) -> bool:
-    """Whether the name says zip or tar."""
-    return file.name.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
-
-
 @contextmanager
 def _opened(archive: Path, limit: int) -> Iterator[tuple[Iterator[Member], int | None]]:
     """The members of a zip or tar, and their size in all where the archive states it."""
@@ -135,19 +133,10 @@ def _opened(archive: Path, limit: int) -> Iterator[tuple[Iterator[Member], int |
             yield _zip_members(opened), sum(info.file_size for info in opened.infolist())
     else:
         with (
-            _unpacked(archive) as stream,
+            file_kinds.unpacked(archive) as stream,
             tarfile.open(fileobj=Tar(stream, limit), mode="r:") as tar,  # type: ignore[call-overload]
         ):
             yield _tar_members(tar), None
-
-
-def _unpacked(archive: Path) -> IO[bytes]:
-    """The bytes of a tar, decompressed by what its first bytes say."""
-    with archive.open("rb") as stream:
-        head = stream.read(6)
-    opener = next((each for magic, each in PACKED.items() if head.startswith(magic)), None)
-    packed: IO[bytes] = opener(archive, "rb") if opener else archive.open("rb")
-    return packed
 
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
@@ -235,10 +224,8 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _refused(archive: Path, why: str) -> UserError:
-    """The error for an archive, which is deleted so that the next attempt downloads it again."""
-    archive.unlink(missing_ok=True)
-    return UserError(f"{archive.name} {why}; it was deleted", exit_code=MISSING)
+def _refused(archive: Path, why: str) -> BadArchive:
+    return BadArchive(f"{archive.name} {why}")
 
 
 def clear(folder: Path) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from benchmark.data.unpack import unpack
+from benchmark.data.unpack import BadArchive, unpack
+from benchmark.errors import UserError
 from testbed.targets.inputs import BOMB_BYTES, LIMITS, nothing_beside, written, zipped
 
 MEMBERS = {
@@ -219,6 +220,8 @@ def reader(suffix: str) -> Callable[[Path, bytes], None]:
         try:
             for _ in unpack(archive, into, {"images": "images"}, LIMITS):
                 pass
+        except BadArchive as error:
+            raise UserError(str(error)) from error
         finally:
             nothing_beside(folder, {"into", archive.name})
             assert not [

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmark import data
 from benchmark.backbones import weights
-from benchmark.data import catalog, digests, fetch_parts, http_download, parquet, verification
+from benchmark.data import catalog, digests, http_download, hub_download, parquet, verification
 from benchmark.data.http_download import RetryPolicy
 from benchmark.data.preparation import prepare_datasets
 from testbed.data_layouts import jpeg
@@ -173,9 +173,7 @@ def read_spec(folder: Path, text: bytes) -> None:
         data.read_spec("pets.toml")
         with (
             mock.patch.object(http_download, "fetch", delivered),
-            mock.patch.object(
-                fetch_parts.hub_download, "fetch", lambda offer, to: next(_hub(offer, to))
-            ),
+            mock.patch.object(hub_download, "matching", _matching),
         ):
             events = list(
                 prepare_datasets(
@@ -192,9 +190,9 @@ def read_spec(folder: Path, text: bytes) -> None:
         nothing_beside(folder, {"own", "root"})
 
 
-def _hub(offer: Any, to: Path) -> Iterator[Path]:
-    list(delivered("", to / "data.zip"))
-    yield to / "data.zip"
+def _matching(offer: Any) -> list[hub_download.HubFile]:
+    """In place of the hub's answer."""
+    return [hub_download.HubFile("data.zip", "http://127.0.0.1:9/data.zip")]
 
 
 def read_suites(folder: Path, text: bytes) -> None:
