@@ -86,7 +86,8 @@ def test_a_resnet_has_an_open_text_tower_and_says_why_it_has_no_vision_blocks() 
     assert backbone.encode_pixels(torch.randn(2, 3, 32, 32)).shape == (2, 16)
     assert len(backbone.text.blocks) == 2
     with pytest.raises(
-        UserError, match="image tower of RN-small has no transformer blocks to open; take a ViT"
+        UserError,
+        match="image tower of RN-small is a ModifiedResNet, which has no transformer blocks",
     ):
         _ = backbone.vision
 

@@ -22,7 +22,7 @@ ORDER = (  # a wing may import from those before it; the top-level modules stand
 HEAVY = {"torch", "ray", "open_clip", "torchvision", "timm", "datasets", "sklearn"}
 WITH_TORCH = {  # everything else must be importable without torch
     "benchmark.api", "benchmark.training", "benchmark.conformance", "benchmark.tiny.train",
-    "benchmark.backbones.clip",
+    "benchmark.backbones.clip", "benchmark.backbones.tokenizers",
     "benchmark.backbones.towers", "benchmark.backbones.image_only", "benchmark.backbones.prompting",
     "benchmark.features.decoding",
     "benchmark.features.encoding", "benchmark.features.resampling",

@@ -23,6 +23,7 @@ from benchmark.backbones import image_only, weights
 from benchmark.backbones.checkpoints import check_unpacked
 from benchmark.backbones.hub import HUB, TIMM, offline
 from benchmark.backbones.image_only import ImageOnly
+from benchmark.backbones.misfit import require_shapes, stored_shapes, unloadable
 from benchmark.backbones.precision import resolved, tower_dtype
 from benchmark.backbones.preprocessing import (
     Preprocessing,
@@ -32,7 +33,14 @@ from benchmark.backbones.preprocessing import (
 )
 from benchmark.backbones.prompting import OpenClipPrompts
 from benchmark.backbones.prompting.plans import default_budget_mb
-from benchmark.backbones.towers import OpenClipTextTower, OpenClipVisionTower, Tokenizer, through
+from benchmark.backbones.tokenizers import (
+    Tokenizer,
+    default_tokenizer,
+    own_length,
+    require_fit,
+    tokenized,
+)
+from benchmark.backbones.towers import OpenClipTextTower, OpenClipVisionTower, through
 
 # those of open_clip that run nothing
 TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language", "context_length"}
@@ -75,16 +83,19 @@ class OpenClip:
     def vision(self) -> OpenClipVisionTower:
         visual = self.model.visual
         if not hasattr(visual, "_embeds") or not hasattr(visual, "transformer"):
+            kind = type(getattr(visual, "trunk", visual)).__name__
+            library = "timm's" if hasattr(visual, "trunk") else "a"
             raise UserError(
-                f"the image tower of {self.name} has no transformer blocks to open; "
-                "take a ViT backbone or a text-side method"
+                f"the image tower of {self.name} is {library} {kind}, which has no transformer "
+                "blocks that can be opened here; take a ViT of open_clip's own, as ViT-B-16, or a "
+                "method that leaves the image tower alone"
             )
         return OpenClipVisionTower(visual)
 
     @property
     def text(self) -> OpenClipTextTower:
         module = getattr(self.model, "text", self.model)
-        if not hasattr(getattr(module, "transformer", None), "resblocks"):
+        if not self._text_is_open:
             raise UserError(
                 f"the text tower of {self.name} is not an open_clip transformer, so prompts "
                 "cannot be learned in it; take another backbone"
@@ -97,16 +108,22 @@ class OpenClip:
             int(getattr(self.model, "text_eos_id", None) or module.eos_id),
         )
 
+    @property
+    def _text_is_open(self) -> bool:
+        module = getattr(self.model, "text", self.model)
+        return hasattr(getattr(module, "transformer", None), "resblocks")
+
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        ids_NL = self.text.tokenize(texts)
+        length = self.text.context_length if self._text_is_open else own_length(self.tokenizer)
+        ids_NL = tokenized(self.tokenizer, texts, length).to(self.device)
         chunks = ids_NL.split(TEXT_CHUNK)
         return unit(torch.cat([self._encode_ids(chunk_NL) for chunk_NL in chunks]))
 
     def _encode_ids(self, ids_NL: Tensor) -> Tensor:
-        tower = self.text
-        if not tower.read_at_eot:
+        if not self._text_is_open or not self.text.read_at_eot:
             return self.model.encode_text(ids_NL)
+        tower = self.text
         ids_NL = ids_NL[:, : int(tower.eot(ids_NL).max()) + 1]
         return tower.finish(through(tower.blocks, tower.start(ids_NL), tower.mask), ids_NL)
 
@@ -159,20 +176,21 @@ def from_model(
 ) -> OpenClip:
     """Any open_clip model object as a Backbone; it is frozen and put in eval mode.
 
-    The default tokenizer is CLIP's own BPE. With a `precision` the model's weights are brought to
-    it in place; without one they stay as they are.
+    The default tokenizer is CLIP's own BPE; UserError where that has another vocabulary than the
+    model. With a `precision` the model's weights are brought to it in place; without one they stay
+    as they are, but for a model of several, which is brought to that of its image tower.
     """
-    import open_clip
-
+    tokenizer = tokenizer or default_tokenizer(model, name)
+    require_fit(tokenizer, model, name)
     parameter: Any = model.logit_scale
     exact = parameter.detach().clone()
-    if precision:
-        model = model.to(tower_dtype(precision))
+    if precision or len({weight.dtype for weight in model.parameters()}) > 1:
+        model = model.to(tower_dtype(precision) if precision else weights_dtype(model))
         parameter.data = exact  # CLIP's release leaves it in float32 as well
     model = model.eval().requires_grad_(False)
     # Not by torch's exp, whose last digit in float32 depends on the processor.
     scale = math.exp(float(exact))
-    return OpenClip(name, model, tokenizer or open_clip.SimpleTokenizer(), scale)
+    return OpenClip(name, model, tokenizer, scale)
 
 
 def load(name: str, device: str = "cpu", precision: str = "auto") -> Loaded:
@@ -199,13 +217,13 @@ def load(name: str, device: str = "cpu", precision: str = "auto") -> Loaded:
                 arch, device=device, weights_only=True, require_pretrained=True, **options
             )
             tokenizer = open_clip.get_tokenizer(arch)
+            shapes = stored_shapes(source.file)
     except Exception as error:  # of weights, architecture, or a tokenizer that is not here
-        words = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"the weights of {name} in {source.file} cannot be loaded as {arch} ({words}); "
-            "check both"
-        ) from error
+        raise unloadable(name, source.file, arch, error) from error
     _require_quick_gelu(model, source)
+    if source.tag == weights.FILE:
+        built = {key: tuple(each.shape) for key, each in model.state_dict().items()}
+        require_shapes(name, source.file, shapes, built)
     return from_model(model, name, tokenizer, precision=precision)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from benchmark.api import ClassPrompts, TextTower, UserError, VisionTower, unit
 from benchmark.backbones import weights
 from benchmark.backbones.hub import TIMM
+from benchmark.backbones.misfit import Shape, require_shapes, stored_shapes, unloadable
 from benchmark.backbones.preprocessing import Preprocessing, from_timm
 
 # Of logits: that of the released CLIP weights, since an image encoder has none of its own.
@@ -88,17 +90,41 @@ def load(
     name: str, source: weights.Source, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> ImageOnly:
     """The timm backbone `name` from its weights file; raises UserError where the two do not fit."""
-    import timm
-
     arch = source.arch.removeprefix(TIMM)
     try:
-        model = timm.create_model(
-            arch, pretrained=True, pretrained_cfg_overlay={"file": str(source.file)}, num_classes=0
-        )
+        shapes = stored_shapes(source.file)
+        model = _strictly_loaded(arch, source.file, shapes)
     except Exception as error:  # timm raises what torch, safetensors and its own registry raise
-        words = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"the weights of {name} in {source.file} cannot be loaded as {arch} ({words}); "
-            "check both"
-        ) from error
+        raise unloadable(name, source.file, arch, error) from error
+    built = {key: tuple(each.shape) for key, each in model.state_dict().items()}
+    require_shapes(name, source.file, shapes, built)
     return from_model(model.to(device, dtype), name)
+
+
+def _strictly_loaded(arch: str, file: Path, shapes: Mapping[str, Shape]) -> Any:
+    """The timm model without its classifier; every other tensor must be there and have a place.
+
+    timm lets anything lack as soon as the number of classes differs from that of its configuration,
+    so the model is built with the classifier of the file, if any, which is dropped afterwards.
+    """
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(arch, allow_unregistered=True)
+    heads = config.classifier if config and config.classifier else ()
+    head = heads if isinstance(heads, str) else next(iter(heads), "")
+    known = config.num_classes if config else 0
+    sizes = [shapes.get(f"{head}.weight", (0,))[0], known]  # names of a file may be old ones
+    errors: list[Exception] = []
+    for classes in dict.fromkeys(sizes):
+        overlay = {"file": str(file), "num_classes": classes, "label_offset": 0}
+        try:
+            model: Any = timm.create_model(
+                arch, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes
+            )
+        except RuntimeError as error:
+            errors.append(error)
+        else:
+            model.reset_classifier(0)
+            return model
+    raise errors[0]

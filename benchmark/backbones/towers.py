@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import UserError
-
-Tokenizer = Callable[..., Tensor]
+from benchmark.backbones.tokenizers import Tokenizer, tokenized
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +69,9 @@ class OpenClipTextTower:
 
     @property
     def context_length(self) -> int:
-        return int(self.position_LE.shape[0])
+        # a tower that appends a token of its own has a position more than it reads tokens
+        appended = getattr(self.module, "cls_emb", None) is not None
+        return int(self.position_LE.shape[0]) - appended
 
     @property
     def position_LE(self) -> Tensor:
@@ -94,16 +94,7 @@ class OpenClipTextTower:
         )
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        length = self.context_length
-        ids_NL = self.tokenizer(list(texts), context_length=length)
-        wider_NL = self.tokenizer(list(texts), context_length=length + 1)
-        cut_N = (wider_NL[:, :length] != ids_NL).any(1)
-        if cut_N.any():
-            text = list(texts)[int(cut_N.int().argmax())]
-            raise UserError(
-                f"the text '{text}' needs more than the {length} tokens this backbone reads; "
-                "shorten the class name or template"
-            )
+        ids_NL = tokenized(self.tokenizer, texts, self.context_length)
         return ids_NL.to(self.position_LE.device)
 
     def embed(self, ids_NL: Tensor) -> Tensor:
