@@ -95,7 +95,7 @@ def ray_lines(todo: Sequence[Cell], folder: Path) -> list[str]:
 
     start = time.perf_counter()
     workers = Ray()
-    slots = workers.slots
+    workers._connect()
     engine_s = time.perf_counter() - start
     try:
         start = time.perf_counter()
@@ -105,7 +105,7 @@ def ray_lines(todo: Sequence[Cell], folder: Path) -> list[str]:
         workers.close()
     amortised = 1000 * whole_s / len(todo)
     return [
-        f"ray, {slots} workers: {amortised:.1f} ms per cell amortised, "
+        f"ray, {os.cpu_count()} workers: {amortised:.1f} ms per cell amortised, "
         "workers' start included (target 150)",
         f"ray, engine's own start: {engine_s:.1f} s; "
         f"first outcome {inside.first_ms / 1000:.1f} s after that; then ms per cell: {inside}",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.compute import devices
-from benchmark.compute.executors.scheduling import Job, RunOptions, TaskReport
+from benchmark.compute.executors.scheduling import Job, RunOptions, Task, TaskReport
 from benchmark.compute.runner import plan, run
 from benchmark.errors import UserError
 from benchmark.grid import Cell
@@ -162,7 +162,10 @@ def test_a_card_that_is_missing_is_named_before_any_cell_runs_unless_all_are_on_
 class Listens:
     """An executor that computes nothing and keeps what it was told."""
 
-    on_this_machine, slots = False, 1
+    on_this_machine = False
+
+    def slots(self, tasks: Sequence[Task], options: RunOptions) -> int:
+        return 1
 
     def __init__(self) -> None:
         self.told: list[RunOptions] = []

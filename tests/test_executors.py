@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from benchmark import methods
 from benchmark.backbones.weights import TINY
 from benchmark.cli import execute
-from benchmark.compute.executors import cell_logs, limits
+from benchmark.compute.executors import cell_logs, limits, ray_executor
 from benchmark.compute.executors.ray_executor import JobNeeds, Ray
 from benchmark.compute.executors.scheduling import Job, RunOptions, Task, batches, jobs, shard
 from benchmark.compute.executors.serial import Serial
@@ -290,6 +291,24 @@ def test_a_job_on_a_gpu_asks_for_what_its_cells_took_and_some_headroom(
     assert Ray(gpus_per_cell=0.5).need(job, RunOptions(tmp_path, device="cuda")) == JobNeeds(
         cpus=1, gpus=0.5
     )
+
+
+@pytest.mark.parametrize(
+    ("device", "per_cell", "slots"), [("cuda", None, 2), ("cuda", 0.25, 8), ("cpu", None, 16)]
+)
+def test_work_is_dealt_to_as_many_as_there_are_gpus_where_gpus_are_wanted(
+    device: str,
+    per_cell: float | None,
+    slots: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = SimpleNamespace(
+        is_initialized=lambda: True, cluster_resources=lambda: {"CPU": 16.0, "GPU": 2.0}
+    )
+    monkeypatch.setattr(ray_executor, "_ray", lambda: cluster)
+    options = RunOptions(tmp_path, device=device)
+    assert Ray(gpus_per_cell=per_cell).slots([task(frail(1)), task(frail(2))], options) == slots
 
 
 def test_a_job_on_a_cpu_takes_the_threads_that_a_serial_run_takes(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from benches.gpu.setting import Row, Size, backbone, episode, settled_s
+from benches.gpu.setting import SEEDS, Row, Size, backbone, episode, settled_s
 from benchmark import methods
 from benchmark.api import Episode
 from benchmark.compute.power import metered
@@ -23,11 +23,15 @@ def whole_cells(size: Size) -> Iterator[Row]:
 
 
 def batches(size: Size) -> Iterator[Row]:
-    """Batches of runs, and the share of the clock in which the GPU had work by its own counter."""
+    """Batches of runs, and the share of the clock in which the GPU had work by its own counter:
+    shots and three seeds of a method together."""
     given = backbone(size.device, size.precision)
-    for method, runs, shots, parameters in size.batches:
-        episodes = [episode(given, size.cell_classes, shots, seed) for seed in range(runs)]
-        row: Row = {"method": method, "shots": shots, "runs": runs, "GPU busy": ""}
+    for method, shots, parameters in size.batches:
+        episodes = [
+            episode(given, size.cell_classes, each, seed) for each in shots for seed in range(SEEDS)
+        ]
+        of = ", ".join(map(str, shots))
+        row: Row = {"method": method, "shots": of, "runs": len(episodes), "GPU busy": ""}
         with metered(size.device) as used:
             row |= _fitted(method, parameters, episodes, size.device)
         yield row | {"GPU busy": "" if used().gpu_use is None else used().gpu_use}

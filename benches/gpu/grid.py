@@ -6,14 +6,14 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from benches.gpu.setting import SPECS, Row, Size
+from benches.gpu.setting import SEEDS, SPECS, Row, Size
 from benches.gpu.steps import BATCH, text_steps
 
 CLASSIC = (
     "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101",
     "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101",
 )  # fmt: skip
-SHOTS, SEEDS = (1, 2, 4, 8, 16), 3
+SHOTS = (1, 2, 4, 8, 16)
 EPOCHS = {1: 50, 2: 100, 4: 100, 8: 200, 16: 200}  # CoOp's; ImageNet takes 50 at any shots
 
 

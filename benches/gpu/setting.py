@@ -20,6 +20,7 @@ from benchmark.backbones.clip import OpenClip
 from testbed import naive_clip
 
 SPECS = Path(__file__).resolve().parents[2] / "datasets_cfg"
+SEEDS = 3
 Row = dict[str, Any]
 
 
@@ -34,7 +35,8 @@ class Size:
     steps: int  # between the two lengths of training whose difference is timed
     cell_classes: int
     cells: tuple[tuple[str, int, dict[str, Any]], ...]  # method, shots, parameters
-    batches: tuple[tuple[str, int, int, dict[str, Any]], ...]  # method, runs, shots, parameters
+    # method, shots of every run (each with three seeds), parameters
+    batches: tuple[tuple[str, tuple[int, ...], dict[str, Any]], ...]
     figures: dict[str, list[Row]] = field(default_factory=dict)  # of the parts measured so far
 
 
@@ -58,12 +60,13 @@ def whole() -> Size:
             ("coop", 16, {}),
         ),
         batches=(
-            ("coop", 15, 4, {}),
-            ("cones", 15, 4, {}),
-            ("taskres", 15, 4, {}),
-            ("tip_adapter_f", 15, 4, {}),
-            ("apt", 3, 4, {}),
-            ("clip_lora", 3, 1, {"steps_per_shot": 150}),
+            ("coop", (1, 2, 4, 8, 16), {}),
+            ("apt", (4,), {}),
+            ("cones", (1, 2, 4, 8, 16), {}),
+            ("taskres", (1, 2, 4, 8, 16), {}),
+            ("tip_adapter_f", (1, 2, 4, 8, 16), {}),
+            ("vpt", (1, 2), {}),
+            ("clip_lora", (1,), {"steps_per_shot": 150}),
         ),
     )
 
@@ -82,7 +85,7 @@ def quick() -> Size:
             ("apt", 1, {"epochs": "2", "views": 1}),
             ("clip_lora", 1, {"steps_per_shot": 2, "views": 1}),
         ),
-        batches=(("coop", 2, 1, {"epochs": "2"}),),
+        batches=(("coop", (1,), {"epochs": "2"}),),
     )
 
 
@@ -115,6 +118,7 @@ def backbone(device: str, precision: str) -> OpenClip:
     return clip.from_model(loaded.model, "bench", precision=precision)
 
 
+@cache
 def class_names(count: int) -> tuple[str, ...]:
     """The first of ImageNet's names."""
     spec = tomllib.loads((SPECS / "imagenet.toml").read_text())
@@ -131,7 +135,8 @@ def episode(given: OpenClip, classes: int, shots: int, seed: int) -> Episode:
         return image_ND if views is None else image_ND.expand(views[0], -1, -1)
 
     def decode(index_N: Tensor, crop: Crop | None, seeds: Sequence[int] | None) -> Tensor:
-        return torch.rand(len(index_N), 3, given.image_px, given.image_px, device=given.device)
+        own = given.preprocessing
+        return torch.rand(len(index_N), 3, own.height, own.width, device=given.device)
 
     support = Labelled(ImageSet(len(labels_N), encode, decode), labels_N)
     names, templates = class_names(classes), ("a photo of a {}.",)

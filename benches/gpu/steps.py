@@ -51,16 +51,14 @@ def best_ms(row: Row) -> float:
 
 
 def step_flop(given: OpenClip, classes: int) -> float:
-    """Floating-point operations of one run's step, forward and backward, as torch counts them: two
-    lengths of training, so that what comes before the first step cancels."""
-    one = [episode(given, classes, -(-BATCH // classes), 1)]
-    per_epoch = max(1, classes * -(-BATCH // classes) // BATCH)
-    counts = []
-    for epochs in (1, 2):
-        with FlopCounterMode(display=False) as counter:
-            fit_s(given, one, epochs)
-        counts.append(counter.get_total_flops())
-    return (counts[1] - counts[0]) / per_epoch
+    """Floating-point operations of one run's step, forward and backward, as torch counts them: all
+    but the logits lies in the text tower."""
+    prompts = given.class_prompts(class_names(classes), N_CTX)
+    ctx_PE = torch.zeros(N_CTX, given.text.width, device=given.device, requires_grad=True)
+    prompts.encode(ctx_PE)  # so that its plan is there
+    with FlopCounterMode(display=False) as counter:
+        prompts.encode(ctx_PE).sum().backward()
+    return float(counter.get_total_flops())
 
 
 def run_step_ms(given: OpenClip, classes: int, runs: int, steps: int) -> float:

@@ -165,7 +165,7 @@ def _computed(
     todo = list(tasks)
     while todo:
         busy = []
-        for report in executor.run(jobs(todo, batches, executor.slots), options):
+        for report in executor.run(jobs(todo, batches, executor.slots(todo, options)), options):
             if report.state == "busy":
                 busy.append(by_key[report.key])
             elif report.state != "started":

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 from benchmark.backbones import weights
@@ -61,11 +61,13 @@ class Ray:
     def on_this_machine(self) -> bool:
         return self.address is None
 
-    @cached_property
-    def slots(self) -> int:
-        """The processors there are: cells that need more leave some of them to the others."""
+    def slots(self, tasks: Sequence[Task], options: RunOptions) -> int:
+        """As many as the GPUs there are can take side by side, or the processors where no GPU is
+        wanted."""
         self._connect()
-        return max(1, int(_ray().cluster_resources().get("CPU", 1)))
+        need = self.need(Job(tuple((task,) for task in tasks)), options)
+        kind, each = ("GPU", need.gpus) if need.gpus else ("CPU", need.cpus)
+        return max(1, int(_ray().cluster_resources().get(kind, 1) / each))
 
     def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[TaskReport]:
         """Reports as they come. Raises UserError at once where no node could ever run one of the

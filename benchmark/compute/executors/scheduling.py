@@ -116,9 +116,9 @@ class TaskReport:
 class Executor(Protocol):
     """Runs jobs somewhere and reports every task as it ends, in any order."""
 
-    @property
-    def slots(self) -> int:
-        """Jobs that can run at the same time, for grouping; 1 keeps the order of the plan."""
+    def slots(self, tasks: Sequence[Task], options: RunOptions) -> int:
+        """How many of these can be computed at the same time, for grouping; 1 keeps the order of
+        the plan."""
 
     @property
     def on_this_machine(self) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmark.compute.executors.scheduling import Job, RunOptions, TaskReport
+from benchmark.compute.executors.scheduling import Job, RunOptions, Task, TaskReport
 from benchmark.compute.executors.worker import Worker, perform, start_worker
 from benchmark.compute.stages import OnStage, ignore_stage
 
@@ -14,12 +14,14 @@ from benchmark.compute.stages import OnStage, ignore_stage
 class Serial:
     """Computes cells here, one after the other; what the cells of a run share is loaded once."""
 
-    slots = 1
     on_this_machine = True
 
     def __init__(self, on_stage: OnStage = ignore_stage) -> None:
         self.on_stage = on_stage
         self._workers: dict[RunOptions, Worker] = {}
+
+    def slots(self, tasks: Sequence[Task], options: RunOptions) -> int:
+        return 1
 
     def run(self, jobs: Sequence[Job], options: RunOptions) -> Iterator[TaskReport]:
         if options not in self._workers:
