@@ -18,7 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.api import Episode, ImageSet, Predictor, SideTerm, UserError, VisionTower, unit
+from benchmark.api import (
+    Backbone,
+    ImageSet,
+    Predictor,
+    SideTerm,
+    Target,
+    UserError,
+    VisionTower,
+    unit,
+)
 
 # Images encoded at once. The host does not wait for a GPU, but cuts the next ones meanwhile.
 CPU_BATCH, GPU_BATCH = 64, 256
@@ -81,16 +90,16 @@ def below(tower: VisionTower, first: int, pixels_NCHW: Tensor) -> Tensor:
     return x_NLE
 
 
-def vision(episode: Episode, method: str, advice: str) -> VisionTower:
+def vision(backbone: Backbone, method: str, advice: str) -> VisionTower:
     """The image tower; UserError with the method's name and `advice` where it has no blocks."""
     try:
-        tower = episode.backbone.vision
+        tower = backbone.vision
     except UserError as error:
         raise UserError(f"{method} works inside the image tower: {error}; {advice}") from None
     if not all(hasattr(block, part) for block in tower.blocks for part in PARTS):
         raise UserError(
             f"{method} needs the residual attention blocks of CLIP,"
-            f" which {episode.backbone.name} lacks; {advice}"
+            f" which {backbone.name} lacks; {advice}"
         )
     return tower
 
@@ -126,7 +135,7 @@ def in_batches(
     return torch.cat([logits(pixels_NCHW.to(device)) for pixels_NCHW in batches])
 
 
-def texts_of(episode: Episode) -> list[str]:
+def texts_of(target: Target) -> list[str]:
     """Every template of the dataset with every class name, template by template."""
-    names = [name.replace("_", " ") for name in episode.class_names]
-    return [template.format(name) for template in episode.templates for name in names]
+    names = [name.replace("_", " ") for name in target.class_names]
+    return [template.format(name) for template in target.templates for name in names]

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from adapters._settings import Adam, ConceptTraining, Regularisation, StoredCrops, WarmUp
-from benchmark.api import Crop, Episode, ImageSet, Labelled, Predictor, unit
+from benchmark.api import Crop, Episode, ImageSet, Labelled, Predictor, Target, unit
 from benchmark.training import batches, loop, optimisers
 from benchmark.training.choose import choose_by_counts
 from benchmark.training.noise import normal
@@ -248,12 +248,12 @@ def predictors(
 ) -> list[Predictor]:
     """A predictor for the weights_X of every episode, on stored features."""
     pairs = zip(weights, episodes, strict=True)
-    return [predictor(form, weights_X, episode) for weights_X, episode in pairs]
+    return [predictor(form, weights_X, episode.target) for weights_X, episode in pairs]
 
 
-def predictor(form: Form, weights_X: Tensor, episode: Episode) -> Predictor:
+def predictor(form: Form, weights_X: Tensor, target: Target) -> Predictor:
     """Logits of the learned weights on stored features."""
-    text_KD, scale = episode.text_features(), episode.backbone.logit_scale
+    text_KD, scale = target.text_features(), target.backbone.logit_scale
 
     @torch.no_grad()
     def predict(images: ImageSet) -> Tensor:

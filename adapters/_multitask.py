@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 from adapters import _prompts
 from adapters._settings import Context, Crops, Pretraining, Sgd
-from benchmark.api import Backbone, Episode, State, UserError
+from benchmark.api import Backbone, Episode, State, Target, UserError
 from benchmark.training import batches, loop, optimisers
 
 # Raise it when priors may change: all methods that agree on a SourceRecipe share them.
@@ -93,7 +93,7 @@ def _loss(
     episode: Episode, context: Context, bank: batches.Bank, rows_TB: Tensor, batch_T: Tensor
 ) -> loop.Loss:
     """Cross-entropy over the classes of one task; `batch_T` says which batch a step takes."""
-    prompts, scale = _prompts.prompts_for(episode, context), episode.backbone.logit_scale
+    prompts, scale = _prompts.prompts_for(episode.target, context), episode.backbone.logit_scale
 
     def loss_of(ctx_RPE: Tensor, step: Tensor) -> Tensor:
         rows_B = rows_TB.index_select(0, batch_T.index_select(0, step))[0]
@@ -146,21 +146,26 @@ def prior_context(episode: Episode, context: Context) -> Tensor:
     return ctx_PE.to(backbone.device, backbone.dtype).clone()
 
 
-def classifiers(
+def learn(
     episodes: Sequence[Episode], recipe: _prompts.PromptRecipe, *, transfer: bool
-) -> Sequence[Tensor]:
-    """text_KD of every episode, from its prior: trained on the target, or as pretrained."""
+) -> list[State]:
+    """The context of every episode, from its prior: trained on its support set, or as pretrained.
+
+    A state without a context stands for the hand-written templates.
+    """
     if transfer:
-        return _prompts.learn(episodes, recipe, start=from_prior).unbind()
-    return [classifier(episode, recipe.context) for episode in episodes]
+        return _prompts.learn(episodes, recipe, start=from_prior)
+    return [
+        {} if episode.prior is None else {"ctx_PE": prior_context(episode, recipe.context)}
+        for episode in episodes
+    ]
 
 
-def classifier(episode: Episode, context: Context) -> Tensor:
-    """text_KD of the pretrained context as it is; without a prior that of the templates."""
-    if episode.prior is None:
-        return episode.text_features()
-    with torch.no_grad():
-        return _prompts.prompts_for(episode, context).encode(prior_context(episode, context))
+def text_features(state: State, target: Target, context: Context) -> Tensor:
+    """text_KD of the target's classes around a learned context."""
+    if not state:
+        return target.text_features()
+    return _prompts.text_features(state["ctx_PE"], target, context)
 
 
 def _name_tensor(backbone: Backbone) -> Tensor:

@@ -26,6 +26,8 @@ from benchmark.api import (
     Episode,
     ImageSet,
     Predictor,
+    State,
+    Target,
     UserError,
 )
 from benchmark.training import batches, loop, optimisers
@@ -71,12 +73,10 @@ def plain(batch: Batch) -> Tensor:
     return cross_entropy(batch)[None]
 
 
-def prompts_for(
-    episode: Episode, context: Context, *, class_specific: bool = False
-) -> ClassPrompts:
-    """The prompts of the episode's classes around a context of this form."""
-    return episode.backbone.class_prompts(
-        episode.class_names,
+def prompts_for(target: Target, context: Context, *, class_specific: bool = False) -> ClassPrompts:
+    """The prompts of the target's classes around a context of this form."""
+    return target.backbone.class_prompts(
+        target.class_names,
         context.n_ctx,
         context.position,
         class_specific=class_specific,
@@ -134,8 +134,8 @@ def learn(
     *,
     start: Start = from_words,
     gradient: loop.Gradient = loop.gradient_of,
-) -> Tensor:
-    """text_RKD of one context per episode after the last step, trained as a batch.
+) -> list[State]:
+    """A state per episode, which holds its context after the last step; trained as a batch.
 
     The episodes share their dataset and backbone.
     """
@@ -146,7 +146,7 @@ def learn(
     starts = [
         start(episode, recipe.context, rng) for episode, rng in zip(episodes, rngs, strict=True)
     ]
-    prompts = prompts_for(episodes[0], recipe.context, class_specific=starts[0].ndim == 3)
+    prompts = prompts_for(episodes[0].target, recipe.context, class_specific=starts[0].ndim == 3)
     runs = [_run(episode, recipe, rng) for episode, rng in zip(episodes, rngs, strict=True)]
     order = loop.longest_first([run.rate_T for run in runs])
     ctx_RPE = torch.stack([starts[r] for r in order])
@@ -157,8 +157,7 @@ def learn(
     )
     for column, r in enumerate(order):
         loop.note_training(episodes[r], ctx_RPE[0].numel(), loss_TR[: len(runs[r].rate_T), column])
-    with torch.no_grad():
-        return prompts.encode(ctx_RPE[torch.tensor(order).argsort().to(ctx_RPE.device)])
+    return [{"ctx_PE": ctx_RPE[order.index(r)]} for r in range(len(runs))]
 
 
 def _run(episode: Episode, recipe: PromptRecipe, rng: Generator) -> Run:
@@ -227,10 +226,20 @@ def _batched(
     return batch_at, rate_TR
 
 
-def classifiers(text_RKD: Tensor, episodes: Sequence[Episode]) -> list[Predictor]:
-    """A predictor for the text classifier of every episode."""
-    pairs = zip(text_RKD, episodes, strict=True)
-    return [classifier(text_KD, episode.backbone.logit_scale) for text_KD, episode in pairs]
+def predictor(
+    state: State, target: Target, context: Context, *, class_specific: bool = False
+) -> Predictor:
+    """A predictor for the target's classes, whose prompts have the context of a state."""
+    text_KD = text_features(state["ctx_PE"], target, context, class_specific=class_specific)
+    return classifier(text_KD, target.backbone.logit_scale)
+
+
+@torch.no_grad()
+def text_features(
+    ctx_PE: Tensor, target: Target, context: Context, *, class_specific: bool = False
+) -> Tensor:
+    """text_KD of the target's classes around a learned context."""
+    return prompts_for(target, context, class_specific=class_specific).encode(ctx_PE)
 
 
 def classifier(text_KD: Tensor, scale: float) -> Predictor:

@@ -44,7 +44,17 @@ from torch import Generator, Tensor
 
 from adapters import _blocks, _checks, _in_the_loop, _prompts
 from adapters._settings import Adam, Crops, TowerTraining
-from benchmark.api import Backbone, Episode, Predictor, SideTerm, Tower, unit
+from benchmark.api import (
+    Backbone,
+    Episode,
+    Predictor,
+    SideTerm,
+    State,
+    Target,
+    Tower,
+    VisionTower,
+    unit,
+)
 from benchmark.training.noise import normal
 
 # Stacked over the J changed blocks: prompt_JTE, down_JRE, up_JER, scale_J, and gate_J if trained.
@@ -84,35 +94,41 @@ class Adapter:
         _checks.at_least(0, layers=self.layers, init_std=self.init_std, keep_mb=self.keep_mb)
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+        return self.predictor(self.learn(episode), episode.target)
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        text_of = self._classifier(episodes[0])
-        if self.side == "text":
-            return self._fit_text(episodes, text_of)
-        scale = episodes[0].backbone.logit_scale
-        tower = _blocks.vision(episodes[0], "apt", ADVICE)
-        first = _blocks.first_of(self.layers, len(tower.blocks))
+        pairs = zip(self._learn(episodes), episodes, strict=True)
+        return [self.predictor(state, episode.target) for state, episode in pairs]
 
-        def changes(parts: _in_the_loop.Parts) -> _blocks.Changes:
-            return _blocks.Changes(side=side_term(_in_the_loop.below_name(parts, "vision"), first))
+    def learn(self, episode: Episode) -> State:
+        return self._learn([episode])[0]
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        scale = target.backbone.logit_scale
+        with torch.no_grad():
+            text_KD = self._classifier(target)(state)
+        if self.side == "text":
+            return _prompts.classifier(text_KD, scale)
+        tower, first = self._tower(target.backbone)
+        return _blocks.predictor(tower, first, vision_changes(state, first), text_KD, scale)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        text_of = self._classifier(episodes[0].target)
+        if self.side == "text":
+            return self._learn_text(episodes, text_of)
+        scale = episodes[0].backbone.logit_scale
+        tower, first = self._tower(episodes[0].backbone)
 
         def logits_of(parts: _in_the_loop.Parts, x_BLE: Tensor, step: Tensor) -> Tensor:
-            image_BD = _blocks.image_features(tower, first, x_BLE, changes(parts))
-            return scale * image_BD @ text_of(parts).T
+            changes = vision_changes(parts, first)
+            return scale * _blocks.image_features(tower, first, x_BLE, changes) @ text_of(parts).T
 
         runs = _in_the_loop.runs(
             episodes, self.training, self.crops, self._start, tower, first, self.keep_mb, logits_of
         )
-        learned = self._learn(runs, tower)
-        with torch.no_grad():
-            texts = [text_of(parts) for parts in learned]
-        return [
-            _blocks.predictor(tower, first, changes(parts), text_KD, scale)
-            for parts, text_KD in zip(learned, texts, strict=True)
-        ]
+        return self._train(runs, tower)
 
-    def _fit_text(self, episodes: Sequence[Episode], text_of: Classifier) -> list[Predictor]:
+    def _learn_text(self, episodes: Sequence[Episode], text_of: Classifier) -> list[State]:
         """The image tower does not change, so stored features take its place."""
         scale = episodes[0].backbone.logit_scale
 
@@ -125,11 +141,14 @@ class Adapter:
             read = _in_the_loop.stored_features(episode, self.crops, schedule.rows_TB)
             start = self._start(episode)
             runs.append(_in_the_loop.Run(episode, schedule, start, read, logits_of))
-        learned = self._learn(runs, episodes[0].backbone.text)
-        with torch.no_grad():
-            return [_prompts.classifier(text_of(parts), scale) for parts in learned]
+        return self._train(runs, episodes[0].backbone.text)
 
-    def _learn(self, runs: Sequence[_in_the_loop.Run], tower: Tower) -> list[_in_the_loop.Parts]:
+    def _tower(self, backbone: Backbone) -> tuple[VisionTower, int]:
+        """The image tower and its first changed block."""
+        tower = _blocks.vision(backbone, "apt", ADVICE)
+        return tower, _blocks.first_of(self.layers, len(tower.blocks))
+
+    def _train(self, runs: Sequence[_in_the_loop.Run], tower: Tower) -> list[State]:
         return _in_the_loop.learn(
             runs,
             tower,
@@ -156,14 +175,14 @@ class Adapter:
             parts |= {f"{tower}/{name}": part for name, part in fresh.items()}
         return parts
 
-    def _classifier(self, episode: Episode) -> Classifier:
+    def _classifier(self, target: Target) -> Classifier:
         """Constant unless the text tower is prompted."""
         if self.side == "vision":
-            text_KD = episode.text_features()
+            text_KD = target.text_features()
             return lambda parts: text_KD
-        prompts = episode.backbone.whole_prompts(_blocks.texts_of(episode))
-        first = _blocks.first_of(self.layers, len(episode.backbone.text.blocks))
-        shape = (len(episode.templates), len(episode.class_names), -1)
+        prompts = target.backbone.whole_prompts(_blocks.texts_of(target))
+        first = _blocks.first_of(self.layers, len(target.backbone.text.blocks))
+        shape = (len(target.templates), len(target.class_names), -1)
 
         def text_of(parts: _in_the_loop.Parts) -> Tensor:
             side = side_term(_in_the_loop.below_name(parts, "text"), first)
@@ -192,6 +211,11 @@ def modules(
         "scale_J": prompt_JTE.new_zeros(blocks),
     }
     return parts | ({"gate_J": prompt_JTE.new_zeros(blocks)} if gated else {})
+
+
+def vision_changes(parts: _in_the_loop.Parts, first: int) -> _blocks.Changes:
+    """What the modules named 'vision/...' do inside the image tower."""
+    return _blocks.Changes(side=side_term(_in_the_loop.below_name(parts, "vision"), first))
 
 
 def side_term(parts: TowerParts, first: int) -> SideTerm:

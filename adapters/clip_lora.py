@@ -40,6 +40,8 @@ from benchmark.api import (
     Backbone,
     Episode,
     Predictor,
+    State,
+    Target,
     TextTower,
     Tower,
     VisionTower,
@@ -81,21 +83,27 @@ class Adapter:
         _checks.above_zero(lr=self.lr, final_lr=self.final_lr)
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+        return self.predictor(self.learn(episode), episode.target)
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        vision = _blocks.vision(episodes[0], "clip_lora", ADVICE)
-        texts = _texts(episodes[0])
-        learned = _in_the_loop.learn(
+        pairs = zip(self._learn(episodes), episodes, strict=True)
+        return [self.predictor(state, episode.target) for state, episode in pairs]
+
+    def learn(self, episode: Episode) -> State:
+        return self._learn([episode])[0]
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _predictor(merged(target.backbone, state, self._factor), target)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        vision = _blocks.vision(episodes[0].backbone, "clip_lora", ADVICE)
+        texts = _texts(episodes[0].target)
+        return _in_the_loop.learn(
             [self._run(episode, vision, texts, alone=len(episodes) == 1) for episode in episodes],
             vision,
             adam=self.adam,
             weight_decay=self.weight_decay,
         )
-        return [
-            _predictor(merged(episode.backbone, parts, self._factor), episode)
-            for parts, episode in zip(learned, episodes, strict=True)
-        ]
 
     @property
     def _factor(self) -> float:
@@ -198,17 +206,17 @@ def _heads(x_NLE: Tensor, heads: int) -> Tensor:
     return x_NLE.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
-def _texts(episode: Episode) -> Texts:
+def _texts(target: Target) -> Texts:
     """ids_NL of every template and class, and (templates, classes).
 
     A causal tower ignores what follows the end of a text, so common padding is cut.
     """
-    text = episode.backbone.text
-    ids_NL = text.tokenize(_blocks.texts_of(episode))
+    text = target.backbone.text
+    ids_NL = text.tokenize(_blocks.texts_of(target))
     if text.mask is not None:
         padding = text.tokenize([""])[0, -1]
         ids_NL = ids_NL[:, : int((ids_NL != padding).any(0).nonzero().max()) + 1]
-    return ids_NL, (len(episode.templates), len(episode.class_names))
+    return ids_NL, (len(target.templates), len(target.class_names))
 
 
 def _text_features(text: TextTower, ids_NL: Tensor, changes: _blocks.Changes) -> Tensor:
@@ -231,6 +239,6 @@ def merged(backbone: Backbone, parts: Mapping[str, Tensor], factor: float) -> Ba
 
 
 @torch.no_grad()
-def _predictor(backbone: Backbone, episode: Episode) -> Predictor:
-    text_KD = template_mean(backbone, episode.class_names, episode.templates)
+def _predictor(backbone: Backbone, target: Target) -> Predictor:
+    text_KD = template_mean(backbone, target.class_names, target.templates)
     return _blocks.predictor(backbone.vision, 0, _blocks.Changes(), text_KD, backbone.logit_scale)

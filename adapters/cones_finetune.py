@@ -72,7 +72,7 @@ class Adapter:
         return self.fit_batch([episode])[0]
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        tower = _blocks.vision(episodes[0], "cones_finetune", ADVICE)
+        tower = _blocks.vision(episodes[0].backbone, "cones_finetune", ADVICE)
         pairs = list(zip(episodes, self._concepts(episodes), strict=True))
         runs = [self._run(*pair, tower, alone=len(pairs) == 1) for pair in pairs]
         weight_decay = self.tuning.tune_weight_decay

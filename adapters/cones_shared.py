@@ -28,7 +28,7 @@ from torch import Generator, Tensor
 
 from adapters import _checks, _concepts
 from adapters._settings import Adam, ConceptTraining, Regularisation, StoredCrops
-from benchmark.api import Episode, Predictor
+from benchmark.api import Episode, Predictor, State, Target
 from benchmark.training.noise import normal
 
 
@@ -39,6 +39,7 @@ class Adapter:
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
+    transfers_at: ClassVar[dict[str, Any]] = {"rank": 0}
 
     rank: int = 4  # 0: the shared concept alone
     regularisation: Regularisation = Regularisation()
@@ -50,13 +51,22 @@ class Adapter:
         _checks.at_least(0, rank=self.rank)
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+        return self.predictor(self.learn(episode), episode.target)
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        form = shared(self.rank)
-        recipe = _concepts.ConceptRecipe(self.training, self.crops)
+        pairs = zip(self._learn(episodes), episodes, strict=True)
+        return [self.predictor(state, episode.target) for state, episode in pairs]
+
+    def learn(self, episode: Episode) -> State:
+        return self._learn([episode])[0]
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _concepts.predictor(shared(self.rank), state["weights_X"], target)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        form, recipe = shared(self.rank), _concepts.ConceptRecipe(self.training, self.crops)
         weights = _concepts.search(episodes, form, recipe, self.adam, self.regularisation)
-        return _concepts.predictors(form, weights, episodes)
+        return [{"weights_X": weights_X} for weights_X in weights]
 
 
 def shared(rank: int) -> _concepts.Form:

@@ -33,7 +33,7 @@ from typing import Any, ClassVar
 
 from adapters import _prompts
 from adapters._settings import Context, Crops, PromptTraining, Sgd
-from benchmark.api import Episode, Predictor, UserError
+from benchmark.api import Episode, Predictor, State, Target, UserError
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Adapter:
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "ctx_init": "a photo of a", "n_ctx": 4}
+    transfers_at: ClassVar[dict[str, Any]] = {"class_specific": False}
 
     context: Context = Context()
     class_specific: bool = False  # a context for every class
@@ -58,10 +59,19 @@ class Adapter:
             )
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+        return self.predictor(self.learn(episode), episode.target)
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+        pairs = zip(self._learn(episodes), episodes, strict=True)
+        return [self.predictor(state, episode.target) for state, episode in pairs]
+
+    def learn(self, episode: Episode) -> State:
+        return self._learn([episode])[0]
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _prompts.predictor(state, target, self.context, class_specific=self.class_specific)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
         start = _prompts.noise_per_class if self.class_specific else _prompts.from_words
-        text_RKD = _prompts.learn(episodes, recipe, start=start)
-        return _prompts.classifiers(text_RKD, episodes)
+        return _prompts.learn(episodes, recipe, start=start)

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from adapters import _checks, _prompts
 from adapters._settings import Context, Crops, PromptTraining, Sgd
-from benchmark.api import Episode, Predictor
+from benchmark.api import Episode, Predictor, State, Target
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,19 @@ class Adapter:
         _checks.at_least(0, regularisation=self.regularisation)
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+        return self.predictor(self.learn(episode), episode.target)
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+        pairs = zip(self._learn(episodes), episodes, strict=True)
+        return [self.predictor(state, episode.target) for state, episode in pairs]
+
+    def learn(self, episode: Episode) -> State:
+        return self._learn([episode])[0]
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _prompts.predictor(state, target, self.context)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         hand_KD = episodes[0].text_features()
 
         def objective(batch: _prompts.Batch) -> Tensor:
@@ -59,8 +69,7 @@ class Adapter:
             return torch.stack([loss_R, self.regularisation * distance(batch.text_RKD, hand_KD)])
 
         recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
-        text_RKD = _prompts.learn(episodes, recipe, objective)
-        return _prompts.classifiers(text_RKD, episodes)
+        return _prompts.learn(episodes, recipe, objective)
 
 
 def distance(text_RKD: Tensor, hand_KD: Tensor) -> Tensor:

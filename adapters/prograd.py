@@ -32,7 +32,7 @@ from torch import Generator, Tensor
 
 from adapters import _checks, _prompts
 from adapters._settings import Context, Crops, PromptTraining, Sgd
-from benchmark.api import Episode, Predictor, UserError
+from benchmark.api import Episode, Predictor, State, Target, UserError
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,19 @@ class Adapter:
         _checks.at_least(0, strength=self.strength)
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+        return self.predictor(self.learn(episode), episode.target)
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+        pairs = zip(self._learn(episodes), episodes, strict=True)
+        return [self.predictor(state, episode.target) for state, episode in pairs]
+
+    def learn(self, episode: Episode) -> State:
+        return self._learn([episode])[0]
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _prompts.predictor(state, target, self.context)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         hand_KD = episodes[0].text_features()
 
         def objective(batch: _prompts.Batch) -> Tensor:
@@ -62,10 +72,7 @@ class Adapter:
 
         recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
         gradient = partial(aligned, strength=self.strength)
-        text_RKD = _prompts.learn(
-            episodes, recipe, objective, start=padded_words, gradient=gradient
-        )
-        return _prompts.classifiers(text_RKD, episodes)
+        return _prompts.learn(episodes, recipe, objective, start=padded_words, gradient=gradient)
 
 
 def padded_words(episode: Episode, context: Context, rng: Generator) -> Tensor:

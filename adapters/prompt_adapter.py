@@ -50,7 +50,7 @@ from typing import Any, ClassVar
 
 from adapters import _cache, _multitask, _prompts
 from adapters._settings import CacheModel, Context, Crops, Pretraining, PromptTraining, Sgd
-from benchmark.api import Episode, Predictor, State
+from benchmark.api import Episode, Predictor, State, Target
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Adapter:
         "alpha_grid": "0",
     }
     tested_at: ClassVar[dict[str, Any]] = {"pretrain_steps": 30}
+    transfers_at: ClassVar[dict[str, Any]] = {"alpha": 0.0, "alpha_grid": "0"}  # no cache
 
     context: Context = Context(position="middle")
     source_training: Pretraining = Pretraining()
@@ -89,10 +90,22 @@ class Adapter:
         return self.fit_batch([episode])[0]
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+        pairs = zip(self._learn(episodes), episodes, strict=True)
+        return [
+            _cache.fit(each, _multitask.text_features(state, each.target, self.context), self.cache)
+            for state, each in pairs
+        ]
+
+    def learn(self, episode: Episode) -> State:
+        return self._learn([episode])[0]
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        text_KD = _multitask.text_features(state, target, self.context)
+        return _prompts.classifier(text_KD, target.backbone.logit_scale)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
-        texts = _multitask.classifiers(episodes, recipe, transfer=self.transfer)
-        pairs = zip(episodes, texts, strict=True)
-        return [_cache.fit(episode, text_KD, self.cache) for episode, text_KD in pairs]
+        return _multitask.learn(episodes, recipe, transfer=self.transfer)
 
     def _source_recipe(self) -> _multitask.SourceRecipe:
         return _multitask.SourceRecipe(self.context, self.source_training, self.sgd, self.crops)

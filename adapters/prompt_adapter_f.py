@@ -77,7 +77,11 @@ class Adapter:
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
-        texts = _multitask.classifiers(episodes, recipe, transfer=self.transfer)
+        states = _multitask.learn(episodes, recipe, transfer=self.transfer)
+        pairs = zip(states, episodes, strict=True)
+        texts = [
+            _multitask.text_features(state, each.target, self.context) for state, each in pairs
+        ]
         return _cache.fit_batch(episodes, texts, self.cache, self.tuning)
 
     def _source_recipe(self) -> _multitask.SourceRecipe:

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from adapters import _blocks, _checks, _in_the_loop
 from adapters._settings import Adam, Crops, TowerTraining
-from benchmark.api import Episode, Predictor, UserError, VisionTower
+from benchmark.api import Backbone, Episode, Predictor, State, Target, UserError, VisionTower
 
 ADVICE = "take a ViT backbone or a text-side method such as coop"
 
@@ -60,18 +60,24 @@ class Adapter:
         _checks.at_least(0, layers=self.layers, keep_mb=self.keep_mb)
 
     def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+        return self.predictor(self.learn(episode), episode.target)
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        backbone = episodes[0].backbone
-        tower = _blocks.vision(episodes[0], "vpt", ADVICE)
-        if not tower.reads_first:
-            raise UserError(
-                f"vpt adds tokens that the image tower of {backbone.name} would read out"
-                f" as patches; {ADVICE}"
-            )
-        scale, text_KD = backbone.logit_scale, episodes[0].text_features()
-        first = _blocks.first_of(self.layers, len(tower.blocks))
+        pairs = zip(self._learn(episodes), episodes, strict=True)
+        return [self.predictor(state, episode.target) for state, episode in pairs]
+
+    def learn(self, episode: Episode) -> State:
+        return self._learn([episode])[0]
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        tower, first = self._tower(target.backbone)
+        changes = prompted(state["prompt_JTE"], first)
+        scale = target.backbone.logit_scale
+        return _blocks.predictor(tower, first, changes, target.text_features(), scale)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        tower, first = self._tower(episodes[0].backbone)
+        scale, text_KD = episodes[0].backbone.logit_scale, episodes[0].text_features()
 
         def start(episode: Episode) -> _in_the_loop.Parts:
             return {"prompt_JTE": self._start(episode, tower, len(tower.blocks) - first)}
@@ -80,7 +86,7 @@ class Adapter:
             changes = prompted(parts["prompt_JTE"], first)
             return scale * _blocks.image_features(tower, first, x_BLE, changes) @ text_KD.T
 
-        learned = _in_the_loop.learn(
+        return _in_the_loop.learn(
             _in_the_loop.runs(
                 episodes, self.training, self.crops, start, tower, first, self.keep_mb, logits_of
             ),
@@ -88,10 +94,16 @@ class Adapter:
             adam=self.adam,
             weight_decay=self.training.weight_decay,
         )
-        return [
-            _blocks.predictor(tower, first, prompted(parts["prompt_JTE"], first), text_KD, scale)
-            for parts in learned
-        ]
+
+    def _tower(self, backbone: Backbone) -> tuple[VisionTower, int]:
+        """The image tower and its first prompted block."""
+        tower = _blocks.vision(backbone, "vpt", ADVICE)
+        if not tower.reads_first:
+            raise UserError(
+                f"vpt adds tokens that the image tower of {backbone.name} would read out"
+                f" as patches; {ADVICE}"
+            )
+        return tower, _blocks.first_of(self.layers, len(tower.blocks))
 
     def _start(self, episode: Episode, tower: VisionTower, blocks: int) -> Tensor:
         block: Any = tower.blocks[0]

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from benchmark.api import Episode, ImageSet, Predictor
+from benchmark.api import Episode, ImageSet, Predictor, State, Target
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,13 @@ class Adapter:
     zero_shot_at: ClassVar[dict[str, Any]] = {}
 
     def fit(self, episode: Episode) -> Predictor:
-        text_KD, scale = episode.text_features(), episode.backbone.logit_scale
+        return self.predictor(self.learn(episode), episode.target)
+
+    def learn(self, episode: Episode) -> State:
+        return {}
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        text_KD, scale = target.text_features(), target.backbone.logit_scale
 
         def predict(images: ImageSet) -> Tensor:
             return scale * images.features().to(text_KD.device) @ text_KD.T

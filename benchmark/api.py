@@ -34,13 +34,15 @@ __all__ = [
     "Pretrainable",
     "SideTerm",
     "State",
+    "Target",
     "TextTower",
     "Tower",
+    "Transferable",
     "UserError",
     "VisionTower",
 ]
 
-# What a pretraining stage leaves behind.
+# What pretraining, or learning that is free of classes, leaves behind.
 State = Mapping[str, Tensor]
 # (layer, attention input, attention output) -> new attention output; it works token by token.
 SideTerm = Callable[[int, Tensor, Tensor], Tensor]
@@ -311,6 +313,26 @@ class FeatureBackbone:
 
 
 @dataclass(frozen=True, eq=False)
+class Target:
+    """Classes to tell apart, of which no image is known: an episode without its support set."""
+
+    dataset: str
+    class_names: tuple[str, ...]  # K, in label order
+    templates: tuple[str, ...]
+    backbone: Backbone
+    seed: int
+    text_KD: Tensor | None = None  # the zero-shot classifier where it is already known
+
+    def text_features(self) -> Tensor:
+        """Zero-shot classifier text_KD: every template's feature normalised, averaged, normalised
+        again.
+        """
+        if self.text_KD is not None:
+            return self.text_KD
+        return template_mean(self.backbone, self.class_names, self.templates)
+
+
+@dataclass(frozen=True, eq=False)
 class Episode:
     """Everything an adapter may know about one few-shot problem."""
 
@@ -330,15 +352,16 @@ class Episode:
     # Scalars that an adapter wants in the record: trainable_params, alpha, ...
     notes: dict[str, Any] = field(default_factory=dict)
 
-    def text_features(self) -> Tensor:
-        """Zero-shot classifier text_KD: every template's feature normalised, averaged, normalised
-        again.
-        """
-        if self.text_KD is not None:
-            return self.text_KD
-        return template_mean(
-            self.backbone, self.class_names, self.templates, underscores=self.underscores
+    @property
+    def target(self) -> Target:
+        """The episode's own classes, as a predictor is made for them."""
+        return Target(
+            self.dataset, self.class_names, self.templates, self.backbone, self.seed, self.text_KD
         )
+
+    def text_features(self) -> Tensor:
+        """Zero-shot classifier text_KD; see `Target.text_features`."""
+        return self.target.text_features()
 
     @property
     def shots(self) -> int:
@@ -443,6 +466,22 @@ class Adapter(Protocol):
 
     def fit(self, episode: Episode) -> Predictor:
         """Learn from one episode; leave episode.backbone exactly as it was."""
+
+
+@runtime_checkable
+class Transferable(Adapter, Protocol):
+    """An adapter whose learned state holds nothing of the classes it was learned on.
+
+    So it becomes a predictor for other classes and datasets, and `fit(episode)` is
+    `predictor(learn(episode), episode.target)`. Where this holds for some hyper-parameters only,
+    the class variable `transfers_at` gives them, as {"rank": 0}.
+    """
+
+    def learn(self, episode: Episode) -> State:
+        """Tensors without gradient, whose shapes do not depend on the number of classes."""
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        """A predictor for the target's classes; `state` lies on the backbone's device."""
 
 
 @runtime_checkable

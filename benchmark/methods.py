@@ -16,7 +16,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -47,6 +47,8 @@ class Card:
     parameters: dict[str, Parameter]  # by flat name, in the order of the fields
     pretrains: bool = False
     batchable: bool = False  # can train several runs at once (api.Batchable)
+    transfers: bool = False  # what it learns may serve other classes (api.Transferable)
+    transfers_at: Mapping[str, Scalar] = field(default_factory=dict)  # where it does
     sources: str = ""
     source_shots: int = 0
     source_digest: str = ""  # of the adapter's file: provenance, not identity
@@ -57,6 +59,21 @@ class Card:
     def defaults(self) -> dict[str, Scalar]:
         """Flat name -> default."""
         return {name: parameter.default for name, parameter in self.parameters.items()}
+
+    def bound(self, params: Mapping[str, Scalar]) -> str:
+        """Why what is learned with `params` in place of defaults serves the learned classes only;
+        nothing where it serves others as well.
+        """
+        sentence = f"{self.name} is bound to the classes it has learned"
+        if not self.transfers:
+            return sentence
+        values = {**self.defaults, **params}
+        needed = [
+            f"--set {self.name}.{name}={value}"
+            for name, value in self.transfers_at.items()
+            if values[name] != value
+        ]
+        return f"{sentence} without {' '.join(needed)}" if needed else ""
 
 
 # --- names
@@ -171,6 +188,8 @@ def _card(name: str, adapter: type, doc: str, source: bytes) -> Card:
         parameters=parameters_of(name, adapter),
         pretrains=pretrains,
         batchable=hasattr(adapter, "fit_batch"),
+        transfers=hasattr(adapter, "learn") and hasattr(adapter, "predictor"),
+        transfers_at=getattr(adapter, "transfers_at", {}),
         sources=getattr(adapter, "sources", "others" if pretrains else ""),
         source_shots=getattr(adapter, "source_shots", 0),
         source_digest=hashlib.sha256(source).hexdigest()[:12],

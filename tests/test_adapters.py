@@ -431,7 +431,13 @@ def test_coop_is_the_plain_loop(changes: dict) -> None:
     method = adapter("coop", epochs="12", lr=2e-4, n_ctx=4, **changes)
     recipe = _prompts.PromptRecipe(method.context, method.training, method.sgd, method.crops)
     start = _prompts.noise_per_class if method.class_specific else _prompts.from_words
-    text_KD = _prompts.learn([toy.episode()], recipe, start=start)[0]
+    (state,) = _prompts.learn([toy.episode()], recipe, start=start)
+    text_KD = _prompts.text_features(
+        state["ctx_PE"],
+        toy.episode().target,
+        method.context,
+        class_specific=method.class_specific,
+    )
     torch.testing.assert_close(
         text_KD, reference_coop(toy.episode(), method, 12), rtol=0, atol=1e-5
     )
@@ -583,7 +589,9 @@ def test_a_batch_of_one_task_has_the_loss_of_the_pooled_softmax_with_other_tasks
     """
     tasks, context = sources(), recipe(n_ctx=4).context
     ctx_PE = torch.randn(4, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    text_KD = torch.cat([_prompts.prompts_for(task, context).encode(ctx_PE) for task in tasks])
+    text_KD = torch.cat(
+        [_prompts.prompts_for(task.target, context).encode(ctx_PE) for task in tasks]
+    )
     first, image_ND, labels_N = 2, tasks[1].support.images.features(), tasks[1].support.labels_N
     logits_NK = 20.0 * image_ND @ text_KD.T
     logits_NK.retain_grad()
@@ -594,7 +602,7 @@ def test_a_batch_of_one_task_has_the_loss_of_the_pooled_softmax_with_other_tasks
     assert not logits_NK.grad[:, :first].any()
     pooled_gradient, ctx_PE.grad = ctx_PE.grad, None
     own = F.cross_entropy(
-        20.0 * image_ND @ _prompts.prompts_for(tasks[1], context).encode(ctx_PE).T, labels_N
+        20.0 * image_ND @ _prompts.prompts_for(tasks[1].target, context).encode(ctx_PE).T, labels_N
     )
     own.backward()
     torch.testing.assert_close(own, pooled)

@@ -57,6 +57,14 @@ PRETRAINING = """
     def pretrain(self, episodes):
         return {"bias": torch.ones(1)}
 """
+TRANSFER = """
+    def learn(self, episode):
+        return {"shift": torch.zeros(1)}
+
+    def predictor(self, state, target):
+        text_KD = target.text_features()
+        return lambda images: self.scale * images.features() @ text_KD.T + state['shift'][0]
+"""
 FEATURES = "text_KD = episode.text_features()"
 ABSENT_IS_ZERO = """labels_S, classes = episode.support.labels_N, len(episode.class_names)
         absent_K = torch.bincount(labels_S, minlength=classes) == 0
@@ -214,6 +222,35 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         return [self.fit(episode) for episode in reversed(episodes)]
 """,
         "fit_batch gave other logits than fit",
+    ),
+    "a state with a row per class": (
+        FIT,
+        f"{FIT}{TRANSFER}".replace("torch.zeros(1)", "episode.text_features()"),
+        "learned on 2 and on 4 classes has the shapes {'shift': (2, 16)} and {'shift': (4, 16)}",
+    ),
+    "a state with a gradient": (
+        FIT,
+        f"{FIT}{TRANSFER}".replace("torch.zeros(1)", "torch.zeros(1, requires_grad=True)"),
+        "learn returned 'shift' that is no tensor without gradient",
+    ),
+    "a predictor for the classes it has learned": (
+        FIT,
+        f"{FIT}{TRANSFER}".replace("target.text_features()", "self.known[0]").replace(
+            "        return {",
+            "        self.known[:] = [episode.text_features()]\n        return {",
+        )
+        + "    known: ClassVar[list] = []\n",
+        "the predictor for 4 other classes returned shape (30, 3) instead of (30, 4)",
+    ),
+    "classes in any order": (
+        FIT,
+        f"{FIT}{TRANSFER}".replace("target.text_features()", "target.text_features().sort(0)[0]"),
+        "the order of the target's classes makes no difference",
+    ),
+    "a fit of its own": (
+        FIT,
+        f"{FIT}{TRANSFER}".replace("+ state['shift']", "+ 1 + state['shift']"),
+        "fit gives other logits than predictor(learn(episode), episode.target)",
     ),
     "a batch with other notes": (
         FIT,

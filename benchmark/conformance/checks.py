@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmark.api import Adapter, Episode, Predictor, UserError
 from benchmark.backbones import clip
-from benchmark.conformance import toy
+from benchmark.conformance import toy, transfer_checks
 from benchmark.conformance.subject import (
     NEEDS_MORE,
     Check,
@@ -371,6 +371,7 @@ CHECKS = (
     Check(
         "runs in one batch give what they give alone", batched_equals_single, _offers("fit_batch")
     ),
+    *transfer_checks.CHECKS,
     Check("untrained, it is zero-shot CLIP", starts_at_zero_shot, _offers("zero_shot_at")),
     Check("learns separable classes", learns_separable_classes, few_shot, capability=True),
     Check(

@@ -1,0 +1,91 @@
+"""The checks of the second half of the contract: what is learned on some classes serves others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.api import State, Target
+from benchmark.conformance import toy
+from benchmark.conformance.subject import Check, ContractViolation, Subject
+
+OTHER_NAMES = ("boat", "house_plant", "tree", "old car")
+OTHER_TEMPLATES = ("itap of a {}.", "a {}.")
+FROM_NAMES = "make its classifier from target.class_names"
+
+
+def transfers(subject: Subject) -> bool:
+    return subject.card().transfers
+
+
+def state_is_plain(subject: Subject) -> None:
+    few, many = (_learned(subject, classes=classes) for classes in (2, 4))
+    for name, tensor in few.items():
+        if not isinstance(tensor, Tensor) or tensor.requires_grad:
+            raise ContractViolation(
+                f"learn returned '{name}' that is no tensor without gradient; detach() it"
+            )
+    shapes = [{name: tuple(part.shape) for name, part in state.items()} for state in (few, many)]
+    if shapes[0] != shapes[1]:
+        raise ContractViolation(
+            f"what was learned on 2 and on 4 classes has the shapes {shapes[0]} and {shapes[1]}; "
+            "leave out what belongs to a class, or say in transfers_at when nothing does"
+        )
+
+
+def serves_other_classes(subject: Subject) -> None:
+    target = replace(
+        subject.episode().target,
+        class_names=OTHER_NAMES,
+        templates=OTHER_TEMPLATES,
+        text_KD=None,
+    )
+    state = _learned(subject)
+    logits_QK = _predicted(subject, state, target)
+    shape, expected = tuple(logits_QK.shape), (len(toy.held_out().images), len(OTHER_NAMES))
+    if shape != expected:
+        raise ContractViolation(
+            f"the predictor for {expected[1]} other classes returned shape {shape} instead of "
+            f"{expected}; {FROM_NAMES}"
+        )
+    turned = replace(target, class_names=OTHER_NAMES[::-1])
+    if torch.equal(logits_QK, _predicted(subject, state, turned)):
+        raise ContractViolation(
+            f"the order of the target's classes makes no difference to the logits; {FROM_NAMES}"
+        )
+
+
+def fit_is_learn_then_predict(subject: Subject) -> None:
+    given, images = subject.episode(), toy.held_out().images
+    fitted_QK = _adapter(subject).fit(given)(images)
+    if not torch.equal(fitted_QK, _predicted(subject, _learned(subject), given.target)):
+        raise ContractViolation(
+            "fit gives other logits than predictor(learn(episode), episode.target), with nothing "
+            "but the state between the two; write fit as these two steps"
+        )
+
+
+def _adapter(subject: Subject) -> Any:
+    return subject.adapter(**subject.card().transfers_at)
+
+
+def _learned(subject: Subject, **case: Any) -> State:
+    state: State = _adapter(subject).learn(subject.episode(**case))
+    return state
+
+
+def _predicted(subject: Subject, state: State, target: Target) -> Tensor:
+    """By a fresh adapter from a copy of the state: all that is left after an interruption."""
+    copied = {name: part.detach().clone() for name, part in state.items()}
+    logits_QK: Tensor = _adapter(subject).predictor(copied, target)(toy.held_out().images)
+    return logits_QK
+
+
+CHECKS = (
+    Check("what is learned is plain tensors, free of classes", state_is_plain, transfers),
+    Check("what is learned serves other classes", serves_other_classes, transfers),
+    Check("fit is learn, then predictor", fit_is_learn_then_predict, transfers),
+)
