@@ -322,6 +322,7 @@ class Target:
     backbone: Backbone
     seed: int
     text_KD: Tensor | None = None  # the zero-shot classifier where it is already known
+    underscores: bool = False  # of class names are left in texts; else they are read as spaces
 
     def text_features(self) -> Tensor:
         """Zero-shot classifier text_KD: every template's feature normalised, averaged, normalised
@@ -329,7 +330,9 @@ class Target:
         """
         if self.text_KD is not None:
             return self.text_KD
-        return template_mean(self.backbone, self.class_names, self.templates)
+        return template_mean(
+            self.backbone, self.class_names, self.templates, underscores=self.underscores
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,7 +359,13 @@ class Episode:
     def target(self) -> Target:
         """The episode's own classes, as a predictor is made for them."""
         return Target(
-            self.dataset, self.class_names, self.templates, self.backbone, self.seed, self.text_KD
+            self.dataset,
+            self.class_names,
+            self.templates,
+            self.backbone,
+            self.seed,
+            self.text_KD,
+            self.underscores,
         )
 
     def text_features(self) -> Tensor:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import version
 from itertools import product
 
-from benchmark import presets
+from benchmark import presets, protocols
 from benchmark.errors import UserError
 from benchmark.methods import Card
 from benchmark.records.record import BEYOND_FEW_SHOT, Identity, Scalar
@@ -39,8 +39,10 @@ class Cell:
     source_shots: int = 0  # images per class of each source; 0: as many as the cell; -1: all
     val: str = "up-to-4"
     sampler: str = "coop"
-    classes: str = "all"
+    classes: str = "all"  # tested; those learned as well where the evaluation is few-shot
     precision: str = "auto"  # of the frozen backbone
+    evaluation: str = protocols.FEW_SHOT
+    learned_on: str = ""  # the dataset it is learned on; empty: the tested one
     # hyper-parameters that differ from the method's defaults, sorted
     params: tuple[tuple[str, Scalar], ...] = ()
     preset: str = ""  # whose settings these are, where not the suite's own (benchmark/presets.py)
@@ -52,8 +54,29 @@ class Cell:
         precision = f" {self.precision}" if self.precision in LOW_PRECISIONS else ""
         changed = "".join(f" {name}={value}" for name, value in self.params)
         changed = f" as {self.preset}" if self.preset else changed
-        problem = f"{self.dataset} {self.shots}-shot seed {self.seed}"
+        problem = f"{self._tested} {self.shots}-shot seed {self.seed}"
         return f"{self.method} {problem} {self.backbone}{precision}{changed}"
+
+    @property
+    def _tested(self) -> str:
+        """'tiny_shapes', 'tiny_shapes (base-to-new, new)', 'tiny_digits (domain from ...)'."""
+        if self.evaluation == protocols.FEW_SHOT:
+            return self.dataset
+        how = f" from {self.learned_on}" if self.learned_on else f", {self.classes} classes"
+        return f"{self.dataset} ({self.evaluation}{how})"
+
+    @property
+    def learned(self) -> Cell:
+        """The few-shot cell whose support set this cell's method learns from: itself where the
+        evaluation is few-shot.
+        """
+        return replace(
+            self,
+            dataset=self.learned_on or self.dataset,
+            classes=protocols.learned_classes(self.evaluation, self.classes),
+            evaluation=protocols.FEW_SHOT,
+            learned_on="",
+        )
 
 
 @dataclass(frozen=True)
@@ -65,6 +88,8 @@ class Choices:
     val: str = "up-to-4"
     sampler: str = "coop"
     classes: str = "all"
+    evaluation: str = protocols.FEW_SHOT
+    learned_on: str = ""  # the source of a protocol that has one
     # "default" (each method's own), "others", "all", "none", or names joined by commas
     sources: str = "default"
     source_shots: int | None = None  # None: each method's own
@@ -82,9 +107,10 @@ def expand(
     """All cells, those that share a backbone and a dataset side by side; a method without shots
     appears once per dataset.
     """
+    tests = protocols.tests(choices.evaluation, datasets, choices.learned_on, choices.classes)
     cells = dict.fromkeys(
-        _cell(card, params, dataset, backbone, shots, seed, choices, suite_of)
-        for backbone, dataset, (card, params) in product(backbones, datasets, list(cards))
+        _cell(card, params, test, backbone, shots, seed, choices, suite_of)
+        for backbone, test, (card, params) in product(backbones, list(tests), list(cards))
         for shots, seed in product(_checked_shots(choices.shots), choices.seeds)
     )
     return list(cells)
@@ -93,7 +119,7 @@ def expand(
 def _cell(
     card: Card,
     params: dict[str, Scalar],
-    dataset: str,
+    test: protocols.Test,
     backbone: str,
     shots: int,
     seed: int,
@@ -102,27 +128,31 @@ def _cell(
 ) -> Cell:
     cell = Cell(
         method=card.name,
-        dataset=dataset,
+        dataset=test.dataset,
         shots=0,
         seed=0,
         backbone=backbone,
         val="none",
-        classes=choices.classes,
+        classes=test.classes,
         precision=choices.precision,
+        evaluation=choices.evaluation,
+        learned_on=test.learned_on,
         preset=choices.preset,
     )
     if card.few_shot:
         cell = replace(cell, shots=shots, seed=seed, val=choices.val, sampler=choices.sampler)
     released = presets.Changes()
     if choices.preset:
-        released = presets.changes(choices.preset, card.name, vars(cell))
+        released = presets.changes(choices.preset, card.name, vars(cell.learned))
         cell = _as_preset(cell, released)
     values = {**released.set, **params}
     changed = sorted((key, value) for key, value in values.items() if value != card.defaults[key])
     cell = replace(cell, params=tuple(changed))
     if not card.few_shot:
         return cell
-    sources = resolve_sources(card, released.sources or choices.sources, dataset, suite_of(dataset))
+    learned = cell.learned.dataset
+    policy = released.sources or choices.sources
+    sources = resolve_sources(card, policy, learned, suite_of(learned))
     given = choices.source_shots if released.source_shots is None else released.source_shots
     own = card.source_shots if given is None else given
     return replace(cell, sources=sources, source_shots=(own or shots) if sources else 0)
@@ -184,6 +214,7 @@ def identity(
             f"val='{cell.val}' and selection='{cell.selection}' are for presets of releases, whose"
             " records are marked as diagnostics; take val='up-to-4'"
         )
+    few_shot = cell.evaluation == protocols.FEW_SHOT
     return Identity(
         method=cell.method,
         adapter_version=card.version,
@@ -207,6 +238,9 @@ def identity(
         selection=cell.selection,
         templates=cell.templates,
         underscores=cell.underscores,
+        evaluation=cell.evaluation,
+        learned_on=dict([dataset_of(cell.learned_on)]) if cell.learned_on else {},
+        learned_classes="" if few_shot else cell.learned.classes,
     )
 
 

@@ -16,8 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (  # a wing may import from those before it; the top-level modules stand among the wings
     "errors", "paths", "reference", "api", "training", "records", "parameters", "method_code",
-    "methods", "presets", "grid", "tiny", "data", "backbones", "conformance", "features", "compute",
-    "report", "commands", "cli", "__main__",
+    "methods", "presets", "protocols", "grid", "tiny", "data", "backbones", "conformance",
+    "features", "compute", "report", "commands", "cli", "__main__",
 )  # fmt: skip
 HEAVY = {"torch", "ray", "open_clip", "torchvision", "timm", "datasets", "sklearn"}
 WITH_TORCH = {  # everything else must be importable without torch
@@ -28,7 +28,8 @@ WITH_TORCH = {  # everything else must be importable without torch
     "benchmark.features.encoding", "benchmark.features.resampling",
     "benchmark.features.image_sets", "benchmark.features.feature_store",
     "benchmark.features.transforms", "benchmark.compute.cell", "benchmark.compute.episode",
-    "benchmark.compute.resources", "benchmark.compute.priors", "benchmark.compute.metrics",
+    "benchmark.compute.resources", "benchmark.compute.priors", "benchmark.compute.kept_states",
+    "benchmark.compute.timing", "benchmark.compute.transfer", "benchmark.compute.metrics",
     "benchmark.compute.macs", "benchmark.compute.provenance", "benchmark.compute.power",
 }  # fmt: skip
 

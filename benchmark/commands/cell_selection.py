@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from benchmark import data, grid, methods, presets
+from benchmark import data, grid, methods, presets, protocols
 from benchmark.backbones import weights
 from benchmark.backbones.precision import AUTO, PRECISIONS
+from benchmark.commands import protocol_selection
 from benchmark.commands.option_fields import Flags
 from benchmark.commands.options import one_of, whole_numbers
+from benchmark.commands.protocol_selection import is_embedded
 from benchmark.errors import MISSING, UserError, nearest
 from benchmark.grid import Cell, Choices
 from benchmark.methods import Card
+from benchmark.protocols import DOMAIN, FEW_SHOT, FROM_A_SOURCE
 from benchmark.records.record import Scalar
 
 TINY, STANDARD = "tiny", "classic"  # suites
@@ -43,14 +46,19 @@ def select(flags: Flags) -> Selection:
     Raises UserError for an unknown name, with the nearest known one.
     """
     remarks: list[str] = []
+    protocol = protocol_selection.protocol_of(flags)
     cards = _methods(flags, remarks)
-    datasets = _datasets(flags, remarks)
+    protocol_selection.require_unbound(protocol, cards)
+    source, datasets = _source_and_datasets(flags, remarks)
+    usual_shots = grid.SHOTS if protocol == FEW_SHOT else protocols.SHOTS
     choices = Choices(
-        shots=whole_numbers("shots", flags.shots) or grid.SHOTS,
+        shots=whole_numbers("shots", flags.shots) or usual_shots,
         seeds=whole_numbers("seed", flags.seeds) or grid.SEEDS,
         val=one_of("val", flags.val, grid.VAL_POLICIES),
         sampler=one_of("sampler", flags.sampler, grid.SAMPLERS),
         classes=one_of("classes", flags.classes, grid.CLASSES),
+        evaluation=protocol,
+        learned_on=source,
         sources=_sources(flags.sources),
         source_shots=flags.source_shots,
         precision=one_of("precision", flags.precision, (AUTO, *PRECISIONS)),
@@ -58,22 +66,28 @@ def select(flags: Flags) -> Selection:
     )
     chosen = [weights.canonical(name) for name in flags.backbones]
     suite_of = _prepared_suite(flags, cards, remarks)
+    if source:
+        suite_of = protocol_selection.without(suite_of, datasets)
     cells: list[Cell] = []
-    for names, backbones in _with_backbones(datasets, chosen):
+    for names, backbones in _with_backbones(datasets, chosen, source):
         cells += grid.expand(cards, names, backbones, choices, suite_of)
     return Selection(cells, remarks)
 
 
 def _with_backbones(
-    datasets: Sequence[str], chosen: Sequence[str]
+    datasets: Sequence[str], chosen: Sequence[str], source: str = ""
 ) -> list[tuple[list[str], list[str]]]:
     """Datasets and the backbones to run them with.
 
-    By default the embedded suite has its embedded backbone, everything else the standard one.
+    By default the embedded suite has its embedded backbone, everything else the standard one; where
+    all are tested after learning on one source, they have that one's.
     """
     if chosen:
         return [(list(datasets), list(chosen))]
-    embedded = [name for name in datasets if name in data.suites()[TINY]]
+    if source:
+        usual = weights.TINY if is_embedded(source) else weights.STANDARD
+        return [(list(datasets), [usual])]
+    embedded = list(filter(is_embedded, datasets))
     others = [name for name in datasets if name not in embedded]
     pairs = [(embedded, [weights.TINY]), (others, [weights.STANDARD])]
     return [(names, backbones) for names, backbones in pairs if names]
@@ -112,18 +126,21 @@ def _methods(flags: Flags, remarks: list[str]) -> list[tuple[Card, dict[str, Sca
     if flags.preset:
         one_of("preset", flags.preset, presets.PRESETS)
         presets.require_known(flags.preset, flags.methods)
-    chosen = flags.methods or _default_methods(flags.preset, remarks)
+    chosen = flags.methods or _default_methods(flags, remarks)
     cards = [methods.card(name) for name in chosen]
     given = settings_by_method(flags.settings, [card.name for card in cards])
     return [(card, methods.checked(card, given[card.name])) for card in cards]
 
 
-def _default_methods(preset: str, remarks: list[str]) -> list[str]:
-    """Every method but those whose priors read full training sets: they stand in no ranking.
+def _default_methods(flags: Flags, remarks: list[str]) -> list[str]:
+    """Every method that can take part, but those whose priors read full training sets: they stand
+    in no ranking.
 
     Under a preset those that have it.
     """
-    names = presets.methods_with(preset) if preset else methods.names()
+    names = presets.methods_with(flags.preset) if flags.preset else methods.names()
+    if flags.protocol not in (FEW_SHOT, DOMAIN):
+        names = protocol_selection.unbound(names)
     chosen = [name for name in names if methods.card(name).source_shots != FULL_SETS]
     left_out = [name for name in names if name not in chosen]
     remark = f"no --method given: taking all {len(chosen)} ({', '.join(chosen)})"
@@ -160,19 +177,46 @@ def settings_by_method(
     return given
 
 
+def _source_and_datasets(flags: Flags, remarks: list[str]) -> tuple[str, list[str]]:
+    """The dataset to learn on, '' where that is the tested one, and the datasets to test."""
+    if flags.protocol not in FROM_A_SOURCE:
+        return "", _datasets(flags, remarks)
+    named = bool(flags.datasets or flags.suites)
+    chosen = _datasets(flags, remarks) if named or not flags.learn_from else []
+    source = protocol_selection.source_of(flags, chosen)
+    _require_prepared([source], flags)
+    if not named:
+        wanted = (
+            protocol_selection.variants_of(source)
+            if flags.protocol == DOMAIN
+            else suite_around(source)
+        )
+        chosen = _only_prepared(wanted, flags.data_root, remarks)
+    if flags.protocol == DOMAIN:
+        protocol_selection.require_variants(chosen, source)
+    targets = protocols.others(chosen, source)
+    if not targets:
+        raise UserError(f"there is nothing to test but {source} itself; name other datasets")
+    return source, list(targets)
+
+
 def _datasets(flags: Flags, remarks: list[str]) -> list[str]:
     if not flags.datasets and not flags.suites:
         return _default_datasets(flags, remarks)
-    for name in flags.datasets:
+    _require_prepared(flags.datasets, flags)
+    chosen = [name for suite in flags.suites for name in _suite(suite)]
+    prepared = _only_prepared(chosen, flags.data_root, remarks)
+    return list(dict.fromkeys([*flags.datasets, *prepared]))
+
+
+def _require_prepared(names: Sequence[str], flags: Flags) -> None:
+    for name in names:
         data.read_spec(name)  # raises for an unknown name
-    missing = [name for name in flags.datasets if not data.prepared(name, flags.data_root)]
+    missing = [name for name in names if not data.prepared(name, flags.data_root)]
     if missing:
         raise UserError(
             f"the data of {', '.join(missing)} are not here; {_remedy(missing)}", exit_code=MISSING
         )
-    chosen = [name for suite in flags.suites for name in _suite(suite)]
-    prepared = _only_prepared(chosen, flags.data_root, remarks)
-    return list(dict.fromkeys([*flags.datasets, *prepared]))
 
 
 def _suite(name: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ def compare(
     first: First,
     second: Second,
     shots: opt.Shots = opt.NOTHING,
+    protocol: opt.OfProtocol = "",
     results: opt.Results = opt.DEFAULT,
     data_root: opt.DataRoot = None,
     as_json: opt.Json = False,
@@ -34,7 +35,8 @@ def compare(
 
     notes: list[str] = []
     store = Store(results)
-    groups = grouping.group_records(record_selection.select_records(store, notes), notes)
+    records = record_selection.select_records(store, notes, protocol=protocol)
+    groups = grouping.group_records(records, notes)
     numbers = opt.whole_numbers("shots", shots)
     # a heading may hold a slash, so only what ends as a file is taken for one
     one, other = (

@@ -17,7 +17,10 @@ Out = Annotated[
 
 
 def export(
-    results: opt.Results = opt.DEFAULT, out: Out = None, superseded: opt.Superseded = False
+    results: opt.Results = opt.DEFAULT,
+    out: Out = None,
+    protocol: opt.OfProtocol = "",
+    superseded: opt.Superseded = False,
 ) -> None:
     """Write the leaderboard as CSV, one row per method x dataset x shots x backbone x protocol."""
     from benchmark.paths import write_atomic
@@ -26,7 +29,7 @@ def export(
     from benchmark.report.leaderboard import leaderboard_csv
 
     notes: list[str] = []
-    records = record_selection.select_records(Store(results), notes)
+    records = record_selection.select_records(Store(results), notes, protocol=protocol)
     text = leaderboard_csv(grouping.group_records(records, notes, superseded))
     if out:
         write_atomic(out, text.encode())

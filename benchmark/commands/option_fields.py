@@ -13,6 +13,7 @@ from inspect import Parameter, Signature, signature
 from typing import Any, get_type_hints
 
 from benchmark.commands import options as opt
+from benchmark.protocols import FEW_SHOT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,8 @@ class Flags:
     """The options of `run` and `plan` that choose cells; an empty list means the default choice."""
 
     methods: opt.Method = field(default_factory=list)
+    protocol: opt.Protocol = FEW_SHOT
+    learn_from: opt.LearnFrom = None  # None: imagenet, or tiny_shapes of the embedded suite
     datasets: opt.Dataset = field(default_factory=list)
     suites: opt.Suite = field(default_factory=list)
     shots: opt.Shots = field(default_factory=list)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from benchmark.errors import UserError, guess
+from benchmark.protocols import PROTOCOLS
 
 DEFAULT = Path("results")
 List = list[str]
@@ -47,6 +48,11 @@ def one_of(flag: str, value: str, allowed: Sequence[str]) -> str:
         sentence = f"--{flag} takes {', '.join(allowed)}, not '{value}'"
         raise UserError(f"{sentence}; {hint}" if hint else sentence)
     return value
+
+
+def known_protocol(name: str) -> str:
+    """`name`, which may be empty; UserError where there is no such protocol."""
+    return one_of("protocol", name, PROTOCOLS) if name else ""
 
 
 def require_folder(flag: str, path: Path | None) -> None:
@@ -89,6 +95,35 @@ Dataset = Annotated[
         help="Datasets: names of `list datasets`, or TOML files.",
     ),
 ]
+Protocol = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help="few-shot; base-to-new (learn on the first half of the classes, test on both); "
+        "cross-dataset or domain (learn on one dataset, test on others or on shifted variants).",
+    ),
+]
+OfProtocol = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        callback=known_protocol,
+        help=f"Only records of {', '.join(PROTOCOLS)}. [default: all, each by itself]",
+        show_default=False,
+    ),
+]
+LearnFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--learn-from",
+        metavar="NAME",
+        help="The dataset that cross-dataset and domain learn on. "
+        "[default: imagenet; of the embedded suite tiny_shapes]",
+        show_default=False,
+    ),
+]
 Suite = Annotated[
     List,
     typer.Option(
@@ -101,7 +136,7 @@ Shots = Annotated[
         "--shots",
         callback=words,
         metavar="K,...",
-        help="Images per class. [default: 1,2,4,8,16]",
+        help="Images per class. [default: 1,2,4,8,16; of protocols other than few-shot 16]",
         show_default=False,
     ),
 ]
@@ -163,7 +198,12 @@ Precision = Annotated[
 ]
 Classes = Annotated[
     str,
-    typer.Option("--classes", metavar="all|base|new", help="All classes, or the base or new half."),
+    typer.Option(
+        "--classes",
+        metavar="all|base|new",
+        help="Learn and test on all classes, on the first half, or on the second. What is learned "
+        "on the first half is tested on the second by --protocol base-to-new.",
+    ),
 ]
 Sampler = Annotated[
     str,

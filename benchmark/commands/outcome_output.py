@@ -10,7 +10,7 @@ from rich.console import Console
 from benchmark.commands.printing import say
 from benchmark.compute.runner import Outcome
 from benchmark.records.store import Store
-from benchmark.report import grouping, tables
+from benchmark.report import grouping, protocol_tables, tables
 from benchmark.report.tables import ResultTable
 from benchmark.report.text_tables import plain_text, text_table
 
@@ -34,13 +34,20 @@ def as_dict(outcome: Outcome, store: Store) -> dict[str, Any]:
 
 
 def print_tables(outcomes: Sequence[Outcome], out: Console) -> None:
-    """Print dataset x shots for every method; with several methods also their means."""
+    """Print dataset x shots for every method; with several methods also their means. Of other
+    protocols than few-shot the tables of their own.
+    """
     groups = grouping.group_records(outcome.record for outcome in outcomes if outcome.record)
     several = any(len(by_line) > 1 for by_line in groups.values())
-    for kind in tables.KINDS[:2] if several else tables.KINDS[:1]:
-        for table in tables.tables(groups, kind):
-            out.print()
-            _print_table(table, out)
+    made = [
+        table
+        for kind in (tables.KINDS[:2] if several else tables.KINDS[:1])
+        for table in tables.tables(groups, kind)
+    ]
+    kind = tables.KINDS[1] if several else tables.KINDS[0]
+    for table in [*made, *protocol_tables.tables(groups, kind)]:
+        out.print()
+        _print_table(table, out)
 
 
 def _print_table(table: ResultTable, out: Console) -> None:

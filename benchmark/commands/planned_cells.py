@@ -172,6 +172,8 @@ def _cell_key(identity: Identity) -> CellKey:
         identity.method,
         identity.dataset,
         identity.classes,
+        identity.evaluation,
+        tuple(identity.learned_on),
         identity.shots,
         identity.seed,
         identity.sampler,

@@ -74,6 +74,7 @@ def report(
     dataset: opt.Dataset = opt.NOTHING,
     backbone: opt.Backbone = opt.NOTHING,
     preset: OnlyPreset = "",
+    protocol: opt.OfProtocol = "",
     superseded: opt.Superseded = False,
     metric: Metric = None,
     cost: Cost = False,
@@ -89,6 +90,7 @@ def report(
         averages,
         cost_tables,
         grouping,
+        protocol_tables,
         record_selection,
         rendering,
         tables,
@@ -106,7 +108,7 @@ def report(
     notes: list[str] = []
     store = Store(results)
     groups = grouping.group_records(
-        record_selection.select_records(store, notes, method, dataset, backbone, preset),
+        record_selection.select_records(store, notes, method, dataset, backbone, preset, protocol),
         notes,
         superseded,
     )
@@ -128,6 +130,8 @@ def report(
         if metric is None:
             skewed = tables.imbalanced(groups)
             shown += tables.tables(skewed, table, metric=averages.PER_CLASS)
+        rank = tables.ranking_by(image_results) if chosen is averages.ACCURACY else None
+        shown += protocol_tables.tables(groups, table, rank, chosen, own_h=form == "csv")
         _print_tables(shown, form)
     warn(notes)
 

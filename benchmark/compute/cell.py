@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmark import methods
-from benchmark.api import Adapter, Batchable, Episode, ImageSet, Predictor, UserError
+from benchmark.api import Adapter, Batchable, ImageSet, Predictor, Target, UserError
 from benchmark.backbones.clip import Loaded
 from benchmark.backbones.precision import arithmetic
 from benchmark.compute import power
@@ -34,7 +33,10 @@ from benchmark.compute.priors import prior_of
 from benchmark.compute.provenance import provenance
 from benchmark.compute.resources import Resources
 from benchmark.compute.stages import OnStage
+from benchmark.compute.timing import timed
+from benchmark.compute.transfer import transferred
 from benchmark.grid import Cell
+from benchmark.protocols import FEW_SHOT
 from benchmark.records.predictions import Confidences
 from benchmark.records.record import MOST_TITLE, Costs, Identity, Record, Scalar, key
 from benchmark.records.store import Store
@@ -121,12 +123,12 @@ def _compute(
         for cell, identity in cells
     ]
     with power.metered(device) as energy:
-        predictors, fit_s = _fitted(adapter, runs, on_stage)
-        shares = _shares(runs)
+        fitted = _fitted(store, adapter, runs, on_stage)
         finished = [
-            _finished(resources, run, predict, fit_s * share, len(runs), on_stage)
-            for run, predict, share in zip(runs, predictors, shares, strict=True)
+            _finished(resources, run, predict, fit_s, fitted.together, on_stage)
+            for run, predict, fit_s in zip(runs, fitted.predictors, fitted.fit_s, strict=True)
         ]
+    shares = _shares(runs)
     records = [
         _with_power(record, energy().share(share))
         for (record, *_), share in zip(finished, shares, strict=True)
@@ -163,20 +165,30 @@ def _run(
     return CellRun(cell, identity, problem(resources, cell, prior, memory_share), pretrain_s)
 
 
-def _fitted(
-    adapter: Adapter, runs: Sequence[CellRun], on_stage: OnStage
-) -> tuple[list[Predictor], float]:
-    """A predictor per run and the seconds that all took; those spent on encoding images are
-    counted elsewhere.
-    """
-    episodes = [run.problem.episode for run in runs]
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A predictor per run, each one's share of the seconds, and how many were fitted together."""
+
+    predictors: Sequence[Predictor]
+    fit_s: list[float]
+    together: int
+
+
+def _fitted(store: Store, adapter: Adapter, runs: Sequence[CellRun], on_stage: OnStage) -> Fitted:
+    problems = [run.problem for run in runs]
     torch.manual_seed(runs[0].cell.seed)  # for plug-ins that forget episode.rng()
+    if runs[0].cell.evaluation != FEW_SHOT:
+        on_stage(runs[0].cell, "fit")
+        made = transferred(store, adapter, runs[0].cell, runs[0].identity, problems)
+        return Fitted(made.predictors, [made.share_s] * len(runs), made.shared_by)
     on_stage(runs[0].cell, "fit" if len(runs) == 1 else f"fit {len(runs)} runs in one batch")
     if len(runs) > 1:
         assert isinstance(adapter, Batchable), "only methods with fit_batch are given several runs"
-        return _timed(partial(adapter.fit_batch, episodes), [run.problem for run in runs])
-    predict, fit_s = _timed(partial(adapter.fit, episodes[0]), [runs[0].problem])
-    return [predict], fit_s
+        episodes = [problem.episode for problem in problems]
+        predictors, seconds = timed(partial(adapter.fit_batch, episodes), problems)
+        return Fitted(predictors, [seconds * share for share in _shares(runs)], len(runs))
+    predict, seconds = timed(partial(adapter.fit, problems[0].episode), problems)
+    return Fitted([predict], [seconds], 1)
 
 
 def _shares(runs: Sequence[CellRun]) -> list[float]:
@@ -192,7 +204,7 @@ def _finished(
     run: CellRun,
     predict: Predictor,
     fit_s: float,
-    batched_runs: int,
+    together: int,
     on_stage: OnStage,
 ) -> tuple[Record, Tensor, Confidences]:
     """The record of a fitted run, predicted_Q, and how sure the predictions are."""
@@ -214,7 +226,7 @@ def _finished(
         costs=Costs(
             **costs,
             fit_s=fit_s,
-            batched_runs=batched_runs,
+            batched_runs=together,
             pretrain_s=run.pretrain_s,
             trainable_params=int(notes.get("trainable_params", 0)),
         ),
@@ -248,7 +260,7 @@ def _predicted(
     made, device = run.problem, run.problem.episode.backbone.device.type
     on_stage(run.cell, "predict")
     fitted_s = made.timer.worth_s
-    logits_QK, predict_s = _timed(lambda: _logits(predict, made.query, made.episode), [made])
+    logits_QK, predict_s = timed(lambda: _logits(predict, made.query, made.target), [made])
     query_s = predict_s + made.timer.worth_s - fitted_s
     peak_mb = _peak_mb(device)  # before the count below asks for features again
     return logits_QK, {
@@ -260,20 +272,10 @@ def _predicted(
     }
 
 
-def _timed(work: Callable[[], Any], made: Sequence[Problem]) -> tuple[Any, float]:
-    encoding_s, start = sum(each.timer.spent_s for each in made), time.perf_counter()
-    result = work()
-    if made[0].episode.backbone.device.type == "cuda":
-        torch.cuda.synchronize()
-    return result, time.perf_counter() - start - (
-        sum(each.timer.spent_s for each in made) - encoding_s
-    )
-
-
-def _logits(predict: Predictor, query: ImageSet, episode: Episode) -> Tensor:
+def _logits(predict: Predictor, query: ImageSet, target: Target) -> Tensor:
     with torch.no_grad():
         logits_QK = predict(query)
-    expected = (len(query), len(episode.class_names))
+    expected = (len(query), len(target.class_names))
     if tuple(logits_QK.shape) != expected:
         raise UserError(
             f"the predictor returned logits of shape {tuple(logits_QK.shape)} instead of "

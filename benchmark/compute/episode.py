@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from benchmark import data, grid
-from benchmark.api import Episode, ImageSet, Labelled, State
+from benchmark.api import Episode, ImageSet, Labelled, State, Target
 from benchmark.backbones import clip
 from benchmark.compute.resources import Resources
 from benchmark.data.sampling import few_shot
@@ -22,12 +22,15 @@ from benchmark.features.image_sets import image_set
 
 @dataclass(frozen=True)
 class Problem:
-    """An episode to learn from and the unlabelled images to predict; apart from them, what the
-    harness alone may know.
+    """An episode to learn from, the classes to tell apart and the unlabelled images to predict;
+    apart from them, what the harness alone may know.
     """
 
     episode: Episode
+    target: Target  # the episode's own classes where the evaluation is few-shot
     query: ImageSet
+    # the place of each tested class among those learned; None where some are not among them
+    columns: tuple[int, ...] | None
     # the test table with its labels and paths, which nothing in the episode or the images leads to
     answers: data.ImageTable
     support_digest: str  # of the paths of the support set, in sampling order
@@ -42,26 +45,57 @@ def problem(
     """The episode of a cell; the test labels stay beside it and never enter it. `memory_share` is
     the backbone's (clip.OpenClip).
     """
-    dataset, timer = resources.dataset(cell.dataset), Stopwatch()
-    train, val = _sampled(dataset, cell)
-    test = dataset.half(cell.classes).test
-    images = _image_sets(resources, cell, timer)
-    learned_from = _episode(resources, cell, train, val, timer)
+    learned, timer = cell.learned, Stopwatch()
+    source, tested = resources.dataset(learned.dataset), resources.dataset(cell.dataset)
+    train, val = _sampled(source, learned)
+    test = tested.half(cell.classes).test
+    episode = _episode(resources, learned, train, val, timer)
+    backbone = episode.backbone
     if cell.selection == "test":
-        labelled = _labelled(test, images, learned_from.backbone.device)
-        learned_from = replace(learned_from, selection=labelled)
-    backbone = learned_from.backbone
+        images = _image_sets(resources, cell, timer)
+        own_test = source.half(learned.classes).test
+        episode = replace(episode, selection=_labelled(own_test, images, backbone.device))
     if isinstance(backbone, clip.OpenClip):
         backbone = replace(backbone, memory_share=memory_share)
     return Problem(
-        episode=replace(learned_from, backbone=backbone, prior=prior),
-        query=images(test, sealed=True),
+        episode=replace(episode, backbone=backbone, prior=prior),
+        target=replace(_target(resources, cell), backbone=backbone),
+        query=_image_sets(resources, cell, timer)(test, sealed=True),
+        columns=_columns(cell, tested),
         answers=test,
         support_digest=_digest(train),
-        changed_data=dataset.changed,
-        data_remarks=dataset.remarks,
+        changed_data=source.changed or tested.changed,
+        data_remarks=tested.remarks,
         timer=timer,
     )
+
+
+def _target(resources: Resources, cell: grid.Cell) -> Target:
+    dataset = resources.dataset(cell.dataset).half(cell.classes)
+    dataset = replace(dataset, templates=cell.templates or dataset.templates)
+    return Target(
+        dataset=dataset.name,
+        class_names=dataset.class_names,
+        templates=dataset.templates,
+        backbone=resources.backbone(cell.backbone, cell.precision),
+        seed=cell.seed,
+        text_KD=resources.text(
+            cell.backbone, cell.precision, dataset, underscores=cell.underscores
+        ),
+        underscores=cell.underscores,
+    )
+
+
+def _columns(cell: grid.Cell, tested: data.Dataset) -> tuple[int, ...] | None:
+    """Known where the tested classes are those learned, or where the tested dataset is a variant of
+    the one learned on and says which of its classes it has.
+    """
+    learned = cell.learned
+    if (learned.dataset, learned.classes) == (cell.dataset, cell.classes):
+        return tuple(range(len(tested.half(cell.classes).class_names)))
+    if learned.classes == "all" and data.read_spec(cell.dataset).parent == learned.dataset:
+        return tested.parent_labels
+    return None
 
 
 def source_episode(resources: Resources, cell: grid.Cell, source: str, shots: int) -> Episode:
@@ -69,7 +103,7 @@ def source_episode(resources: Resources, cell: grid.Cell, source: str, shots: in
     image is listed. `shots` -1 means its full training set.
     """
     as_target = replace(
-        cell,
+        cell.learned,
         dataset=source,
         shots=max(shots, 0),
         classes="all",
@@ -91,22 +125,12 @@ def _episode(
     val: data.ImageTable,
     timer: Stopwatch,
 ) -> Episode:
-    dataset = resources.dataset(cell.dataset).half(cell.classes)
-    dataset = replace(dataset, templates=cell.templates or dataset.templates)
-    images = _image_sets(resources, cell, timer)
-    backbone = resources.backbone(cell.backbone, cell.precision)
+    target, images = _target(resources, cell), _image_sets(resources, cell, timer)
+    device = target.backbone.device
     return Episode(
-        dataset=dataset.name,
-        class_names=dataset.class_names,
-        templates=dataset.templates,
-        support=_labelled(train, images, backbone.device),
-        val=_labelled(val, images, backbone.device) if len(val) else None,
-        backbone=backbone,
-        seed=cell.seed,
-        text_KD=resources.text(
-            cell.backbone, cell.precision, dataset, underscores=cell.underscores
-        ),
-        underscores=cell.underscores,
+        **vars(target),
+        support=_labelled(train, images, device),
+        val=_labelled(val, images, device) if len(val) else None,
     )
 
 

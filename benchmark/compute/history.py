@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from benchmark.grid import Cell
-from benchmark.records.record import Record
+from benchmark.records.record import Identity, Record
 
 CostKey = tuple[object, ...]
 
@@ -32,28 +32,27 @@ class History:
         named, costs = record.identity, record.costs
         # encoding is shared between cells, so it is left out
         cost_s = costs.pretrain_s + costs.fit_s + costs.predict_s
-        for cost_key in _cost_keys(named.method, named.backbone, named.dataset, named.shots):
+        for cost_key in _cost_keys(named):
             self.seconds[cost_key].append(cost_s)
             if gpu_mb := record.provenance.get("gpu_mb"):
                 self.gpu_share[cost_key] = max(self.gpu_share[cost_key], costs.peak_mb / gpu_mb)
 
     def expected_s(self, cell: Cell) -> float | None:
         """Seconds of the nearest relations; None for a method that never ran with this backbone."""
-        return next((median(self.seconds[at]) for at in _nearest(cell) if at in self.seconds), None)
+        return next(
+            (median(self.seconds[at]) for at in _cost_keys(cell) if at in self.seconds), None
+        )
 
     def expected_gpu_share(self, cell: Cell) -> float | None:
         """The largest share of a GPU that the nearest relations took; None where none of them ran
         on one.
         """
-        return next((self.gpu_share[at] for at in _nearest(cell) if at in self.gpu_share), None)
+        return next((self.gpu_share[at] for at in _cost_keys(cell) if at in self.gpu_share), None)
 
 
-def _nearest(cell: Cell) -> Iterator[CostKey]:
-    return _cost_keys(cell.method, cell.backbone, cell.dataset, cell.shots)
-
-
-def _cost_keys(method: str, backbone: str, dataset: str, shots: int) -> Iterator[CostKey]:
+def _cost_keys(named: Cell | Identity) -> Iterator[CostKey]:
     """The keys under which a cell's cost is kept, the most specific one first."""
-    yield (method, backbone, dataset, shots)
-    yield (method, backbone, shots)
-    yield (method, backbone)
+    yield (named.method, named.backbone, named.evaluation, named.dataset, named.shots)
+    yield (named.method, named.backbone, named.evaluation, named.shots)
+    yield (named.method, named.backbone, named.shots)
+    yield (named.method, named.backbone)

@@ -5,18 +5,18 @@ every cell that needs it.
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from benchmark.api import Adapter, Pretrainable, State
 from benchmark.backbones.weights import NAMED
 from benchmark.compute.episode import source_episode
+from benchmark.compute.kept_states import Kept, kept
 from benchmark.compute.resources import Resources
 from benchmark.compute.stages import OnStage
 from benchmark.grid import Cell
-from benchmark.paths import write_atomic
-from benchmark.records.record import Identity, hash_of
-from benchmark.records.store import Store, save_json
+from benchmark.records.record import Identity
+from benchmark.records.store import Store
 
 
 def prior_of(
@@ -32,16 +32,9 @@ def prior_of(
     """
     if not cell.sources or not isinstance(adapter, Pretrainable):
         return None, 0.0
-    facts = prior_identity(identity, adapter)
-    path = store.root / "priors" / f"{hash_of(facts)}.safetensors"
-    with store.claim(path.stem, wait=True):
-        known = _load(path)
-        if known is None:
-            on_stage(cell, "pretrain")
-            _pretrain(resources, cell, identity, adapter, path, facts)
-            known = _load(path)
-        assert known, "what was just written can be read"
-        return known
+    pretrain = partial(_pretrained, resources, on_stage, cell, identity, adapter)
+    prior = kept(store, "priors", prior_identity(identity, adapter), pretrain)
+    return prior.state, prior.seconds
 
 
 def prior_identity(identity: Identity, adapter: Pretrainable) -> dict[str, Any]:
@@ -65,43 +58,18 @@ def prior_identity(identity: Identity, adapter: Pretrainable) -> dict[str, Any]:
     return shared | {"pretraining": adapter.pretraining()}
 
 
-def _pretrain(
+def _pretrained(
     resources: Resources,
+    on_stage: OnStage,
     cell: Cell,
     identity: Identity,
     adapter: Pretrainable,
-    path: Path,
-    facts: dict[str, Any],
-) -> None:
-    from safetensors.torch import save
-
+) -> Kept:
+    on_stage(cell, "pretrain")
     episodes = [
         source_episode(resources, cell, source, identity.source_shots) for source in cell.sources
     ]
     start = time.perf_counter()
     state = adapter.pretrain(episodes)
-    facts = facts | {
-        "seconds": time.perf_counter() - start,
-        "classes": {each.dataset: len(each.class_names) for each in episodes},
-    }
-    save_json(path.with_suffix(".json"), facts)
-    write_atomic(
-        path,
-        save(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
-            {"seconds": repr(facts["seconds"])},
-        ),
-    )
-
-
-def _load(path: Path) -> tuple[State, float] | None:
-    """None where the file is not there, or damaged: then it is written anew."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            names = list(file.keys())
-            seconds = float((file.metadata() or {})["seconds"])
-            return {name: file.get_tensor(name) for name in names}, seconds
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
-        return None
+    classes = {each.dataset: len(each.class_names) for each in episodes}
+    return Kept(state, time.perf_counter() - start, {"classes": classes})

@@ -78,6 +78,8 @@ def cell_of(identity: Identity) -> Cell:
         selection=identity.selection,
         templates=identity.templates,
         underscores=identity.underscores,
+        evaluation=identity.evaluation,
+        learned_on=next(iter(identity.learned_on), ""),
         params=tuple(sorted(changed.items())),
     )
 

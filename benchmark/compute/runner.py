@@ -24,6 +24,7 @@ from benchmark.compute.executors.serial import Serial
 from benchmark.compute.history import History
 from benchmark.compute.stages import OnStage, ignore_stage
 from benchmark.grid import Cell
+from benchmark.protocols import FEW_SHOT
 from benchmark.records.announcements import announce_plan, failed_at
 from benchmark.records.progress import forget_finished_plans
 from benchmark.records.record import Identity, Record, key
@@ -188,12 +189,16 @@ def _outcome(cell: Cell, report: TaskReport, store: Store) -> Outcome:
 def batch_of(options: RunOptions, batch: bool | None, cell: Cell) -> Cell | None:
     """The cell that stands for all cells this one is trained with; None where it is trained alone.
 
+    Results that come of one learning, as of a protocol on several targets, always go together.
+
     On a GPU shots and seeds of a method are trained in one batch, since alone they leave it idle;
     on a CPU the seeds of the tiny backbone, whose steps cost more to start than to compute. `batch`
     says so everywhere (True) or nowhere (False). A cell with a time limit is trained alone. A batch
     adds in another order than one run: in float64 (the tiny backbone) no count moves, elsewhere a
     few may.
     """
+    if cell.evaluation != FEW_SHOT:
+        return None if options.limit_s is not None else cell.learned
     on_gpu = device_for(cell.backbone, options.device) != "cpu"
     wanted = (on_gpu or cell.backbone == weights.TINY) if batch is None else batch
     if not wanted or options.limit_s is not None or not methods.card(cell.method).batchable:

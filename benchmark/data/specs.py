@@ -231,8 +231,10 @@ def _with_parent(file: str, values: dict[str, Any]) -> dict[str, Any]:
     eye.
     """
     name, source = values.get("parent"), values.get("source", {})
-    if not isinstance(name, str) or "class_names" in values or not isinstance(source, dict):
+    if not isinstance(name, str) or not isinstance(source, dict):
         return values
+    if "class_names" in values:
+        return values | _labels_by_name(file, values)
     parent, source = _shipped(name), dict(source)  # not just any file, which could name itself
     folders = source.get("class_folders", "parent")
     if folders == "parent":
@@ -244,6 +246,22 @@ def _with_parent(file: str, values: dict[str, Any]) -> dict[str, Any]:
     labels = _parent_labels(file, folders, parent)
     names = [parent.class_names[label] for label in labels]
     return values | {"source": source, "class_names": names, "parent_labels": labels}
+
+
+def _labels_by_name(file: str, values: dict[str, Any]) -> dict[str, Any]:
+    """The labels of a generated dataset's class names in its parent, where they are not given."""
+    names = values["class_names"]
+    generated = values["source"].get("kind") == "generated"
+    if not generated or "parent_labels" in values or not isinstance(names, list):
+        return {}
+    parent = _shipped(values["parent"])
+    unknown = [name for name in names if name not in parent.class_names]
+    if unknown:
+        raise UserError(
+            f"{file}: key 'class_names' names '{str(unknown[0])[:60]}', "
+            f"which {parent.name} does not have"
+        )
+    return {"parent_labels": [parent.class_names.index(name) for name in names]}
 
 
 def _parent_labels(file: str, folders: list[str], parent: Spec) -> list[int]:

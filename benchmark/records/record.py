@@ -77,6 +77,11 @@ class Identity(BaseModel):
     selection: str = ""  # "test": a release selects on the test set beside its validation set
     templates: tuple[str, ...] = ()  # in place of the dataset's own
     underscores: bool = False  # of class names are left in texts
+    # what was asked: "few-shot", or one of the others of benchmark/protocols.py
+    evaluation: str = "few-shot"
+    # dataset name -> digest of the dataset it was learned on; empty: the tested one
+    learned_on: dict[Name, str] = Field(default_factory=dict)
+    learned_classes: str = ""  # the classes it was learned on; empty: those tested
 
 
 class Counts(BaseModel):
@@ -113,9 +118,9 @@ class Costs(BaseModel):
         None  # per image at prediction, beyond the frozen image encoder (benchmark/compute/macs.py)
     )
     images_per_s: float | None = None  # at prediction, encoding included
-    batched_runs: int = (
-        1  # runs trained at once; `fit_s` is each one's share, `peak_mb` that of all
-    )
+    # runs trained at once, or results that share what was learned; `fit_s` is each one's share,
+    # `peak_mb` that of all
+    batched_runs: int = 1
     energy_j: float | None = (
         # of the whole GPU while fitting and predicting, features encoded on the way included
         # (power.py)

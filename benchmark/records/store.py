@@ -3,6 +3,7 @@
 DIR/records/<key>.json  the record
 DIR/records/<key>.npz   predicted label of every test image, in test order
 DIR/priors/<key>.*      the states that pretraining left, and what they were made from
+DIR/states/<key>.*      what was learned for several targets, likewise
 DIR/failures/<key>.txt  what went wrong, in a sentence, then the log; gone once the cell succeeds
 DIR/logs/<key>.txt      what a cell's last attempt printed, stage by stage
 DIR/locks/<key>.lock    claims of running processes
@@ -124,7 +125,7 @@ class Store:
         probe = self.root / "records" / ".writable"
         write_atomic(probe, b"")
         probe.unlink(missing_ok=True)  # of another driver that starts just now
-        for folder in ("records", "failures", "priors", "running", "plans"):
+        for folder in ("records", "failures", "priors", "states", "running", "plans"):
             remove_parts(self.root / folder)
         done = self.keys()
         for announcement in (self.root / "running").glob("*.json"):

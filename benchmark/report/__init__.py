@@ -15,6 +15,8 @@ ranking.py           the best of every column, and what cannot be told from it
 comparison.py        two methods against each other, for `compare`
 
 tables.py            dataset x shots, method x shots, method x dataset, as plain data
+protocol_tables.py   base-to-new, and the targets of one source
+halves.py            base and new classes and their harmonic mean
 cost_tables.py       what accuracy costs: parameters, computation, seconds
 cell_texts.py        what stands in a cell and below a table
 marks.py             the words for the best of a column and for what ties with it

@@ -16,7 +16,7 @@ from benchmark.report.averages import seed_of
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
 from benchmark.report.image_results import ImageResults
-from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords, members
+from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords
 
 if TYPE_CHECKING:
     pass
@@ -112,7 +112,7 @@ def _compare(
     heading_of = headings(variants)
     by_dataset = [variants[variant] for variant in chosen]
     pairs = []
-    for dataset in members(setting.suite):
+    for dataset in setting.members:
         first, second = (_by_shots(datasets.get(dataset, ())) for datasets in by_dataset)
         for shots in _common(set(first), set(second), wanted):
             matched = _matched(first.get(shots) or first[0], second.get(shots) or second[0])

@@ -12,7 +12,7 @@ from benchmark.report.averages import accuracies_by_shots, mean_over_datasets
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
 from benchmark.report.tables import ResultRow, ResultTable
-from benchmark.report.variants import DatasetRecords, EvaluationSetting, VariantRecords, members
+from benchmark.report.variants import DatasetRecords, EvaluationSetting, VariantRecords
 
 COLUMNS = (
     "accuracy",
@@ -88,7 +88,7 @@ def _row(
     accuracy = mean_over_datasets(
         [
             accuracies_by_shots(at_most_shots.get(dataset, ())).get(most)
-            for dataset in members(setting.suite)
+            for dataset in setting.members
         ]
     )
     seconds = [

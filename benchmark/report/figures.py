@@ -25,7 +25,6 @@ from benchmark.report.variants import (
     EvaluationSetting,
     MethodVariant,
     VariantRecords,
-    members,
 )
 
 if TYPE_CHECKING:
@@ -125,10 +124,7 @@ def _save(figure: Figure, path: Path) -> list[Path]:
 
 
 def _numbers(setting: EvaluationSetting, datasets: DatasetRecords) -> DatasetCurves:
-    return {
-        dataset: accuracies_by_shots(datasets.get(dataset, ()))
-        for dataset in members(setting.suite)
-    }
+    return {dataset: accuracies_by_shots(datasets.get(dataset, ())) for dataset in setting.members}
 
 
 def _values(numbers: DatasetCurves, dataset: str | None) -> dict[int, MeanAccuracy]:
@@ -164,12 +160,10 @@ def curves(
 
     present = [
         dataset
-        for dataset in members(setting.suite)
+        for dataset in setting.members
         if any(method[dataset] for method in numbers.values())
     ]
-    panels: list[str | None] = (
-        [None, *present] if len(members(setting.suite)) > 1 else list(present)
-    )
+    panels: list[str | None] = [None, *present] if len(setting.members) > 1 else list(present)
     across = min(ACROSS, len(panels))
     down = -(-len(panels) // across)
     figure, grid = pyplot.subplots(
@@ -182,7 +176,7 @@ def curves(
     for axes, dataset in zip(grid.flat, panels, strict=False):
         _panel(axes, numbers, dataset, shots)
         axes.set_title(
-            dataset or f"mean of {len(members(setting.suite))} datasets",
+            dataset or f"mean of {len(setting.members)} datasets",
             fontweight="normal" if dataset else "bold",
         )
     _finish(list(grid.flat), len(panels), across, "images per class")
@@ -271,7 +265,7 @@ def cost(
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(4.6, 3.2), layout="constrained")
-    whole = None if len(members(setting.suite)) > 1 else members(setting.suite)[0]
+    whole = None if len(setting.members) > 1 else setting.members[0]
     for index, (name, one) in enumerate(numbers.items()):
         values = _values(one, whole)
         value = values.get(shots) or values.get(0)
@@ -291,7 +285,7 @@ def cost(
             )
     axes.set_xscale("log")
     axes.set_xlabel("seconds of training per run; without any at the left edge")
-    axes.set_ylabel("accuracy in %" + ("" if whole else f", mean of {len(members(setting.suite))}"))
+    axes.set_ylabel("accuracy in %" + ("" if whole else f", mean of {len(setting.members)}"))
     axes.set_title(f"{shots}-shot, suite {setting.suite}, backbone {setting.backbone}")
     axes.grid(color="0.9", linewidth=0.6)
     figure.legend(loc="outside right upper", frameon=False)
@@ -329,7 +323,7 @@ def differences(
     ]
     across = min(ACROSS, max(1, len(others)))
     down = max(1, -(-len(others) // across))
-    present = list(members(setting.suite))
+    present = list(setting.members)
     size = (PANEL_IN[0] * across, (0.6 + 0.2 * len(present)) * down + 0.6)
     figure, grid = pyplot.subplots(
         down, across, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"

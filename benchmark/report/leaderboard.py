@@ -28,7 +28,7 @@ COLUMNS = (
     "class_mean", "class_std", "seeds", "n_seeds",
     "n_test", "encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params",
     "added_macs", "images_per_s", "dataset_digest", "transform", "protocol", "suite_version",
-    "keys",
+    "keys", "evaluation", "learned_on", "learned_classes",
 )  # fmt: skip
 SECONDS = ("encode_s", "pretrain_s", "fit_s", "predict_s")
 COSTS = (*SECONDS, "peak_mb", "trainable_params", "added_macs", "images_per_s")
@@ -144,6 +144,9 @@ def _description(result: Result) -> dict[str, object]:
         "protocol": setting.protocol,
         "suite_version": " ".join(sorted(versions)),
         "keys": " ".join(record.key for record in records),
+        "evaluation": setting.evaluation,
+        "learned_on": setting.learned_on or result.dataset,
+        "learned_classes": named.learned_classes or setting.classes,
     }
 
 

@@ -116,7 +116,7 @@ function offerFilters() {
   options(byId("f-protocol"), [[ANY, "any"], ...protocols.map((p) => [p, p])], byId("f-protocol").value);
 }
 
-const order = (setting, name) => (name === MEAN ? -1 : all.settings[setting].members.indexOf(name));
+const order = (setting, name) => (name === MEAN ? -1 : all.settings[setting].datasets.indexOf(name));
 
 /* Leaderboard */
 function drawHead() {

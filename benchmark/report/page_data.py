@@ -26,7 +26,7 @@ from benchmark.report.headings import headings
 from benchmark.report.image_results import ImageResults
 from benchmark.report.marks import BEST, TIED, Mark
 from benchmark.report.ranking import column_marks
-from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords, members
+from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords
 
 MARKS = (None, TIED, BEST)  # of a row: a number in the page
 MEAN = ""  # stands for the mean over a suite where a dataset's name would stand
@@ -77,7 +77,12 @@ def index(groups: GroupedRecords, images: ImageResults) -> PageIndex:
 
 
 def _setting(setting: EvaluationSetting) -> dict[str, Any]:
-    return {**vars(setting), "label": str(setting), "members": list(members(setting.suite))}
+    return {
+        **vars(setting),
+        "label": str(setting),
+        "members": list(setting.members),
+        "datasets": list(setting.datasets),
+    }
 
 
 def _variant(setting: int, variant: MethodVariant, heading: str) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def _variant(setting: int, variant: MethodVariant, heading: str) -> dict[str, An
 def _rows(
     setting: EvaluationSetting, variants: VariantRecords, first: int, images: ImageResults
 ) -> Iterator[list[Any]]:
-    whole = members(setting.suite)
+    whole, tested = setting.members, setting.datasets
     shots_seen = sorted(
         {
             record.identity.shots
@@ -114,15 +119,15 @@ def _rows(
             for record in records
         }
     )
-    columns = [(shots, dataset) for shots in shots_seen for dataset in (*whole, MEAN)]
+    columns = [(shots, dataset) for shots in shots_seen for dataset in (*tested, MEAN)]
     marks = column_marks(
         variants, [(shots, [name] if name else whole) for shots, name in columns], images
     )
     mark_of = dict(zip(columns, marks, strict=True))
     for number, (variant, datasets) in enumerate(variants.items(), first):
-        numbers = {dataset: accuracies_by_shots(datasets.get(dataset, ())) for dataset in whole}
+        numbers = {dataset: accuracies_by_shots(datasets.get(dataset, ())) for dataset in tested}
         for shots in sorted({shots for by_shots in numbers.values() for shots in by_shots}):
-            for dataset in whole:
+            for dataset in tested:
                 if by_seed := numbers[dataset].get(shots):
                     records = [
                         record for record in datasets[dataset] if record.identity.shots == shots

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import UserError
+from benchmark.protocols import FEW_SHOT
 from benchmark.records.record import Scalar
 from benchmark.reference import PUBLISHED
 from benchmark.report.averages import (
@@ -27,7 +28,6 @@ from benchmark.report.variants import (
     DatasetRecords,
     EvaluationSetting,
     MethodVariant,
-    members,
     own_card,
 )
 
@@ -172,9 +172,9 @@ def _numbers(
         for shots, by_seed in by_shots.items()
     }
     shots_seen = {shots for by_shots in by_dataset.values() for shots in by_shots}
-    for shots in shots_seen if len(members(setting.suite)) > 1 else ():
+    for shots in shots_seen if len(setting.members) > 1 else ():
         averages[setting.suite, shots] = mean_over_datasets(
-            [by_dataset.get(name, {}).get(shots) for name in members(setting.suite)]
+            [by_dataset.get(name, {}).get(shots) for name in setting.members]
         )
     return averages
 
@@ -191,6 +191,7 @@ def _same_experiment(
         row.method == variant.method
         and row.backbone == setting.backbone
         and row.classes == setting.classes
+        and setting.evaluation == FEW_SHOT
         and dict(variant.params) == wanted
     )
 

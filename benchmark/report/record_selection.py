@@ -11,6 +11,8 @@ from benchmark.methods import stable_name
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 
+WORDS = {"evaluation": "protocol"}  # of fields that have another name on the command line
+
 
 def select_records(
     store: Store,
@@ -19,6 +21,7 @@ def select_records(
     datasets: Sequence[str] = (),
     backbones: Sequence[str] = (),
     preset: str = "",
+    protocol: str = "",
 ) -> list[Record]:
     """The trustworthy records that pass all filters; UserError where there are none at all."""
     records = list(store.records(notes))
@@ -32,6 +35,7 @@ def select_records(
         "dataset": datasets,
         "backbone": backbones,
         "preset": [preset] if preset else [],
+        "evaluation": [protocol] if protocol else [],
     }
     for field, wanted in filters.items():
         records = _filtered(records, field, wanted)
@@ -42,7 +46,9 @@ def _filtered(records: list[Record], field: str, wanted: Sequence[str]) -> list[
     known = sorted({getattr(record.identity, field) for record in records})
     for name in wanted:
         if name not in known:
-            raise UserError(f"no record has the {field} '{name}'; {nearest(name, known)}")
+            raise UserError(
+                f"no record has the {WORDS.get(field, field)} '{name}'; {nearest(name, known)}"
+            )
     return [record for record in records if not wanted or getattr(record.identity, field) in wanted]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from benchmark.protocols import FEW_SHOT
 from benchmark.records.record import Identity
 from benchmark.report.variants import own_card, own_params
 
@@ -13,6 +14,10 @@ def run_command(named: Identity) -> str:
     are not known here.
     """
     words = ["--method", named.method, "--dataset", named.dataset, "--backbone", named.backbone]
+    if named.evaluation != FEW_SHOT:
+        words += ["--protocol", named.evaluation]
+    for source in named.learned_on:
+        words += ["--learn-from", source]
     if named.shots:
         words += ["--shots", str(named.shots), "--seed", str(named.seed)]
     if named.preset:
@@ -22,7 +27,7 @@ def run_command(named: Identity) -> str:
     if named.sampler not in ("coop", "none"):
         words += ["--sampler", named.sampler]
     words += ["--precision", named.precision]
-    if named.classes != "all":
+    if named.classes != "all" and named.evaluation == FEW_SHOT:
         words += ["--classes", named.classes]
     if named.sources and not named.preset:
         words += ["--sources", ",".join(sorted(named.sources))]

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmark.grid import IMBALANCED
+from benchmark.protocols import FEW_SHOT
 from benchmark.records.record import Record
 from benchmark.report.averages import (
     ACCURACY,
@@ -23,7 +24,7 @@ from benchmark.report.averages import (
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
 from benchmark.report.marks import Mark
-from benchmark.report.variants import EvaluationSetting, VariantRecords, members
+from benchmark.report.variants import EvaluationSetting, VariantRecords
 
 if TYPE_CHECKING:
     from benchmark.report.image_results import ImageResults
@@ -64,15 +65,19 @@ def tables(
     images: ImageResults | None = None,
     metric: Metric = ACCURACY,
 ) -> list[ResultTable]:
-    """The tables of a kind, one or more per setting; backbones and protocols are never averaged.
+    """The tables of a kind, one or more per setting of the few-shot protocol; those of the others
+    are in protocol_tables.py. Backbones and protocols are never averaged.
 
     With `ranked`, methods side by side are tested and the leading ones marked, which takes a
     moment. Columns of one dataset are decided over test images where `images` has predictions. The
     tests are of accuracy: tables of another metric bear no marks.
     """
+    groups = {
+        setting: variants for setting, variants in groups.items() if setting.evaluation == FEW_SHOT
+    }
     if kind == "dataset-shots":
         return [dataset_shots(setting, variants, metric) for setting, variants in groups.items()]
-    rank = _ranking(images) if ranked and metric is ACCURACY else None
+    rank = ranking_by(images) if ranked and metric is ACCURACY else None
     if kind == "method-shots":
         return [
             method_shots(setting, variants, rank, metric) for setting, variants in groups.items()
@@ -99,7 +104,7 @@ def imbalanced(groups: GroupedRecords) -> GroupedRecords:
     }
 
 
-def _ranking(images: ImageResults | None) -> Rank:
+def ranking_by(images: ImageResults | None) -> Rank:
     """Imported where methods are compared: numpy takes a fifth of the time of a plain table."""
     from benchmark.report.ranking import column_marks
 
@@ -111,16 +116,16 @@ def dataset_shots(
 ) -> ResultTable:
     """Every method's datasets, and their mean, against shots."""
     heading_of, present = headings(variants), _present(setting, variants)
-    shots = _shots(variants)
+    shots = shots_of(variants)
     rows = []
     for variant, by_dataset in variants.items():
         numbers = {
             dataset: accuracies_by_shots(by_dataset.get(dataset, ()), metric)
-            for dataset in members(setting.suite)
+            for dataset in setting.members
         }
         for dataset in present:
             values = [_score(numbers[dataset].get(shot)) for shot in shots]
-            rows.append(ResultRow(dataset, (*values, _seeds(values)), heading_of[variant]))
+            rows.append(ResultRow(dataset, (*values, seed_counts(values)), heading_of[variant]))
         if len(numbers) > 1:
             rows.append(
                 _mean_row(f"mean of {len(numbers)}", numbers.values(), shots, heading_of[variant])
@@ -130,7 +135,7 @@ def dataset_shots(
         ("method", "dataset"),
         (*_shot_heads(shots), "seeds"),
         tuple(rows),
-        _notes(setting, variants),
+        notes_below(setting, variants),
     )
 
 
@@ -141,8 +146,8 @@ def method_shots(
     metric: Metric = ACCURACY,
 ) -> ResultTable:
     """The mean over the suite of every method against shots."""
-    heading_of, shots = headings(variants), _shots(variants)
-    whole = members(setting.suite)
+    heading_of, shots = headings(variants), shots_of(variants)
+    whole = setting.members
     rows = [
         _mean_row(
             heading_of[variant],
@@ -158,7 +163,7 @@ def method_shots(
         ("", "method"),
         (*_shot_heads(shots), "seeds"),
         tuple(rows),
-        _notes(setting, variants),
+        notes_below(setting, variants),
     )
 
 
@@ -172,7 +177,7 @@ def method_dataset(
     them.
     """
     present, heading_of = _present(setting, variants), headings(variants)
-    wanted = [shot for shot in _shots(variants) if shot] or [0]
+    wanted = [shot for shot in shots_of(variants) if shot] or [0]
     tables = []
     for shot in wanted:
         across = {
@@ -181,7 +186,7 @@ def method_dataset(
         }
         shown = {variant: variants[variant] for variant, row in across.items() if row}
         rows = [row for row in across.values() if row]
-        columns = [(shot, (name,)) for name in present] + [(shot, members(setting.suite))]
+        columns = [(shot, (name,)) for name in present] + [(shot, setting.members)]
         rows = _marked(rows, shown, rank, columns)
         title = f"{metric.title} in %, {shot}-shot: {setting}"
         tables.append(
@@ -190,7 +195,7 @@ def method_dataset(
                 ("", "method"),
                 (*present, "mean", "seeds"),
                 tuple(rows),
-                _notes(setting, variants),
+                notes_below(setting, variants),
             )
         )
     return tables
@@ -223,7 +228,7 @@ def _across(
     """
     numbers = {
         dataset: accuracies_by_shots(datasets.get(dataset, ()), metric)
-        for dataset in members(setting.suite)
+        for dataset in setting.members
     }
     by_seed = {
         dataset: by_shots.get(shot) or by_shots.get(0) for dataset, by_shots in numbers.items()
@@ -231,7 +236,9 @@ def _across(
     if not any(by_seed.values()):
         return None
     values = [_score(by_seed[dataset]) for dataset in present]
-    return ResultRow(name, (*values, mean_over_datasets(list(by_seed.values())), _seeds(values)))
+    return ResultRow(
+        name, (*values, mean_over_datasets(list(by_seed.values())), seed_counts(values))
+    )
 
 
 def _mean_row(
@@ -239,14 +246,14 @@ def _mean_row(
 ) -> ResultRow:
     numbers = list(numbers)
     values = [mean_over_datasets([by_shots.get(shot) for by_shots in numbers]) for shot in shots]
-    return ResultRow(label, (*values, _seeds(values)), group, mean=bool(group))
+    return ResultRow(label, (*values, seed_counts(values)), group, mean=bool(group))
 
 
 def _score(by_seed: SeedAccuracies | None) -> MeanAccuracy | None:
     return mean_over_seeds(by_seed) if by_seed else None
 
 
-def _seeds(values: Sequence[Average]) -> str:
+def seed_counts(values: Sequence[Average]) -> str:
     """How many seeds stand behind a row's numbers: '3', or '2-3' where they differ."""
     counts = [value.count for value in values if isinstance(value, MeanAccuracy)]
     if not counts:
@@ -257,10 +264,10 @@ def _seeds(values: Sequence[Average]) -> str:
 def _present(setting: EvaluationSetting, variants: VariantRecords) -> list[str]:
     """The suite's datasets that any variant has records of, in the suite's order."""
     seen = {dataset for by_dataset in variants.values() for dataset in by_dataset}
-    return [dataset for dataset in members(setting.suite) if dataset in seen]
+    return [dataset for dataset in setting.members if dataset in seen]
 
 
-def _shots(variants: VariantRecords) -> list[int]:
+def shots_of(variants: VariantRecords) -> list[int]:
     return sorted(
         {
             record.identity.shots
@@ -275,7 +282,7 @@ def _shot_heads(shots: Sequence[int]) -> list[str]:
     return [f"{shot}-shot" for shot in shots]
 
 
-def _notes(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, ...]:
+def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, ...]:
     """What applies to the numbers of a whole table, and which rows may not be ranked."""
     heading_of = headings(variants)
     used = {(variant.val, variant.sampler) for variant in variants if variant.sampler != "none"}

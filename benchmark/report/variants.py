@@ -15,6 +15,7 @@ from functools import cache
 from benchmark import data, presets
 from benchmark.errors import UserError
 from benchmark.methods import Card, card, own
+from benchmark.protocols import ALL, DOMAIN, FEW_SHOT, others
 from benchmark.records.record import Identity, Record, Scalar
 
 FULL = "full training sets"
@@ -32,9 +33,33 @@ class EvaluationSetting:
     classes: str
     transform: str
     protocol: int
+    evaluation: str = FEW_SHOT
+    learned_on: str = ""  # a dataset; empty: the tested one
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The datasets of a mean, in the order of rows: those of the suite, but the one that was
+        learned on.
+        """
+        return others(members(self.suite), self.learned_on) or members(self.suite)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """All of them, the one that was learned on first."""
+        return (self.learned_on, *self.members) if self.learned_on else self.members
+
+    @property
+    def task(self) -> str:
+        """What is learned and tested, in words; nothing where both are all classes."""
+        if self.learned_on:
+            return f"{self.evaluation} from {self.learned_on}"
+        split = {ALL: "all classes"}.get(self.classes, f"{self.classes} classes")
+        if self.evaluation == FEW_SHOT:
+            return "" if self.classes == ALL else split
+        return f"{self.evaluation}, {split}"
 
     def __str__(self) -> str:
-        split = "" if self.classes == "all" else f", {self.classes} classes"
+        split = f", {self.task}" if self.task else ""
         usual = "float64" if self.backbone == TINY else "float32"
         precision = "" if self.precision == usual else f" in {self.precision}"
         weights = f"(weights {self.weights_digest[:8]})"
@@ -111,15 +136,31 @@ VariantRecords = Mapping[MethodVariant, DatasetRecords]
 
 
 def setting_of(named: Identity, dataset: str) -> EvaluationSetting:
+    source = next(iter(named.learned_on), "")
     return EvaluationSetting(
-        suite_of(dataset) or dataset,
+        _suite_in(named.evaluation, dataset, source),
         named.backbone,
         named.weights_digest,
         named.precision,
         named.classes,
         named.transform,
         named.protocol,
+        named.evaluation,
+        source,
     )
+
+
+def _suite_in(evaluation: str, dataset: str, source: str) -> str:
+    """The suite of a tested dataset; of the source of a shift of domain that of its variants."""
+    if evaluation == DOMAIN and dataset == source:
+        return next(filter(None, map(suite_of, _variants(source))), dataset)
+    return suite_of(dataset) or dataset
+
+
+@cache
+def _variants(source: str) -> tuple[str, ...]:
+    """Datasets that have the classes of `source`."""
+    return tuple(name for name in data.names() if data.read_spec(name).parent == source)
 
 
 def variant_of(record: Record) -> MethodVariant:

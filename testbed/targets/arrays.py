@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save as safetensors
 
-from benchmark.compute import priors
+from benchmark.compute import kept_states
 from benchmark.features import inventory
 from benchmark.features.feature_store import Stopwatch, _checksum, open_store, space
 from benchmark.records.store import Store
@@ -234,4 +234,4 @@ def prior_files() -> list[bytes]:
 
 
 def read_prior(folder: Path, content: bytes) -> None:
-    priors._load(written(folder / "priors" / "x.safetensors", content))
+    kept_states.load(written(folder / "priors" / "x.safetensors", content))

@@ -1,0 +1,78 @@
+"""Base and new classes: the accuracies of both halves, and their harmonic mean H.
+
+Over several datasets H is that of the two means, as the field reports it (CoCoOp's 80.47 and 71.69
+give 75.83), not the mean of the datasets' own H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from benchmark.protocols import ALL, BASE, NEW
+from benchmark.report.averages import (
+    Average,
+    IncompleteMean,
+    MeanAccuracy,
+    SeedAccuracies,
+    mean_over_datasets,
+    mean_over_seeds,
+)
+
+PARTS = (BASE, NEW, ALL)
+ByDataset = Mapping[str, SeedAccuracies | None]
+
+
+@dataclass(frozen=True)
+class Halves:
+    """What a method has at some shots: the accuracies of each part of the classes."""
+
+    parts: Mapping[str, ByDataset]
+
+    def values(self, datasets: Sequence[str]) -> tuple[Average, ...]:
+        """Base, new, H and all classes: of one dataset, or as means over several."""
+        base, new, whole = (self._mean(part, datasets) for part in PARTS)
+        return base, new, self.harmonic(datasets), whole
+
+    def harmonic(self, datasets: Sequence[str]) -> Average:
+        """H of the two means; its spread is that over the seeds that both halves have."""
+        means = [self._mean(part, datasets) for part in (BASE, NEW)]
+        value = harmonic_mean(*means)
+        if not isinstance(value, MeanAccuracy) or value.count < 2:
+            return value
+        own = {seed: harmonic_mean(*self._at(seed, datasets)) for seed in value.seeds}
+        numbers = {seed: h.mean for seed, h in own.items() if isinstance(h, MeanAccuracy)}
+        return replace(value, std=mean_over_seeds(numbers).std)
+
+    def own_harmonics(self, datasets: Sequence[str]) -> Average:
+        """The mean of the datasets' own H."""
+        each = [self.harmonic([dataset]) for dataset in datasets]
+        found = [h.mean for h in each if isinstance(h, MeanAccuracy)]
+        if len(found) < len(each):
+            return IncompleteMean(len(found), len(each)) if found else None
+        return MeanAccuracy(sum(found) / len(found), None, ())
+
+    def _mean(self, part: str, datasets: Sequence[str]) -> Average:
+        return mean_over_datasets([self.parts.get(part, {}).get(name) for name in datasets])
+
+    def _at(self, seed: int | None, datasets: Sequence[str]) -> list[Average]:
+        chosen = {
+            part: {name: {seed: (found.get(name) or {})[seed]} for name in datasets}
+            for part, found in self.parts.items()
+            if part != ALL
+        }
+        return [Halves(chosen)._mean(part, datasets) for part in (BASE, NEW)]
+
+
+def harmonic_mean(first: Average, second: Average) -> Average:
+    """Of two accuracies, without a spread; incomplete or absent where one of them is."""
+    if first is None or second is None:
+        return None
+    incomplete = [each for each in (first, second) if isinstance(each, IncompleteMean)]
+    if incomplete:
+        return min(incomplete, key=lambda each: each.have)
+    assert isinstance(first, MeanAccuracy)
+    assert isinstance(second, MeanAccuracy)
+    both = first.mean + second.mean
+    seeds = tuple(seed for seed in first.seeds if seed in second.seeds)
+    return MeanAccuracy(2 * first.mean * second.mean / both if both else 0.0, None, seeds)
