@@ -44,8 +44,7 @@ def print_tables(outcomes: Sequence[Outcome], out: Console) -> None:
         for kind in (tables.KINDS[:2] if several else tables.KINDS[:1])
         for table in tables.tables(groups, kind)
     ]
-    kind = tables.KINDS[1] if several else tables.KINDS[0]
-    for table in [*made, *protocol_tables.tables(groups, kind)]:
+    for table in [*made, *protocol_tables.tables(groups, tables.KINDS[0])]:
         out.print()
         _print_table(table, out)
 
