@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from PIL import Image
 
 from benchmark import data
 from benchmark.cli import execute
+from benchmark.compute.short_classes import refuse_short_classes
 from benchmark.data import digests
 from benchmark.data.preparation import prepare_datasets
 from benchmark.data.prepare_events import PrepareEvent
 from benchmark.errors import MISSING, UserError
+from benchmark.grid import Cell
 from benchmark.records.store import Store
 from tests.conftest import Invoke
 from tests.test_data_reading import exchange, table
@@ -449,3 +452,39 @@ def test_names_that_differ_in_their_suffix_or_case_alone_are_different_images(mi
     dataset = data.load(str(mine / "mine.toml"))
     cats = [key for key in dataset.train.keys if "/cat/" in key]
     assert len(cats) == 4
+
+
+# --- classes with few images
+
+
+def test_classes_with_too_few_images_are_named_before_any_cell_runs(
+    mine: Path, invoke: Invoke
+) -> None:
+    (mine / "pictures" / "train" / "dog" / "2.png").unlink()
+    name = mine / "mine.toml"
+    flags = ("--backbone", "tiny", "--results", mine / "results")
+    few = ("--dataset", name, "--method", "zero_shot,linear_probe", "--seed", 1, *flags)
+    for command in ("plan", "run"):
+        outcome = invoke(command, *few, "--shots", "1,2,3")
+        assert outcome.code == 2
+        assert (
+            "mine.toml: 3 of 3 classes have too few training images for 3 shots ('cat' has 2 of 3, "
+            "'dog' has 1 of 3, 'emu' has 2 of 3); take --shots 1, or --sampler coop-short" in
+            outcome.err
+        )  # fmt: skip
+        assert not list((mine / "results").rglob("*.json"))
+    assert invoke("plan", *few, "--shots", 1).code == 0
+    assert invoke("run", *few, "--shots", 3, "--sampler", "coop-short", "--plain").code == 0
+    (record,) = [each for each in Store(mine / "results").records() if each.identity.shots]
+    assert record.identity.sampler == "coop-short"
+
+
+def test_a_source_with_too_few_images_is_named_too(mine: Path) -> None:
+    name = str(mine / "mine.toml")
+    seen = Cell(
+        method="prompt_adapter", dataset="tiny_shapes", shots=4, seed=1, backbone="tiny",
+        sources=(name,),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"mine\.toml: 3 of 3 classes have too few"):
+        refuse_short_classes([seen])
+    refuse_short_classes([replace(seen, source_shots=-1)])

@@ -12,7 +12,7 @@ import pytest
 
 from benchmark import data
 from benchmark.data import sampling
-from benchmark.data.sampling import few_shot
+from benchmark.data.sampling import few_shot, short_classes
 from benchmark.errors import UserError
 
 WITH_SPLIT_FILE = (
@@ -119,10 +119,19 @@ def test_nested_shots_only_ever_add_images():
 
 def test_short_classes_are_refused_unless_all_there_are_is_asked_for():
     labels = [0] * 20 + [1] * 3
-    with pytest.raises(UserError, match="5 shots are more than class 1 has: 3"):
+    with pytest.raises(UserError, match="too few training images for 5 shots: label 1 has 3 of 5;"):
         few_shot(labels, [], 5, seed=1)
     train, _ = few_shot(labels, [], 5, seed=1, short="all")
     assert train[5:] == (20, 21, 22)
+    assert few_shot(labels, [], 5, seed=1, policy="coop-short") == (train, ())
+
+
+def test_all_classes_that_are_too_short_are_named_with_their_numbers():
+    labels = [0] * 3 + [1] * 20 + [2] * 4
+    assert short_classes(labels, 5, "coop") == {0: (3, 5), 2: (4, 5)}
+    assert short_classes(labels, 3, "coop") == short_classes(labels, 5, "coop-short") == {}
+    with pytest.raises(UserError, match="label 0 has 3 of 5, 2 has 4 of 5; ask for fewer"):
+        few_shot(labels, [], 5, seed=1)
 
 
 def naive_counts(labels: list[int], shots: int, least: int) -> dict[int, int]:
@@ -196,7 +205,7 @@ def test_on_an_even_pool_imbalanced_draws_are_coops(policy):
 
 def test_an_imbalanced_draw_beyond_the_pool_is_refused():
     labels = [0] * 12 + [1] * 4
-    with pytest.raises(UserError, match="9 shots mean 14 images, which are more than class 0 has"):
+    with pytest.raises(UserError, match="for 9 shots: label 0 has"):
         few_shot(labels, [], 9, seed=1, policy="realistic")
     assert len(few_shot(labels, [], 8, seed=1, policy="realistic")[0]) == 16
 

@@ -210,8 +210,8 @@ Sampler = Annotated[
     typer.Option(
         "--sampler",
         metavar="RULE",
-        help="How the support set is drawn: coop, nested; relaxed or realistic: in proportion to "
-        "the training pool.",
+        help="How the support set is drawn: coop, nested; coop-short: a class with fewer images "
+        "than shots gives all it has; relaxed or realistic: in proportion to the training pool.",
     ),
 ]
 Preset = Annotated[

@@ -22,6 +22,7 @@ from benchmark.compute.devices import device_for, precision_for
 from benchmark.compute.executors.scheduling import Executor, RunOptions, Task, TaskReport, jobs
 from benchmark.compute.executors.serial import Serial
 from benchmark.compute.history import History
+from benchmark.compute.short_classes import refuse_short_classes
 from benchmark.compute.stages import OnStage, ignore_stage
 from benchmark.grid import Cell
 from benchmark.protocols import FEW_SHOT
@@ -69,6 +70,8 @@ def plan(
         replace(cell, precision=precision_for(cell.backbone, device, cell.precision))
         for cell in cells
     ]
+
+    refuse_short_classes(resolved, root, accept_changed_data=accept_changed_data)
 
     def identity_of(cell: Cell) -> Identity:
         card, digest = methods.card(cell.method), weights.weights_digest

@@ -7,7 +7,7 @@ Importing this package costs no torch, numpy, Pillow or hub library.
 
 from benchmark.data.catalog import names, suites
 from benchmark.data.image_table import Dataset, ImageTable
-from benchmark.data.reading import digest, load, prepared
+from benchmark.data.reading import digest, load, prepared, train_labels
 from benchmark.data.specs import Spec, read_spec
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "prepared",
     "read_spec",
     "suites",
+    "train_labels",
 ]

@@ -29,14 +29,24 @@ def load(
     marked where `accept_changed_data`. Raises UserError for that, for an unknown name, for mistakes
     in a spec and for missing data (exit code 4).
     """
-    spec, rows = _checked(name, root, accept_changed_data)
+    spec, rows = _accepted(name, root, accept_changed_data)
     return _dataset(spec, rows).half(classes)
 
 
-def _checked(name: str, root: Path | None, accept_changed_data: bool) -> tuple[Spec, ImageRows]:
+def train_labels(
+    name: str, root: Path | None = None, *, accept_changed_data: bool = False
+) -> tuple[tuple[str, ...], list[int]]:
+    """Class names in label order, and the label of every training image; reads no image."""
+    spec, rows = _accepted(name, root, accept_changed_data, contents=False)
+    return spec.class_names, [label for _, label in rows.by_split["train"]]
+
+
+def _accepted(
+    name: str, root: Path | None, accept_changed_data: bool, *, contents: bool = True
+) -> tuple[Spec, ImageRows]:
     """The rows of a dataset; UserError where they have problems that were not accepted."""
     spec = read_spec(name)
-    rows = read_rows(spec, dataset_location(spec, root))
+    rows = read_rows(spec, dataset_location(spec, root), contents)
     if rows.problems and not accept_changed_data:
         raise UserError(
             f"{spec.name}: {rows.problems[0]}; run `python -m benchmark prepare {name}` to "
@@ -65,7 +75,7 @@ def digest(name: str, root: Path | None = None, *, accept_changed_data: bool = F
     )
     if isinstance(spec.source, Generated) or (pinned and not accept_changed_data):
         return spec.digest
-    return dataset_digest(*_checked(name, root, accept_changed_data))
+    return dataset_digest(*_accepted(name, root, accept_changed_data))
 
 
 def prepared(name: str, root: Path | None = None) -> bool:

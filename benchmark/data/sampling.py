@@ -6,6 +6,9 @@ appearance; `sample` per class; then min(shots, 4) validation images per class f
 generator. Its sets of different shots are not nested. `nested` draws one order per class and takes
 the first k, so that more shots only ever add images.
 
+`coop-short` is `coop` as its code has it: a class with fewer training images than shots gives all
+that it has. Elsewhere such a class is refused, since "16 shots" would not be true of it.
+
 `relaxed` and `realistic` are the imbalanced draws of SS-Text (jusiro/SS-Text @ 845ba01,
 data/utils.py): as many images in all, shots x classes, shared out in proportion to the pool they
 are drawn from. A share is rounded, a half to the even number. `relaxed` gives every class one image
@@ -32,15 +35,17 @@ VAL_SHOTS = 4  # CoOp grants at most four validation images per class
 
 # (images of every class by ascending label, shots) -> how many of each are drawn
 Share = Callable[[Sequence[int], int], list[int]]
+Short = Literal["refuse", "all"]
 Draw = Callable[[random.Random, list[int], int], list[int]]
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How many images of each class, and which."""
+    """How many images of each class, and which; what to do where a class has fewer."""
 
     share: Share
     draw: Draw
+    short: Short = "refuse"
 
 
 def few_shot(
@@ -49,7 +54,7 @@ def few_shot(
     shots: int,
     seed: int,
     policy: str = "coop",
-    short: Literal["refuse", "all"] = "refuse",
+    short: Short = "refuse",
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Positions of the support set and of the few-shot validation set, in drawing order.
 
@@ -67,10 +72,23 @@ def few_shot(
         )
     rule, rng = POLICIES[policy], random.Random(seed)
     if short == "refuse":
-        _check_enough(train_labels, shots, rule.share)
+        _check_enough(train_labels, shots, policy)
     return _per_class(train_labels, shots, rng, rule), _per_class(
         val_labels, min(shots, VAL_SHOTS), rng, rule
     )
+
+
+def short_classes(labels: Sequence[int], shots: int, policy: str) -> dict[int, tuple[int, int]]:
+    """Label -> images there are, images to be drawn, of every class that has too few; none where
+    the policy takes all there are.
+    """
+    rule, members = POLICIES[policy], _by_class(labels)
+    share_of = _shares(members, shots, rule.share) if rule.short == "refuse" else {}
+    return {
+        label: (len(members[label]), share)
+        for label, share in share_of.items()
+        if len(members[label]) < share
+    }
 
 
 def positions_digest(positions: Sequence[int]) -> str:
@@ -130,6 +148,7 @@ def _proportional(sizes: Sequence[int], shots: int, *, least: int) -> list[int]:
 
 POLICIES: dict[str, Policy] = {
     "coop": Policy(_even, _coop),
+    "coop-short": Policy(_even, _coop, short="all"),
     "nested": Policy(_even, _nested),
     "relaxed": Policy(partial(_proportional, least=1), _coop),
     "realistic": Policy(partial(_proportional, least=0), _coop),
@@ -143,17 +162,15 @@ def _by_class(labels: Sequence[int]) -> dict[int, list[int]]:
     return members
 
 
-def _check_enough(labels: Sequence[int], shots: int, share: Share) -> None:
-    members = _by_class(labels)
-    share_of = _shares(members, shots, share)
-    label = min(members, key=lambda label: len(members[label]) - share_of[label], default=None)
-    if label is None:
+def _check_enough(labels: Sequence[int], shots: int, policy: str) -> None:
+    if not len(labels):
         raise UserError(
             "there are no training images to draw shots from; use this dataset for testing only"
         )
-    if len(members[label]) < share_of[label]:
-        images = "" if share_of[label] == shots else f" mean {share_of[label]} images, which"
+    short = short_classes(labels, shots, policy)
+    if short:
+        counts = ", ".join(f"{label} has {own} of {share}" for label, (own, share) in short.items())
         raise UserError(
-            f"{shots} shots{images} are more than class {label} has: {len(members[label])} "
-            f"training images; ask for fewer"
+            f"{len(short)} classes have too few training images for {shots} shots: label {counts}; "
+            f"ask for fewer, or draw by the rule coop-short"
         )
