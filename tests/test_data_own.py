@@ -23,6 +23,7 @@ from benchmark.data.preparation import prepare_datasets
 from benchmark.data.prepare_events import PrepareEvent
 from benchmark.errors import MISSING, UserError
 from benchmark.grid import Cell
+from benchmark.records.record import Record
 from benchmark.records.store import Store
 from tests.conftest import Invoke
 from tests.test_data_reading import exchange, table
@@ -488,3 +489,61 @@ def test_a_source_with_too_few_images_is_named_too(mine: Path) -> None:
     with pytest.raises(UserError, match=r"mine\.toml: 3 of 3 classes have too few"):
         refuse_short_classes([seen])
     refuse_short_classes([replace(seen, source_shots=-1)])
+
+
+# --- two datasets of one name
+
+
+def two_of_one_name(folder: Path) -> list[Path]:
+    """Two files "mine.toml" over equal names of other pictures."""
+    files = []
+    for place, first in (("a", 0), ("b", 30)):
+        for split, count in (("train", 2), ("test", 2)):
+            for label, name in enumerate(NAMES):
+                below = folder / place / "pictures" / split / name
+                below.mkdir(parents=True)
+                for i in range(count):
+                    number = first + i + 10 * (split == "test")
+                    picture((label + bool(first)) % 3, number).save(below / f"{i}.png")
+        files.append(Path(toml(folder / place)))
+    return files
+
+
+def test_two_files_of_one_name_are_both_run_and_told_apart(tmp_path: Path, invoke: Invoke) -> None:
+    one, other = two_of_one_name(tmp_path)
+    results = ("--results", tmp_path / "results")
+    command = ("run", "--method", "zero_shot", "--backbone", "tiny", "--plain", *results)
+    assert invoke(*command, "--dataset", f"{one},{other}").code == 0
+    records = list(Store(tmp_path / "results").records())
+    assert {record.identity.dataset_digest for record in records} == {
+        data.digest(str(one)), data.digest(str(other)),
+    }  # fmt: skip
+    shown = invoke("report", *results, "--format", "csv").out
+    for file in (one, other):
+        digest = data.digest(str(file))
+        assert f"mine@{digest[:6]}" in shown
+        alone = invoke("report", *results, "--dataset", file, "--format", "csv").out
+        assert f",mine,{accuracy_of(records, digest):.6g}," in alone
+        assert len(alone.splitlines()) < len(shown.splitlines())
+    both = invoke("report", *results, "--dataset", f"{one},{other}", "--format", "csv").out
+    assert both == shown
+    one.unlink()
+    assert invoke("report", *results, "--dataset", one, "--format", "csv").out == shown
+    assert "did you mean 'mine'" in invoke("report", *results, "--dataset", "min.toml").err
+
+
+def accuracy_of(records: list[Record], digest: str) -> float:
+    (record,) = [each for each in records if each.identity.dataset_digest == digest]
+    return record.accuracy
+
+
+def test_two_files_over_equal_pictures_are_one_dataset_and_said_to_be(
+    mine: Path, invoke: Invoke
+) -> None:
+    other = shutil.copytree(mine / "pictures", mine / "copy" / "pictures").parent
+    both = f"{mine / 'mine.toml'},{toml(other)}"
+    flags = ("--method", "zero_shot", "--backbone", "tiny", "--results", mine / "results")
+    outcome = invoke("run", "--dataset", both, *flags, "--plain")
+    assert outcome.code == 0
+    assert "hold the same images with the same labels: they are one dataset" in outcome.err
+    assert len(list(Store(mine / "results").records())) == 1

@@ -14,7 +14,7 @@ import pytest
 
 from benchmark import data
 from benchmark.errors import UserError
-from benchmark.records.record import Record
+from benchmark.records.record import Record, key
 from benchmark.records.store import Store
 from benchmark.report import grouping, page, page_data
 from testbed.synthetic import CLASSIC, TINY, digest, grid, identity, record, scored
@@ -305,3 +305,40 @@ def test_a_changed_dataset_shows_numbers_for_classes() -> None:
         page_data.class_names(scored(identity(dataset_digest=digest("before")), 0.5))[0]
         == "class 0"
     )
+
+
+def test_of_a_dataset_under_two_digests_the_images_that_are_here_are_shown(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    now = [judged("coop", 1, 0.8, store), judged("linear_probe", 1, 0.5, store)]
+    old = [
+        each.model_copy(
+            update={"identity": each.identity.model_copy(update={"dataset_digest": digest("old")})}
+        )
+        for each in now
+    ]
+    old = [each.model_copy(update={"key": key(each.identity)}) for each in old]
+    for each, same in zip(old, now, strict=True):
+        store.put(each, store.predictions(same.key))
+    page.write_page(tmp_path / "page", grouping.group_records([*now, *old]), store)
+    names = {path.name for path in (tmp_path / "page" / "images").iterdir()}
+    assert names == {"tiny_digits", "tiny_digits.js"}
+    assert "tiny_digits@" in (tmp_path / "page" / "data.js").read_text()
+
+
+def test_a_page_that_cannot_be_made_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    groups = grouping.group_records([judged("coop", 1, 0.8, store)])
+    page.write_page(tmp_path / "page", groups, store)
+    before = sorted(path for path in (tmp_path / "page").rglob("*"))
+
+    def fails(*_: object) -> None:
+        raise UserError("no")
+
+    monkeypatch.setattr(page_data, "details", fails)
+    for folder in ("page", "new"):
+        with pytest.raises(UserError, match="no"):
+            page.write_page(tmp_path / folder, groups, store)
+    assert sorted(path for path in (tmp_path / "page").rglob("*")) == before
+    assert not (tmp_path / "new").exists()

@@ -97,11 +97,16 @@ def run_grid(
 
 def _announce_data(cells: Sequence[Cell], request: RunRequest, err: Console) -> None:
     """Say what is doubtful about images that nobody but the user has looked at."""
+    seen: dict[str, str] = {}
     for name in dict.fromkeys(cell.dataset for cell in cells):
         if data.read_spec(name).named_by_content:
             dataset = data.load(
                 name, request.data_root, accept_changed_data=request.accept_changed_data
             )
+            other = seen.setdefault(dataset.digest, name)
+            if other != name:
+                same = "hold the same images with the same labels: they are one dataset"
+                say(err, f"{other} and {name} {same}, which runs once")
             for remark in dataset.remarks:
                 say(err, f"{name}: {remark}")
 

@@ -23,13 +23,17 @@ class ImageResults:
 
     store: Store
     root: Path | None = None  # of datasets
-    _labels: dict[str, Array | None] = field(default_factory=dict)  # each dataset is read once
+    # dataset -> digest and labels; each is read once
+    _labels: dict[str, tuple[str, Array] | None] = field(default_factory=dict)
 
-    def labels_Q(self, dataset: str) -> Array | None:
-        """The true class of every test image."""
+    def labels_Q(self, dataset: str, digest: str | None = None) -> Array | None:
+        """The true class of every test image; None where the images here are not those that
+        `digest` names.
+        """
         if dataset not in self._labels:
             self._labels[dataset] = _read_labels(dataset, self.root)
-        return self._labels[dataset]
+        read = self._labels[dataset]
+        return read[1] if read and digest in (None, read[0]) else None
 
     def predicted_Q(self, record: Record) -> Array | None:
         """The predicted class of every test image."""
@@ -48,17 +52,21 @@ class ImageResults:
         if record.identity.classes != "all":
             return None
         predicted_Q = self.predicted_Q(record)
-        labels_Q = None if predicted_Q is None else self.labels_Q(record.identity.dataset)
-        if predicted_Q is None or labels_Q is None or len(labels_Q) != len(predicted_Q):
+        named = record.identity
+        if predicted_Q is None:
+            return None
+        labels_Q = self.labels_Q(named.dataset, named.dataset_digest)
+        if labels_Q is None or len(labels_Q) != len(predicted_Q):
             return None
         right_Q: Array = predicted_Q == labels_Q
         return right_Q if int(right_Q.sum()) == sum(record.counts.correct) else None
 
 
-def _read_labels(dataset: str, root: Path | None) -> Array | None:
+def _read_labels(dataset: str, root: Path | None) -> tuple[str, Array] | None:
     import numpy as np
 
     try:
-        return np.asarray(data.load(dataset, root).test.labels)
+        read = data.load(dataset, root)
+        return read.digest, np.asarray(read.test.labels)
     except UserError:
         return None

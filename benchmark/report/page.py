@@ -30,7 +30,7 @@ def write_page(
     _check(folder)
     results = ImageResults(store, root)
     index = page_data.index(groups, results)
-    shown = page_images.write_images(folder / "images", groups, results) if images else {}
+    shown, thumbnails = page_images.pictured(groups, results) if images else ({}, {})
     files = {
         f"records/{detail.name}.js": page_data.script("detail", detail.name, detail.content)
         for detail in page_data.details(groups, results)
@@ -43,8 +43,11 @@ def write_page(
         "data.js": page_data.script("results", asdict(index) | {"pictured": sorted(shown)}),
         "index.html": _html(groups),
     }
+    _clear(folder)  # only now, when nothing can be missing any more
+    for name, png in thumbnails.items():
+        _save(folder / "images" / name, png)
     for name, text in files.items():
-        _save(folder / name, text)
+        _save(folder / name, text.encode())
     return sum(len(text.encode()) for text in files.values())
 
 
@@ -58,6 +61,10 @@ def _check(folder: Path) -> None:
         raise UserError(
             f"{folder} holds something that is not a report; give --html a new or empty folder"
         )
+
+
+def _clear(folder: Path) -> None:
+    """Remove the parts of an earlier page."""
     for stale in [
         *folder.glob("records/*.js"),
         *folder.glob("images/*.js"),
@@ -66,10 +73,10 @@ def _check(folder: Path) -> None:
         stale.unlink()
 
 
-def _save(path: Path, text: str) -> None:
+def _save(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
     except OSError as error:
         raise UserError(
             f"cannot write {path} ({error.strerror}); choose another folder or free it"

@@ -4,8 +4,8 @@ them.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import data
@@ -21,18 +21,24 @@ SIDE_PX = 96
 PER_DATASET = 48
 
 
-def write_images(folder: Path, groups: GroupedRecords, results: ImageResults) -> dict[str, Any]:
-    """Thumbnails below `folder`, one folder per dataset; dataset -> what the page shows of them.
+Thumbnails = dict[str, bytes]  # path below the page's folder of images -> PNG
+
+
+def pictured(groups: GroupedRecords, results: ImageResults) -> tuple[dict[str, Any], Thumbnails]:
+    """Dataset -> what the page shows of its images, and their thumbnails, a folder per dataset.
 
     Only of datasets that are here, with predictions beside at least two records, and unchanged
     since.
     """
     shown_by_dataset: dict[str, Any] = {}
+    thumbnails: Thumbnails = {}
     for dataset, records in _by_dataset(groups).items():
-        shown = _disagreements(folder, dataset, records, results)
+        pngs: dict[int, bytes] = {}
+        shown = _disagreements(records, results, pngs)
         if shown:
             shown_by_dataset[dataset] = shown
-    return shown_by_dataset
+            thumbnails |= {f"{dataset}/{index}.png": png for index, png in pngs.items()}
+    return shown_by_dataset, thumbnails
 
 
 def _by_dataset(groups: GroupedRecords) -> dict[str, list[tuple[int, Record]]]:
@@ -48,24 +54,19 @@ def _by_dataset(groups: GroupedRecords) -> dict[str, list[tuple[int, Record]]]:
 
 
 def _disagreements(
-    folder: Path,
-    dataset: str,
-    records: Sequence[tuple[int, Record]],
-    results: ImageResults,
+    records: Sequence[tuple[int, Record]], results: ImageResults, pngs: dict[int, bytes]
 ) -> dict[str, Any] | None:
+    """What the page shows of the images of one dataset, whose thumbnails are added to `pngs`."""
     hits = {record.key: results.right_Q(record) for _, record in records}
     judged = [(variant, record) for variant, record in records if hits.get(record.key) is not None]
     if len(judged) < 2:
         return None
     chosen = _most_divided({key: hit for key, hit in hits.items() if hit is not None})
-    table = data.load(dataset, results.root).test
-    (folder / dataset).mkdir(parents=True, exist_ok=True)
-    shown = [
-        index for index in chosen if _thumbnail(table, index, folder / dataset / f"{index}.png")
-    ]
+    table = data.load(judged[0][1].identity.dataset, results.root).test
+    pngs |= {index: png for index in chosen if (png := _thumbnail(table, index))}
     return {
-        "images": [[index, int(table.labels[index])] for index in shown],
-        "said": [_answers(variant, record, shown, results) for variant, record in judged],
+        "images": [[index, int(table.labels[index])] for index in pngs],
+        "said": [_answers(variant, record, list(pngs), results) for variant, record in judged],
     }
 
 
@@ -89,11 +90,13 @@ def _most_divided(hits: Mapping[str, np.ndarray[Any, Any]]) -> list[int]:
     return [int(index) for index in order if divided_Q[index] > 0]
 
 
-def _thumbnail(table: data.ImageTable, index: int, path: Path) -> bool:
+def _thumbnail(table: data.ImageTable, index: int) -> bytes:
+    """A PNG; nothing where the picture cannot be read, which does not cost the page."""
     try:
         picture = table.open(index)
     except UserError:
-        return False  # one picture that cannot be read does not cost the page
+        return b""
     picture.thumbnail((SIDE_PX, SIDE_PX))
-    picture.save(path)
-    return True
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return stream.getvalue()

@@ -4,8 +4,12 @@ passed over.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
+from benchmark import data
 from benchmark.errors import UserError, nearest
 from benchmark.methods import stable_name
 from benchmark.records.record import Record
@@ -30,16 +34,43 @@ def select_records(
             f"there are no records in {store.root}{_passed_over(notes)}; "
             "`run` writes them, --results names another folder"
         )
-    filters = {
+    filters: dict[str, Sequence[str]] = {
         "method": list(map(stable_name, methods)),
-        "dataset": datasets,
+        "dataset": list(map(_name, datasets)),
         "backbone": backbones,
         "preset": [preset] if preset else [],
         "evaluation": [protocol] if protocol else [],
     }
     for field, wanted in filters.items():
         records = _filtered(records, field, wanted)
-    return records
+    return _of_files(records, [name for name in datasets if name.endswith(".toml")])
+
+
+def _name(dataset: str) -> str:
+    """What records call a dataset that is given by its file."""
+    if not dataset.endswith(".toml"):
+        return dataset
+    try:
+        return data.read_spec(dataset).name
+    except UserError:  # records outlive the file
+        return Path(dataset).stem
+
+
+def _of_files(records: list[Record], tomls: Sequence[str]) -> list[Record]:
+    """The records without those of other datasets that have the name of a file's, where there are
+    some of the images that the file describes now.
+    """
+    digests: dict[str, set[str]] = defaultdict(set)
+    known = {record.identity.dataset_digest for record in records}
+    for toml in tomls:
+        with suppress(UserError):  # records outlive the data
+            digests[_name(toml)] |= {data.digest(toml)} & known
+    return [
+        record
+        for record in records
+        if record.identity.dataset_digest
+        in (digests.get(record.identity.dataset) or {record.identity.dataset_digest})
+    ]
 
 
 def _filtered(records: list[Record], field: str, wanted: Sequence[str]) -> list[Record]:
