@@ -195,7 +195,7 @@ def _source_and_datasets(flags: Flags, remarks: list[str]) -> tuple[str, list[st
     if flags.protocol == DOMAIN:
         protocol_selection.require_variants(chosen, source)
     targets = protocols.others(chosen, source)
-    if not targets:
+    if not targets and not named:
         raise UserError(f"there is nothing to test but {source} itself; name other datasets")
     return source, list(targets)
 

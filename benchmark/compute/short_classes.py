@@ -19,7 +19,7 @@ def refuse_short_classes(
     shots_of: dict[tuple[str, str], set[int]] = defaultdict(set)
     for cell in cells:
         if cell.shots:
-            shots_of[cell.dataset, cell.sampler].add(cell.shots)
+            shots_of[cell.learned.dataset, cell.sampler].add(cell.shots)
         for source in cell.sources if cell.source_shots >= 0 else ():
             shots_of[source, cell.sampler].add(cell.source_shots or cell.shots)
     for (name, sampler), shots in shots_of.items():
