@@ -5,16 +5,20 @@ with the source in it.
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import pytest
 
 from benchmark.records.record import Identity, Record
+from benchmark.records.store import Store
 from benchmark.reference import BASE_TO_NEW
-from benchmark.report import grouping, protocol_tables, tables
+from benchmark.report import grouping, page_data, protocol_tables, tables
 from benchmark.report.averages import IncompleteMean, MeanAccuracy
 from benchmark.report.halves import Halves, harmonic_mean
+from benchmark.report.image_results import ImageResults
 from testbed.synthetic import TINY, digest, identity, scored
 
+HITS = (("base", 0.75), ("new", 0.5), ("all", 0.25))
 # H of the two means is not what these printed: GDA's is the mean of the datasets' own H
 OTHERS = {"RPO": 77.94, "HPT": 80.42, "GDA": 78.96}
 
@@ -112,3 +116,22 @@ def test_protocols_are_never_in_one_table() -> None:
     assert len(groups) == 4
     assert len(tables.tables(groups)) == 1
     assert len(list(protocol_tables.tables(groups, "method-shots"))) == 3
+
+
+def test_the_page_has_h_as_a_setting_of_its_own_and_names_the_classes_of_each_half(
+    tmp_path: Path,
+) -> None:
+    records = [halved(name, part, hit) for name in TINY for part, hit in HITS]
+    records.append(scored(identity("lab.first", "tiny_digits", 16, 1), 0.5))
+    images = ImageResults(Store(tmp_path), None)
+    made = page_data.index(grouping.group_records(records), images)
+    settings = [(each["evaluation"], each["classes"]) for each in made.settings]
+    halves = [("base-to-new", part) for part in ("all", "base", "new", "H")]
+    assert sorted(settings) == sorted([*halves, ("few-shot", "all")])
+    assert settings[-1] == ("base-to-new", "H")
+    number = len(made.variants) - 1
+    parts = [made.settings[made.variants[at]["setting"]] for at in made.variants[number]["parts"]]
+    assert [each["classes"] for each in parts] == ["base", "new"]
+    rows = {row[1]: row[3][0] for row in made.rows if row[0] == number}
+    assert rows == {name: pytest.approx(h(0.75, 0.5), abs=1e-5) for name in (*TINY, "")}
+    assert {"tiny_digits", "tiny_digits/base", "tiny_digits/new"} <= made.classes.keys()

@@ -28,6 +28,7 @@ figures.py           curves, costs and differences as PDF and PNG
 
 page.py              a folder with a page that opens from disk
 page_data.py         what the page knows, as JSON
+page_halves.py       H of base and new on the page
 page_images.py       the test images that the page shows
 shell_commands.py    the command that makes a record again
 

@@ -55,6 +55,7 @@ function datasetName(row) {
   return row[1] === MEAN ? `mean of ${settingOf(row).members.length}` : row[1];
 }
 
+const classNames = (row) => all.classes[row[1] + (settingOf(row).classes === "all" ? "" : "/" + settingOf(row).classes)];
 const variantOf = (row) => all.variants[row[0]];
 const settingOf = (row) => all.settings[variantOf(row).setting];
 
@@ -102,6 +103,13 @@ function rowFits(row, f) {
 function options(select, pairs, wanted) {
   select.replaceChildren(...pairs.map(([value, label]) => h("option", { value }, label)));
   if (pairs.some(([value]) => value === wanted)) select.value = wanted;
+}
+
+/* Settings of one protocol at a time: numbers of several never stand in one list. */
+function offerSettings() {
+  const wanted = byId("f-evaluation").value;
+  const fitting = all.settings.map((setting, at) => [String(at), setting.label, setting.evaluation]).filter(([, , evaluation]) => evaluation === wanted);
+  options(byId("f-setting"), fitting.map(([at, label]) => [at, label]), byId("f-setting").value);
 }
 
 function offerFilters() {
@@ -255,15 +263,23 @@ function pictures(name, content) { arrive(`images/${name}.js`, content); }
 function openRow(row) {
   const title = `${variantOf(row).heading}, ${datasetName(row)}, ${row[2]}-shot`;
   byId("r-title").textContent = title;
-  if (row[1] === MEAN) showMembers(row);
+  if (variantOf(row).parts) showParts(row);
+  else if (row[1] === MEAN) showMembers(row);
   else fetchScript(`records/${row[0]}-${row[1]}.js`, (content) => showRecords(row, content));
   if (!byId("record").open) byId("record").showModal();
 }
 
 function showMembers(row) {
-  const parts = all.rows.filter((one) => one[0] === row[0] && one[2] === row[2] && one[1] !== MEAN);
+  const parts = all.rows.filter((one) => one[0] === row[0] && one[2] === row[2] && settingOf(row).members.includes(one[1]));
   const entry = (one) => h("li", {}, h("button", { type: "button", class: "open", click: () => openRow(one) }, one[1]), ` ${shownScore(one)}`);
   byId("r-body").replaceChildren(h("p", {}, `Mean ${shownScore(row)} over`), h("ul", {}, parts.map(entry)));
+}
+
+/* H is no record's: the numbers of the two halves that it is made of */
+function showParts(row) {
+  const halves = variantOf(row).parts.flatMap((part) => all.rows.filter((one) => one[0] === part && one[1] === row[1] && one[2] === row[2]));
+  const entry = (one) => h("li", {}, h("button", { type: "button", class: "open", click: () => openRow(one) }, settingOf(one).classes), ` ${shownScore(one)}`);
+  byId("r-body").replaceChildren(h("p", {}, `H ${shownScore(row)}, the harmonic mean of`), h("ul", {}, halves.map(entry)));
 }
 
 function showRecords(row, content) {
@@ -289,8 +305,8 @@ function recordView(row, content, record) {
   return [
     h("h3", {}, "Again, on your machine"), h("pre", {}, `${command(content, record)}\n# compare with these counts, where the record is at hand:\npython -m benchmark replay ${record.key}`),
     h("h3", {}, "Record"), h("dl", {}, Object.entries(facts).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))])),
-    h("h3", {}, "Accuracy per class, lowest first"), classBars(all.classes[row[1]], content, record),
-    ...confusions(all.classes[row[1]], record),
+    h("h3", {}, "Accuracy per class, lowest first"), classBars(classNames(row), content, record),
+    ...confusions(classNames(row), record),
   ];
 }
 
@@ -376,7 +392,9 @@ function redraw() {
 
 function results(content) {
   all = content;
-  options(byId("f-setting"), all.settings.map((setting, at) => [String(at), setting.label]));
+  options(byId("f-evaluation"), [...new Set(all.settings.map((setting) => setting.evaluation))].sort((a, b) => (b === "few-shot") - (a === "few-shot")).map((name) => [name, name]));
+  byId("f-evaluation").addEventListener("change", () => { offerSettings(); offerFilters(); redraw(); });
+  offerSettings();
   offerFilters();
   byId("f-setting").addEventListener("change", () => { offerFilters(); redraw(); });
   for (const id of ["f-dataset", "f-shots", "f-protocol"]) byId(id).addEventListener("change", redraw);

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark import data
+from benchmark.data.sampling import class_half
 from benchmark.errors import UserError
+from benchmark.protocols import ALL, BASE, NEW
 from benchmark.records.record import Record
 from benchmark.report import shell_commands, significance
 from benchmark.report.averages import (
@@ -25,6 +27,7 @@ from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
 from benchmark.report.image_results import ImageResults
 from benchmark.report.marks import BEST, TIED, Mark
+from benchmark.report.page_halves import harmonic_rows
 from benchmark.report.ranking import column_marks
 from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords
 
@@ -68,12 +71,44 @@ def index(groups: GroupedRecords, images: ImageResults) -> PageIndex:
             for variant in variants
         )
         content.rows.extend(_rows(setting, variants, first, images))
+        part = "" if setting.classes == ALL else f"/{setting.classes}"
         content.classes.update(
-            (name, class_names(records[0]))
+            (name + part, class_names(records[0]))
             for datasets in variants.values()
             for name, records in datasets.items()
         )
+    _add_harmonic(content, groups)
     return content
+
+
+def _add_harmonic(content: PageIndex, groups: GroupedRecords) -> None:
+    """H of base and new as settings of their own, behind those of records; a variant's `parts` are
+    the places of the two it is made of.
+    """
+    places = {
+        each: at
+        for at, each in enumerate(
+            (setting, variant) for setting, variants in groups.items() for variant in variants
+        )
+    }
+    for made in harmonic_rows(groups, MEAN):
+        label = f"{made.half(BASE)}".removesuffix(f"{BASE} classes") + "H of base and new"
+        content.settings.append({**_setting(made.setting), "label": label, "classes": "H"})
+        heading_of = headings(made.rows)
+        for variant, rows in made.rows.items():
+            described = _variant(len(content.settings) - 1, variant, heading_of[variant])
+            parts = [places[made.half(part), variant] for part in (BASE, NEW)]
+            content.variants.append({**described, "parts": parts})
+            for dataset, shots, value in rows:
+                records = [
+                    record
+                    for name, found in made.base[variant].items()
+                    for record in found
+                    if dataset in (name, MEAN) and record.identity.shots == shots
+                ]
+                content.rows.append(
+                    _row(len(content.variants) - 1, dataset, shots, value, records, None)
+                )
 
 
 def _setting(setting: EvaluationSetting) -> dict[str, Any]:
@@ -250,14 +285,17 @@ def class_names(record: Record) -> list[str]:
     except UserError:
         spec = None
     count = len(record.counts.total)
+    names = _half_of(spec.class_names, record.identity.classes) if spec else []
     same = (
-        spec is not None
-        and len(spec.class_names) == count
-        and spec.digest == record.identity.dataset_digest
+        spec is not None and len(names) == count and spec.digest == record.identity.dataset_digest
     )
-    return (
-        list(spec.class_names) if spec and same else [f"class {number}" for number in range(count)]
-    )
+    return names if same else [f"class {number}" for number in range(count)]
+
+
+def _half_of(names: Sequence[str], which: str) -> list[str]:
+    if which == ALL:
+        return list(names)
+    return [names[label] for label in class_half(len(names), which)]
 
 
 def _confusions(record: Record, images: ImageResults) -> list[list[int]] | None:
