@@ -26,6 +26,7 @@ from benchmark.api import (
     Target,
     UserError,
     VisionTower,
+    class_texts,
     unit,
 )
 
@@ -137,5 +138,5 @@ def in_batches(
 
 def texts_of(target: Target) -> list[str]:
     """Every template of the dataset with every class name, template by template."""
-    names = [name.replace("_", " ") for name in target.class_names]
-    return [template.format(name) for template in target.templates for name in names]
+    texts = [class_texts(target.class_names, t, target.underscores) for t in target.templates]
+    return [text for of_template in texts for text in of_template]

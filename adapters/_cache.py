@@ -59,6 +59,8 @@ def fit_batch(
     if tuning is not None:
         caches = tune(caches, episodes, model, tuning)
     pairs = zip(caches, episodes, strict=True)
+    if tuning is not None and episodes[0].selection is not None:
+        return [predictor(cache, *better_pair(cache, episode, model)) for cache, episode in pairs]
     return [predictor(cache, *choose(cache, episode, model)) for cache, episode in pairs]
 
 
@@ -157,15 +159,36 @@ def _interval(gap_NK: Tensor, gain_NK: Tensor) -> tuple[Tensor, Tensor]:
 def choose(cache: Cache, episode: Episode, model: CacheModel) -> tuple[float, float]:
     """alpha and beta by accuracy on the validation set, or the fixed pair where there is none.
 
-    On a tie the smaller alpha, then the smaller beta.
+    On a tie the smaller alpha, then the smaller beta, or the other way round (`model.ties`).
     """
-    chosen = choose_by_counts(
-        episode,
-        [{"alpha": alpha, "beta": beta} for alpha in model.alphas for beta in model.betas],
-        {"alpha": model.alpha, "beta": model.beta},
-        lambda val: correct(cache, val, model.alphas, model.betas),
-    )
+    pairs = [{"alpha": alpha, "beta": beta} for alpha in model.alphas for beta in model.betas]
+    if model.ties == "beta":
+        pairs.sort(key=lambda pair: (pair["beta"], pair["alpha"]))
+
+    def count(val: Labelled) -> Tensor:
+        correct_AB = correct(cache, val, model.alphas, model.betas)
+        return correct_AB if model.ties == "alpha" else correct_AB.T
+
+    chosen = choose_by_counts(episode, pairs, {"alpha": model.alpha, "beta": model.beta}, count)
     return chosen["alpha"], chosen["beta"]
+
+
+def better_pair(cache: Cache, episode: Episode, model: CacheModel) -> tuple[float, float]:
+    """The chosen pair or that of training, whichever gets more of the selection set right: the
+    release prints the larger of the two test accuracies.
+    """
+    alpha, beta = choose(cache, episode, model)
+    assert episode.selection is not None, "only a run with a selection set compares them"
+    searched = int(correct(cache, episode.selection, [alpha], [beta]))
+    if searched <= _right(cache, episode.selection, model):
+        alpha, beta = model.alpha, model.beta
+    episode.notes.update(alpha=alpha, beta=beta)
+    return alpha, beta
+
+
+def _right(cache: Cache, labelled: Labelled, model: CacheModel) -> int:
+    """How many images the pair of training gets right."""
+    return int(correct(cache, labelled, [model.alpha], [model.beta]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,10 +202,15 @@ class _Run:
 
     def loss(self, key_KJD: Tensor, step: Tensor, model: CacheModel) -> Tensor:
         """Cross-entropy of the images of a step; keys beyond the run's own are padding."""
-        rows_B = self.rows_TB.index_select(0, step)[0]
+        image_BD, labels_B = self.bank.batch(self.rows_TB.index_select(0, step)[0])
         moved = replace(self.cache, key_KJD=key_KJD[:, : self.cache.key_KJD.shape[1]])
-        logits_BK = logits(moved, self.bank.image_MD[rows_B], model.alpha, model.beta)
-        return F.cross_entropy(logits_BK, self.bank.labels_M[rows_B])
+        logits_BK = logits(moved, image_BD, model.alpha, model.beta)
+        return F.cross_entropy(logits_BK, labels_B, ignore_index=batches.ABSENT)
+
+    def epochs(self, count: int) -> list[_Run]:
+        """The run in so many equal parts."""
+        parts = zip(self.rows_TB.chunk(count), self.rate_T.chunk(count), strict=True)
+        return [replace(self, rows_TB=rows_TB, rate_T=rate_T) for rows_TB, rate_T in parts]
 
 
 def _run(cache: Cache, episode: Episode, model: CacheModel, tuning: KeyTuning) -> _Run:
@@ -191,7 +219,14 @@ def _run(cache: Cache, episode: Episode, model: CacheModel, tuning: KeyTuning) -
         tuning.tune_views, tuning.tune_view_seed, Crop(model.key_min_scale)
     )
     epochs, size = tuning.epochs_for(len(support)), tuning.tune_batch_size
-    rows_TB, _ = batches.draw(support, epochs, size, tuning.tune_views, episode.rng())
+    rows_TB, _ = batches.draw(
+        support,
+        epochs,
+        size,
+        tuning.tune_views,
+        episode.rng(),
+        keep_short=tuning.tune_short_batch,
+    )
     rate_T = optimisers.cosine(tuning.tune_lr, torch.arange(len(rows_TB)), len(rows_TB))
     bank = batches.Bank.of(view_VND, support.labels_N, device)
     return _Run(cache, bank, rows_TB.to(device), rate_T)
@@ -201,7 +236,11 @@ def tune(
     caches: Sequence[Cache], episodes: Sequence[Episode], model: CacheModel, tuning: KeyTuning
 ) -> list[Cache]:
     """The caches with their keys trained by cross-entropy at the fixed pair, as a batch; the last
-    step's keys. The keys of all runs are padded to the most that a class has in any."""
+    step's keys. The keys of all runs are padded to the most that a class has in any. With a
+    selection set each run is tuned by itself, and the keys of its best epoch are kept."""
+    if episodes[0].selection is not None:
+        pairs = zip(caches, episodes, strict=True)
+        return [tune_to_best_epoch(cache, episode, model, tuning) for cache, episode in pairs]
     runs = [_run(*given, model, tuning) for given in zip(caches, episodes, strict=True)]
     order = loop.longest_first([run.rate_T for run in runs])
     most = max(cache.key_KJD.shape[1] for cache in caches)
@@ -213,13 +252,7 @@ def tune(
         pairs = zip(moving_RKJD, order, strict=False)
         return torch.stack([runs[r].loss(key_KJD, step, model) for key_KJD, r in pairs])[None]
 
-    update = optimisers.adamw(
-        key_RKJD,
-        tuning.tune_weight_decay,
-        tuning.adam_epsilon,
-        tuning.adam_beta1,
-        tuning.adam_beta2,
-    )
+    update = _optimiser(key_RKJD, tuning)
     loss_TR = loop.train(key_RKJD, loss_of, rate_TR, update)
     for column, r in enumerate(order):
         trained = caches[r].keys * caches[r].text_KD.shape[1]
@@ -229,3 +262,42 @@ def tune(
         replace(cache, key_KJD=tuned[r][:, : cache.key_KJD.shape[1]])
         for r, cache in enumerate(caches)
     ]
+
+
+def tune_to_best_epoch(
+    cache: Cache, episode: Episode, model: CacheModel, tuning: KeyTuning
+) -> Cache:
+    """The keys of the epoch that gets most of the selection set right, on a tie of the first."""
+    assert episode.selection is not None, "without a selection set the last epoch counts"
+    key_1KJD = cache.key_KJD[None].clone()
+    update = _optimiser(key_1KJD, tuning)
+    epochs = tuning.epochs_for(len(episode.support))
+    losses: list[Tensor] = []
+    kept, most = cache, -1
+    whole = _run(cache, episode, model, tuning)
+    for number, run in enumerate(whole.epochs(epochs) if epochs else [], start=1):
+        loss_of = _alone(run, model)
+        losses.append(loop.train(key_1KJD, loss_of, run.rate_T[:, None], update)[:, 0])
+        moved = replace(cache, key_KJD=key_1KJD[0].clone())
+        right = _right(moved, episode.selection, model)
+        if right > most:
+            kept, most = moved, right
+            episode.notes["best_epoch"] = number
+    loss_T = torch.cat(losses) if losses else torch.zeros(0)
+    loop.note_training(episode, cache.keys * cache.text_KD.shape[1], loss_T)
+    return kept
+
+
+def _alone(run: _Run, model: CacheModel) -> loop.Loss:
+    return lambda key_1KJD, step: run.loss(key_1KJD[0], step, model).view(1, 1)
+
+
+def _optimiser(key_RKJD: Tensor, tuning: KeyTuning) -> optimisers.Update:
+    make = optimisers.adamw_half if tuning.tune_optimiser == "adamw_half" else optimisers.adamw
+    return make(
+        key_RKJD,
+        tuning.tune_weight_decay,
+        tuning.adam_epsilon,
+        tuning.adam_beta1,
+        tuning.adam_beta2,
+    )

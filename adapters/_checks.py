@@ -6,6 +6,8 @@ import math
 
 from benchmark.errors import UserError
 
+MOST_STEPS = 10_000  # of a range of numbers
+
 
 def at_least(low: float, **values: float) -> None:
     """Every named value is finite and no smaller than `low`."""
@@ -47,17 +49,30 @@ def one_of(known: tuple[str, ...], **values: str) -> None:
 
 
 def numbers(name: str, text: str, low: float) -> tuple[float, ...]:
-    """'0,0.1,1' as ascending numbers of `low` or more, each once."""
+    """'0,0.1,1' as ascending numbers of `low` or more, each once.
+
+    'from:to:count' stands for so many even steps from the first on; `to` is not among them.
+    """
     try:
-        values = sorted({float(part) for part in text.split(",")})
+        values = sorted({value for part in text.split(",") for value in _values(part)})
     except ValueError:
         raise UserError(
             f"{name}='{text}' is not a list of numbers;"
-            " write them with commas between, as in '0.1,1,10'"
+            " write them with commas between, as in '0.1,1,10', or as a range, '0.1:10:200'"
         ) from None
     for value in values:
         at_least(low, **{name: value})
     return tuple(values)
+
+
+def _values(part: str) -> list[float]:
+    """A number, or those of a range 'from:to:count'."""
+    if ":" not in part:
+        return [float(part)]
+    first, end, count = part.split(":")
+    if not 0 < int(count) <= MOST_STEPS:
+        raise ValueError
+    return [float(first) + i * (float(end) - float(first)) / int(count) for i in range(int(count))]
 
 
 def by_shots(name: str, text: str) -> tuple[tuple[float, int], ...]:

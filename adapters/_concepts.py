@@ -50,6 +50,7 @@ class ConceptRecipe:
     training: ConceptTraining
     crops: StoredCrops
     warmup: WarmUp = WarmUp(warmup_epochs=0)
+    of_all_views: bool = False  # batches are drawn out of all views of all images
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,8 @@ def _run(episode: Episode, form: Form, recipe: ConceptRecipe, rng: Generator) ->
     whole = training.batch_size == 0
     if whole:
         rows_TB, epoch_T = torch.zeros(epochs, 0, dtype=torch.int64), torch.arange(epochs)
+    elif recipe.of_all_views:
+        rows_TB, epoch_T = _of_all_views(len(support), crops.views, epochs, training, rng)
     else:
         rows_TB, epoch_T = batches.draw(support, epochs, training.batch_size, crops.views, rng)
     labels_N = labels_N.to(text_KD.device)
@@ -99,6 +102,21 @@ def _run(episode: Episode, form: Form, recipe: ConceptRecipe, rng: Generator) ->
         target=form.target(episode, image_MD, labels_N.repeat(crops.views)),
         whole=whole,
     )
+
+
+def _of_all_views(
+    images: int, views: int, epochs: int, training: ConceptTraining, rng: Generator
+) -> tuple[Tensor, Tensor]:
+    """rows_TB and epoch_T: as many whole batches an epoch as the images fill, at least one, each
+    drawn out of all views of all images, none twice in an epoch.
+    """
+    size, steps = min(training.batch_size, views * images), max(1, images // training.batch_size)
+    rows = [
+        torch.randperm(views * images, generator=rng)[: steps * size].view(steps, size)
+        for _ in range(epochs)
+    ]
+    rows_TB = torch.cat(rows) if rows else torch.zeros(0, 1, dtype=torch.int64)
+    return rows_TB, torch.arange(epochs).repeat_interleave(steps)
 
 
 def learn(
@@ -241,6 +259,17 @@ def adam_l2(adam: Adam, weight_decay: float) -> Optimiser:
 def lengthened(text_KD: Tensor, text_rms: float) -> Tensor:
     """Unit text features scaled so that the root mean square of their coordinates is `text_rms`."""
     return text_KD * (text_rms * text_KD.shape[1] ** 0.5)
+
+
+def text_lengths(episode: Episode, text_rms: float) -> Tensor:
+    """length_K: every class's own, scaled so that the root mean square of all coordinates is
+    `text_rms`; as the encoder leaves them where it is 0.
+    """
+    length_K = episode.text_lengths()
+    if not text_rms:
+        return length_K
+    wanted = text_rms * episode.backbone.dim**0.5
+    return wanted * length_K / length_K.square().mean().sqrt()
 
 
 def predictors(

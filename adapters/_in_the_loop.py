@@ -57,10 +57,15 @@ def schedule(episode: Episode, training: TowerTraining, crops: Crops) -> Schedul
     return Schedule(rows_TB, rates(training.lr, training.warmup, len(rows_TB)))
 
 
-def rows(episode: Episode, epochs: int, batch_size: int, crops: Crops) -> Tensor:
-    """rows_TB of so many epochs."""
-    views = crops.views or max(epochs, 1)
-    return batches.draw(episode.support, epochs, batch_size, views, episode.rng())[0]
+def rows(
+    episode: Episode, epochs: int, batch_size: int, crops: Crops, *, keep_short: bool = False
+) -> Tensor:
+    """rows_TB of so many epochs, whose short last batches are kept or left out."""
+    views, rng = crops.views or max(epochs, 1), episode.rng()
+    rows_TB, _ = batches.draw(
+        episode.support, epochs, batch_size, views, rng, keep_short=keep_short
+    )
+    return rows_TB
 
 
 def rates(peak: float, warmup: float, steps: int) -> Tensor:
@@ -95,7 +100,7 @@ def inputs(
         pixels = episode.support.images.crops(index_B, seeds, Crop(crops.min_scale))
         return _blocks.below(tower, first, pixels.to(device))
 
-    used_M = rows_TB.unique()
+    used_M = rows_TB.clamp_min(0).unique()
     if not len(used_M):
         return lambda rows_B: compute(rows_B.tolist())
     size = compute(used_M[:1].tolist())[0]
@@ -146,8 +151,10 @@ class Run:
 
     def loss(self, flat_X: Tensor, step: Tensor, rows_TB: Tensor, labels_N: Tensor) -> Tensor:
         rows_B = rows_TB.index_select(0, step)[0]
-        logits_BK = self.logits_of(named(flat_X, self.start), self.read(rows_B), step)
-        return F.cross_entropy(logits_BK, labels_N[rows_B % len(labels_N)])
+        there_B = rows_B.clamp_min(0)
+        logits_BK = self.logits_of(named(flat_X, self.start), self.read(there_B), step)
+        labels_B = labels_N[there_B % len(labels_N)].where(rows_B >= 0, batches.ABSENT)
+        return F.cross_entropy(logits_BK, labels_B, ignore_index=batches.ABSENT)
 
 
 def runs(

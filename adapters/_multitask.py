@@ -45,19 +45,12 @@ def identity(recipe: SourceRecipe) -> Mapping[str, Any]:
 
 
 def pretrain(episodes: Sequence[Episode], recipe: SourceRecipe) -> State:
-    """The shared context after `pretrain_steps` steps, and the name of its backbone."""
-    backbone, rng, pretraining = episodes[0].backbone, episodes[0].rng(), recipe.pretraining
+    """The shared context after the last step, and the name of its backbone."""
+    backbone, rng = episodes[0].backbone, episodes[0].rng()
     ctx_RPE = _prompts.from_words(episodes[0], recipe.context, rng)[None].contiguous()
-    steps, warmup = pretraining.pretrain_steps, pretraining.pretrain_warmup_steps
-    rate_T = optimisers.warmup_cosine(
-        pretraining.pretrain_lr,
-        recipe.sgd.warmup_lr,
-        warmup,
-        torch.arange(steps),
-        max(steps - warmup, 1),
-    )
     update = optimisers.sgd(ctx_RPE, recipe.sgd.momentum, recipe.sgd.weight_decay)
     losses, task_T = _losses(episodes, recipe, rng)
+    rate_T = _rates(recipe, sum(_batches_per_epoch(episodes, recipe)))
     loss_TR = loop.train(ctx_RPE, losses, rate_T[:, None], update, choice_T=task_T)
     last = loss_TR[-100:].mean() if len(loss_TR) else torch.zeros(())
     return {
@@ -67,6 +60,22 @@ def pretrain(episodes: Sequence[Episode], recipe: SourceRecipe) -> State:
     }
 
 
+def _rates(recipe: SourceRecipe, per_epoch: int) -> Tensor:
+    """rate_T: a warm-up, then half a cosine, counted in steps; in epochs where these are given."""
+    pretraining, slow = recipe.pretraining, recipe.sgd.warmup_lr
+    lr, epochs = pretraining.pretrain_lr, pretraining.pretrain_epochs
+    if epochs:
+        epoch_T = torch.arange(epochs).repeat_interleave(per_epoch)
+        return optimisers.warmup_cosine(lr, slow, 1, epoch_T, epochs)
+    steps, warmup = pretraining.pretrain_steps, pretraining.pretrain_warmup_steps
+    return optimisers.warmup_cosine(lr, slow, warmup, torch.arange(steps), max(steps - warmup, 1))
+
+
+def _batches_per_epoch(episodes: Sequence[Episode], recipe: SourceRecipe) -> list[int]:
+    size = recipe.pretraining.pretrain_batch_size
+    return [max(1, len(episode.support) // size) for episode in episodes]
+
+
 def _losses(
     episodes: Sequence[Episode], recipe: SourceRecipe, rng: Generator
 ) -> tuple[list[loop.Loss], list[int]]:
@@ -74,9 +83,10 @@ def _losses(
 
     Steps go through the batches of all tasks in one random order.
     """
-    steps, size = recipe.pretraining.pretrain_steps, recipe.pretraining.pretrain_batch_size
-    per_epoch = [max(1, len(episode.support) // size) for episode in episodes]
-    epochs = -(-steps // sum(per_epoch))
+    pretraining, size = recipe.pretraining, recipe.pretraining.pretrain_batch_size
+    per_epoch = _batches_per_epoch(episodes, recipe)
+    epochs = pretraining.pretrain_epochs or -(-pretraining.pretrain_steps // sum(per_epoch))
+    steps = epochs * sum(per_epoch) if pretraining.pretrain_epochs else pretraining.pretrain_steps
     banks = [_prompts.bank_of(episode, recipe.crops, epochs, rng) for episode in episodes]
     views = recipe.crops.views or max(epochs, 1)
     plans = [batches.draw(episode.support, epochs, size, views, rng)[0] for episode in episodes]

@@ -15,6 +15,8 @@ from adapters import _checks
 
 Position = Literal["end", "middle", "front"]
 TextPrecision = Literal["float32", "bfloat16"]
+Ties = Literal["alpha", "beta"]
+KeyOptimiser = Literal["adamw", "adamw_half"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class PromptTraining:
     """CoOp's training: a warm-up, then half a cosine per epoch."""
 
     epochs: str = "1:50,4:100,16:200"  # by shots: "up to so many shots:epochs,...", or one number
-    many_classes: int = 1000  # from so many classes on, at most `many_classes_epochs`
+    many_classes: int = 500  # from so many classes on, at most `many_classes_epochs`
     many_classes_epochs: int = 50
     batch_size: int = 32
     lr: float = 0.002
@@ -117,12 +119,14 @@ class Pretraining:
     """How a context shared by several source problems is trained."""
 
     pretrain_steps: int = 500
+    pretrain_epochs: int = 0  # of all sources together, in place of steps, the first as warm-up
     pretrain_batch_size: int = 32
     pretrain_lr: float = 0.001
     pretrain_warmup_steps: int = 50
 
     def __post_init__(self) -> None:
         _checks.at_least(0, pretrain_steps=self.pretrain_steps)
+        _checks.at_least(0, pretrain_epochs=self.pretrain_epochs)
         _checks.at_least(0, pretrain_warmup_steps=self.pretrain_warmup_steps)
         _checks.at_least(1, pretrain_batch_size=self.pretrain_batch_size)
         _checks.above_zero(pretrain_lr=self.pretrain_lr)
@@ -135,8 +139,9 @@ class CacheModel:
     key_views: int = 10  # random crops averaged into a key
     key_view_seed: int = 0
     key_min_scale: float = 0.5  # smallest share of the area a crop keeps
-    alpha_grid: str = "0,0.1,0.3,1,3,10"  # tried on the validation set
-    beta_grid: str = "0.5,1,2,4,8,16"
+    alpha_grid: str = "0,0.1,0.3,1,3,10,30"  # tried on the validation set
+    beta_grid: str = "0.5,1,2,4,8,16,32"
+    ties: Ties = "alpha"  # which of two pairs is taken on a tie: that of the smaller alpha, or beta
     alpha: float = 1.17  # while keys are fine-tuned, and without a validation set
     beta: float = 1.0
 
@@ -145,6 +150,7 @@ class CacheModel:
         _checks.at_least(0, key_view_seed=self.key_view_seed, alpha=self.alpha)
         _checks.share(key_min_scale=self.key_min_scale)
         _checks.above_zero(beta=self.beta, beta_grid=min(self.betas))
+        _checks.one_of(get_args(Ties), ties=self.ties)
         _checks.numbers("alpha_grid", self.alpha_grid, low=0)
 
     @property
@@ -167,6 +173,8 @@ class KeyTuning:
     tune_epochs: int = 20
     tune_min_steps: int = 100  # more epochs where an epoch is a step or two
     tune_batch_size: int = 256
+    tune_short_batch: bool = False  # keep a short last batch of an epoch
+    tune_optimiser: KeyOptimiser = "adamw"  # adamw_half: weights and moments in half precision
     tune_lr: float = 0.001
     tune_weight_decay: float = 0.01
     adam_epsilon: float = 1e-4
@@ -178,12 +186,14 @@ class KeyTuning:
         _checks.at_least(0, tune_view_seed=self.tune_view_seed, tune_epochs=self.tune_epochs)
         _checks.at_least(0, tune_min_steps=self.tune_min_steps)
         _checks.at_least(0, tune_weight_decay=self.tune_weight_decay)
+        _checks.one_of(get_args(KeyOptimiser), tune_optimiser=self.tune_optimiser)
         _checks.above_zero(tune_lr=self.tune_lr, adam_epsilon=self.adam_epsilon)
         _checks.decay(adam_beta1=self.adam_beta1, adam_beta2=self.adam_beta2)
 
     def epochs_for(self, images: int) -> int:
         """`tune_epochs`, or as many as reach `tune_min_steps`; 0 where `tune_epochs` is 0."""
-        steps = max(1, images // self.tune_batch_size)
+        rounded = -(-images // self.tune_batch_size)
+        steps = rounded if self.tune_short_batch else max(1, images // self.tune_batch_size)
         return max(self.tune_epochs, -(-self.tune_min_steps // steps)) if self.tune_epochs else 0
 
 

@@ -10,9 +10,13 @@ the point of the paper. `constraint=0` is ZS-LP. The function class is that of C
 (adapters/cones.py).
 
 Deviations from the released code:
-- Text features have unit length in this suite; there they come as the encoder leaves them, about
-  10 long at 512 dimensions. They are brought to that length here, so that the learning rate and
-  the penalty mean the same: `text_rms` is the root mean square of their coordinates.
+- Text features are as long as the encoder leaves them there: each class has a length of its own,
+  about 10 at 512 dimensions. Here they keep their proportions and are scaled together, so that
+  rate and penalty mean the same with every backbone: `text_rms` is the root mean square of all
+  coordinates, 0 leaves them as they are. From features alone, all have one length.
+- A batch holds different images, each in one view, and an epoch goes through all images; there a
+  batch of 256 is drawn out of all views of all images, also where there are fewer images than
+  that (`draw="views"`).
 - Of the released options for lambda only the published one; every method uses the dataset's own
   templates.
 - A class without support images has the mean lambda of all images.
@@ -27,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -37,12 +41,14 @@ from adapters._settings import ConceptTraining, StoredCrops, WarmUp
 from benchmark.api import Episode, Predictor
 from benchmark.training import optimisers
 
+Draw = Literal["images", "views"]
+
 
 @dataclass(frozen=True)
 class Adapter:
     title: ClassVar[str] = "CLAP"
     paper: ClassVar[str] = "arXiv:2312.12730"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 
@@ -51,19 +57,22 @@ class Adapter:
     warmup: WarmUp = WarmUp()
     momentum: float = 0.9
     crops: StoredCrops = StoredCrops(views=20)
-    text_rms: float = 0.44  # root mean square of a text feature's coordinates before training
+    draw: Draw = "images"  # what a batch is drawn from; "views": all views of all images
+    text_rms: float = 0.44  # root mean square of the coordinates of t_k; 0: as encoded
 
     def __post_init__(self) -> None:
-        _checks.at_least(0, constraint=self.constraint)
-        _checks.above_zero(text_rms=self.text_rms)
+        _checks.at_least(0, constraint=self.constraint, text_rms=self.text_rms)
+        _checks.one_of(get_args(Draw), draw=self.draw)
         _checks.decay(momentum=self.momentum)
 
     def fit(self, episode: Episode) -> Predictor:
         return self.fit_batch([episode])[0]
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        form = prototypes(self.text_rms)
-        recipe = _concepts.ConceptRecipe(self.training, self.crops, self.warmup)
+        form = prototypes(_concepts.text_lengths(episodes[0], self.text_rms))
+        recipe = _concepts.ConceptRecipe(
+            self.training, self.crops, self.warmup, of_all_views=self.draw == "views"
+        )
         learned = _concepts.learn(
             episodes,
             form,
@@ -74,11 +83,11 @@ class Adapter:
         return _concepts.predictors(form, [w_1KD[0] for w_1KD in learned], episodes)
 
 
-def prototypes(text_rms: float) -> _concepts.Form:
+def prototypes(length_K: Tensor) -> _concepts.Form:
     """The weights are the prototypes w_KD."""
 
     def start(episode: Episode, rng: Generator) -> Tensor:
-        return _concepts.lengthened(episode.text_features(), text_rms)
+        return length_K[:, None] * episode.text_features()
 
     def cosines(image_BD: Tensor, w_AKD: Tensor, text_KD: Tensor) -> Tensor:
         return _concepts.class_cosines(image_BD, w_AKD)

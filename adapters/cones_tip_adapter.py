@@ -34,7 +34,7 @@ from benchmark.api import Episode, Predictor, unit
 class Adapter:
     title: ClassVar[str] = "ConES + Tip-Adapter"
     paper: ClassVar[str] = "arXiv:2305.18993"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "alpha": 0.0, "alpha_grid": "0"}
 

@@ -5,9 +5,9 @@
 f: image feature, t_c(V): text feature of the prompt "[V][class c]", both of unit length, s: CLIP's
 scale, y: label, V: `n_ctx` context vectors, shared by all classes or one set per class. Only V is
 trained, through the frozen text tower. SGD with momentum, one warm-up epoch at a tiny rate, then
-half a cosine per epoch; 50, 100 or 200 epochs by shots, and 50 from 1000 classes on (CoOp's
-exception for ImageNet, as a property of the problem). The last step counts. With 0 epochs and the
-start "a photo of a" it is zero-shot CLIP with that template.
+half a cosine per epoch; 50, 100 or 200 epochs by shots, and 50 from 500 classes on (CoOp's
+exception for ImageNet and its base half, as a property of the problem). The last step counts. With
+0 epochs and the start "a photo of a" it is zero-shot CLIP with that template.
 
 Deviations from the released code:
 - Images are `views` stored random crops, in turn epoch by epoch and shared by all runs; `views=0`
@@ -40,7 +40,7 @@ from benchmark.api import Episode, Predictor, State, Target, UserError
 class Adapter:
     title: ClassVar[str] = "CoOp"
     paper: ClassVar[str] = "arXiv:2109.01134"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "ctx_init": "a photo of a", "n_ctx": 4}
     transfers_at: ClassVar[dict[str, Any]] = {"class_specific": False}

@@ -39,7 +39,7 @@ from benchmark.api import Episode, Predictor, State, Target, UserError
 class Adapter:
     title: ClassVar[str] = "ProGrad"
     paper: ClassVar[str] = "arXiv:2205.14865"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
 
     strength: float = 1.0  # 0: CoOp; 1: nothing is left of a step against the teacher

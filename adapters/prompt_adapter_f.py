@@ -42,7 +42,7 @@ from benchmark.api import Episode, Predictor, State
 class Adapter:
     title: ClassVar[str] = "Prompt-Adapter-F"
     paper: ClassVar[str] = "arXiv:2303.15234"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     few_shot: ClassVar[bool] = True
     sources: ClassVar[str] = "others"
     source_shots: ClassVar[int] = 0

@@ -10,9 +10,10 @@ keep it near zero-shot CLIP.
 Deviations from the released code:
 - alpha and the learning rate are the same on all datasets (there Flowers has alpha 1.0, ImageNet
   the rate 2e-4).
-- Text features have unit length in this suite; there they come as the encoder leaves them, about
-  10 long at 512 dimensions. They are brought to that length here, so that a step means the same:
-  `text_rms` is the root mean square of their coordinates.
+- Text features are as long as the encoder leaves them there: each class has a length of its own,
+  about 10 at 512 dimensions. Here they keep their proportions and are scaled together, so that a
+  step means the same with every backbone: `text_rms` is the root mean square of all coordinates,
+  0 leaves them as they are. From features alone, all have one length.
 - Images are stored views shared with other methods; the enhanced base, a text projection tuned
   beforehand, is left out.
 
@@ -41,7 +42,7 @@ from benchmark.api import Episode, Predictor
 class Adapter:
     title: ClassVar[str] = "TaskRes"
     paper: ClassVar[str] = "arXiv:2211.10277"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 
@@ -51,31 +52,31 @@ class Adapter:
     adam: Adam = Adam()
     weight_decay: float = 5e-4
     crops: StoredCrops = StoredCrops()
-    text_rms: float = 0.44  # root mean square of a text feature's coordinates before training
+    text_rms: float = 0.44  # root mean square of the coordinates of t_k; 0: as encoded
 
     def __post_init__(self) -> None:
-        _checks.at_least(0, weight_decay=self.weight_decay)
-        _checks.above_zero(alpha=self.alpha, text_rms=self.text_rms)
+        _checks.at_least(0, weight_decay=self.weight_decay, text_rms=self.text_rms)
+        _checks.above_zero(alpha=self.alpha)
 
     def fit(self, episode: Episode) -> Predictor:
         return self.fit_batch([episode])[0]
 
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        form = residual(self.alpha, self.text_rms)
+        form = residual(self.alpha, _concepts.text_lengths(episodes[0], self.text_rms))
         recipe = _concepts.ConceptRecipe(self.training, self.crops, self.warmup)
         optimiser = _concepts.adam_l2(self.adam, self.weight_decay)
         learned = _concepts.learn(episodes, form, recipe, optimiser, (0.0,))
         return _concepts.predictors(form, [x_1KD[0] for x_1KD in learned], episodes)
 
 
-def residual(alpha: float, text_rms: float) -> _concepts.Form:
+def residual(alpha: float, length_K: Tensor) -> _concepts.Form:
     """The weights are the residuals x_KD."""
 
     def start(episode: Episode, rng: Generator) -> Tensor:
         return torch.zeros_like(episode.text_features())
 
     def cosines(image_BD: Tensor, x_AKD: Tensor, text_KD: Tensor) -> Tensor:
-        weight_AKD = _concepts.lengthened(text_KD, text_rms) + alpha * x_AKD
+        weight_AKD = length_K[:, None] * text_KD + alpha * x_AKD
         return _concepts.class_cosines(image_BD, weight_AKD)
 
     return _concepts.Form(start, cosines, _concepts.distance, _concepts.text_target)

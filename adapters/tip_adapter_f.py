@@ -7,15 +7,24 @@ Tip-Adapter and are trained by cross-entropy. AdamW, a cosine per step down to 0
 fixed meanwhile; keys are not brought back to unit length. After the last step alpha and beta are
 chosen on the few-shot validation set, as in Tip-Adapter. With 0 epochs it is Tip-Adapter.
 
-Deviations from the released code:
-- The last epoch counts, where the released code takes the epoch that does best on the test set and
-  then the better of two test numbers; alpha and beta as in the head of Tip-Adapter.
-- One learning rate and one starting pair for all datasets. The released code trains 100 epochs on
-  EuroSAT, whose epochs are single steps; here no run has fewer than `tune_min_steps` steps, which
-  gives half of the 55 dataset and shot cells at least 1.5 times the released steps.
-- Training images are `tune_views` stored views, other ones than those of the keys, in turn epoch by
-  epoch; there every epoch draws fresh crops. A short last batch is dropped unless it is the only
-  one.
+Deviations from the released code beside those of Tip-Adapter; `--preset released` follows all of it
+(a run that selects on the test set is a diagnostic and never ranked):
+
+| here | released | moved |
+|---|---|---|
+| last epoch | the epoch that does best on the test set, then the better of two test numbers | |
+| AdamW in single precision | in half precision: see `adamw_half` | up to 12 points |
+| at least `tune_min_steps` steps | 20 epochs, EuroSAT 100 | |
+| one starting pair | one per dataset | |
+| stored views in turn | fresh crops in every epoch | |
+| a short last batch is dropped unless it is the only one | kept | |
+
+In half precision the second moment of small gradients is 0, and the step is momentum at the rate
+10 (benchmark/training/optimisers.py). That is another method: on drawn features of Caltech101's
+shape 85.5 % became 93.2 at 16 shots, 46.1 became 58.6 at 1; on the tiny suite (1/4/16 shots) 47.9 /
+54.2 / 56.0 became 46.6 / 52.3 / 58.1. `tune_min_steps` was meant for EuroSAT, whose epochs are
+single steps, but reaches further: 28 of the 55 cells (11 datasets, 5 shots) get at least 1.5 times
+the released steps.
 
 Expected: RN50, mean of 11 datasets, 1/2/4/8/16 shots: 64.60 / 66.65 / 69.67 / 72.45 / 75.83 % as
 published, a little less here.
@@ -38,7 +47,7 @@ from benchmark.api import Episode, Predictor
 class Adapter:
     title: ClassVar[str] = "Tip-Adapter-F"
     paper: ClassVar[str] = "arXiv:2207.09519"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     zero_shot_at: ClassVar[dict[str, Any]] = {"tune_epochs": 0, "alpha": 0.0, "alpha_grid": "0"}
 

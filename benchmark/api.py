@@ -246,6 +246,9 @@ class Backbone(Protocol):
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """text_ND, unit length, no gradient."""
 
+    def raw_texts(self, texts: Sequence[str]) -> Tensor:
+        """text_ND as long as the encoder makes them, no gradient."""
+
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
         """image_ND, unit length."""
 
@@ -290,6 +293,9 @@ class FeatureBackbone:
         return self._absent("text tower")
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        return self._absent("text tower")
+
+    def raw_texts(self, texts: Sequence[str]) -> Tensor:
         return self._absent("text tower")
 
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
@@ -377,6 +383,18 @@ class Episode:
         """Support images per class: their mean where classes differ, rounded, 1 at least."""
         return max(1, round(len(self.support) / len(self.class_names)))
 
+    def text_lengths(self) -> Tensor:
+        """length_K: how long each class's text feature is before it is brought to unit length, of
+        several templates that of their mean; 1 where only features are known.
+        """
+        if isinstance(self.backbone, FeatureBackbone):
+            return self.text_features().new_ones(len(self.class_names))
+        per_template_TKD = [
+            self.backbone.raw_texts(class_texts(self.class_names, template, self.underscores))
+            for template in self.templates
+        ]
+        return torch.stack(per_template_TKD).mean(0).norm(dim=-1)
+
     def rng(self) -> Generator:
         """A fresh CPU generator at the episode's seed: the source of initial values, batch order
         and augmentation.
@@ -428,11 +446,17 @@ def template_mean(
 
     Underscores in class names are read as spaces, or left where `underscores` is true.
     """
-    names = [name if underscores else name.replace("_", " ") for name in class_names]
     per_template_TKD = [
-        backbone.encode_texts([t.format(name) for name in names]) for t in templates
+        backbone.encode_texts(class_texts(class_names, template, underscores))
+        for template in templates
     ]
     return unit(torch.stack(per_template_TKD).mean(0))
+
+
+def class_texts(class_names: Sequence[str], template: str, underscores: bool = False) -> list[str]:
+    """The template filled with each class name, whose underscores are read as spaces, or left."""
+    names = class_names if underscores else [name.replace("_", " ") for name in class_names]
+    return [template.format(name) for name in names]
 
 
 def _labelled(

@@ -144,6 +144,11 @@ def _cell(
     released = presets.Changes()
     if choices.preset:
         released = presets.changes(choices.preset, card.name, vars(cell.learned))
+        if released.val and choices.val not in (VAL_POLICIES[0], released.val):
+            raise UserError(
+                f"the preset '{choices.preset}' says what {card.name} validates on; leave out"
+                f" --val {choices.val}"
+            )
         cell = _as_preset(cell, released)
     values = {**released.set, **params}
     changed = sorted((key, value) for key, value in values.items() if value != card.defaults[key])

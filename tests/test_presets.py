@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from benchmark import methods, presets
+from benchmark.commands.cell_selection import select
+from benchmark.commands.option_fields import Flags
+from benchmark.compute import rerun, runner
+from benchmark.compute.episode import problem
+from benchmark.compute.resources import Resources
 from benchmark.data import names
+from benchmark.errors import UserError
+from benchmark.grid import Cell
+from benchmark.records.record import Identity, Record, key
+from benchmark.report import grouping, ranking, shell_commands, tables
+from benchmark.report.headings import headings
+from testbed.synthetic import identity, scored
 
 SHOTS = (1, 2, 4, 8, 16)
 
@@ -38,3 +52,138 @@ def test_coop_trains_50_epochs_on_imagenet_and_its_base_half_alone() -> None:
     assert epochs["imagenet", "all"] == epochs["imagenet", "base"] == "50"
     assert epochs["sun397", "base"] == "200"
     assert settings("coop", "sun397", 1)["epochs"].startswith("1:50")  # type: ignore[attr-defined]
+
+
+def chosen(method: str, *settings: str, **other: object) -> Cell:
+    """The cell that a user gets under the preset, on the embedded suite."""
+    flags = {
+        "methods": [method],
+        "datasets": ["tiny_digits"],
+        "shots": ["1"],
+        "seeds": ["1"],
+        "preset": "released",
+        "settings": list(settings),
+    }
+    (cell,) = select(Flags(**flags | other)).cells  # type: ignore[arg-type]
+    return cell
+
+
+def named(cell: Cell) -> Identity:
+    ((_, identity),) = runner.plan([cell])
+    return identity
+
+
+# --- what a method is handed
+
+
+def test_only_a_preset_hands_over_more_labels_than_the_shots_allow() -> None:
+    resources = Resources()
+    released = problem(resources, chosen("tip_adapter_f"))
+    test_labels = torch.tensor(released.answers.labels)
+    assert released.episode.selection is not None
+    assert torch.equal(released.episode.selection.labels_N, test_labels)
+    assert released.episode.val is not None
+    assert len(released.episode.val) == len(resources.dataset("tiny_digits").val)
+    plain = problem(resources, chosen("tip_adapter_f", preset="")).episode
+    assert plain.selection is None
+    assert plain.val is not None
+    assert len(plain.val) == 10
+    imagenets = problem(resources, replace(chosen("tip_adapter"), val="test")).episode
+    assert imagenets.val is not None
+    assert torch.equal(imagenets.val.labels_N, test_labels)
+
+
+def test_texts_of_a_preset_reach_the_classifier() -> None:
+    resources, cell = Resources(), chosen("clip_lora")
+    own = problem(resources, replace(cell, templates=())).episode
+    released = problem(resources, cell).episode
+    assert released.templates == ("a photo of a {}.",)
+    other = problem(resources, replace(cell, templates=("digit {}, upside down",))).episode
+    assert not torch.allclose(other.text_features(), own.text_features())
+    kept = replace(released, class_names=("sea_horse", "cat"), text_KD=None, underscores=True)
+    spaces = replace(kept, underscores=False)
+    assert not torch.allclose(kept.text_features()[0], spaces.text_features()[0])
+    torch.testing.assert_close(kept.text_features()[1], spaces.text_features()[1])
+
+
+def test_sources_of_a_prior_are_read_with_their_own_texts_and_without_the_test_set() -> None:
+    from benchmark.compute.episode import source_episode
+
+    cell = replace(chosen("prompt_adapter"), val="test", templates=("{}, drawn",))
+    source = source_episode(Resources(), cell, "tiny_shapes", 1)
+    assert source.val is None
+    assert source.selection is None
+    assert "{}, drawn" not in source.templates
+
+
+# --- what is recorded, and how it is ranked
+
+
+def test_an_identity_names_the_preset_and_leads_back_to_its_cell() -> None:
+    cell = chosen("tip_adapter_f")
+    made = named(cell)
+    assert (made.preset, made.val, made.selection) == ("released", "full", "test")
+    assert key(named(rerun.cell_of(made))) == key(made)
+    assert shell_commands.run_command(made) == (
+        "python -m benchmark run --method tip_adapter_f --dataset tiny_digits --backbone tiny"
+        " --shots 1 --seed 1 --preset released --precision float64"
+    )
+    changed = named(chosen("coop", "coop.n_ctx=4"))
+    assert shell_commands.run_command(changed).endswith("--set coop.n_ctx=4")
+
+
+def made_up(method: str, dataset: str, **other: object) -> Record:
+    cell = {"dataset": dataset, "shots": 16, "classes": "all", "backbone": "RN50/openai"}
+    card, changed = methods.card(method), presets.changes("released", method, cell)
+    fields = {
+        "adapter_version": card.version,
+        "params": card.defaults | changed.set | other,
+        "val": changed.val or "up-to-4",
+        "selection": changed.selection or "",
+        "templates": changed.templates or (),
+        "preset": "released",
+        "backbone": "RN50/openai",
+    }
+    accuracy = 0.9 if method == "tip_adapter_f" else 0.5
+    return scored(identity(method, dataset, 16, 1, **fields), accuracy, 10, 10)
+
+
+def test_settings_that_differ_by_dataset_are_one_row_that_is_never_ranked() -> None:
+    records = [made_up("tip_adapter_f", name) for name in ("dtd", "imagenet", "oxford_flowers")]
+    records += [made_up("coop", name) for name in ("dtd", "imagenet", "oxford_flowers")]
+    records += [made_up("coop", "dtd", n_ctx=4)]
+    ((_, variants),) = grouping.group_records(records).items()
+    shown = {heading: variant for variant, heading in headings(variants).items()}
+    assert set(shown) == {
+        "CoOp, as released",
+        "CoOp, as released, n_ctx=4",
+        "Tip-Adapter-F, as released",
+    }
+    tip = shown["Tip-Adapter-F, as released"]
+    assert set(variants[tip]) == {"dtd", "imagenet", "oxford_flowers"}
+    assert not tip.ranked
+    (marks,) = ranking.column_marks(variants, [(16, ["dtd"])])
+    assert tip not in marks  # though it is the best
+    (table,) = tables.tables(grouping.group_records(records), "method-shots", ranked=True)
+    assert any("selected on the full validation split" in note for note in table.notes)
+
+
+def test_released_rows_are_not_ranked_with_those_of_one_setting() -> None:
+    usual = made_up("coop", "dtd").identity.model_copy(update={"preset": ""})
+    ((_, variants),) = grouping.group_records([made_up("coop", "dtd"), scored(usual, 0.5)]).items()
+    first, second = variants
+    assert first.protocol != second.protocol
+
+
+def test_presets_are_refused_in_a_sentence_where_they_cannot_be() -> None:
+    for flags, words in (
+        ({"preset": "Released"}, "--preset takes released, not 'Released'"),
+        ({"methods": ["apt"]}, "method 'apt' has no preset 'released'"),
+        ({"methods": ["clap"], "val": "none"}, ""),
+        ({"methods": ["tip_adapter"], "val": "none"}, "leave out --val none"),
+    ):
+        if words:
+            with pytest.raises(UserError, match=words):
+                chosen("coop", **flags)
+        else:
+            assert chosen("coop", **flags).val == "none"

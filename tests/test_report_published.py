@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import pytest
 
-from benchmark import data, methods
+from benchmark import data, methods, presets
 from benchmark.records.record import Record
 from benchmark.reference import PUBLISHED
-from benchmark.report import grouping, published
+from benchmark.report import grouping, published, published_table
 from benchmark.report.averages import MeanAccuracy
 from testbed.synthetic import CLASSIC, digest, identity, scored
 
-TABLE = published.read_published()
+TABLE = published_table.read_published()
 RN50 = {"backbone": "RN50/openai", "weights_digest": digest("RN50")}
 
 
@@ -29,8 +29,8 @@ def rows() -> list[dict[str, str]]:
 
 def test_every_row_has_a_source_and_values_that_can_be() -> None:
     table = rows()
-    assert len(table) == 1771
-    assert tuple(table[0]) == published.COLUMNS
+    assert len(table) == 2660
+    assert tuple(table[0]) == published_table.COLUMNS
     for row in table:
         assert row["source"].strip(), row
         assert row["method"].isidentifier()
@@ -59,7 +59,7 @@ def test_rows_name_datasets_backbones_and_parameters_as_we_do() -> None:
             "ViT-B-32/openai",
             "ViT-L-14/openai",
         }
-        if row["params"]:
+        if row["params"] and row["method"] in methods.own():
             methods.checked(methods.card(row["method"]), json.loads(row["params"]))
 
 
@@ -170,4 +170,104 @@ def test_the_tolerance_follows_from_seeds() -> None:
     assert published.tolerance(
         replace(row, kind="digitised"), MeanAccuracy(0.6, 0.01, (1, 2, 3))
     ) == pytest.approx(three + 0.002)
-    assert published.tolerance(row, MeanAccuracy(0.6, None, (1,))) > published.ALLOWANCE
+    assert published.tolerance(row, MeanAccuracy(0.6, None, (1,))) > published_table.ALLOWANCE
+
+
+# --- obstacles, disputes, presets
+
+
+def obstacles(variant: str, dataset: str = "") -> set[str]:
+    return {
+        row.obstacle for row in TABLE if row.variant == variant and dataset in ("", row.dataset)
+    }
+
+
+def test_runs_of_other_groups_and_other_support_sets_have_their_obstacles() -> None:
+    for method in ("ProGrad", "TaskRes"):
+        assert obstacles(f"{method} (CLIP-LoRA figure)") == {
+            "run by another group, whose settings are not stated"
+        }
+    assert obstacles("CoOp (M=16, end)", "dtd") == {""}
+    (imagenet,) = obstacles("CoOp (M=16, end)", "imagenet")
+    assert "support sets" in imagenet
+    (lora,) = obstacles("CLIP-LoRA (CLIP-LoRA figure)", "dtd")
+    assert "after validation images" in lora
+    assert all(row["obstacle"] for row in rows() if "another random generator" in row["caveat"])
+    assert all(row.obstacle for row in TABLE if row.preset_obstacle)
+
+
+def test_a_run_is_listed_once() -> None:
+    listed = [
+        (row.method, tuple(row.params.items()), row.dataset, row.classes, row.shots, row.backbone,
+         row.variant, row.accuracy)
+        for row in TABLE
+    ]  # fmt: skip
+    assert len(listed) - len(set(listed)) == 0
+
+
+def test_disputed_values_are_found_and_chance_is_no_dispute() -> None:
+    places = {
+        (rows[0].method, rows[0].dataset, rows[0].shots): [row.accuracy for row in rows]
+        for rows in published_table.disputed(TABLE)
+    }
+    assert places["maple", "eurosat", 4] == [0.5487, 0.845]
+    assert places["promptsrc", "eurosat", 4] == [0.7502, 0.863]
+    row = next(row for row in TABLE if row.variant == "CoOp (M=16, end)" and row.shots == 16)
+    # 0.5 points for software, and 1.96 deviations of 0.75 points times the root of 2/3
+    for by, disputes in ((0.016, 0), (0.018, 1)):
+        other = replace(row, accuracy=row.accuracy + by)
+        assert len(published_table.disputed([row, other])) == disputes
+    assert "54.87 (MaPLe (run by TCP's authors)), 84.50" in published.disputed_text(TABLE)
+
+
+def as_released(method: str, dataset: str, accuracy: float, **other: object) -> Record:
+    """A record as the harness makes it under the preset."""
+    cell = {"dataset": dataset, "shots": 16, "classes": "all", "backbone": "RN50/openai"}
+    changed = presets.changes("released", method, cell)
+    card = methods.card(method)
+    named = identity(
+        method,
+        dataset,
+        16,
+        1,
+        adapter_version=card.version,
+        params=card.defaults | changed.set | other,
+        val=changed.val or "up-to-4",
+        selection=changed.selection or "",
+        preset="released",
+        **RN50,
+    )
+    return scored(named, accuracy, 100, 100)
+
+
+def test_published_numbers_meet_records_under_the_preset_they_were_made_with() -> None:
+    value = next(
+        row.accuracy
+        for row in TABLE
+        if (row.variant, row.dataset, row.shots) == ("Tip-Adapter-F", "dtd", 16)
+        and row.backbone == "RN50/openai"
+    )
+    (met,) = verdicts([as_released("tip_adapter_f", "dtd", round(value, 2))], "Tip-Adapter-F")
+    assert (met.verdict, met.preset) == ("reproduced", "released")
+    (imagenet,) = verdicts([as_released("tip_adapter_f", "imagenet", 0.6)], "Tip-Adapter-F")
+    assert imagenet.verdict == "not comparable"
+    (plain,) = verdicts(ours("tip_adapter_f", "dtd", 16, [value]), "Tip-Adapter-F")
+    assert plain.verdict == "not comparable"
+    middle = as_released("coop", "dtd", 0.6, position="middle")
+    assert [
+        each.published.variant
+        for each in published.compare_published(grouping.group_records([middle]), TABLE)
+    ] == ["CoOp (M=16, middle)"]
+
+
+def test_what_no_record_stands_beside_comes_with_the_command_that_makes_it() -> None:
+    table = [row for row in TABLE if row.method == "tip_adapter_f" and row.shots == 16]
+    records = [as_released("tip_adapter_f", "dtd", 0.6)]
+    compared = list(published.compare_published(grouping.group_records(records), table))
+    (missing,) = published.missing_runs(compared, table)
+    assert (missing.variant, missing.values) == ("Tip-Adapter-F", 9)
+    assert (
+        "--method tip_adapter_f --preset released --dataset caltech101,eurosat" in missing.command
+    )
+    assert "--shots 16 --seed 1 --backbone RN50/openai" in missing.command
+    assert published.missing_runs([], [row for row in TABLE if row.method == "gda"]) == []

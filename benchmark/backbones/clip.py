@@ -115,10 +115,14 @@ class OpenClip:
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        return unit(self.raw_texts(texts))
+
+    @torch.no_grad()
+    def raw_texts(self, texts: Sequence[str]) -> Tensor:
         length = self.text.context_length if self._text_is_open else own_length(self.tokenizer)
         ids_NL = tokenized(self.tokenizer, texts, length).to(self.device)
         chunks = ids_NL.split(TEXT_CHUNK)
-        return unit(torch.cat([self._encode_ids(chunk_NL) for chunk_NL in chunks]))
+        return torch.cat([self._encode_ids(chunk_NL) for chunk_NL in chunks]).to(self.dtype)
 
     def _encode_ids(self, ids_NL: Tensor) -> Tensor:
         if not self._text_is_open or not self.text.read_at_eot:

@@ -65,6 +65,9 @@ class ImageOnly:
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         return self._no_text()
 
+    def raw_texts(self, texts: Sequence[str]) -> Tensor:
+        return self._no_text()
+
     def class_prompts(self, *_: object, **__: object) -> ClassPrompts:
         return self._no_text()
 

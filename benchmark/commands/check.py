@@ -94,17 +94,26 @@ def _with_published(request: CheckRequest) -> int:
     from benchmark.commands.golden_check import OK, REGRESSION
     from benchmark.commands.printing import print_json
     from benchmark.records.store import Store
-    from benchmark.report import grouping, published, record_selection
+    from benchmark.report import grouping, published, published_table, record_selection
 
     store = Store(request.results or opt.DEFAULT)
     records = record_selection.select_records(store, [], request.methods, request.datasets)
     shots = request.shots
     wanted = [record for record in records if not shots or str(record.identity.shots) in shots]
-    compared = list(
-        published.compare_published(grouping.group_records(wanted), published.read_published())
-    )
+    table = [
+        row
+        for row in published_table.read_published()
+        if (not request.methods or row.method in request.methods)
+        and (not request.datasets or row.dataset in request.datasets)
+        and (not shots or str(row.shots) in shots)
+    ]
+    compared = list(published.compare_published(grouping.group_records(wanted), table))
     if request.as_json:
         print_json(published.published_dicts(compared))
-    else:
-        print(published.published_text(compared))
+        return REGRESSION if any(each.verdict == "differs" for each in compared) else OK
+    print(published.published_text(compared))
+    if dispute := published.disputed_text(table):
+        print(dispute)
+    for missing in published.missing_runs(compared, table):
+        print(f"no record       {missing.variant}, {missing.values} values: `{missing.command}`")
     return REGRESSION if any(each.verdict == "differs" for each in compared) else OK

@@ -4,17 +4,15 @@ numbers: benchmark/reference/.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from benchmark.errors import UserError
+from benchmark import presets
 from benchmark.protocols import FEW_SHOT
-from benchmark.records.record import Scalar
-from benchmark.reference import PUBLISHED
 from benchmark.report.averages import (
     Average,
     IncompleteMean,
@@ -24,51 +22,13 @@ from benchmark.report.averages import (
     mean_over_seeds,
 )
 from benchmark.report.grouping import GroupedRecords
+from benchmark.report.published_table import ONE_SEED_STD, PublishedResult, allowance, disputed
 from benchmark.report.variants import (
     DatasetRecords,
     EvaluationSetting,
     MethodVariant,
     own_card,
 )
-
-COLUMNS = (
-    *(
-        "method",
-        "params",
-        "variant",
-        "dataset",
-        "classes",
-        "shots",
-        "backbone",
-        "seeds",
-        "accuracy",
-        "std",
-    ),
-    *("kind", "selection", "obstacle", "caveat", "source"),
-)
-ALLOWANCE = 0.005  # other libraries, precisions and image decoders move a mean by half a point
-DIGITISED = 0.002  # a value read off a figure
-# of one run, where our own spread is not known
-ONE_SEED_STD = {1: 0.03, 2: 0.02, 4: 0.015, 8: 0.01, 16: 0.0075}
-
-
-@dataclass(frozen=True)
-class PublishedResult:
-    """One published number."""
-
-    method: str
-    params: Mapping[str, Scalar]
-    variant: str
-    dataset: str  # or a suite, for a mean over it
-    classes: str
-    shots: int
-    backbone: str
-    seeds: int  # 0 where there are none or nobody says
-    accuracy: float
-    std: float | None
-    kind: str
-    obstacle: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -80,69 +40,16 @@ class PublishedComparison:
     tolerance: float
     verdict: str
     why: str = ""
+    preset: str = ""  # of our run
+
+    @property
+    def as_preset(self) -> str:
+        """' as released' for a run under the preset."""
+        return f" as {self.preset}" if self.preset else ""
 
     @property
     def difference(self) -> float:
         return self.ours.mean - self.published.accuracy
-
-
-def read_published(path: Path = PUBLISHED) -> list[PublishedResult]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_published(row) for row in csv.DictReader(file)]
-    except OSError:
-        raise UserError(
-            f"the published numbers are not at {path}, where this package keeps them; "
-            "install it anew"
-        ) from None
-    except (KeyError, ValueError, TypeError, RecursionError, csv.Error) as error:
-        raise UserError(
-            f"{path} is no table of published numbers ({error}); "
-            f"its columns are {', '.join(COLUMNS)}"
-        ) from None
-
-
-def _published(row: Mapping[str, str]) -> PublishedResult:
-    if None in row.values() or None in row:
-        raise ValueError("a row is longer or shorter than the first")
-    return PublishedResult(
-        method=row["method"],
-        params=_params(row["params"] or "{}"),
-        variant=row["variant"],
-        dataset=row["dataset"],
-        classes=row["classes"],
-        shots=_count(row["shots"]),
-        backbone=row["backbone"],
-        seeds=_count(row["seeds"] or "0"),
-        accuracy=_fraction(row["accuracy"]),
-        std=_fraction(row["std"]) if row["std"] else None,
-        kind=row["kind"],
-        obstacle=row["obstacle"],
-        source=row["source"],
-    )
-
-
-def _params(text: str) -> dict[str, Scalar]:
-    params = json.loads(text)
-    if not isinstance(params, dict) or any(
-        isinstance(value, (dict, list)) for value in params.values()
-    ):
-        raise ValueError(f"{text[:60]!r} is no object of hyper-parameters")
-    return params
-
-
-def _count(text: str) -> int:
-    number = int(text) if len(text) < 20 else -1
-    if not 0 <= number <= 10**9:
-        raise ValueError(f"{text[:60]!r} is no number of shots or seeds")
-    return number
-
-
-def _fraction(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise ValueError(f"{text[:60]!r} is not between 0 and 1")
-    return number
 
 
 def compare_published(
@@ -186,9 +93,11 @@ def _same_experiment(
     verdict.
     """
     card = own_card(variant.method)
-    wanted = (card.defaults if card else dict(variant.params)) | dict(row.params)
+    defaults = card.defaults if card else dict(variant.params)
+    wanted = ({} if variant.preset else defaults) | dict(row.params)
     return (
         row.method == variant.method
+        and variant.preset in ("", row.preset)
         and row.backbone == setting.backbone
         and row.classes == setting.classes
         and setting.evaluation == FEW_SHOT
@@ -204,18 +113,20 @@ def _verdict(row: PublishedResult, variant: MethodVariant, ours: Average) -> Pub
             math.nan,
             "not comparable",
             f"our mean lacks datasets ({ours.have}/{ours.want})",
+            variant.preset,
         )
     assert isinstance(ours, MeanAccuracy), "only numbers that exist are compared"
     allowed = tolerance(row, ours)
-    why = row.obstacle or _our_obstacle(variant)
+    why = (row.preset_obstacle if variant.preset else row.obstacle) or _our_obstacle(variant)
     if why:
-        return PublishedComparison(row, ours, allowed, "not comparable", why)
+        return PublishedComparison(row, ours, allowed, "not comparable", why, variant.preset)
     near = abs(ours.mean - row.accuracy) <= allowed
-    return PublishedComparison(row, ours, allowed, "reproduced" if near else "differs")
+    verdict = "reproduced" if near else "differs"
+    return PublishedComparison(row, ours, allowed, verdict, preset=variant.preset)
 
 
 def _our_obstacle(variant: MethodVariant) -> str:
-    if not variant.ranked:
+    if not variant.exposure.ranked and not variant.preset:
         return "our prior saw full training sets"
     if variant.sampler not in ("coop", "none"):
         return f"our support sets were drawn by the rule '{variant.sampler}'"
@@ -230,7 +141,7 @@ def tolerance(row: PublishedResult, ours: MeanAccuracy) -> float:
     seed; a published number whose seeds are not told counts as one run. Zero-shot results have no
     seeds, so the allowance is all they get.
     """
-    extra = ALLOWANCE + (DIGITISED if row.kind == "digitised" else 0)
+    extra = allowance(row.kind)
     if not row.shots:
         return extra
     from scipy import special
@@ -246,13 +157,67 @@ def tolerance(row: PublishedResult, ours: MeanAccuracy) -> float:
     )
 
 
+@dataclass(frozen=True)
+class MissingRuns:
+    """Published numbers of one experiment that no record under its preset stands beside."""
+
+    variant: str
+    values: int
+    command: str  # what makes the records
+
+
+def missing_runs(
+    comparisons: Sequence[PublishedComparison], table: Sequence[PublishedResult]
+) -> list[MissingRuns]:
+    """What would have to run under presets, one entry per experiment, in the table's order."""
+    have = {id(each.published) for each in comparisons if each.preset}
+    missing: dict[tuple[str, ...], list[PublishedResult]] = defaultdict(list)
+    for row in table:
+        possible = row.preset and row.method in presets.methods_with(row.preset)
+        if possible and id(row) not in have and not row.preset_obstacle:
+            params = json.dumps(dict(row.params), sort_keys=True)
+            missing[row.method, params, row.backbone, row.classes, row.variant].append(row)
+    return [
+        MissingRuns(rows[0].variant, len(rows), _preset_command(rows)) for rows in missing.values()
+    ]
+
+
+def _preset_command(rows: Sequence[PublishedResult]) -> str:
+    first = rows[0]
+    words = ["--method", first.method, "--preset", first.preset]
+    words += ["--dataset", _joined({name for row in rows for name in members(row.dataset)})]
+    words += ["--shots", _joined({row.shots for row in rows})]
+    words += ["--seed", _joined(set(range(1, max(1, first.seeds) + 1)))]
+    words += ["--backbone", first.backbone]
+    words += ["--classes", first.classes] if first.classes != "all" else []
+    for name, value in first.params.items():
+        words += ["--set", f"{first.method}.{name}={value}"]
+    return "python -m benchmark run " + shlex.join(words)
+
+
+def _joined(values: Collection[str] | Collection[int]) -> str:
+    return ",".join(map(str, sorted(values)))
+
+
+def disputed_text(table: Sequence[PublishedResult]) -> str:
+    """A line for every cell on which published sources disagree; nothing where there is none."""
+    lines = []
+    for rows in disputed(table):
+        first = rows[0]
+        values = ", ".join(f"{100 * row.accuracy:.2f} ({row.variant})" for row in rows)
+        place = f"{first.method}, {first.dataset}, {first.shots}-shot, {first.backbone}"
+        lines.append(f"disputed        {place}: {values}")
+    return "\n".join(lines)
+
+
 def published_text(comparisons: Sequence[PublishedComparison]) -> str:
     """A line per verdict and the sum of them."""
     lines = []
     for comparison in comparisons:
         at = comparison.published
         place = f"{at.variant}, {at.dataset}, {at.shots}-shot, {at.backbone}"
-        ours = f"ours {100 * comparison.ours.mean:.2f} ({100 * comparison.difference:+.2f})"
+        mean, difference = 100 * comparison.ours.mean, 100 * comparison.difference
+        ours = f"ours{comparison.as_preset} {mean:.2f} ({difference:+.2f})"
         numbers = f"published {100 * at.accuracy:.2f}, {ours}"
         reason = (
             f": {comparison.why}"
@@ -279,6 +244,7 @@ def published_dicts(comparisons: Sequence[PublishedComparison]) -> list[dict[str
             "difference": comparison.difference,
             "tolerance": comparison.tolerance,
             "verdict": comparison.verdict,
+            "our_preset": comparison.preset,
             "why": comparison.why,
         }
         for comparison in comparisons

@@ -21,6 +21,7 @@ from benchmark.report import (
     leaderboard,
     page,
     published,
+    published_table,
     record_selection,
     rendering,
     tables,
@@ -155,8 +156,8 @@ def read_store(folder: Path, files: list[tuple[str, bytes]]) -> None:
 
 
 @cache
-def _published() -> list[published.PublishedResult]:
-    return published.read_published()
+def _published() -> list[published_table.PublishedResult]:
+    return published_table.read_published()
 
 
 def read_replay(folder: Path, files: list[tuple[str, bytes]]) -> None:
@@ -212,7 +213,7 @@ def read_golden(folder: Path, text: bytes) -> None:
 
 
 def read_published(folder: Path, text: bytes) -> None:
-    rows = published.read_published(written(folder / "published.csv", text))
+    rows = published_table.read_published(written(folder / "published.csv", text))
     for row in rows:
         published.tolerance(row, published.MeanAccuracy(0.5, 0.01, (1, 2)))
     published.published_text(list(published.compare_published(_groups(), rows)))
