@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from benchmark import methods
+from benchmark import methods, protocols
 from benchmark.errors import UserError
 from benchmark.records.record import BEYOND_FEW_SHOT, Identity, Scalar
 
 PRESETS = ("released",)
-Condition = Literal["dataset", "shots", "classes", "backbone", "protocol"]  # fields of a cell
+Condition = Literal["dataset", "shots", "classes", "backbone"]  # fields of the cell learned from
 
 
 class Changes(BaseModel):
@@ -78,8 +78,11 @@ def changes(preset: str, method: str, cell: Mapping[str, object]) -> Changes:
 def overrides(identity: Identity) -> dict[str, Scalar]:
     """The hyper-parameters of a record that are not what its preset says for its cell."""
     card = methods.card(identity.method)
-    named = identity.model_dump()
-    expected = card.defaults | changes(identity.preset, identity.method, named).set
+    learned = identity.model_dump() | {
+        "dataset": next(iter(identity.learned_on), identity.dataset),
+        "classes": protocols.learned_classes(identity.evaluation, identity.classes),
+    }
+    expected = card.defaults | changes(identity.preset, identity.method, learned).set
     return {
         name: value for name, value in identity.params.items() if expected.get(name, ...) != value
     }

@@ -27,6 +27,7 @@ from benchmark.report.variants import (
     DatasetRecords,
     EvaluationSetting,
     MethodVariant,
+    members,
     own_card,
 )
 
