@@ -36,6 +36,7 @@ def miniature(name: str, root: Path) -> Path:
     if isinstance(spec.source, CoopFolder):
         split_sha256 = _coop(spec, spec.source, root)
         text = re.sub(r'(split = \{.*), sha256 = "\w+"', rf'\1, sha256 = "{split_sha256}"', text)
+        text = re.sub(r"(lists = \{.*), sha256 = \{.*?\}", r"\1", text)
     else:
         assert isinstance(spec.source, ClassFolders)
         _class_folders(spec, spec.source, root)

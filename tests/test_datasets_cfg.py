@@ -2,6 +2,7 @@
 same code.
 """
 
+import hashlib
 import json
 from collections import Counter
 from importlib import util
@@ -12,6 +13,7 @@ import pytest
 from benchmark import data
 from benchmark.data.sampling import few_shot
 from benchmark.data.sources import ClassFolders, CoopFolder, Generated
+from benchmark.errors import UserError
 from testbed.data_layouts import PER_CLASS, miniature
 
 CLASSES = {
@@ -92,6 +94,97 @@ def test_every_part_can_be_had_somehow_and_gives_all_that_reading_needs(name):
             offer.md5 or offer.sha256 or offer.doubt or offer.label == "github"
             for offer in part.offers
         )
+
+
+# First digits of the sha256 of every file whose checksum is known from two sources or more, or from
+# its owner, and of the mirror's where it is known: dataset -> offer -> digits.
+PINS = {
+    "caltech101": {"official": "331234750fc7", "hub": "331234750fc7", "mirror": "ef7dced0802c"},
+    "dtd": {"official": "e42855a52a49", "mirror": "5ba4d3000e60"},
+    "eurosat": {"hub": "8ebea6263493"},
+    "food101": {"official": "d97d15e438b7"},
+    "imagenet_a": {"official": "3bb3632277e6"},
+    "imagenet_r": {"official": "18c6bf493b39"},
+    "imagenet_sketch": {"mirror": "8f93bc6064cf"},
+    "imagenetv2": {"hub": "f0c37fdf9259", "mirror2": "f0c37fdf9259"},
+    "oxford_flowers": {"official": "2d01ecc807db"},
+    "oxford_pets": {"official": "67195c5e1c01"},
+    "stanford_cars": {"mirror": "50812812f335"},
+    "sun397": {"mirror": "ce6dee6685c9"},
+    "ucf101": {"mirror": "2fe1bd40e644"},
+}
+SPLITS_PINNED = {
+    "caltech101": "52ce83205ff8",
+    "dtd": "f26ebeccd2b5",
+    "eurosat": "541503a77d0b",
+    "food101": "7c3d456c4f34",
+    "oxford_flowers": "2f50c42fc1a1",
+    "oxford_pets": "d7f3ffe65b39",
+    "stanford_cars": "40acee7aa65c",
+    "sun397": "9847f9ef6110",
+    "ucf101": "d78cb834f7c5",
+}
+
+
+@pytest.mark.parametrize(("name", "pins"), PINS.items())
+def test_every_known_checksum_of_an_archive_is_pinned(name, pins):
+    offers = data.read_spec(name).parts[0].offers
+    known = {offer.label: offer.sha256[:12] for offer in offers if offer.sha256}
+    assert known == pins
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_what_is_fetched_unasked_has_a_checksum_or_says_that_it_has_none(name):
+    for part in data.read_spec(name).parts:
+        for offer in part.offers:
+            if not offer.opt_in and not (offer.sha256 or offer.md5):
+                assert (name, offer.label) == ("imagenet_sketch", "hub")
+                assert "its checksum is not known to us" in offer.doubt
+
+
+@pytest.mark.parametrize(("name", "pin"), SPLITS_PINNED.items())
+def test_a_split_file_is_pinned_where_it_is_read_and_where_it_is_fetched(name, pin):
+    spec = data.read_spec(name)
+    (offer,) = spec.parts[1].offers
+    assert spec.source.split.sha256 == offer.sha256
+    assert offer.sha256.startswith(pin)
+
+
+def test_the_lists_of_aircraft_are_pinned_and_its_class_names_are_its_owners():
+    spec = data.read_spec("fgvc_aircraft")
+    digests = spec.source.lists.sha256
+    assert [each[:8] for each in (digests.train, digests.val, digests.test)] == [
+        "29ac66fb",
+        "17afd8d6",
+        "06b5f65d",
+    ]
+    variants = "".join(f"{name}\n" for name in spec.class_names).encode()
+    assert hashlib.sha256(variants).hexdigest().startswith("6e14e778b0a7c94c")
+
+
+def test_another_list_than_the_pinned_one_is_refused(tmp_path):
+    toml = miniature("fgvc_aircraft", tmp_path)
+    lists = {
+        split: tmp_path / "fgvc_aircraft" / f"images_variant_{split}.txt"
+        for split in ("train", "val", "test")
+    }
+    pins = {split: hashlib.sha256(file.read_bytes()).hexdigest() for split, file in lists.items()}
+    pinned = ", ".join(f'{split} = "{digest}"' for split, digest in pins.items())
+    text = toml.read_text().replace('suffix = ".jpg"', f'suffix = ".jpg", sha256 = {{ {pinned} }}')
+    toml.write_text(text)
+    assert not data.load(str(toml)).changed
+    lists["val"].write_text(lists["val"].read_text() + "\n")
+    with pytest.raises(UserError, match=r"images_variant_val\.txt is another split file"):
+        data.load(str(toml))
+
+
+@pytest.mark.parametrize("name", [name for name in ON_DISK if name != "imagenet"])
+def test_every_dataset_but_imagenet_can_be_had_from_the_mirror(name):
+    offers = data.read_spec(name).parts[0].offers
+    (mirror,) = [offer for offer in offers if offer.label == "mirror"]
+    assert mirror.opt_in
+    assert len(mirror.revision) == 40
+    assert ("of unknown checksum" in mirror.doubt) == (mirror.sha256 is None)
 
 
 @pytest.mark.parametrize("name", data.suites()["classic"])
