@@ -56,8 +56,8 @@ def own_dataset(folder: Path, per_class: int = 4) -> Path:
 def test_without_arguments_it_says_what_to_name(capsys: Captured) -> None:
     assert execute(["prepare"]) == 2
     assert (
-        "prepare what? Name datasets, suites (tiny, tiny_shift, classic, imagenet_shift), all, or a --backbone"
-        in capsys.readouterr().err
+        "prepare what? Name datasets, suites (tiny, tiny_shift, classic, imagenet_shift), all, "
+        "or a --backbone" in capsys.readouterr().err
     )
 
 
