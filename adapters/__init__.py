@@ -8,6 +8,7 @@ To add one, write `adapters/my_method.py`, or a file of your own run as `--metho
         paper: ClassVar[str] = "arXiv:2301.00001"
         version: ClassVar[int] = 1              # raise it whenever the numbers may change
         few_shot: ClassVar[bool] = True         # False: the support set is ignored
+        needs: ClassVar[tuple[str, ...]] = ("text",)  # of a backbone (backbones/abilities.py)
 
         strength: float = 1.0                   # hyper-parameters, with defaults
         crops: Crops = Crops(min_scale=0.5)     # a group of them (adapters/_settings.py)

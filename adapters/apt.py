@@ -74,6 +74,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2306.15706"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("prompts", "image blocks")
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 
     side: Towers = "both"  # the towers that are prompted

@@ -50,6 +50,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2312.12730"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 
     constraint: float = 1.0  # multiplies lambda; 0: ZS-LP

@@ -60,6 +60,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2405.18541"
     version: ClassVar[int] = 3
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text blocks", "image blocks")
     zero_shot_at: ClassVar[dict[str, Any]] = {"steps_per_shot": 0}
     tested_at: ClassVar[dict[str, Any]] = {"steps_per_shot": 10, "lr": 0.002}
 

@@ -51,6 +51,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2305.18993"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text", "image blocks")
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "tune_epochs": "0"}
 
     start: Start = "concepts"  # where fine-tuning starts

@@ -38,6 +38,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2305.18993"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
     transfers_at: ClassVar[dict[str, Any]] = {"rank": 0}
 

@@ -36,6 +36,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2305.18993"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "alpha": 0.0, "alpha_grid": "0"}
 
     regularisation: Regularisation = Regularisation()

@@ -36,6 +36,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2305.18993"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "concepts": 1}
 
     concepts: int = 4  # per class

@@ -42,6 +42,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2109.01134"
     version: ClassVar[int] = 3
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("prompts",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "ctx_init": "a photo of a", "n_ctx": 4}
     transfers_at: ClassVar[dict[str, Any]] = {"class_specific": False}
 

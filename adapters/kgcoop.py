@@ -37,6 +37,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2303.13283"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("prompts",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 
     regularisation: float = 8.0  # weight of the distance to the hand-written prompts

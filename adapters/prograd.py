@@ -41,6 +41,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2205.14865"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("prompts",)
 
     strength: float = 1.0  # 0: CoOp; 1: nothing is left of a step against the teacher
     context: Context = Context(ctx_init="a photo of a")

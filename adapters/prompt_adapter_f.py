@@ -44,6 +44,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2303.15234"
     version: ClassVar[int] = 3
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("prompts",)
     sources: ClassVar[str] = "others"
     source_shots: ClassVar[int] = 0
     zero_shot_at: ClassVar[dict[str, Any]] = {

@@ -44,6 +44,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2211.10277"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 
     alpha: float = 0.5

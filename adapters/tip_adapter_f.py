@@ -49,6 +49,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2207.09519"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"tune_epochs": 0, "alpha": 0.0, "alpha_grid": "0"}
 
     cache: CacheModel = CacheModel()

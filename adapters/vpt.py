@@ -46,6 +46,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2203.12119"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text", "image blocks")
 
     n_prompts: int = 16
     deep: bool = True

@@ -30,6 +30,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2103.00020"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {}
 
     def fit(self, episode: Episode) -> Predictor:

@@ -206,10 +206,11 @@ def identity(
     weights_digest: Callable[[str], str],
     *,
     transform: str | None = None,
+    backbone: str | None = None,
 ) -> Identity:
     """What the number depends on. `dataset_of` gives name and digest, so that a TOML's own place on
     disk names nothing; `transform` is the version of the image pipeline, by default CLIP's own on
-    the host.
+    the host, and `backbone` the name in records, by default the cell's.
 
     Pure: digests are asked for, nothing is loaded.
     """
@@ -234,7 +235,7 @@ def identity(
         val=cell.val,
         sources=dict(dataset_of(name) for name in cell.sources),
         source_shots=(cell.source_shots or cell.shots) if cell.sources else 0,
-        backbone=cell.backbone,
+        backbone=backbone or cell.backbone,
         weights_digest=weights_digest(cell.backbone),
         precision=cell.precision,
         transform=transform or transform_version(),

@@ -49,6 +49,7 @@ class Card:
     batchable: bool = False  # can train several runs at once (api.Batchable)
     transfers: bool = False  # what it learns may serve other classes (api.Transferable)
     transfers_at: Mapping[str, Scalar] = field(default_factory=dict)  # where it does
+    needs: tuple[str, ...] = ()  # of a backbone (backbones/abilities.py)
     sources: str = ""
     source_shots: int = 0
     source_digest: str = ""  # of the adapter's file: provenance, not identity
@@ -190,6 +191,7 @@ def _card(name: str, adapter: type, doc: str, source: bytes) -> Card:
         batchable=hasattr(adapter, "fit_batch"),
         transfers=hasattr(adapter, "learn") and hasattr(adapter, "predictor"),
         transfers_at=getattr(adapter, "transfers_at", {}),
+        needs=tuple(getattr(adapter, "needs", ())),
         sources=getattr(adapter, "sources", "others" if pretrains else ""),
         source_shots=getattr(adapter, "source_shots", 0),
         source_digest=hashlib.sha256(source).hexdigest()[:12],

@@ -41,6 +41,7 @@ HUB_REPOS = {  # where open_clip fetches the named weights from
     "ViT-B-16/openai": "timm/vit_base_patch16_clip_224.openai",
     "ViT-L-14/openai": "timm/vit_large_patch14_clip_224.openai",
 }
+DIGEST = "sha256-"  # begins what stands for the tag of a checkpoint file in records
 FILE = "file"  # stands for a tag where a checkpoint is given as a file
 FILES = {".safetensors", ".pt", ".pth", ".bin"}  # what a local checkpoint ends with
 
@@ -83,11 +84,46 @@ def locate(name: str) -> Source:
 
         return Source("tiny", "embedded", Path(WEIGHTS))
     arch, _, tag = name.partition("/")
-    if Path(tag).suffix in FILES and not name.startswith(HUB):
+    if is_file(name):
         return _local(arch, tag)
+    if tag.startswith(DIGEST) and not name.startswith(HUB):
+        return Source(arch, FILE, _remembered_file(name, tag.removeprefix(DIGEST)))
     if name.startswith((HUB, TIMM)):
         return Source(name, "hub", from_hub(name, fetch=False))
     return Source(_with_quick_gelu(arch, tag), tag, _downloaded(name, arch, tag))
+
+
+def is_file(name: str) -> bool:
+    """Whether a name is that of a checkpoint given by its path."""
+    return Path(name.partition("/")[2]).suffix in FILES and not name.startswith(HUB)
+
+
+def recorded(name: str) -> str:
+    """The name of a backbone in records, which no path is part of: a checkpoint given as a file is
+    known by its architecture and digest, a tag by the architecture that it is read as.
+    """
+    arch, _, tag = name.partition("/")
+    if is_file(name):
+        return f"{arch}/{DIGEST}{weights_digest(name)[:16]}"
+    if name in NAMED or tag.startswith(DIGEST) or name.startswith((HUB, TIMM)):
+        return name
+    # OpenAI's are read with QuickGELU, which their name has always meant
+    return name if tag == "openai" else f"{_with_quick_gelu(arch, tag)}/{tag}"
+
+
+def _remembered_file(name: str, digest: str) -> Path:
+    """The file whose digest was once computed on this machine and begins so."""
+    for memo in sorted((cache_dir() / "weights").glob("*.json")):
+        facts = _facts(memo)
+        if facts and facts["sha256"].startswith(digest):
+            file = Path(facts["file"].rsplit(":", 2)[0])
+            if file.is_file() and facts["file"] == _stamp(file):
+                return file
+    raise UserError(
+        f"no file with the weights of {name} is known on this machine; give the path of a "
+        f"checkpoint with that digest, as {name.partition('/')[0]}/path/to/file",
+        exit_code=MISSING,
+    )
 
 
 def _local(arch: str, file: str) -> Source:
@@ -107,10 +143,21 @@ def _is_file(name: str) -> bool:
 
 
 def _with_quick_gelu(arch: str, tag: str) -> str:
-    """OpenAI trained with QuickGELU; the plain architecture would silently give other numbers
-    (open_clip issue 771).
+    """OpenAI and some others trained with QuickGELU; the plain architecture would silently give
+    other numbers (open_clip issue 771).
     """
-    return arch + "-quickgelu" if tag == "openai" and not arch.endswith("-quickgelu") else arch
+    if arch.endswith("-quickgelu"):
+        return arch
+    return arch + "-quickgelu" if tag == "openai" or _wants_quick_gelu(arch, tag) else arch
+
+
+def _wants_quick_gelu(arch: str, tag: str) -> bool:
+    """Whether the tag says so and the architecture has a twin that computes so."""
+    import open_clip
+
+    said = (open_clip.get_pretrained_cfg(arch, tag) or {}).get("quick_gelu", False)
+    plain = not (open_clip.get_model_config(arch) or {}).get("quick_gelu", False)
+    return bool(said and plain and open_clip.get_model_config(f"{arch}-quickgelu"))
 
 
 def _downloaded(name: str, arch: str, tag: str) -> Path:
@@ -145,8 +192,7 @@ def seem_here(name: str) -> bool:
 def weights_digest(name: str) -> str:
     """sha256 of the weights file, kept by size and modification time: gigabytes are hashed once."""
     file = locate(name).file.resolve()
-    stat = file.stat()
-    stamp = f"{file}:{stat.st_size}:{stat.st_mtime_ns}"
+    stamp = _stamp(file)
     memo = cache_dir() / "weights" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.json"
     known = _remembered(memo, stamp)
     if known:
@@ -157,11 +203,22 @@ def weights_digest(name: str) -> str:
     return digest
 
 
+def _stamp(file: Path) -> str:
+    stat = file.stat()
+    return f"{file}:{stat.st_size}:{stat.st_mtime_ns}"
+
+
 def _remembered(memo: Path, stamp: str) -> str | None:
     """The digest that was written down for this file; None where nothing was, or something else."""
+    facts = _facts(memo)
+    return facts["sha256"] if facts and facts["file"] == stamp else None
+
+
+def _facts(memo: Path) -> dict[str, str] | None:
+    """What a memo says of a file; None where it is none."""
     try:
         facts = json.loads(memo.read_bytes())
-        known = facts["file"] == stamp and re.fullmatch("[0-9a-f]{64}", facts["sha256"])
-        return facts["sha256"] if known else None
+        known = isinstance(facts["file"], str) and re.fullmatch("[0-9a-f]{64}", facts["sha256"])
+        return facts if known else None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None

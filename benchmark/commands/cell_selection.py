@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmark import data, grid, methods, presets, protocols
-from benchmark.backbones import weights
+from benchmark.backbones import abilities, weights
 from benchmark.backbones.precision import AUTO, PRECISIONS
 from benchmark.commands import protocol_selection
 from benchmark.commands.option_fields import Flags
@@ -70,8 +70,27 @@ def select(flags: Flags) -> Selection:
         suite_of = protocol_selection.without(suite_of, datasets)
     cells: list[Cell] = []
     for names, backbones in _with_backbones(datasets, chosen, source):
-        cells += grid.expand(cards, names, backbones, choices, suite_of)
+        served = cards if flags.methods else _served(cards, backbones, remarks)
+        cells += grid.expand(served, names, backbones, choices, suite_of)
     return Selection(cells, remarks)
+
+
+def _served(
+    cards: Sequence[tuple[Card, dict[str, Scalar]]], backbones: Sequence[str], remarks: list[str]
+) -> list[tuple[Card, dict[str, Scalar]]]:
+    """Of methods that nobody named, those that all backbones can serve."""
+    offers = {name: abilities.offered(name) for name in backbones}
+    able = [
+        (card, params)
+        for card, params in cards
+        if all(set(card.needs) <= offered for offered in offers.values())
+    ]
+    left_out = [card.name for card, _ in cards if card not in [each for each, _ in able]]
+    if left_out:
+        remarks.append(
+            f"left out, because {', '.join(backbones)} cannot serve them: {', '.join(left_out)}"
+        )
+    return able
 
 
 def _with_backbones(
@@ -111,7 +130,12 @@ def _prepared_suite(
     def prepared_suite(dataset: str) -> tuple[str, ...]:
         suite = suite_around(dataset)
         here = [name for name in suite if name == dataset or _is_prepared(name, flags.data_root)]
-        if priors and len(here) < len(suite):
+        if priors and suite == (dataset,) and flags.sources in SOURCES:
+            remarks.append(
+                f"{dataset} belongs to no suite, so methods with a prior run without one; "
+                "--sources names datasets for it"
+            )
+        elif priors and len(here) < len(suite):
             others = ", ".join(name for name in here if name != dataset)
             remarks.append(
                 f"{dataset}: of {len(suite)} datasets of its suite {len(here)} are prepared; "

@@ -119,16 +119,35 @@ def _print_licences(names: Sequence[str], data_root: Path | None) -> None:
 
 
 def _prepare_weights(names: Sequence[str], offline: bool) -> list[tuple[str, UserError]]:
-    """Download the weights of backbones; return those that failed."""
+    """Download the weights of backbones and load each once; return those that failed."""
     from benchmark.backbones.download import prepare_backbone
 
     failures = []
     for name in names:
         try:
-            print(f"{name}: {prepare_backbone(name, offline)}", file=sys.stderr)
+            file = prepare_backbone(name, offline)
+            print(f"{name}: {file}: {_described(name)}", file=sys.stderr)
         except UserError as error:
             failures.append((name, error))
     return failures
+
+
+def _described(name: str) -> str:
+    """What a backbone turns out to be when it is loaded."""
+    from benchmark.backbones import abilities, clip, weights
+
+    name = weights.canonical(name)
+    backbone = clip.load(name)
+    wanted, offered = backbone.preprocessing, abilities.offered(name)
+    millions = sum(weight.numel() for weight in backbone.model.parameters()) / 1e6
+    lacking = [what for need, what in abilities.ABILITIES.items() if need not in offered]
+    return "; ".join(
+        [
+            f"{millions:.1f} million parameters, features of length {backbone.dim}",
+            f"pictures {wanted.width} x {wanted.height} ({wanted.fit}, {wanted.interpolation})",
+            *([f"it has not: {', '.join(lacking)}"] if lacking else []),
+        ]
+    )
 
 
 def _as_dicts(

@@ -16,7 +16,7 @@ from pathlib import Path
 from time import sleep
 
 from benchmark import data, grid, methods
-from benchmark.backbones import preprocessing, weights
+from benchmark.backbones import abilities, preprocessing, weights
 from benchmark.compute import devices
 from benchmark.compute.devices import device_for, precision_for
 from benchmark.compute.executors.scheduling import Executor, RunOptions, Task, TaskReport, jobs
@@ -54,7 +54,8 @@ def plan(
 ) -> list[tuple[Cell, Identity]]:
     """The identity of every cell, whose precision "auto" is what `device` stands for.
 
-    Raises UserError for what cannot run: unknown names, wrong parameters, missing weights or data.
+    Raises UserError for what cannot run: unknown names, wrong parameters, missing weights or data,
+    a method that its backbone cannot serve.
     """
 
     label_of = cache(preprocessing.label_of)
@@ -70,6 +71,9 @@ def plan(
         replace(cell, precision=precision_for(cell.backbone, device, cell.precision))
         for cell in cells
     ]
+    for method, backbone in dict.fromkeys((cell.method, cell.backbone) for cell in resolved):
+        abilities.require_served(methods.card(method), backbone, _cards)
+    recorded = cache(weights.recorded)
 
     refuse_short_classes(resolved, root, accept_changed_data=accept_changed_data)
 
@@ -78,9 +82,14 @@ def plan(
         on_device = devices.cuts_on_device(cell.backbone, device, cell.precision)
         own = label_of(cell.backbone)
         transform = grid.transform_version(on_device=on_device, preprocessing=own)
-        return grid.identity(cell, card, dataset_of, digest, transform=transform)
+        name = recorded(cell.backbone)
+        return grid.identity(cell, card, dataset_of, digest, transform=transform, backbone=name)
 
     return [(cell, identity_of(cell)) for cell in resolved]
+
+
+def _cards() -> list[methods.Card]:
+    return [methods.card(name) for name in methods.own()]
 
 
 def run(

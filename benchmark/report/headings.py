@@ -35,8 +35,14 @@ def _differences(variant: MethodVariant, same_method: Sequence[MethodVariant]) -
         yield f"{variant.sampler} sampling"
     exposure = variant.exposure
     several = len({other.exposure for other in same_method}) > 1
-    if several or exposure.target or not exposure.ranked:
+    if several or exposure.target or not exposure.ranked or _lacks_its_prior(variant):
         yield str(exposure) or "no prior"
+
+
+def _lacks_its_prior(variant: MethodVariant) -> bool:
+    """Whether it ran without the prior that its title promises."""
+    card = own_card(variant.method)
+    return bool(card and card.pretrains and not variant.exposure.pool)
 
 
 def _changed_parameters(

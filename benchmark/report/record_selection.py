@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from benchmark import data
+from benchmark.backbones import weights
 from benchmark.errors import UserError, nearest
 from benchmark.methods import stable_name
 from benchmark.records.record import Record
@@ -37,7 +38,7 @@ def select_records(
     filters: dict[str, Sequence[str]] = {
         "method": list(map(stable_name, methods)),
         "dataset": list(map(_name, datasets)),
-        "backbone": backbones,
+        "backbone": [_recorded(name, records) for name in backbones],
         "preset": [preset] if preset else [],
         "evaluation": [protocol] if protocol else [],
     }
@@ -71,6 +72,19 @@ def _of_files(records: list[Record], tomls: Sequence[str]) -> list[Record]:
         if record.identity.dataset_digest
         in (digests.get(record.identity.dataset) or {record.identity.dataset_digest})
     ]
+
+
+def _recorded(name: str, records: Sequence[Record]) -> str:
+    """A backbone as these records name it, however it is spelt: as a path as well."""
+    known = {record.identity.backbone for record in records}
+    if name in known:
+        return name
+    with suppress(UserError):  # weights that have left this machine, or no name of any
+        name = weights.canonical(name)
+        if weights.is_file(name):
+            return weights.recorded(name)
+    twin = name.replace("/", "-quickgelu/", 1)
+    return twin if twin in known else name
 
 
 def _filtered(records: list[Record], field: str, wanted: Sequence[str]) -> list[Record]:
