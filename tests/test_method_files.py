@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from benchmark import methods
+from benchmark import methods, reference
 from tests.conftest import Invoke
 from tests.test_methods import PLUGIN
 
@@ -89,3 +90,91 @@ def test_a_file_that_changes_while_a_grid_runs_is_noticed(
     result = invoke("run", "--method", "./mine_too.py", *GRID, "--results", "r")
     assert result.code == 1
     assert "the code of mine_too was changed after this run began" in result.err
+
+
+def test_the_golden_table_of_a_method_of_ones_own_is_checked_as_its_page_says(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GOLDEN.md: once with --update, then in continuous integration, where the code is trusted by
+    its name on the command line.
+    """
+    monkeypatch.chdir(tmp_path)
+    Path("mine_too.py").write_text(PLUGIN)
+    forget(monkeypatch)
+    few = ("--dataset", "tiny_shapes", "--shots", "1", "--plain")
+    golden = ("--golden", "golden.csv")
+    assert invoke("check", "--update", "--method", "./mine_too.py", *golden, *few).code == 0
+    for given in ("./mine_too.py", "mine_too.py"):
+        forget(monkeypatch)
+        result = invoke("check", *golden, "--method", given, "--plain")
+        assert result.code == 0, result.err
+        assert "1 of 1 cells are as the golden table says" in result.out
+    forget(monkeypatch)
+    untrusted = invoke("check", *golden)
+    assert untrusted.code == 2
+    assert "if you trust it, add --method" in untrusted.err
+    Path("mine_too.py").write_text(OTHER)
+    forget(monkeypatch)
+    assert invoke("check", *golden, "--method", "./mine_too.py", "--plain").code == 3
+    page = (Path(reference.__file__).parent / "GOLDEN.md").read_text()
+    assert "python -m benchmark check --golden golden.csv --method my_lab.my_method" in page
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run", "--results", "", "--method", "zero_shot"),
+        ("report", "--results", ""),
+        ("report", "--html", ""),
+        ("report", "--figures", " "),
+        ("check", "--golden", ""),
+        ("export", "--out", ""),
+        ("prepare", "dtd", "--from", ""),
+        ("status", "--results", ""),
+        ("plan", "--data-root", ""),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_refused(command: tuple[str, ...], invoke: Invoke) -> None:
+    result = invoke(*command)
+    assert result.code == 2
+    assert "a path is empty, as an unset shell variable is" in result.err
+
+
+def test_a_page_below_a_file_is_refused_in_a_sentence(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "FILE").write_text("mine")
+    assert invoke("run", "--method", "zero_shot", *GRID, "--results", tmp_path / "r").code == 0
+    for place in ("FILE", "FILE/x", "FILE/x/y"):
+        result = invoke("report", "--results", tmp_path / "r", "--html", tmp_path / place)
+        assert result.code == 2
+        assert "--html takes a folder, and" in result.err
+    assert (tmp_path / "FILE").read_text() == "mine"
+
+
+def test_a_method_without_its_prior_says_so_before_it_runs_and_in_its_row(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    few = ("--set", "epochs=1", "--set", "pretrain_steps=2", "--results", tmp_path / "r")
+    run = ("run", "--method", "prompt_adapter", *GRID, *few)
+    alone = invoke(*run, "--sources", "none")
+    assert alone.code == 0, alone.err
+    assert "Prompt-Adapter" in alone.out
+    assert "no prior" in alone.out
+    text = (
+        'title = "P"\ndomain = "p"\nclass_names = ["a", "b"]\ntemplates = ["{}"]\nlicence = "x"\n'
+        '[source]\nkind = "image_folder"\nfolder = "p"\ntrain = "train"\ntest = "test"\n'
+    )
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            folder = tmp_path / "p" / split / name
+            folder.mkdir(parents=True)
+            for number in range(2):
+                colour = (number * 60, 200 if name == "a" else 20, 100 if split == "train" else 50)
+                Image.new("RGB", (40, 40), colour).save(folder / f"{number}.png")
+    (tmp_path / "pets.toml").write_text(text)
+    own = [each if each != "tiny_shapes" else tmp_path / "pets.toml" for each in run]
+    result = invoke(*own, "--backbone", "tiny", "--val", "none")
+    assert "belongs to no suite, so methods with a prior run without one" in result.err
+    assert "--sources names datasets for it" in result.err
+    assert result.code == 0, result.err
+    assert "no prior" in result.out

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 Golden = Annotated[
     Path | None,
-    typer.Option("--golden", metavar="FILE", help="Golden table. [default: the suite's own]"),
+    typer.Option(
+        "--golden", parser=opt.path, metavar="FILE", help="Golden table. [default: the suite's own]"
+    ),
 ]
 Against = Annotated[
     str, typer.Option("--against", metavar="golden|published", help="What to compare with.")
@@ -34,7 +36,13 @@ Tolerance = Annotated[
 ]
 KeepIn = Annotated[
     Path | None,
-    typer.Option("--results", metavar="DIR", help="Keep the records there.", show_default=False),
+    typer.Option(
+        "--results",
+        parser=opt.path,
+        metavar="DIR",
+        help="Keep the records there.",
+        show_default=False,
+    ),
 ]
 
 

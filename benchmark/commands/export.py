@@ -12,7 +12,9 @@ from benchmark.commands.printing import warn
 
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FILE", help="Where to write. [default: stdout]"),
+    typer.Option(
+        "--out", parser=opt.path, metavar="FILE", help="Where to write. [default: stdout]"
+    ),
 ]
 
 

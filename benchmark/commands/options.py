@@ -55,6 +55,15 @@ def known_protocol(name: str) -> str:
     return one_of("protocol", name, PROTOCOLS) if name else ""
 
 
+def path(value: str | Path) -> Path:
+    """A path as it was given; UserError for an empty one, which would mean the folder at hand."""
+    if not str(value).strip():
+        raise UserError(
+            "a path is empty, as an unset shell variable is; name it, or leave the option out"
+        )
+    return Path(value)
+
+
 def require_folder(flag: str, path: Path | None) -> None:
     """UserError where `path` is a file or lies below one; a folder may still have to be made."""
     if path is None:
@@ -232,11 +241,14 @@ Set = Annotated[
         help="A hyper-parameter, of every chosen method or of one. Repeat for more.",
     ),
 ]
-Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of records.")]
+Results = Annotated[
+    Path, typer.Option("--results", parser=path, metavar="DIR", help="Folder of records.")
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option(
         "--data-root",
+        parser=path,
         metavar="DIR",
         help="Folder of datasets. [default: FSBENCH_DATA]",
         show_default=False,

@@ -37,7 +37,9 @@ AcceptLicence = Annotated[
 Verify = Annotated[bool, typer.Option("--verify", help="Read and decode every image and compare.")]
 AdoptFrom = Annotated[
     Path | None,
-    typer.Option("--from", metavar="DIR", help="Use a folder you have, where it lies."),
+    typer.Option(
+        "--from", parser=opt.path, metavar="DIR", help="Use a folder you have, where it lies."
+    ),
 ]
 Status = Annotated[bool, typer.Option("--status", help="Only say what is there of every dataset.")]
 

@@ -37,11 +37,15 @@ Cost = Annotated[
 ]
 Html = Annotated[
     Path | None,
-    typer.Option("--html", metavar="DIR", help="Write a page that opens from disk instead."),
+    typer.Option(
+        "--html", parser=opt.path, metavar="DIR", help="Write a page that opens from disk instead."
+    ),
 ]
 Figures = Annotated[
     Path | None,
-    typer.Option("--figures", metavar="DIR", help="Draw figures as PDF and PNG instead."),
+    typer.Option(
+        "--figures", parser=opt.path, metavar="DIR", help="Draw figures as PDF and PNG instead."
+    ),
 ]
 Baseline = Annotated[
     str | None,

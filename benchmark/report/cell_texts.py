@@ -43,7 +43,9 @@ def heads(table: ResultTable) -> list[str]:
 
 def names(table: ResultTable, row: ResultRow) -> list[str]:
     """What stands before the values of a row: its group, where the table has groups, and label."""
-    return [row.group, row.label] if table.heads[0] else [row.label]
+    if table.heads[0]:
+        return [row.group, row.label]
+    return [f"{row.label} ({row.group})" if row.group else row.label]
 
 
 def footnotes(table: ResultTable, best: str = "*", tied: str = "~") -> list[str]:

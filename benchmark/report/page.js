@@ -6,6 +6,7 @@ const MARKS = ["circle", "square", "diamond", "triangle"];
 const FIRST_ROWS = 300;
 const ANY = "\u0000any";
 const MEAN = "";
+const NO_SUPPORT = "no support set"; // the protocol of methods without shots
 
 const byId = (id) => document.getElementById(id);
 let all = null; // what data.js brought
@@ -76,8 +77,9 @@ const COLUMNS = [
 ];
 
 function opener(row) {
-  const label = `${variantOf(row).heading}: records, ${datasetName(row)}, ${row[2]}-shot`;
-  return h("button", { type: "button", class: "open", "aria-label": label, click: () => openRow(row) }, variantOf(row).heading);
+  const apart = variantOf(row).ranked ? "" : " (not ranked)";
+  const label = `${variantOf(row).heading}${apart}: records, ${datasetName(row)}, ${row[2]}-shot`;
+  return h("button", { type: "button", class: "open", "aria-label": label, click: () => openRow(row) }, variantOf(row).heading + apart);
 }
 
 /* Filters */
@@ -92,12 +94,30 @@ function chosen() {
 }
 
 function variantFits(variant, f) {
-  return variant.setting === f.setting && (f.protocol === ANY || variant.protocol === f.protocol) &&
+  const everywhere = variant.protocol === NO_SUPPORT; // ranked with every protocol
+  return variant.setting === f.setting && (everywhere || f.protocol === ANY || variant.protocol === f.protocol) &&
     (variant.heading.toLowerCase().includes(f.method) || variant.method.toLowerCase().includes(f.method));
 }
 
 function rowFits(row, f) {
-  return variantFits(variantOf(row), f) && (f.dataset === ANY || row[1] === f.dataset) && (f.shots === ANY || String(row[2]) === f.shots);
+  return variantFits(variantOf(row), f) && (f.dataset === ANY || row[1] === f.dataset) && (f.shots === ANY || row[2] === 0 || String(row[2]) === f.shots);
+}
+
+/* One number of shots and one protocol to begin with: those of the most rows that are ranked. */
+function startFilters() {
+  const setting = Number(byId("f-setting").value);
+  const rows = all.rows.filter((row) => variantOf(row).setting === setting && variantOf(row).ranked && row[2] > 0);
+  const protocol = commonest(rows.map((row) => variantOf(row).protocol));
+  const shots = commonest(rows.filter((row) => variantOf(row).protocol === protocol).map((row) => row[2]));
+  byId("f-protocol").value = protocol === undefined ? ANY : protocol;
+  byId("f-shots").value = shots === undefined ? ANY : String(shots);
+}
+
+/* Of several that are as common, the largest. */
+function commonest(values) {
+  const count = new Map();
+  for (const value of values) count.set(value, (count.get(value) || 0) + 1);
+  return [...count.keys()].sort((a, b) => count.get(b) - count.get(a) || (a < b ? 1 : -1))[0];
 }
 
 function options(select, pairs, wanted) {
@@ -151,10 +171,15 @@ function compareBy(column, descending) {
   };
 }
 
+/* What is not ranked stands below everything that is, however the rows are sorted. */
+function rankedFirst(compare) {
+  return (a, b) => variantOf(b).ranked - variantOf(a).ranked || compare(a, b);
+}
+
 function drawBoard() {
   const f = chosen();
   const column = COLUMNS.find((one) => one.id === sorting.column);
-  const rows = all.rows.filter((row) => rowFits(row, f)).sort(compareBy(column, sorting.descending));
+  const rows = all.rows.filter((row) => rowFits(row, f)).sort(rankedFirst(compareBy(column, sorting.descending)));
   const shown = showAll ? rows : rows.slice(0, FIRST_ROWS);
   byId("board").tBodies[0].replaceChildren(...shown.map(boardRow));
   byId("status").textContent = rows.length ? `${rows.length} rows, ${all.settings[f.setting].label}` : "No row fits these choices.";
@@ -163,7 +188,7 @@ function drawBoard() {
 
 function boardRow(row) {
   const cell = (column) => h("td", { class: [column.text ? "text" : "", column.minor ? "minor" : ""].join(" ").trim() }, column.show(row));
-  return h("tr", {}, COLUMNS.map(cell));
+  return h("tr", { class: variantOf(row).ranked ? null : "apart" }, COLUMNS.map(cell));
 }
 
 /* Curves */
@@ -183,7 +208,7 @@ function curvesOf(rows) {
   const byVariant = new Map();
   for (const row of rows) byVariant.set(row[0], [...(byVariant.get(row[0]) || []), row]);
   return [...byVariant].map(([number, found], at) => ({
-    name: all.variants[number].heading,
+    name: all.variants[number].heading + (all.variants[number].ranked ? "" : " (not ranked)"),
     colour: found.every((row) => row[2] === 0) ? "var(--quiet)" : COLOURS[at % COLOURS.length],
     dash: DASHES[Math.floor(at / COLOURS.length) % DASHES.length],
     mark: MARKS[(at + Math.floor(at / COLOURS.length)) % MARKS.length],
@@ -396,7 +421,8 @@ function results(content) {
   byId("f-evaluation").addEventListener("change", () => { offerSettings(); offerFilters(); redraw(); });
   offerSettings();
   offerFilters();
-  byId("f-setting").addEventListener("change", () => { offerFilters(); redraw(); });
+  startFilters();
+  byId("f-setting").addEventListener("change", () => { offerFilters(); startFilters(); redraw(); });
   for (const id of ["f-dataset", "f-shots", "f-protocol"]) byId(id).addEventListener("change", redraw);
   byId("f-method").addEventListener("input", redraw);
   for (const id of ["filters", "versus"]) byId(id).addEventListener("submit", (event) => event.preventDefault());

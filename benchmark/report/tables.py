@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from benchmark.report.ranking import Column, Marks
 
 Rank = Callable[[VariantRecords, "Sequence[Column]"], "list[Marks]"]
+NOT_RANKED = "not ranked"  # group of rows
 KINDS = ("dataset-shots", "method-shots", "method-dataset")
 
 
@@ -123,13 +124,13 @@ def dataset_shots(
             dataset: accuracies_by_shots(by_dataset.get(dataset, ()), metric)
             for dataset in setting.members
         }
+        apart = "" if variant.ranked else f" ({NOT_RANKED})"
+        group = f"{heading_of[variant]}{apart}"
         for dataset in present:
             values = [_score(numbers[dataset].get(shot)) for shot in shots]
-            rows.append(ResultRow(dataset, (*values, seed_counts(values)), heading_of[variant]))
+            rows.append(ResultRow(dataset, (*values, seed_counts(values)), group))
         if len(numbers) > 1:
-            rows.append(
-                _mean_row(f"mean of {len(numbers)}", numbers.values(), shots, heading_of[variant])
-            )
+            rows.append(_mean_row(f"mean of {len(numbers)}", numbers.values(), shots, group))
     return ResultTable(
         f"{metric.title} in %: {setting}",
         ("method", "dataset"),
@@ -207,10 +208,16 @@ def _marked(
     rank: Rank | None,
     columns: Sequence[Column],
 ) -> list[ResultRow]:
-    """The rows of `variants`, with the leading values of every column marked."""
+    """The rows of `variants`, with the leading values of every column marked; those that are not
+    ranked form a group of their own, which comes last.
+    """
     marks = rank(variants, columns) if rank else []
     return [
-        replace(row, marks={at: each[variant] for at, each in enumerate(marks) if variant in each})
+        replace(
+            row,
+            marks={at: each[variant] for at, each in enumerate(marks) if variant in each},
+            group="" if variant.ranked else NOT_RANKED,
+        )
         for row, variant in zip(rows, variants, strict=True)
     ]
 
