@@ -29,6 +29,7 @@ from benchmark.api import (
     class_texts,
     unit,
 )
+from benchmark.training.narrow import narrowed
 
 # Images encoded at once. The host does not wait for a GPU, but cuts the next ones meanwhile.
 CPU_BATCH, GPU_BATCH = 64, 256
@@ -69,7 +70,7 @@ def run_block(
         attn_NLE = parts.attn(query_NLE, h_NLE, h_NLE, need_weights=False, attn_mask=mask_LL)[0]
     if changes.side is not None:
         attn_NLE = changes.side(layer, query_NLE, attn_NLE)
-    x_NLE = x_NLE + parts.ls_1(attn_NLE)
+    x_NLE = narrowed(x_NLE + parts.ls_1(attn_NLE), x_NLE.dtype)
     return x_NLE + parts.ls_2(parts.mlp(parts.ln_2(x_NLE)))
 
 

@@ -234,8 +234,7 @@ def side_term(parts: TowerParts, first: int) -> SideTerm:
         wide = torch.promote_types(x_NLE.dtype, torch.float32)
         weight_NLT = (x_NLE.to(wide) @ key_JTE[j].to(wide).mT).relu()
         weight_NLT = weight_NLT * weight_NLT.detach().amax(-1, keepdim=True)
-        shifted_NLE = attn_NLE.to(wide) + weight_NLT @ value_JTE[j].to(wide)
-        return (shifted_NLE * factor_J[j]).to(attn_NLE.dtype)
+        return (attn_NLE.to(wide) + weight_NLT @ value_JTE[j].to(wide)) * factor_J[j]
 
     return side
 

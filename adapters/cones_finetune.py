@@ -82,7 +82,7 @@ class Adapter:
             trained = sum(part.numel() for part in run.start.values())
             run.episode.notes["trainable_params"] = trained
         made = zip(runs, learned, strict=True)
-        return [self._predictor(run, parts, tower) for run, parts in made]
+        return [self._predictor(run.logits_of, parts, tower) for run, parts in made]
 
     def _concepts(self, episodes: Sequence[Episode]) -> list[Tensor]:
         """The concepts of every run before tuning, of length sqrt(D)."""
@@ -113,13 +113,14 @@ class Adapter:
         return _blocks.first_of(self.layers, len(tower.blocks))
 
     def _predictor(
-        self, run: _in_the_loop.Run, parts: _in_the_loop.Parts, tower: VisionTower
+        self, logits_of: _in_the_loop.Logits, parts: _in_the_loop.Parts, tower: VisionTower
     ) -> Predictor:
-        first, device = self._first(tower), run.episode.backbone.device
+        """It holds nothing of what a run was trained on."""
+        first, device = self._first(tower), parts["change_KD"].device
         over = torch.zeros(1, dtype=torch.int64, device=device)  # no step is looked at
 
         def logits(pixels_NCHW: Tensor) -> Tensor:
-            return run.logits_of(parts, _blocks.below(tower, first, pixels_NCHW), over)
+            return logits_of(parts, _blocks.below(tower, first, pixels_NCHW), over)
 
         return lambda images: _blocks.in_batches(images, device, logits)
 

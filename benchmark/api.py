@@ -44,7 +44,8 @@ __all__ = [
 
 # What pretraining, or learning that is free of classes, leaves behind.
 State = Mapping[str, Tensor]
-# (layer, attention input, attention output) -> new attention output; it works token by token.
+# (layer, attention input, attention output) -> new attention output, in float32 where its numbers
+# need that room; it works token by token.
 SideTerm = Callable[[int, Tensor, Tensor], Tensor]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from adapters import _blocks, _in_the_loop, apt, clip_lora, vpt
@@ -19,7 +20,10 @@ from adapters._settings import Crops
 from benchmark import methods
 from benchmark.api import Crop, Episode, ImageSet, Labelled, UserError
 from benchmark.backbones.clip import OpenClip, from_model
+from benchmark.backbones.prompting import shared_prefix
 from benchmark.conformance import toy
+from benchmark.training.narrow import narrowed
+from testbed.toy_on import Place
 
 Parts = Mapping[str, Tensor]
 
@@ -419,5 +423,40 @@ def test_large_weights_do_not_overflow_in_float16() -> None:
     exact = apt.side_term(parts, 0)(0, x_NLE, attn_NLE)
     half = {name: part.half() for name, part in parts.items()}
     ours = apt.side_term(half, 0)(0, x_NLE.half(), attn_NLE.half())
-    assert ours.dtype == torch.float16
+    assert ours.dtype == torch.float32
     assert float((ours.float() - exact).norm() / exact.norm()) < 0.01
+
+
+def test_a_state_too_long_for_float16_is_read_as_in_float32() -> None:
+    rng = torch.Generator().manual_seed(0)
+    x_NE = torch.randn(3, 64, generator=rng) * torch.tensor([[1.0], [1e5], [1e8]])
+    x_NE.requires_grad_()
+    ours = narrowed(x_NE, torch.float16)
+    assert ours.isfinite().all()
+    assert torch.equal(ours[0], x_NE[0].half())
+    slope_NE = torch.randn(3, 64, generator=rng)
+    read, exact = F.layer_norm(ours.float(), (64,)), F.layer_norm(x_NE, (64,))
+    torch.testing.assert_close(read, exact, rtol=0, atol=5e-3)
+    gradients = [torch.autograd.grad((each * slope_NE).sum(), x_NE)[0] for each in (read, exact)]
+    lengths_N = gradients[1].norm(dim=1)
+    assert ((gradients[0] - gradients[1]).norm(dim=1) / lengths_N < 5e-3).all()
+    for dtype in (torch.float32, torch.bfloat16):
+        assert torch.equal(narrowed(x_NE, dtype), x_NE.to(dtype))
+
+
+def test_apt_in_float16_trains_where_its_states_leave_float16s_range(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its term grows with the cube of the prompts: at this rate it passes 65504 in both towers."""
+    method, losses = adapter("apt", epochs="12", views=2, lr=0.3), []
+    for precision in ("float32", "float16"):
+        place = Place("cpu", precision)
+        episode = place.episode()
+        assert place.predicted(method.fit(episode)).isfinite().all()
+        losses.append(episode.notes["final_loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert episode.notes["steps_left_out"] < 3
+    for module in (_blocks, shared_prefix):
+        monkeypatch.setattr(module, "narrowed", lambda x, dtype: x.to(dtype))
+    with pytest.raises(UserError, match="the loss is nan"):
+        method.fit(place.episode())

@@ -20,7 +20,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-WARM_UP = 3  # steps before a recording: libraries allocate their workspaces in them
+# Steps of a kind before its recording: libraries allocate their workspaces in those of the first
+# kind, and with later kinds in one.
+WARM_UP, LATER_WARM_UP = 3, 1
 WORTHWHILE = 20  # further steps of a kind without which a recording does not pay
 AGREEMENT = (
     1e-3  # relative difference between a replayed and a computed loss; sums may be reordered
@@ -117,8 +119,8 @@ class Steps:
             self._move(kind, self._forward(kind))
 
     def _pays(self, kind: Kind) -> bool:
-        enough = self._done[kind] > WARM_UP and self._left[kind] >= WORTHWHILE
-        return self._recorder is not None and enough
+        warm = self._done[kind] > (LATER_WARM_UP if self._recorded else WARM_UP)
+        return self._recorder is not None and warm and self._left[kind] >= WORTHWHILE
 
     def _record(self, kind: Kind) -> None:
         """Record this step and run it from the recording."""

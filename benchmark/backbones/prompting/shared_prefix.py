@@ -21,6 +21,7 @@ from benchmark.backbones.prompting.text_layer import Layer
 from benchmark.backbones.prompting.tiles import Tiling
 from benchmark.backbones.prompting.tree import PromptTree
 from benchmark.backbones.towers import OpenClipTextTower
+from benchmark.training.narrow import narrowed
 
 MIB = 2**20
 WORKING = 20  # widths per row that live only while one layer is computed, forward or backward
@@ -206,7 +207,8 @@ def run(
         )
         if side is not None:
             attn_RTE = side(i, _rows(read_RTE, asks.read_K), attn_RTE)
-        x_RTE = _rows(x_RTE, asks.read_K) + layer.scale_1(attn_RTE)
+        x_RTE = _rows(x_RTE, asks.read_K)
+        x_RTE = narrowed(x_RTE + layer.scale_1(attn_RTE), x_RTE.dtype)
         hidden = layer.activation(
             F.linear(layer.norm_2(x_RTE).to(layer.query[0].dtype), *layer.expand)
         )
