@@ -56,17 +56,16 @@ def whole() -> Size:
             ("clap", 16, {}),
             ("cones", 16, {}),
             ("vpt", 4, {}),
-            ("clip_lora", 1, {}),
-            ("coop", 16, {}),
+            ("clip_lora", 1, {"steps_per_shot": 250}),
+            ("coop", 8, {}),
         ),
         batches=(
             ("coop", (1, 2, 4, 8, 16), {}),
             ("apt", (4,), {}),
+            ("vpt", (4,), {}),
             ("cones", (1, 2, 4, 8, 16), {}),
             ("taskres", (1, 2, 4, 8, 16), {}),
             ("tip_adapter_f", (1, 2, 4, 8, 16), {}),
-            ("vpt", (1, 2), {}),
-            ("clip_lora", (1,), {"steps_per_shot": 150}),
         ),
     )
 
