@@ -8,13 +8,16 @@ and B as 0, so training starts from zero-shot CLIP. AdamW, a cosine per step dow
 last step counts. Afterwards the updates are added to a private copy of the weights: prediction
 costs what CLIP costs.
 
-Deviations from the released code:
-- The dataset's own templates, as for all methods here (there "a photo of a {}." everywhere); CoOp's
-  few-shot sets, not its own.
-- The precision is the backbone's (there half, with gradient scaling; here so in float16).
-- One dropout mask for the three matrices of an attention (there one each); images are `views`
-  stored random crops per image, in turn epoch by epoch; `views=0` draws fresh ones. A short last
-  batch is dropped (there kept, as with `short_batch`).
+Deviations from the released code, and whether `--preset released` follows it instead:
+
+| here | released | preset |
+|---|---|---|
+| the dataset's own templates | "a photo of a {}." everywhere | yes |
+| `views` stored crops in turn | fresh crops in every epoch | yes |
+| a short last batch is dropped | kept | yes |
+| one dropout mask for the three matrices of an attention | one each | no |
+| the backbone's precision, with gradient scaling in float16 | half, with gradient scaling | no |
+| CoOp's few-shot sets | drawn after validation images, so others | no |
 
 Expected: ViT-B/16, mean of 11 datasets, 1/2/4/8/16 shots: 72.5 / 75.4 / 77.4 / 80.3 / 83.0 %, read
 off the paper's figure; here a little less at 1 shot, where few-shot sets differ most.

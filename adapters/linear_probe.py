@@ -7,7 +7,7 @@ CoOp's rule: the best of a coarse grid (on a tie the larger C), then `steps` hal
 the interval [peak / reach, peak * reach], each time keeping the half at the better end (on a tie
 the smaller C). Without a validation set C is `c_without_val`.
 
-Deviations from CoOp's lpclip:
+Deviations from CoOp's lpclip, whose settings `--preset released` repeats; none of these follow it:
 - Features have unit length, as everywhere in this suite, where lpclip took them as they come. A
   feature of length n and C is a unit feature and n^2 C, so the grid (12 decades) covers the same
   models, shifted by two decades for features of length about 10. For the same reason

@@ -15,15 +15,19 @@ is Tip-Adapter.
 What the paper leaves open can be set:
 - `transfer=False`: the pretrained prompt is used on the target as it is.
 - `--sources all`: the target's own few-shot support set is among the sources.
-- `--sources all --source-shots -1` with `transfer=False` and `pretrain_batch_size=512`: as
-  published, as far as can be known. One context is trained on the full training sets of all eleven
-  datasets, the target's among them, and serves every number of shots. Such cells use orders of
-  magnitude more labels than few-shot cells; their records say so, and they are never ranked.
+- `--preset released`: as published, as far as can be known, with the release's grids. One context
+  is trained for 200 epochs on the full training sets of all eleven datasets, the target's among
+  them, and serves every number of shots. Such cells use orders of magnitude more labels than
+  few-shot cells; their records say so, and they are never ranked.
 
 Deviations from the paper:
 - A softmax per task, where MVLPT pools all classes or leaves the logits of other tasks at 0.
-- `pretrain_steps` steps of a fixed number, not 200 epochs; the schedule counts steps, and the last
-  step is taken. 500 are what two cores afford: for ten full-sized sources on a GPU take 5000.
+- `pretrain_steps` steps of a fixed number, where the release trains 200 epochs of its sources; the
+  last step is taken. 500 are what two cores afford. Ten sources of the classic suite at 16 shots
+  are 590 to 1,090 steps of 32 an epoch, so 500 steps are less than one; the eleven full training
+  sets are about 2,700 steps of 512, so 1,000 are under 0.4 epochs. `pretrain_epochs` counts epochs
+  instead, the first as warm-up. By the README's 1 to 6 ms a step on one H200, 200 epochs take 3 to
+  20 minutes at 16 shots and about an hour on full sets (not run).
 - `pretrain_lr` is half of CoOp's rate, at which pretraining is chaotic. On the tiny suite (4 shots,
   float64) a change of the initial context grows 4-fold in 500 steps at 0.001 and 4 million-fold in
   1000; 600-fold in 1000 steps at 0.0005. After 1000 steps at 0.002 rounding alone makes the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from adapters import _cache, _concepts
 from adapters._settings import CacheModel, ConceptTraining, KeyTuning
 from benchmark import methods, presets
-from benchmark.api import Episode, Labelled
+from benchmark.api import Episode, Labelled, unit
 from benchmark.conformance import toy
 from benchmark.training import batches, optimisers
 
@@ -255,6 +256,66 @@ def test_clap_draws_batches_out_of_all_views(images: int, steps: int, size: int)
     for epoch in range(4):
         seen = rows_TB[epoch_T == epoch].flatten()
         assert len(seen.unique()) == len(seen)
+
+
+# --- TaskRes and CLAP
+
+
+def own_lengths(given: Episode) -> Tensor:
+    """t_k as the encoder leaves it."""
+    return given.text_lengths()[:, None] * given.text_features()
+
+
+def test_taskres_as_released_is_torchs_adam_on_residuals_of_unnormalised_text() -> None:
+    given = toy.episode(4, 3)
+    predict = released("taskres", FLOWERS, epochs="12", views=12).fit(given)
+    text_KD, labels_N = own_lengths(given), given.support.labels_N
+    bank_VND = given.support.images.views(12)
+    residual_KD = torch.nn.Parameter(torch.zeros_like(text_KD))
+    optimiser = torch.optim.Adam([residual_KD], lr=2e-3, weight_decay=5e-4)
+    rng = given.rng()
+    for epoch in range(12):
+        (index_B,) = given.support.epoch(256, rng)
+        weights_KD = unit(text_KD + 1.0 * residual_KD)  # alpha of Flowers
+        logits_BK = given.backbone.logit_scale * bank_VND[epoch, index_B] @ weights_KD.T
+        rate = 1e-5 if epoch == 0 else 1e-3 * (1 + math.cos(math.pi * (epoch - 1) / 12))
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.zero_grad()
+        F.cross_entropy(logits_BK, labels_N[index_B]).backward()
+        optimiser.step()
+    image_QD = toy.held_out().images.features()
+    weights_KD = unit(text_KD + residual_KD.detach())
+    expected = given.backbone.logit_scale * image_QD @ weights_KD.T
+    torch.testing.assert_close(predict(toy.held_out().images), expected, rtol=1e-3, atol=1e-3)
+    assert residual_KD.abs().max() > 1e-3
+
+
+def test_clap_as_released_draws_from_all_views_and_keeps_the_lengths() -> None:
+    given = replace(toy.episode(4, 3), val=None)
+    predict = released("clap", FLOWERS, epochs="10", batch_size=25).fit(given)
+    text_KD, labels_N = own_lengths(given), given.support.labels_N
+    image_MD = given.support.images.views(20).flatten(0, 1)
+    labels_M = labels_N.repeat(20)
+    scale = given.backbone.logit_scale
+    right_M = (scale * image_MD @ given.text_features().T).softmax(1)[range(240), labels_M]
+    lambda_K = torch.stack([right_M[labels_M == k].mean() for k in range(3)])
+    weights_KD = torch.nn.Parameter(text_KD.clone())
+    optimiser = torch.optim.SGD([weights_KD], lr=0.1, momentum=0.9)
+    rng = given.rng()
+    for epoch in range(10):
+        index_B = torch.randperm(240, generator=rng)[:25]  # 12 images: one batch in an epoch
+        logits_BK = scale * image_MD[index_B] @ unit(weights_KD).T
+        distance_K = (weights_KD - text_KD).square().sum(1)
+        loss = F.cross_entropy(logits_BK, labels_M[index_B]) + (lambda_K * distance_K).mean()
+        rate = 1e-5 if epoch == 0 else 0.05 * (1 + math.cos(math.pi * (epoch - 1) / 10))
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    image_QD = toy.held_out().images.features()
+    expected = scale * image_QD @ unit(weights_KD.detach()).T
+    torch.testing.assert_close(predict(toy.held_out().images), expected, rtol=1e-3, atol=1e-2)
+    assert (weights_KD - text_KD).abs().max() > 1e-2
 
 
 # --- lengths of text features

@@ -342,3 +342,14 @@ def test_a_page_that_cannot_be_made_leaves_the_one_before(
             page.write_page(tmp_path / folder, groups, store)
     assert sorted(path for path in (tmp_path / "page").rglob("*")) == before
     assert not (tmp_path / "new").exists()
+
+
+def test_published_values_that_disagree_stand_on_pages_of_their_datasets(tmp_path: Path) -> None:
+    for backbone, shown in (("ViT-B-16/openai", True), ("RN50/openai", False)):
+        groups = grouping.group_records(grid(["coop"], ("eurosat",), backbones=(backbone,)))
+        folder = tmp_path / backbone.replace("/", "-")
+        page.write_page(folder, groups, Store(tmp_path))
+        text = (folder / "index.html").read_text(encoding="utf-8")
+        assert ("Published values that disagree" in text) == shown
+        assert ("MaPLe (run by TCP&#39;s authors)" in text) == shown
+        assert ">oxford_pets<" not in text

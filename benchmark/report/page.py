@@ -12,6 +12,7 @@ from benchmark.records.store import Store
 from benchmark.report import page_data, page_images
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.image_results import ImageResults
+from benchmark.report.published_table import PublishedResult, disputed, read_published
 
 HERE = Path(__file__).parent
 MARK = '<meta name="generator" content="fsbench report">'
@@ -97,5 +98,17 @@ def _html(groups: GroupedRecords) -> str:
     )
     style, code = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("page.html.j2").render(
-        mark=MARK, style=style, code=code, records=records
+        mark=MARK, style=style, code=code, records=records, disputed=_disputed(groups)
     )
+
+
+def _disputed(groups: GroupedRecords) -> list[list[PublishedResult]]:
+    """The disputed published cells on datasets and backbones of this page."""
+    shown = {
+        (dataset, setting.backbone)
+        for setting, variants in groups.items()
+        for datasets in variants.values()
+        for dataset in datasets
+    }
+    cells = disputed(read_published())
+    return [rows for rows in cells if (rows[0].dataset, rows[0].backbone) in shown]
