@@ -47,6 +47,12 @@ def learned_classes(protocol: str, classes: str) -> str:
     return {FEW_SHOT: classes, BASE_TO_NEW: BASE}.get(protocol, ALL)
 
 
+def protocol_of(cell: str) -> str:
+    """The protocol of a cell in words, as grid.Cell writes itself."""
+    named = (name for name in PROTOCOLS if f" ({name} " in cell or f" ({name}," in cell)
+    return next(named, FEW_SHOT)
+
+
 def others(names: Iterable[str], source: str) -> tuple[str, ...]:
     """The names without the source, in order."""
     return tuple(name for name in names if name != source)

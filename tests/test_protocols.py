@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import math
 import pickle
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark import data, grid, methods
+from benchmark import data, grid, methods, protocols
 from benchmark.backbones import clip
 from benchmark.cli import execute
 from benchmark.compute import runner
@@ -24,6 +26,7 @@ from benchmark.data.sampling import few_shot
 from benchmark.features.feature_store import Stopwatch
 from benchmark.features.image_sets import image_set
 from benchmark.grid import Cell, Choices
+from benchmark.records.announcements import announce_plan
 from benchmark.records.record import Record, key
 from benchmark.records.store import Store
 from testbed import naive_clip
@@ -319,3 +322,40 @@ def test_a_grid_of_all_protocols_on_the_tiny_suite(
     assert "cross-dataset from tiny_shapes\n" in shown
     assert "tiny_shapes_shifted" in shown
     assert shown.count("Accuracy in %") == 3
+
+
+@pytest.mark.parametrize("protocol", ["base-to-new", "domain"])
+def test_the_golden_check_has_rows_of_every_protocol(
+    protocol: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden = tmp_path / "golden.csv"
+    dataset = [] if protocol == "domain" else ["--dataset", "tiny_digits"]
+    words = ["check", "--golden", str(golden), "--method", "zero_shot", "--plain"]
+    assert execute([*words, "--update", "--protocol", protocol, *dataset]) == 0
+    rows = golden.read_text().splitlines()
+    assert len(rows) == 1 + {"base-to-new": 3, "domain": 2}[protocol]
+    assert execute([*words, "--protocol", protocol]) == 0
+    table = list(csv.DictReader(golden.read_text().splitlines()))
+    first = ",".join(table[0].values())
+    table[0]["correct"] = str(int(table[0]["correct"]) - 1)
+    golden.write_text(golden.read_text().replace(first, ",".join(table[0].values())))
+    capsys.readouterr()
+    assert execute([*words, "--protocol", protocol]) == 3
+    assert protocol in capsys.readouterr().out
+
+
+def test_the_status_of_one_protocol_counts_its_cells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [*cells("few-shot", TINY), *cells("base-to-new", TINY)]
+    made += [*cells("cross-dataset", TINY[1:], TINY[0]), *cells("domain", TINY[:1], TINY[1])]
+    assert [protocols.protocol_of(str(cell)) for cell in made] == [each.evaluation for each in made]
+    store = Store(tmp_path)
+    announce_plan(store, {f"{at:012x}": (str(cell), None) for at, cell in enumerate(made)})
+    counts = {}
+    for protocol in protocols.PROTOCOLS:
+        assert (
+            execute(["status", "--results", str(tmp_path), "--protocol", protocol, "--json"]) == 0
+        )
+        counts[protocol] = json.loads(capsys.readouterr().out)["cells"]
+    assert counts == {"few-shot": 3, "base-to-new": 9, "cross-dataset": 3, "domain": 2}

@@ -16,9 +16,11 @@ from benchmark.commands.cell_selection import TINY, select
 from benchmark.commands.live_view import live_view
 from benchmark.commands.option_fields import Flags
 from benchmark.commands.printing import print_json, say
+from benchmark.commands.protocol_selection import EMBEDDED_SOURCE
 from benchmark.compute import runner
 from benchmark.compute.runner import Outcome
 from benchmark.grid import Cell
+from benchmark.protocols import FEW_SHOT, FROM_A_SOURCE
 from benchmark.records.store import Store
 from benchmark.report import golden
 
@@ -33,6 +35,7 @@ class CheckRequest:
     datasets: Sequence[str] = ()
     shots: Sequence[str] = ()
     seeds: Sequence[str] = ()
+    protocol: str = ""  # empty: all rows; of rows that are written few-shot
     settings: Sequence[str] = ()  # [method.]name=value, of rows that are written
     table: Path = reference.GOLDEN
     results: Path | None = None  # where records are kept; None keeps none
@@ -43,12 +46,13 @@ class CheckRequest:
     @property
     def columns(self) -> dict[str, Sequence[str]]:
         """Column of the golden table -> wanted values."""
-        names = ("method", "dataset", "shots", "seed")
+        names = ("method", "dataset", "shots", "seed", "protocol")
         values = (
             list(map(methods.stable_name, self.methods)),
             self.datasets,
             self.shots,
             self.seeds,
+            [self.protocol] if self.protocol else [],
         )
         return dict(zip(names, values, strict=True))
 
@@ -82,8 +86,11 @@ def cell_of(row: golden.GoldenRow) -> Cell:
         seeds=[str(row.seed or 1)],
         backbones=[row.backbone],
         settings=row.settings,
+        protocol=row.protocol,
+        learn_from=row.learned_on or None,
     )
-    (cell,) = select(flags).cells
+    tested = row.dataset, row.classes
+    (cell,) = (each for each in select(flags).cells if (each.dataset, each.classes) == tested)
     return cell
 
 
@@ -92,13 +99,16 @@ def _cells_to_update(request: CheckRequest, rows: Sequence[golden.GoldenRow]) ->
     if rows and not any([*request.columns.values(), request.settings]):
         return [cell_of(row) for row in rows]
     known = sorted({row.method for row in rows})
+    from_source = request.protocol in FROM_A_SOURCE
     flags = Flags(
         methods=list(request.methods or known or methods.names()),
-        datasets=list(request.datasets or data.suites()[TINY]),
+        datasets=list(request.datasets or ([] if from_source else data.suites()[TINY])),
+        learn_from=EMBEDDED_SOURCE if from_source else None,
         shots=list(request.shots or golden.SHOTS),
         seeds=list(request.seeds or golden.SEEDS),
         backbones=[weights.TINY],
         settings=list(request.settings),
+        protocol=request.protocol or FEW_SHOT,
     )
     return select(flags).cells
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from benchmark.commands.printing import duration, wants_plain
 from benchmark.commands.row_tables import UNLIMITED
 from benchmark.errors import UserError
-from benchmark.records.progress import Failed, Progress, Running, read_progress
+from benchmark.records.progress import Failed, Progress, Running, Wanted, read_progress
 from benchmark.records.store import Store
 
 PAUSE_S = 2.0  # between two readings of the folder
@@ -36,19 +36,27 @@ Row = tuple[str, ...]  # the columns of a line
 Entry = list[Text]  # lines about one cell or worker
 
 
-def print_once(store: Store, out: Console, remarks: list[str], *, as_json: bool) -> None:
+def print_once(
+    store: Store, out: Console, remarks: list[str], *, as_json: bool, wanted: Wanted = bool
+) -> None:
     """Print the progress of now; unreadable files are named in `remarks`."""
-    progress = existing_progress(store, remarks)
+    progress = existing_progress(store, remarks, wanted)
     _print(progress, str(store.root), out, as_json=as_json, indent=1)
 
 
 def print_until_done(
-    store: Store, out: Console, remarks: list[str], *, as_json: bool, plain: bool
+    store: Store,
+    out: Console,
+    remarks: list[str],
+    *,
+    as_json: bool,
+    plain: bool,
+    wanted: Wanted = bool,
 ) -> None:
     """Print the progress until `watch` ends: a live picture, lines, or a JSON object per line."""
     root = str(store.root)
     with _display(out, root, as_json=as_json, plain=plain) as show:
-        progress = watch(store, show, remarks)
+        progress = watch(store, show, remarks, wanted=wanted)
     _print(progress, root, out, as_json=as_json, indent=None)
 
 
@@ -80,9 +88,11 @@ def _print_lines(out: Console, shown: Sequence[Text]) -> None:
         out.print(line, soft_wrap=True, highlight=False)
 
 
-def existing_progress(store: Store, remarks: list[str] | None = None) -> Progress:
+def existing_progress(
+    store: Store, remarks: list[str] | None = None, wanted: Wanted = bool
+) -> Progress:
     """The progress of now; UserError where the folder holds no results at all."""
-    progress = read_progress(store, remarks)
+    progress = read_progress(store, remarks, wanted)
     if not (progress.records or progress.failures or progress.cells):
         raise UserError(
             f"there are no results in {store.root}, or none that may be read; "
@@ -92,19 +102,23 @@ def existing_progress(store: Store, remarks: list[str] | None = None) -> Progres
 
 
 def watch(
-    store: Store, show: Show, remarks: list[str], pause: Callable[[float], None] = time.sleep
+    store: Store,
+    show: Show,
+    remarks: list[str],
+    pause: Callable[[float], None] = time.sleep,
+    wanted: Wanted = bool,
 ) -> Progress:
     """Read and show the progress again and again; return the last one.
 
     Ends when all cells are done or have failed, when nothing has been running for a while, and on
     Ctrl-C.
     """
-    progress, quiet = existing_progress(store, remarks), 0
+    progress, quiet = existing_progress(store, remarks, wanted), 0
     try:
         while not _over(progress, quiet):
             show(progress)
             pause(PAUSE_S)
-            progress = read_progress(store)
+            progress = read_progress(store, wanted=wanted)
             quiet = 0 if progress.running else quiet + 1
     except KeyboardInterrupt:  # the usual way to end it
         pass

@@ -8,6 +8,7 @@ import typer
 
 from benchmark.commands import options as opt
 from benchmark.commands.printing import consoles, warn
+from benchmark.protocols import protocol_of
 
 Watch = Annotated[
     bool,
@@ -20,6 +21,7 @@ Watch = Annotated[
 def status(
     results: opt.Results = opt.DEFAULT,
     watch: Watch = False,
+    protocol: opt.OfProtocol = "",
     as_json: opt.Json = False,
     plain: opt.Plain = False,
 ) -> None:
@@ -33,8 +35,14 @@ def status(
     out, _ = consoles()
     notes: list[str] = []
     store = Store(results)
+
+    def wanted(cell: str) -> bool:
+        return protocol in ("", protocol_of(cell))
+
     if watch:
-        progress_view.print_until_done(store, out, notes, as_json=as_json, plain=plain)
+        progress_view.print_until_done(
+            store, out, notes, as_json=as_json, plain=plain, wanted=wanted
+        )
     else:
-        progress_view.print_once(store, out, notes, as_json=as_json)
+        progress_view.print_once(store, out, notes, as_json=as_json, wanted=wanted)
     warn(notes)

@@ -12,7 +12,7 @@ import re
 import socket
 import stat
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -25,6 +25,7 @@ from benchmark.records.announcements import Planned
 from benchmark.records.store import Store
 
 T = TypeVar("T")
+Wanted = Callable[[str], bool]  # whether a cell, in words, is asked for
 Seconds = Annotated[float, Field(ge=0, le=1e9)] | None
 KEY = re.compile("[0-9a-f]{12}")
 LARGEST_BYTES = 50_000_000  # of a file worth reading: a plan of several hundred thousand cells
@@ -97,14 +98,19 @@ PLAN = TypeAdapter(dict[Annotated[str, Field(pattern="^[0-9a-f]{12}$")], tuple[s
 ANNOUNCED = TypeAdapter(Announced)
 
 
-def read_progress(store: Store, remarks: list[str] | None = None) -> Progress:
-    """How things stand. What is no plan and no announcement is passed over and added to
-    `remarks`."""
+def read_progress(
+    store: Store, remarks: list[str] | None = None, wanted: Wanted = bool
+) -> Progress:
+    """How things stand with the `wanted` cells of plans. What is no plan and no announcement is
+    passed over and added to `remarks`."""
     remarks = [] if remarks is None else remarks
     # before the records: a cell that ends meanwhile is then not missed
-    running, dead = _announcements(store, remarks)
+    running, dead = (
+        tuple(each for each in found if wanted(each.cell))
+        for found in _announcements(store, remarks)
+    )
     records, busy = store.keys(), {each.key for each in running}
-    plans = [plan for plan in _plans(store, remarks) if not plan.cells.keys() <= records]
+    plans = [plan for plan in _plans(store, remarks, wanted) if not plan.cells.keys() <= records]
     planned = {key: item for plan in plans for key, item in plan.cells.items()}
     waiting = planned.keys() - records - busy
     failed = _failures(store, planned, waiting, _tried_anew(plans if busy else [], dead))
@@ -128,12 +134,13 @@ def read_progress(store: Store, remarks: list[str] | None = None) -> Progress:
     )
 
 
-def _plans(store: Store, remarks: list[str]) -> list[_Plan]:
-    """All plans, the oldest first."""
+def _plans(store: Store, remarks: list[str], wanted: Wanted) -> list[_Plan]:
+    """What is wanted of all plans, the oldest first."""
     plans = []
     for path in (store.root / "plans").glob("*.json"):
         if (cells := _read(path, PLAN, remarks)) and (at := _mtime(path)) is not None:
-            plans.append(_Plan(cells, at))
+            kept = {key: item for key, item in cells.items() if wanted(item[0])}
+            plans.append(_Plan(kept, at))
     return sorted(plans, key=lambda plan: plan.since)
 
 

@@ -20,6 +20,7 @@ from benchmark.compute.runner import Outcome
 from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.paths import write_atomic
+from benchmark.protocols import ALL, FEW_SHOT
 
 SHOTS, SEEDS = ("1", "4"), ("1",)  # of the rows that `check --update` writes by default
 TRAINED_TOLERANCE = 1  # test images, for methods that are fitted; 0 for others
@@ -31,7 +32,10 @@ UNEXPLAINED = (
     "differently"
 )
 
-CellKey = tuple[str, str, int, int, str, str]  # method, dataset, shots, seed, backbone, params
+# method, dataset, shots, seed, backbone, params, protocol, learned_on, classes
+CellKey = tuple[str, str, int, int, str, str, str, str, str]
+# columns that older tables lack, and what they stand for there
+USUAL = {"protocol": FEW_SHOT, "learned_on": "", "classes": ALL}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +58,17 @@ class GoldenRow:
     data: str  # digest of the dataset
     weights: str  # digest of the backbone's weights
     packages: str  # versions of PACKAGES: name version;name version
+    protocol: str = FEW_SHOT
+    learned_on: str = ""  # a dataset; empty: the tested one
+    classes: str = ALL  # tested
 
     @property
     def cell_key(self) -> CellKey:
         """What names the row; a table has one row per cell."""
-        return self.method, self.dataset, self.shots, self.seed, self.backbone, self.params
+        return (
+            *(self.method, self.dataset, self.shots, self.seed, self.backbone, self.params),
+            *(self.protocol, self.learned_on, self.classes),
+        )
 
     @property
     def settings(self) -> list[str]:
@@ -76,7 +86,10 @@ class GoldenResult:
 
     def __str__(self) -> str:
         row = self.row
-        cell = f"{row.method} {row.dataset} {row.shots}-shot seed {row.seed} {row.backbone}"
+        tested = row.dataset
+        if row.protocol != FEW_SHOT:
+            tested += f" ({row.protocol}, {row.classes} classes)"
+        cell = f"{row.method} {tested} {row.shots}-shot seed {row.seed} {row.backbone}"
         return f"{' '.join([cell, *row.settings])}: {self.problem or 'as expected'}"
 
 
@@ -109,8 +122,9 @@ def _columns() -> list[str]:
     return [field.name for field in fields(GoldenRow)]
 
 
-def _parsed(row: Mapping[str, str]) -> GoldenRow:
-    texts = {name: row[name] for name in _columns() if name not in NUMBERS}
+def _parsed(row: dict[str, str]) -> GoldenRow:
+    known = USUAL | row
+    texts = {name: known[name] for name in _columns() if name not in NUMBERS}
     numbers = {name: int(row[name]) for name in NUMBERS}
     if None in texts.values() or not all(0 <= number < 1 << 63 for number in numbers.values()):
         raise ValueError("a row is too short, or a number is out of range")
@@ -233,12 +247,17 @@ def _golden_row(outcome: Outcome) -> GoldenRow:
         data=identity.dataset_digest[:12],
         weights=identity.weights_digest[:12],
         packages=";".join(f"{name} {versions[name]}" for name in PACKAGES if versions.get(name)),
+        protocol=identity.evaluation,
+        learned_on=next(iter(identity.learned_on), ""),
+        classes=identity.classes,
     )
 
 
 def _cell_key(cell: Cell) -> CellKey:
-    params = _params(cell)
-    return cell.method, cell.dataset, cell.shots, cell.seed, cell.backbone, params
+    return (
+        *(cell.method, cell.dataset, cell.shots, cell.seed, cell.backbone, _params(cell)),
+        *(cell.evaluation, cell.learned_on, cell.classes),
+    )
 
 
 def _params(cell: Cell) -> str:
