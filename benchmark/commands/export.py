@@ -28,11 +28,14 @@ def export(
     from benchmark.paths import write_atomic
     from benchmark.records.store import Store
     from benchmark.report import grouping, record_selection
+    from benchmark.report.calibration import Calibrations
     from benchmark.report.leaderboard import leaderboard_csv
 
     notes: list[str] = []
-    records = record_selection.select_records(Store(results), notes, protocol=protocol)
-    text = leaderboard_csv(grouping.group_records(records, notes, superseded))
+    store = Store(results)
+    records = record_selection.select_records(store, notes, protocol=protocol)
+    groups = grouping.group_records(records, notes, superseded)
+    text = leaderboard_csv(groups, Calibrations(store))
     if out:
         write_atomic(out, text.encode())
     else:

@@ -35,6 +35,13 @@ Cost = Annotated[
     bool,
     typer.Option("--cost", help="Show what accuracy costs: parameters, computation, seconds."),
 ]
+Calibration = Annotated[
+    bool,
+    typer.Option(
+        "--calibration",
+        help="Show how far confidences can be believed: ECE, accuracy at coverage.",
+    ),
+]
 Html = Annotated[
     Path | None,
     typer.Option(
@@ -82,6 +89,7 @@ def report(
     superseded: opt.Superseded = False,
     metric: Metric = None,
     cost: Cost = False,
+    calibration: Calibration = False,
     html: Html = None,
     figures: Figures = None,
     baseline: Baseline = None,
@@ -127,6 +135,11 @@ def report(
         print("\n".join(map(str, drawing.write_figures(figures, groups, baseline))))
     elif cost:
         _print_tables(cost_tables.cost_tables(groups), form)
+    elif calibration:
+        from benchmark.report.calibration import Calibrations
+        from benchmark.report.calibration_tables import calibration_tables
+
+        _print_tables(calibration_tables(groups, Calibrations(store)), form)
     else:
         image_results = ImageResults(store, data_root)
         chosen = averages.METRICS[metric or "accuracy"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark.records.record import Record
 from benchmark.report.averages import seed_of
+from benchmark.report.calibration import Calibration, Calibrations
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.significance import half_width
 from benchmark.report.variants import EvaluationSetting, MethodVariant
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+CALIBRATION = ("ece", "ece_mass", "accuracy_at_50", "accuracy_at_80", "accuracy_at_90", "aurc")
 COLUMNS = (
     "schema", "suite", "dataset", "shots", "method", "title", "adapter_version", "params",
     "backbone", "weights_digest", "precision", "classes", "sampler", "val", "preset",
     "selection", "sources",
     "source_shots", "target_in_sources", "ranked", "mean", "std", "interval95",
-    "class_mean", "class_std", "seeds", "n_seeds",
+    "class_mean", "class_std", *CALIBRATION, "seeds", "n_seeds",
     "n_test", "encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params",
     "added_macs", "images_per_s", "dataset_digest", "transform", "protocol", "suite_version",
     "keys", "evaluation", "learned_on", "learned_classes",
@@ -35,7 +37,7 @@ COSTS = (*SECONDS, "peak_mb", "trainable_params", "added_macs", "images_per_s")
 DECIMALS = {
     "mean": 6, "std": 6, "interval95": 6, "class_mean": 6, "class_std": 6,
     "encode_s": 3, "pretrain_s": 3, "fit_s": 3, "predict_s": 3, "peak_mb": 1,
-    "added_macs": 0, "images_per_s": 1,
+    "added_macs": 0, "images_per_s": 1, **dict.fromkeys(CALIBRATION, 6),
 }  # fmt: skip
 
 
@@ -48,21 +50,23 @@ class Result(NamedTuple):
     records: list[Record]
 
 
-def leaderboard_csv(groups: GroupedRecords) -> str:
-    """CSV text. Accuracies are fractions; costs are means over the row's seeds."""
-    frame = leaderboard_frame(groups)
+def leaderboard_csv(groups: GroupedRecords, found: Calibrations | None = None) -> str:
+    """CSV text. Accuracies are fractions; costs are means over the row's seeds. Without `found` the
+    columns of calibration are empty.
+    """
+    frame = leaderboard_frame(groups, found)
     for column, decimals in DECIMALS.items():
         frame[column] = [_fixed(value, decimals) for value in frame[column].astype("Float64")]
     return frame.to_csv(index=False, lineterminator="\n")
 
 
-def leaderboard_frame(groups: GroupedRecords) -> pd.DataFrame:
+def leaderboard_frame(groups: GroupedRecords, found: Calibrations | None = None) -> pd.DataFrame:
     """The rows in the order of the tables, numbers unrounded; missing where there is none."""
     import pandas as pd
 
     results = list(_results(groups))
     described = pd.DataFrame([_description(result) for result in results])
-    return described.join(_numbers(results))[list(COLUMNS)]
+    return described.join(_numbers(results, found))[list(COLUMNS)]
 
 
 def _results(groups: GroupedRecords) -> Iterator[Result]:
@@ -74,9 +78,9 @@ def _results(groups: GroupedRecords) -> Iterator[Result]:
                     yield Result(setting, variant, dataset, list(same_shots))
 
 
-def _numbers(results: list[Result]) -> pd.DataFrame:
-    """Accuracies and costs of each result over its seeds."""
-    seeds = _accuracies_and_costs(results).groupby("row")
+def _numbers(results: list[Result], found: Calibrations | None) -> pd.DataFrame:
+    """Accuracies, calibration and costs of each result over its seeds."""
+    seeds = _accuracies_and_costs(results, found).groupby("row")
     accuracy = seeds["accuracy"]
     numbers = seeds[list(SECONDS)].mean().join(seeds[["peak_mb", "trainable_params"]].max())
     numbers["mean"] = accuracy.mean()
@@ -86,15 +90,15 @@ def _numbers(results: list[Result]) -> pd.DataFrame:
     numbers["n_seeds"] = accuracy.size()
     halves = zip(numbers["std"], numbers["n_seeds"], strict=True)
     numbers["interval95"] = [half_width(std, count) if count > 1 else None for std, count in halves]
-    for cost in ("added_macs", "images_per_s"):
-        complete = seeds[cost].count() == numbers["n_seeds"]
-        numbers[cost] = seeds[cost].mean().where(complete)
+    for name in ("added_macs", "images_per_s", *CALIBRATION):
+        complete = seeds[name].count() == numbers["n_seeds"]
+        numbers[name] = seeds[name].mean().where(complete)
     numbers["trainable_params"] = numbers["trainable_params"].astype("int64")
     numbers["n_test"] = seeds["total"].first()
     return numbers
 
 
-def _accuracies_and_costs(results: list[Result]) -> pd.DataFrame:
+def _accuracies_and_costs(results: list[Result], found: Calibrations | None) -> pd.DataFrame:
     """One line per record, with the number of the row it belongs to."""
     import pandas as pd
 
@@ -103,12 +107,21 @@ def _accuracies_and_costs(results: list[Result]) -> pd.DataFrame:
     columns: dict[str, list[float | None]] = {
         name: [getattr(record.costs, name) for record in records] for name in COSTS
     }
+    calibrated = [_calibration(found.of(record) if found else None) for record in records]
+    columns |= {name: [each[at] for each in calibrated] for at, name in enumerate(CALIBRATION)}
     return pd.DataFrame(columns, dtype="float64").assign(
         row=[row for row, _ in numbered],
         accuracy=[record.accuracy for record in records],
         class_accuracy=[record.class_accuracy for record in records],
         total=[sum(record.counts.total) for record in records],
     )
+
+
+def _calibration(kept: Calibration | None) -> tuple[float | None, ...]:
+    """In the order of CALIBRATION."""
+    if kept is None:
+        return (None,) * len(CALIBRATION)
+    return kept.ece, kept.ece_mass, *kept.at_coverage, kept.aurc
 
 
 def _description(result: Result) -> dict[str, object]:

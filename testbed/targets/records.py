@@ -14,6 +14,7 @@ from benchmark.records import combine
 from benchmark.records.record import hash_of
 from benchmark.records.store import Store
 from benchmark.report import (
+    calibration_tables,
     comparison,
     cost_tables,
     golden,
@@ -26,6 +27,7 @@ from benchmark.report import (
     rendering,
     tables,
 )
+from benchmark.report.calibration import Calibrations
 from benchmark.report.image_results import ImageResults
 from testbed.mutation import PATHS, json_text, mutated, mutated_tree
 from testbed.synthetic import identity, scored
@@ -145,7 +147,9 @@ def read_store(folder: Path, files: list[tuple[str, bytes]]) -> None:
         for form in rendering.FORMATS:
             rendering.render(tables.tables(groups, kind), form)
     rendering.render(cost_tables.cost_tables(groups), "text")
-    leaderboard.leaderboard_csv(groups)
+    found = Calibrations(store)
+    rendering.render(calibration_tables.calibration_tables(groups, found), "text")
+    leaderboard.leaderboard_csv(groups, found)
     list(published.compare_published(groups, _published()))
     page.write_page(folder / "page", groups, store, folder / "root")
     images = ImageResults(store, folder / "root")
