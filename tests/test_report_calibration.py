@@ -13,8 +13,9 @@ import pytest
 from benchmark.records.predictions import Confidences
 from benchmark.records.record import Record
 from benchmark.records.store import Store
-from benchmark.report import grouping
+from benchmark.report import grouping, page_data
 from benchmark.report.calibration import BINS, COVERAGES, Calibrations, calibration
+from benchmark.report.image_results import ImageResults
 from benchmark.report.leaderboard import leaderboard_csv
 from testbed.synthetic import identity, record, write
 from tests.conftest import Invoke
@@ -167,3 +168,18 @@ def test_exports_have_it_where_every_seed_does(tmp_path: Path) -> None:
     assert float(full["accuracy_at_80"]) == pytest.approx(0.6)
     assert float(full["aurc"]) == pytest.approx(0.4)
     assert lacking["ece"] == lacking["aurc"] == ""
+
+
+def test_the_page_shows_it_beside_accuracy_and_with_every_record(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = [sure(store, 1, 0.75), sure(store, 2, 0.875)]
+    old = record(identity(dataset="my_pets", seed=1, shots=8), (30, 20), (50, 50))
+    groups, images = grouping.group_records([*made, old]), ImageResults(store)
+    full, lacking = page_data.index(groups, images).rows
+    assert full[6] == pytest.approx([0.6, 0.2125, 0.6], abs=1e-5)
+    assert lacking[6] == [0.5, None, None]
+    (detail,) = page_data.details(groups, images)
+    facts = {each["key"]: each.get("calibration", {}) for each in detail.content["records"]}
+    assert facts[made[0].key]["calibration error"] == "15.0 % (15.0 % in equal bins)"
+    assert "60.0 % at 80 %" in facts[made[0].key]["accuracy at coverage"]
+    assert facts[old.key] == {}

@@ -58,9 +58,7 @@ def _table(
         for record in records
     ]
     lacking = sum(found.of(record) is None for record in records)
-    lack = (
-        f"{lacking} of {len(records)} records keep no confidences and are left out (old, damaged)"
-    )
+    lack = f"{lacking} of {len(records)} records keep no confidences: they are left out"
     notes = (*NOTES, *([lack] if lacking else []))
     return ResultTable(
         f"Calibration in %: {setting}",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmark.records.record import Record
 from benchmark.report.averages import seed_of
 from benchmark.report.calibration import Calibration, Calibrations
+from benchmark.report.contamination import seen
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.significance import half_width
 from benchmark.report.variants import EvaluationSetting, MethodVariant
@@ -24,8 +25,8 @@ SCHEMA = 1
 CALIBRATION = ("ece", "ece_mass", "accuracy_at_50", "accuracy_at_80", "accuracy_at_90", "aurc")
 COLUMNS = (
     "schema", "suite", "dataset", "shots", "method", "title", "adapter_version", "params",
-    "backbone", "weights_digest", "precision", "classes", "sampler", "val", "preset",
-    "selection", "sources",
+    "backbone", "weights_digest", "backbone_saw", "precision", "classes", "sampler", "val",
+    "preset", "selection", "sources",
     "source_shots", "target_in_sources", "ranked", "mean", "std", "interval95",
     "class_mean", "class_std", *CALIBRATION, "seeds", "n_seeds",
     "n_test", "encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params",
@@ -141,6 +142,7 @@ def _description(result: Result) -> dict[str, object]:
         "params": json.dumps(named.params, sort_keys=True),
         "backbone": setting.backbone,
         "weights_digest": setting.weights_digest,
+        "backbone_saw": seen(setting.backbone, result.dataset),
         "precision": setting.precision,
         "classes": setting.classes,
         "sampler": variant.sampler,

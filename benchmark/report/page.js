@@ -37,6 +37,7 @@ function fill(element, attributes, children) {
 const percent = (x, digits = 1) => (100 * x).toFixed(digits);
 const counts = (text) => Array.from(text, (c) => (typeof c === "number" ? c : c.charCodeAt(0) - 35));
 const scored = (row) => row[3].length === 4;
+const trusted = (row, at) => (scored(row) ? row[6][at] ?? -1 : -1); // below 0: not known
 
 function seconds(x) {
   return x < 10 ? x.toFixed(2) : x < 1000 ? x.toFixed(0) : (x / 3600).toFixed(1) + " h";
@@ -69,6 +70,9 @@ const COLUMNS = [
   { id: "dataset", label: "Dataset", text: true, key: (r) => datasetName(r), show: (r) => datasetName(r) },
   { id: "interval", label: "95 % ±", minor: true, key: (r) => (scored(r) ? r[3][2] ?? -1 : -1), show: (r) => (scored(r) && r[3][2] !== null ? percent(r[3][2]) : "–") },
   { id: "seeds", label: "Seeds", key: (r) => (scored(r) ? r[3][3].length : 0), show: (r) => (scored(r) ? String(r[3][3].length) : "–") },
+  { id: "perclass", label: "Per class", minor: true, key: (r) => trusted(r, 0), show: (r) => (trusted(r, 0) < 0 ? "–" : percent(r[6][0])) },
+  { id: "ece", label: "ECE", minor: true, key: (r) => trusted(r, 1), show: (r) => (trusted(r, 1) < 0 ? "–" : percent(r[6][1])) },
+  { id: "covered", label: "At 80 %", minor: true, key: (r) => trusted(r, 2), show: (r) => (trusted(r, 2) < 0 ? "–" : percent(r[6][2])) },
   { id: "train", label: "Train s", minor: true, key: (r) => r[4][1] + r[4][2], show: (r) => seconds(r[4][1] + r[4][2]) },
   { id: "predict", label: "Predict s", minor: true, key: (r) => r[4][3], show: (r) => seconds(r[4][3]) },
   { id: "memory", label: "Peak MB", minor: true, key: (r) => r[4][4], show: (r) => String(r[4][4]) },
@@ -324,7 +328,7 @@ function recordView(row, content, record) {
   const facts = {
     "key": record.key,
     "right": `${total(counts(record.correct))} of ${total(counts(content.totals))} test images`,
-    ...costsOf(content, record), ...record.notes, ...record.made,
+    "seen by the backbone": content.seen, ...record.calibration, ...costsOf(content, record), ...record.notes, ...record.made,
     "parameters": Object.entries(variantOf(row).params).map(([name, value]) => `${name}=${value}`).join(" ") || "none",
   };
   return [

@@ -23,10 +23,13 @@ from benchmark.report.averages import (
     mean_over_datasets,
     mean_over_seeds,
 )
+from benchmark.report.calibration import Calibrations
+from benchmark.report.contamination import seen
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
 from benchmark.report.image_results import ImageResults
 from benchmark.report.marks import BEST, TIED, Mark
+from benchmark.report.page_calibration import UNKNOWN, calibration_facts, trust
 from benchmark.report.page_halves import harmonic_rows
 from benchmark.report.ranking import column_marks
 from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords
@@ -41,8 +44,8 @@ LARGEST_CHARACTER = 50_000  # beyond 55,260 come characters that cannot stand al
 
 @dataclass(frozen=True)
 class PageIndex:
-    """What the page loads at once. `rows` are [variant, dataset, shots, value, costs, mark]; see
-    `_row`.
+    """What the page loads at once. `rows` are [variant, dataset, shots, value, costs, mark, trust];
+    see `_row`.
     """
 
     classes: dict[str, list[str]] = field(default_factory=dict)  # of every dataset, in label order
@@ -145,6 +148,7 @@ def _variant(setting: int, variant: MethodVariant, heading: str) -> dict[str, An
 def _rows(
     setting: EvaluationSetting, variants: VariantRecords, first: int, images: ImageResults
 ) -> Iterator[list[Any]]:
+    found = Calibrations(images.store)
     whole, tested = setting.members, setting.datasets
     shots_seen = sorted(
         {
@@ -174,6 +178,7 @@ def _rows(
                         mean_over_seeds(by_seed),
                         records,
                         mark_of[shots, dataset].get(variant),
+                        found,
                     )
             if len(whole) > 1:
                 value = mean_over_datasets([numbers[dataset].get(shots) for dataset in whole])
@@ -183,7 +188,8 @@ def _rows(
                     for record in datasets[dataset]
                     if record.identity.shots == shots
                 ]
-                yield _row(number, MEAN, shots, value, records, mark_of[shots, MEAN].get(variant))
+                mark = mark_of[shots, MEAN].get(variant)
+                yield _row(number, MEAN, shots, value, records, mark, found)
 
 
 def _row(
@@ -193,9 +199,10 @@ def _row(
     value: Average,
     records: Sequence[Record],
     mark: Mark | None,
+    found: Calibrations | None = None,
 ) -> list[Any]:
     """[variant, dataset, shots, [mean, std, half interval, seeds] or [have, want], [encode_s, ...,
-    peak_mb, trainable], place in MARKS].
+    peak_mb, trainable], place in MARKS, trust (page_calibration.py)].
     """
     seconds = [
         sum(getattr(record.costs, name) for record in records) / len(records)
@@ -212,6 +219,7 @@ def _row(
         _value(value),
         [*(round(second, 3) for second in seconds), round(peak), trainable],
         MARKS.index(mark),
+        trust(records, found) if found else UNKNOWN,
     ]
 
 
@@ -245,6 +253,7 @@ def _detail(records: Sequence[Record], images: ImageResults) -> dict[str, Any]:
     """The command is the first record's: those of the others differ in shots and seed alone."""
     return {
         "run": shell_commands.run_command(records[0].identity),
+        "seen": seen(records[0].identity.backbone, records[0].identity.dataset),
         "totals": _packed(records[0].counts.total),
         "costs": list(records[0].costs.model_dump()),
         "records": [_record(record, images) for record in records],
@@ -256,6 +265,7 @@ def _record(record: Record, images: ImageResults) -> dict[str, Any]:
         "notes": record.notes,
         "made": {name: record.provenance[name] for name in MADE_WITH if name in record.provenance},
         "confusions": _confusions(record, images),
+        "calibration": calibration_facts(Calibrations(images.store).of(record)),
     }
     return {
         "key": record.key,

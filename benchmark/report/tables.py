@@ -21,6 +21,7 @@ from benchmark.report.averages import (
     mean_over_datasets,
     mean_over_seeds,
 )
+from benchmark.report.contamination import seen_notes
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
 from benchmark.report.marks import Mark
@@ -136,7 +137,7 @@ def dataset_shots(
         ("method", "dataset"),
         (*_shot_heads(shots), "seeds"),
         tuple(rows),
-        notes_below(setting, variants),
+        (*notes_below(setting, variants), *seen_notes(setting.backbone, present)),
     )
 
 
