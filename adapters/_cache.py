@@ -26,6 +26,11 @@ from benchmark.training.choose import choose_by_counts
 CPU_BLOCK, GPU_BLOCK = 64, 2048
 
 
+def block(device: torch.device) -> int:
+    """Images scored at once."""
+    return CPU_BLOCK if device.type == "cpu" else GPU_BLOCK
+
+
 @dataclass(frozen=True, eq=False)
 class Cache:
     """Keys and a text classifier; `shift_KJ` is -1 for a key and -inf for padding."""
@@ -102,8 +107,8 @@ def predictor(cache: Cache, alpha: float, beta: float) -> Predictor:
 
     def predict(images: ImageSet) -> Tensor:
         image_QD = images.features().to(cache.text_KD.device)
-        block = CPU_BLOCK if image_QD.device.type == "cpu" else GPU_BLOCK
-        return torch.cat([logits(cache, part_ND, alpha, beta) for part_ND in image_QD.split(block)])
+        parts = image_QD.split(block(image_QD.device))
+        return torch.cat([logits(cache, part_ND, alpha, beta) for part_ND in parts])
 
     return predict
 
@@ -122,8 +127,8 @@ def correct(
     image_ND, labels_N = labelled.images.features().to(device), labelled.labels_N.to(device)
     alpha_A = torch.tensor(alphas, dtype=image_ND.dtype, device=device)
     correct_AB = torch.zeros(len(alphas), len(betas), dtype=torch.int64, device=device)
-    block = CPU_BLOCK if device.type == "cpu" else GPU_BLOCK
-    for part_ND, label_N in zip(image_ND.split(block), labels_N.split(block), strict=True):
+    size = block(device)
+    for part_ND, label_N in zip(image_ND.split(size), labels_N.split(size), strict=True):
         gap_NK = _gap(cache.scale * part_ND @ cache.text_KD.T, label_N)
         close_NKJ = closeness(cache, part_ND)
         for b, beta in enumerate(betas):

@@ -18,6 +18,13 @@ def at_least(low: float, **values: float) -> None:
             )
 
 
+def at_most(high: float, **values: float) -> None:
+    """No named value is greater than `high`."""
+    for name, value in values.items():
+        if value > high:
+            raise UserError(f"{name}={value} is out of range: it must be at most {high:g}")
+
+
 def above_zero(**values: float) -> None:
     """Every named value is finite and greater than 0."""
     for name, value in values.items():

@@ -165,6 +165,27 @@ class CacheModel:
 
 
 @dataclass(frozen=True)
+class Refinement:
+    """Which channels a cache keeps, and how much it trusts keys that CLIP reads well or badly."""
+
+    channels: float = 0.7  # share of the channels kept
+    similarity_weight: float = 0.7  # against the variance between texts, in a channel's score
+    gamma_grid: str = "0,0.1,0.3"  # tried on the validation set
+    gamma: float = 0.1  # without one
+
+    def __post_init__(self) -> None:
+        _checks.share(channels=self.channels)
+        _checks.at_least(0, similarity_weight=self.similarity_weight, gamma=self.gamma)
+        _checks.at_most(1, similarity_weight=self.similarity_weight)
+        _checks.numbers("gamma_grid", self.gamma_grid, low=0)
+
+    @property
+    def gammas(self) -> tuple[float, ...]:
+        """The grid of gammas, ascending."""
+        return _checks.numbers("gamma_grid", self.gamma_grid, low=0)
+
+
+@dataclass(frozen=True)
 class KeyTuning:
     """How the keys of a cache are fine-tuned: AdamW with a cosine per step down to 0."""
 

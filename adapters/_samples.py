@@ -1,0 +1,56 @@
+"""The support set as samples of a closed form: every stored view of an image counts as one.
+
+Letters of this file: M samples (views x images), all else as in benchmark.api.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adapters._settings import StoredCrops
+from benchmark.api import Crop, Episode, unit
+from benchmark.training.batches import Bank
+
+
+def views(episode: Episode, crops: StoredCrops) -> Bank:
+    """All stored views of the support images, on the text features' device."""
+    view_VND = _stored(episode, crops)
+    return Bank.of(view_VND, episode.support.labels_N, view_VND.device)
+
+
+def mean_views(episode: Episode, crops: StoredCrops) -> Bank:
+    """One sample per support image: the mean of its views at unit length."""
+    view_VND = unit(_stored(episode, crops).mean(0))[None]
+    return Bank.of(view_VND, episode.support.labels_N, view_VND.device)
+
+
+def centres(episode: Episode) -> Bank:
+    """The centre crops of the support images."""
+    image_ND = episode.support.images.features().to(episode.text_features().device)
+    return Bank.of(image_ND[None], episode.support.labels_N, image_ND.device)
+
+
+def _stored(episode: Episode, crops: StoredCrops) -> Tensor:
+    view_VND = episode.support.images.views(crops.views, crops.view_seed, Crop(crops.min_scale))
+    return view_VND.to(episode.text_features().device)
+
+
+def class_sums(bank: Bank, classes: int) -> tuple[Tensor, Tensor]:
+    """sum_KD and count_K (int64) of the samples of every class."""
+    count_K = bank.labels_M.bincount(minlength=classes)
+    sum_KD = bank.image_MD.new_zeros(classes, bank.image_MD.shape[1])
+    return sum_KD.index_add_(0, bank.labels_M, bank.image_MD), count_K
+
+
+def class_means(bank: Bank, text_KD: Tensor) -> Tensor:
+    """mean_KD of the samples of every class; the text row of a class without any."""
+    sum_KD, count_K = class_sums(bank, len(text_KD))
+    mean_KD = sum_KD / count_K.clamp_min(1)[:, None]
+    return torch.where(count_K[:, None] > 0, mean_KD, text_KD)
+
+
+def one_hot(labels_M: Tensor, text_KD: Tensor) -> Tensor:
+    """label_MK in the dtype of the features."""
+    class_K = torch.arange(len(text_KD), device=text_KD.device)
+    return (labels_M[:, None] == class_K).to(text_KD.dtype)
