@@ -58,6 +58,7 @@ class _Run:
     """One run as tables; `image_MD` holds view after view of the support images."""
 
     episode: Episode
+    form: Form
     text_KD: Tensor
     image_MD: Tensor
     labels_N: Tensor
@@ -92,6 +93,7 @@ def _run(episode: Episode, form: Form, recipe: ConceptRecipe, rng: Generator) ->
     labels_N = labels_N.to(text_KD.device)
     return _Run(
         episode=episode,
+        form=form,
         text_KD=text_KD,
         image_MD=image_MD,
         labels_N=labels_N,
@@ -121,15 +123,20 @@ def _of_all_views(
 
 def learn(
     episodes: Sequence[Episode],
-    form: Form,
+    form: Form | Sequence[Form],
     recipe: ConceptRecipe,
     optimiser: Optimiser,
     mus: Sequence[float],
 ) -> list[Tensor]:
-    """weights_AX of every episode after the last step, for each weight `mus` of the penalty."""
+    """weights_AX of every episode after the last step, for each weight `mus` of the penalty.
+
+    `form` is one for all episodes, or one for each, with weights of one shape.
+    """
+    forms = [form] * len(episodes) if isinstance(form, Form) else form
     rngs = [episode.rng() for episode in episodes]
-    starts = [form.start(episode, rng) for episode, rng in zip(episodes, rngs, strict=True)]
-    runs = [_run(episode, form, recipe, rng) for episode, rng in zip(episodes, rngs, strict=True)]
+    triples = list(zip(episodes, forms, rngs, strict=True))
+    starts = [each.start(episode, rng) for episode, each, rng in triples]
+    runs = [_run(episode, each, recipe, rng) for episode, each, rng in triples]
     order = loop.longest_first([run.rate_T for run in runs])
     weights_RAX = torch.stack([starts[r].expand(len(mus), *starts[r].shape) for r in order]).clone()
     mu_A = weights_RAX.new_tensor(mus) if any(mus) else None
@@ -137,7 +144,7 @@ def learn(
 
     def loss_of(moving_RAX: Tensor, step: Tensor) -> Tensor:
         losses = [
-            _loss(runs[r], weights_AX, form, mu_A, step)
+            _loss(runs[r], weights_AX, mu_A, step)
             for weights_AX, r in zip(moving_RAX, order, strict=False)
         ]
         return torch.stack(losses)[None]
@@ -149,16 +156,17 @@ def learn(
     return [weights_RAX[order.index(r)] for r in range(len(runs))]
 
 
-def _loss(run: _Run, weights_AX: Tensor, form: Form, mu_A: Tensor | None, step: Tensor) -> Tensor:
+def _loss(run: _Run, weights_AX: Tensor, mu_A: Tensor | None, step: Tensor) -> Tensor:
     """The losses of all mu, added up: they share no weights. None: no mu is above 0."""
     image_BD, labels_B = run.batch(step)
-    logits_BAK = run.episode.backbone.logit_scale * form.cosines(image_BD, weights_AX, run.text_KD)
+    cosine_BAK = run.form.cosines(image_BD, weights_AX, run.text_KD)
+    logits_BAK = run.episode.backbone.logit_scale * cosine_BAK
     count, classes = logits_BAK.shape[1:]
     logits_NK = logits_BAK.reshape(-1, classes)
     loss = F.cross_entropy(logits_NK, labels_B.repeat_interleave(count)) * count
     if mu_A is None:
         return loss
-    return loss + (mu_A * form.penalty(weights_AX, run.target)).sum()
+    return loss + (mu_A * run.form.penalty(weights_AX, run.target)).sum()
 
 
 def search(
@@ -222,6 +230,14 @@ def per_class(init: str) -> Form:
         return class_cosines(image_BD, concept_AKD)
 
     return Form(start, cosines, distance, text_target)
+
+
+def unregularised(
+    start: Callable[[Episode, Generator], Tensor],
+    cosines: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> Form:
+    """A form whose penalty is always 0."""
+    return Form(start, cosines, lambda weights_AX, _: weights_AX.new_zeros(()), text_target)
 
 
 def text_target(episode: Episode, image_MD: Tensor, labels_M: Tensor) -> Tensor:
