@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -99,5 +102,8 @@ def test_the_hosts_centre_is_off_by_at_most_two_in_few_pixels() -> None:
 @pytest.mark.parametrize("image_px", [36, 224])
 def test_a_gpu_cuts_the_same_pixels(image_px: int) -> None:
     pictures, cuts = [pixels_of(picture(*size)) for size in SIZES], all_cuts(image_px, 4)
-    on_gpu = cut_pictures([each.cuda() for each in pictures], cuts, square(image_px))
-    assert torch.equal(on_gpu.cpu(), cut_pictures(pictures, cuts, square(image_px)))
+    changes: list[dict[str, Any]] = [{}, {"interpolation": "bilinear"}, {"fill": (9, 8, 7)}]
+    for change in changes:
+        wanted = replace(square(image_px), **change)
+        on_gpu = cut_pictures([each.cuda() for each in pictures], cuts, wanted)
+        assert torch.equal(on_gpu.cpu(), cut_pictures(pictures, cuts, wanted))
