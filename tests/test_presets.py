@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from benchmark import methods, presets
+from benchmark.commands import planned_cells
 from benchmark.commands.cell_selection import select
 from benchmark.commands.option_fields import Flags
 from benchmark.compute import rerun, runner
@@ -17,6 +20,7 @@ from benchmark.data import names
 from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.records.record import Identity, Record, key
+from benchmark.records.store import Store
 from benchmark.report import grouping, ranking, shell_commands, tables
 from benchmark.report.headings import headings
 from testbed.synthetic import identity, scored
@@ -187,3 +191,16 @@ def test_presets_are_refused_in_a_sentence_where_they_cannot_be() -> None:
                 chosen("coop", **flags)
         else:
             assert chosen("coop", **flags).val == "none"
+
+
+def test_a_plan_names_the_preset_and_supersedes_nothing_of_the_usual_settings(
+    tmp_path: Path,
+) -> None:
+    cell = chosen("linear_probe")
+    usual = named(replace(cell, preset=""))
+    assert usual.params == named(cell).params
+    store = Store(tmp_path)
+    store.put(scored(usual, 0.5), np.zeros(1000, dtype=np.int64))
+    (planned,) = planned_cells.planned_cells([cell], store)
+    assert planned.superseded == ()
+    assert planned_cells.text([planned]).startswith("linear_probe as released, tiny: 1 cells")

@@ -124,7 +124,8 @@ def text(planned: Sequence[PlannedCell]) -> str:
     """What `plan` prints: a line per method and backbone, the sum, and warnings."""
     groups: dict[str, list[PlannedCell]] = defaultdict(list)
     for each in planned:
-        groups[f"{each.cell.method}, {each.cell.backbone}"].append(each)
+        released = f" as {each.cell.preset}" if each.cell.preset else ""
+        groups[f"{each.cell.method}{released}, {each.cell.backbone}"].append(each)
     lines = [f"{name}: {_counts(group)}" for name, group in groups.items()]
     seconds = eta_s(planned)
     to_go = f"; about {duration(seconds)} to go" if seconds else ""
@@ -180,6 +181,10 @@ def _cell_key(identity: Identity) -> CellKey:
         identity.val,
         identity.backbone,
         tuple(sorted(identity.sources)),
+        identity.preset,
+        identity.selection,
+        identity.templates,
+        identity.underscores,
     )
 
 
