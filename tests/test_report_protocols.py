@@ -12,7 +12,7 @@ import pytest
 from benchmark.records.record import Identity, Record
 from benchmark.records.store import Store
 from benchmark.reference import BASE_TO_NEW
-from benchmark.report import grouping, page_data, protocol_tables, tables
+from benchmark.report import figures, grouping, page_data, protocol_tables, tables
 from benchmark.report.averages import IncompleteMean, MeanAccuracy
 from benchmark.report.halves import Halves, harmonic_mean
 from benchmark.report.image_results import ImageResults
@@ -135,3 +135,13 @@ def test_the_page_has_h_as_a_setting_of_its_own_and_names_the_classes_of_each_ha
     rows = {row[1]: row[3][0] for row in made.rows if row[0] == number}
     assert rows == {name: pytest.approx(h(0.75, 0.5), abs=1e-5) for name in (*TINY, "")}
     assert {"tiny_digits", "tiny_digits/base", "tiny_digits/new"} <= made.classes.keys()
+
+
+def test_figures_of_different_protocols_have_different_names() -> None:
+    made = [scored(identity("lab.first", "tiny_digits", 16, 1), 0.5)]
+    made += [halved("tiny_digits", part, 0.8) for part in ("base", "new", "all")]
+    made += [transferred("tiny_digits", 0.2), transferred("tiny_shapes_shifted", 0.1, "domain")]
+    groups = grouping.group_records(made)
+    stems = {"-".join([*figures._names_of(setting), setting.classes]) for setting in groups}
+    assert len(stems) == len(groups) == 6
+    assert "tiny-tiny-" + digest("tiny")[:8] + "-all" in stems

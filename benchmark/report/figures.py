@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError, nearest
+from benchmark.protocols import FEW_SHOT
 from benchmark.report import significance
 from benchmark.report.averages import (
     Average,
@@ -90,7 +91,7 @@ def _write(
     stem = re.sub(
         r"[^A-Za-z0-9.]+",
         "-",
-        f"{setting.suite}-{setting.backbone}-{setting.weights_digest[:8]}-{setting.classes}",
+        "-".join([*_names_of(setting), setting.classes]),
     )
     yield from _save(curves(setting, numbers, shots), folder / f"curves-{stem}")
     costs = {
@@ -121,6 +122,18 @@ def _save(figure: Figure, path: Path) -> list[Path]:
     finally:
         pyplot.close(figure)
     return files
+
+
+def _names_of(setting: EvaluationSetting) -> list[str]:
+    """What tells the files of one setting from those of others."""
+    protocol = [] if setting.evaluation == FEW_SHOT else [setting.evaluation, setting.learned_on]
+    names = [setting.suite, setting.backbone, setting.weights_digest[:8], *protocol]
+    return list(filter(None, names))
+
+
+def _title(setting: EvaluationSetting) -> str:
+    task = f", {setting.task}" if setting.task else ""
+    return f"suite {setting.suite}, backbone {setting.backbone}{task}"
 
 
 def _numbers(setting: EvaluationSetting, datasets: DatasetRecords) -> DatasetCurves:
@@ -286,7 +299,7 @@ def cost(
     axes.set_xscale("log")
     axes.set_xlabel("seconds of training per run; without any at the left edge")
     axes.set_ylabel("accuracy in %" + ("" if whole else f", mean of {len(setting.members)}"))
-    axes.set_title(f"{shots}-shot, suite {setting.suite}, backbone {setting.backbone}")
+    axes.set_title(f"{shots}-shot, {_title(setting)}")
     axes.grid(color="0.9", linewidth=0.6)
     figure.legend(loc="outside right upper", frameon=False)
     return figure
@@ -332,9 +345,7 @@ def differences(
         _bars(axes, present, numbers[name], numbers[baseline], shots)
         axes.set_title(name)
     _finish(list(grid.flat), len(others), across, "points")
-    figure.suptitle(
-        f"Points over {baseline}, {shots}-shot, suite {setting.suite}, backbone {setting.backbone}"
-    )
+    figure.suptitle(f"Points over {baseline}, {shots}-shot, {_title(setting)}")
     return figure
 
 
