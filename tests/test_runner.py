@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -205,14 +206,14 @@ def test_a_prior_is_pretrained_once_stored_with_its_origin_and_shared(tmp_path: 
 
 
 def test_a_source_costs_its_support_set_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    digested: list[int] = []
-    digest = ImageTable.digest
+    digested: list[str] = []
+    digests = ImageTable.digests
 
-    def counted(table: ImageTable, position: int) -> str:
-        digested.append(position)
-        return digest(table, position)
+    def counted(table: ImageTable) -> list[str]:
+        digested.extend(table.keys)
+        return digests(table)
 
-    monkeypatch.setattr(ImageTable, "digest", counted)
+    monkeypatch.setattr(ImageTable, "digests", counted)
     episode = source_episode(Resources(), moody(), "tiny_shapes", 2)
     classes = len(episode.class_names)
     assert len(episode.support) == 2 * classes
@@ -268,13 +269,11 @@ def test_what_cannot_run_is_refused_before_any_work(tmp_path: Path) -> None:
     assert list(Store(tmp_path).records()) == []
 
 
-def test_too_many_shots_fail_their_cell_with_a_sentence(tmp_path: Path) -> None:
-    outcome = run_cell(
-        Cell(method="tests.cheating", dataset=TARGET, shots=1000, seed=1, backbone="tiny"),
-        Store(tmp_path),
-    )
-    assert outcome.error is not None
-    assert "1000" in outcome.error
+def test_too_many_shots_are_refused_with_a_sentence_before_any_cell_runs(tmp_path: Path) -> None:
+    cell = Cell(method="tests.cheating", dataset=TARGET, shots=1000, seed=1, backbone="tiny")
+    with pytest.raises(UserError, match=r"\('zero' has 32 of 1000, .*; take --shots 1, or"):
+        list(run([replace(cell, shots=1), cell], Store(tmp_path)))
+    assert not list(Store(tmp_path).records())
 
 
 SCRIPT = """

@@ -86,7 +86,7 @@ def _from_json(
 
 def _other_file(file: Path, sha256: str | None) -> tuple[str, ...]:
     """The problem of a listing with another checksum than the spec's."""
-    digest = digests.hashed(file) if sha256 else ""
+    digest = digests.hashed(file)  # which also refuses what is no regular file
     if not sha256 or digest == sha256:
         return ()
     sentence = f"{file} is another split file: its sha256 is {digest[:12]}, expected {sha256[:12]}"
