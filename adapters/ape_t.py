@@ -47,6 +47,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2304.01195"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "alpha": 0.0, "alpha_grid": "0"}
 
     cache: CacheModel = CacheModel()

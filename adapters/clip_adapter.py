@@ -45,6 +45,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2110.04544"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"ratio": 0.0}
     # the toy of the tests is 16 wide, which asks for larger steps
     tested_at: ClassVar[dict[str, Any]] = {"lr": 0.02, "ratio": 0.5}

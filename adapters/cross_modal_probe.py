@@ -46,6 +46,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2301.06267"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 
     text_weight: float = 1.0  # of the texts' cross-entropy; 0: images alone

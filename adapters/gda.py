@@ -53,6 +53,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2402.04087"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"trust": 0.0, "alpha_grid": "0"}
 
     alpha_grid: str = "1e-4,1e-3,1e-2,0.1,1,10,100"  # tried on the validation set

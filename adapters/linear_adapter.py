@@ -45,6 +45,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2410.05270"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
     # the toy of the tests is 16 wide, which asks for larger steps
     tested_at: ClassVar[dict[str, Any]] = {"lr": 0.01}

@@ -52,6 +52,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2404.02285"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
 
     epochs: int = 300
     momentum: float = 0.9

@@ -53,6 +53,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2501.11175"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"lam": 0.0, "lam_grid": "0"}
 
     beta_grid: str = "0.5,1,2,4,8"  # tried on the validation set

@@ -45,6 +45,7 @@ class Adapter:
     paper: ClassVar[str] = "github.com/jusiro/SS-Text"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
 
     repel: bool = False  # SS-Text+
     least_lambda: float = 1e-3

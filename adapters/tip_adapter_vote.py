@@ -41,6 +41,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2207.09519"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("text",)
 
     cache: CacheModel = CacheModel()
 
