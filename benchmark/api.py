@@ -2,7 +2,8 @@
 
 An adapter is a frozen dataclass of hyper-parameters with one method, `fit(episode) -> predict`;
 `predict(images)` returns logits. Images carry no labels, so a method cannot tune itself on what it
-will be tested on.
+will be tested on. Where what is learned holds nothing of the classes, `fit` is made of two more
+methods, `learn(episode) -> state` and `predictor(state, target) -> predict` (Transferable).
 
 Shape suffixes are part of every name: N images, S support, Q query, K classes, V views, T
 templates, D joint embedding, L tokens, E token width, P soft prompts, C H W pixels. Features are

@@ -3,6 +3,7 @@ and a tiny CLIP.
 
 canvas.py    colours, seeds, noise: what the drawers share
 shapes.py    tiny_shapes: sixteen kinds of figure on a cluttered ground
+shapes_shifted.py  tiny_shapes_shifted: ten of them as a faded print
 textures.py  tiny_textures: sixteen surfaces
 digits.py    tiny_digits: the handwriting that ships inside scikit-learn
 fonts.py     digits set in type: the only digits the tiny CLIP is trained on
