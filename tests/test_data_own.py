@@ -491,6 +491,11 @@ def test_a_source_with_too_few_images_is_named_too(mine: Path) -> None:
     refuse_short_classes([replace(seen, source_shots=-1)])
 
 
+def test_data_that_cannot_be_read_stop_no_other_dataset(tmp_path: Path) -> None:
+    lost = Cell(method="coop", dataset="dtd", shots=16, seed=1, backbone="tiny")
+    refuse_short_classes([lost], tmp_path)
+
+
 # --- two datasets of one name
 
 

@@ -23,7 +23,12 @@ def refuse_short_classes(
         for source in cell.sources if cell.source_shots >= 0 else ():
             shots_of[source, cell.sampler].add(cell.source_shots or cell.shots)
     for (name, sampler), shots in shots_of.items():
-        class_names, labels = data.train_labels(name, root, accept_changed_data=accept_changed_data)
+        try:
+            class_names, labels = data.train_labels(
+                name, root, accept_changed_data=accept_changed_data
+            )
+        except UserError:  # data that are missing or wrong are for the cells to report
+            continue
         short = {number: short_classes(labels, number, sampler) for number in sorted(shots)}
         if any(short.values()):
             raise UserError(_sentence(name, class_names, short))
