@@ -1,25 +1,30 @@
-"""Parameters under which a method trains long enough to be recorded, and no longer."""
+"""Parameters under which a method trains long enough to be recorded, and no longer.
+
+A method trains where its card has a length of training.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-UNTRAINED = {
-    *("zero_shot", "linear_probe", "tip_adapter", "tip_adapter_vote", "cones_tip_adapter"),
-    *("gda", "proker", "ss_text", "ape"),
-}
-PARAMETERS: dict[str, dict[str, Any]] = {
-    "apt": {"epochs": "30", "views": 2},
-    "clip_lora": {"steps_per_shot": 15, "views": 2},
-    "cones_finetune": {"epochs": "30", "tune_epochs": "30"},
-    "lp_plus_plus": {"epochs": 30},
-    "prompt_adapter": {"epochs": "30"},
-    "prompt_adapter_f": {"epochs": "30", "tune_epochs": 30},
-    "tip_adapter_f": {"tune_epochs": 30, "tune_min_steps": 0},
-    "vpt": {"epochs": "30", "views": 2},
-}
+from benchmark import methods
+
+LENGTHS = {"epochs": 30, "tune_epochs": 30, "steps_per_shot": 15}
+
+
+def trained_methods() -> list[str]:
+    """Our methods that train."""
+    return [name for name in methods.own() if LENGTHS.keys() & methods.card(name).defaults.keys()]
 
 
 def parameters(method: str) -> dict[str, Any]:
     """What differs from the method's defaults."""
-    return dict(PARAMETERS.get(method, {} if method in UNTRAINED else {"epochs": "30"}))
+    defaults = methods.card(method).defaults
+    short = {
+        name: type(defaults[name])(count) for name, count in LENGTHS.items() if name in defaults
+    }
+    if "keep_mb" in defaults:  # the image tower is in the loop
+        short["views"] = 2
+    if "tune_min_steps" in defaults:
+        short["tune_min_steps"] = 0
+    return short

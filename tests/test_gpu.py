@@ -27,13 +27,13 @@ from benchmark.grid import Cell
 from benchmark.records.store import Store
 from benchmark.training import capture, loop, optimisers
 from testbed.toy_on import Place, Trace, first_difference
-from tests.short_training import UNTRAINED, parameters
+from tests.short_training import parameters, trained_methods
 
 DEVICE = "cuda"
 # torch says some things once that are no fault
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default::UserWarning")]
 OWN = methods.own()
-TRAINED = sorted(set(OWN) - UNTRAINED)
+TRAINED = trained_methods()
 BATCHABLE = [name for name in TRAINED if methods.card(name).batchable]
 HERE = Place(DEVICE)
 

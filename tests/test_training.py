@@ -16,7 +16,7 @@ from benchmark.errors import UserError
 from benchmark.training import gpu_memory, loop, optimisers
 from benchmark.training.loss_scale import LossScale
 from testbed.recording import HostRead, TapeRecorder, eager
-from tests.short_training import UNTRAINED, parameters
+from tests.short_training import parameters, trained_methods
 
 STEPS = 60
 
@@ -152,7 +152,7 @@ def predicted(name: str) -> Tensor:
     return methods.load(name, parameters(name)).fit(given)(images)
 
 
-@pytest.mark.parametrize("name", sorted(set(methods.own()) - UNTRAINED))
+@pytest.mark.parametrize("name", trained_methods())
 def test_recorded_training_of_every_method_gives_its_numbers(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
