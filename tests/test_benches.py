@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-
-from benches.gpu import setting
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,13 +26,6 @@ def test_the_gpu_bench_runs_every_part_on_a_cpu(tmp_path: Path) -> None:
     assert (total["classes"], total["steps"]) == (2191, 747_600)
     assert figures["steps"][0]["TFLOP/s"] > 0
     assert "no CUDA device" in _without_quick()
-
-
-def test_the_gpu_benchs_pictures_fit_its_model() -> None:
-    given = setting.backbone("cpu", "float32")
-    episode = setting.episode(given, classes=3, shots=2, seed=1)
-    pixels_NCHW = episode.support.images.crops(torch.arange(6), range(6))
-    assert given.encode_pixels(pixels_NCHW).shape == (6, given.dim)
 
 
 def _without_quick() -> str:
