@@ -138,6 +138,8 @@ def independent_features(weights: Path, root: Path, keys: list[str]) -> Tensor:
     return image_ND / image_ND.norm(dim=1, keepdim=True)
 
 
+@pytest.mark.filterwarnings("ignore:The number of unique classes")  # one image of each
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # as on record
 def test_an_independent_extraction_decides_the_same(
     results: Store, shots: tuple[int, ...], weights: Path, data_root: Path
 ) -> None:
