@@ -23,7 +23,8 @@ from testbed.targets.inputs import BOMB_BYTES, written, zipped
 CONFIG = {
     "embed_dim": 8,
     "vision_cfg": {"image_size": 8, "layers": 1, "width": 16, "patch_size": 4, "head_width": 8},
-    "text_cfg": {"context_length": 8, "vocab_size": 32, "width": 16, "heads": 2, "layers": 1},
+    # CLIP's vocabulary, without which its tokenizer is refused, at the least width
+    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 4, "heads": 2, "layers": 1},
 }
 ARCHITECTURE = "fsbench-hostile"
 
