@@ -20,6 +20,9 @@ class Served:
     body: bytes
     etag: str = '"one"'
     ranges: bool = True
+    minds_if_range: bool = True  # sends the whole file where it is another one by now
+    piece: int | None = None  # bytes that an answer to a range holds at most
+    hides_total: bool = False  # 'bytes 0-99/*' in an answer to a range
     cut_after: int | None = None  # bytes of an answer after which the connection closes
     cuts: int = 1_000_000  # answers that are cut
     first_status: tuple[int, ...] = ()  # answers before the first good one
@@ -124,7 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        same = self.headers.get("If-Range", served.etag) == served.etag
+        known = self.headers.get("If-Range", served.etag) if served.minds_if_range else served.etag
+        same = known == served.etag
         start = (
             int(wanted.removeprefix("bytes=").partition("-")[0])
             if wanted and served.ranges and same
@@ -160,13 +164,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, served: Served, start: int | None) -> None:
         body = served.body[start or 0 :]
+        if start is not None:
+            body = body[: served.piece]
         self.send_response(206 if start is not None else 200)
         for name, value in ({"ETag": served.etag} | served.headers).items():
             self.send_header(name, value)
         if start is not None:
-            self.send_header(
-                "Content-Range", f"bytes {start}-{len(served.body) - 1}/{len(served.body)}"
-            )
+            total = "*" if served.hides_total else len(served.body)
+            self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{total}")
         if served.chunked:
             self.send_header("Transfer-Encoding", "chunked")
             body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)

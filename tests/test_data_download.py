@@ -82,6 +82,90 @@ def test_a_file_that_changed_meanwhile_is_not_patched_together(server, tmp_path)
     assert target.read_bytes() == BODY[::-1]
 
 
+def kept(server: Server, name: str, served: Served, folder: Path) -> str:
+    """Begin a download and stop it after the first cut, as by Ctrl-C."""
+    url = server.offer(name, served)
+    steps = http_download.fetch(url, folder / "file.zip", QUICK)
+    next(steps)
+    steps.close()
+    assert 0 < (folder / "file.zip.part").stat().st_size < len(served.body)
+    return url
+
+
+def test_pieces_of_a_file_are_asked_for_until_it_is_whole(server, tmp_path):
+    served = Served(BODY, cut_after=100_000, cuts=1, piece=60_000)
+    target, progress = fetched(kept(server, "pieces", served, tmp_path), tmp_path)
+    assert target.read_bytes() == BODY
+    assert served.asked_ranges[1:] == [f"bytes={100_000 + i * 60_000}-" for i in range(4)]
+    assert progress[0] == (160_000, len(BODY))
+
+
+def test_a_piece_of_a_file_of_unknown_size_is_not_taken_for_the_rest(server, tmp_path):
+    served = Served(BODY, cut_after=100_000, cuts=1, piece=60_000, hides_total=True)
+    with pytest.raises(UserError, match="states no length"):
+        fetched(kept(server, "star", served, tmp_path), tmp_path)
+    target, _ = fetched(f"{server.url}/star", tmp_path, FileFacts(size=len(BODY)))
+    assert target.read_bytes() == BODY
+
+
+def test_a_server_that_ignores_if_range_cannot_join_two_versions(server, tmp_path):
+    served = Served(BODY, cut_after=100_000, cuts=1, minds_if_range=False)
+    url = kept(server, "joined", served, tmp_path)
+    served.body, served.etag = BODY[::-1], '"two"'
+    target, _ = fetched(url, tmp_path)
+    assert target.read_bytes() == BODY[::-1]
+    assert served.asked_ranges == ["", "bytes=100000-", ""]
+
+
+def test_a_server_with_an_etag_for_each_answer_is_given_up_in_the_end(server, tmp_path):
+    served = Served(BODY, cut_after=100_000, minds_if_range=False)
+    url = kept(server, "etags", served, tmp_path)
+    served.headers = {"ETag": '"two"'}
+
+    def download() -> None:
+        for _ in http_download.fetch(url, tmp_path / "file.zip", QUICK):
+            served.headers = {"ETag": '"three"'}
+
+    with pytest.raises(UserError, match="changed meanwhile"):
+        download()
+
+
+def test_an_answer_that_leaves_out_its_validator_is_gone_on_from(server, tmp_path):
+    served = Served(BODY, "", cut_after=100_000, cuts=2, minds_if_range=False)
+    served.headers = {"Last-Modified": "Mon, 02 Mar 2026 10:00:00 GMT"}
+    url = kept(server, "dated", served, tmp_path)
+    served.headers = {}
+    target, _ = fetched(url, tmp_path)
+    assert target.read_bytes() == BODY
+    assert served.asked_ranges == ["", "bytes=100000-", "bytes=200000-"]
+
+
+def test_bytes_of_an_older_version_are_gone_before_the_new_one_is_noted(
+    server, tmp_path, monkeypatch
+):
+    served = Served(BODY, cut_after=100_000, cuts=1)
+    url = kept(server, "noted", served, tmp_path)
+    served.body, served.etag = BODY[::-1], '"two"'
+    looks = []
+
+    def full_at_the_second_look(folder: Path, needed: int) -> None:
+        looks.append(needed)
+        if len(looks) == 2:
+            raise UserError("the disk is full")
+
+    monkeypatch.setattr(http_download, "require_space", full_at_the_second_look)
+    with pytest.raises(UserError, match="the disk is full"):
+        fetched(url, tmp_path)
+    target, _ = fetched(url, tmp_path)
+    assert target.read_bytes() == BODY[::-1]
+
+
+def test_more_bytes_than_the_file_has_are_not_taken(server, tmp_path):
+    served = Served(BODY + b"more", chunked=True)
+    with pytest.raises(UserError, match="300004 bytes of a file that has 300000"):
+        fetched(server.offer("more", served), tmp_path, FileFacts(size=len(BODY)))
+
+
 def test_more_kept_than_the_server_has_starts_over(server, tmp_path):
     served = Served(BODY, cut_after=200_000, cuts=1)
     steps = http_download.fetch(server.offer("shrunk", served), tmp_path / "file.zip", QUICK)
@@ -289,7 +373,7 @@ def test_a_refused_web_page_leaves_nothing_behind(server, tmp_path):
             Served(b"<!DOCTYPE html><title>Quota exceeded</title>"),
             "sends a web page instead of a file",
         ),
-        (Served(BODY, cut_after=0), "connection closed after 0 of 300000 bytes"),
+        (Served(BODY, cut_after=0), "the answer ended after 0 of 300000 bytes"),
         (Served(BODY, stalls=True), "timed out"),
         (Served(BODY, first_status=(500, 500, 500)), "500 Internal Server Error"),
         (Served(BODY, first_status=(403,)), "answers 403 Forbidden; use another --source"),

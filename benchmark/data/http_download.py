@@ -113,9 +113,12 @@ def _attempt(url: str, part: Path, timeout_s: float, facts: FileFacts) -> Iterat
     with _answer(url, part, timeout_s, facts) as response:
         start = _size(part) if response.status == 206 else 0
         _require_the_rest(response, part, start)
-        total, coding = _checked_size(url, response, start, facts)
-        note = {"url": url, "validator": http_messages.validator(response)}
-        write_atomic(_note(part), json.dumps(note).encode())
+        total, coding = _checked_size(url, response, facts)
+        if start == 0:
+            if _size(part):  # before the note, which would name older bytes by the new version
+                part.unlink()
+            note = {"url": url, "validator": http_messages.validator(response)}
+            write_atomic(_note(part), json.dumps(note).encode())
         require_space(part.parent, facts.copies * (total or facts.size or 0) - start)
         head_seen = start > 0 or bool(coding)
         for done in _receive(response, part, start):
@@ -123,8 +126,7 @@ def _attempt(url: str, part: Path, timeout_s: float, facts: FileFacts) -> Iterat
                 _refuse_web_page(url, part)
                 head_seen = True
             yield done, total
-    if total is not None and _size(part) < total:
-        raise URLError(f"connection closed after {_size(part)} of {total} bytes")
+    _require_whole(part, total)
     if coding:
         _decode(part)
         _refuse_web_page(url, part)
@@ -147,19 +149,35 @@ def _answer(url: str, part: Path, timeout_s: float, facts: FileFacts) -> HTTPRes
 
 
 def _require_the_rest(response: HTTPResponse, part: Path, start: int) -> None:
-    """Raises URLError where a partial answer does not begin at the byte that was requested."""
+    """Raises URLError where a partial answer does not begin at the byte that was requested, or
+    comes from another version of the file. Without its note the next attempt begins at byte 0.
+    """
+    if response.status != 206:
+        return
     sent = response.headers.get("Content-Range", "")
-    if response.status == 206 and not sent.startswith(f"bytes {start}-"):
-        part.unlink(missing_ok=True)
+    if not sent.startswith(f"bytes {start}-"):
+        _note(part).unlink(missing_ok=True)
         raise URLError(f"the server sends {sent!r}, not what follows byte {start}")
+    if http_messages.is_other_version(response, _read_note(part).get("validator", "")):
+        _note(part).unlink(missing_ok=True)
+        raise URLError("the file on the server has changed meanwhile")
 
 
-def _checked_size(
-    url: str, response: HTTPResponse, start: int, facts: FileFacts
-) -> tuple[int | None, str]:
+def _require_whole(part: Path, total: int | None) -> None:
+    """Raises URLError where there are other than `total` bytes; what is too long is deleted."""
+    size = _size(part)
+    if total is None or size == total:
+        return
+    if size > total:
+        part.unlink()
+        raise URLError(f"the server sends {size} bytes of a file that has {total}")
+    raise URLError(f"the answer ended after {size} of {total} bytes")
+
+
+def _checked_size(url: str, response: HTTPResponse, facts: FileFacts) -> tuple[int | None, str]:
     """The bytes to expect, and how they are encoded; UserError where that cannot be our file."""
     total, coding = (
-        http_messages.total_bytes(response, start),
+        http_messages.total_bytes(response),
         http_messages.encoding(response, url),
     )
     if coding not in {"", "gzip"}:

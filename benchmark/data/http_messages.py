@@ -66,16 +66,30 @@ def validator(response: HTTPResponse) -> str:
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
 
 
-def total_bytes(response: HTTPResponse, start: int) -> int | None:
-    """The size of the whole file, of which the first `start` bytes are there."""
+def is_other_version(response: HTTPResponse, noted: str) -> bool:
+    """Whether an answer comes from another version of the file than the one noted earlier.
+
+    Some servers answer a Range without a look at its If-Range. They may leave out what they were
+    told in it.
+    """
+    sent = response.headers.get("ETag" if noted.startswith('"') else "Last-Modified", "")
+    return bool(sent) and sent != noted
+
+
+def total_bytes(response: HTTPResponse) -> int | None:
+    """The size of the whole file. An answer to a Range may hold less than the rest of it, and its
+    Content-Length is that of the piece.
+    """
     length = response.headers.get("Content-Length", "")
+    if response.status == 206:
+        length = response.headers.get("Content-Range", "").partition("/")[2].strip()
     is_number = length.isascii() and length.isdigit() and len(length) < 20
-    return start + int(length) if is_number else None
+    return int(length) if is_number else None
 
 
 def ends_unseen(response: HTTPResponse, total: int | None) -> bool:
-    """Whether nothing tells a whole answer from one that was cut."""
-    return total is None and not response.chunked
+    """Whether nothing tells a whole answer from one that was cut, or a piece from the rest."""
+    return total is None and (response.status == 206 or not response.chunked)
 
 
 def encoding(response: HTTPResponse, url: str) -> str:
