@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +30,31 @@ def code_digest(file: Path, module: str = "") -> str:
     for path in sorted(_reached(file.resolve(), root, module.partition(".")[0])):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def mistaken(file: Path, module: str = "") -> Iterator[tuple[str, Path, str]]:
+    """Modules that `code_digest` takes from one file while Python takes them from another: the
+    name, the digested file, and where Python finds it. To be asked after the import.
+    """
+    root = _root(file.resolve(), module)
+    for path in sorted(_reached(file.resolve(), root, module.partition(".")[0])):
+        inside = path.relative_to(root).with_suffix("").parts
+        name = ".".join(inside[:-1] if inside[-1] == "__init__" else inside)
+        if path != file.resolve() and name:
+            found = _found(name, path)
+            if found is None or Path(found).resolve() != path:
+                yield name, path, found or "Python itself"
+
+
+def _found(name: str, path: Path) -> str | None:
+    """The file of a module: of what is imported, else of what would be; `path` where nothing is
+    found. None for a module without a file.
+    """
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__file__", None)
+    # of a module within a package the search would run the package
+    spec = None if "." in name else importlib.util.find_spec(name)
+    return spec.origin if spec else str(path)
 
 
 def _root(file: Path, module: str) -> Path:

@@ -13,18 +13,19 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from benchmark.errors import UserError, nearest
-from benchmark.method_code import code_digest
+from benchmark.method_code import INSTALLED, code_digest, mistaken
 from benchmark.parameters import Parameter, build, parameters_of, read
 from benchmark.records.record import Scalar
 
@@ -92,15 +93,29 @@ def _plug_ins() -> dict[str, str]:
     return {point.name: point.value.partition(":")[0] for point in entry_points(group=GROUP)}
 
 
-def _is_released(name: str) -> bool:
-    """Whether a method comes from an installed package: a release does not change, while the source
-    tree of an editable install does.
+def _is_released(name: str, file: Path) -> bool:
+    """Whether the file of a method is one of an installed package: a release does not change, while
+    the source tree of an editable install does.
     """
     if name not in _plug_ins():
         return False
     points = [point for point in entry_points(group=GROUP) if point.name == name]
-    written = [point.dist.read_text("direct_url.json") for point in points if point.dist]
-    return not any('"editable": true' in (text or "") for text in written)
+    return all(point.dist and _holds(point.dist, file.resolve()) for point in points)
+
+
+def _holds(package: Distribution, file: Path) -> bool:
+    """Whether a package was installed as a copy, and the file with it."""
+    try:
+        origin = json.loads(package.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            return False
+    except (ValueError, AttributeError, RecursionError):  # nobody knows
+        return False
+    if INSTALLED & set(file.parts):
+        return True
+    # without RECORD the list would be that of a source tree
+    files = package.files if package.read_text("RECORD") else None
+    return any(Path(str(each.locate())).resolve() == file for each in files or ())
 
 
 def own() -> list[str]:
@@ -159,14 +174,25 @@ def card(given: str) -> Card:
         except UserError:  # its fields need more than `_fields_only` keeps
             return _described(given, _adapter_class(f"adapters.{given}"))
     described = _described(stable_name(given), _adapter(given))
-    return described if _is_released(given) else dataclasses.replace(described, code=_code(given))
-
-
-def _code(given: str) -> str:
-    """The digest of the code of a method that is a file or a module."""
     module = sys.modules[_adapter(given).__module__]
+    file = Path(module.__file__ or "")
+    if _is_released(given, file):
+        return described
     by_path = _is_path(given) or given in _files()
-    return code_digest(Path(module.__file__ or ""), "" if by_path else module.__name__)
+    return dataclasses.replace(described, code=_code(file, "" if by_path else module.__name__))
+
+
+def _code(file: Path, module: str) -> str:
+    """The digest of the code of a method that is a file or a module.
+
+    Raises UserError where another module of the same name is imported in place of a digested one.
+    """
+    for name, meant, found in mistaken(file, module):
+        raise UserError(
+            f"{file.name} imports '{name}' from {found} and not from {meant};"
+            " rename one of the two modules"
+        )
+    return code_digest(file, module)
 
 
 def _described(name: str, adapter: type) -> Card:

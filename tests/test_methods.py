@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -284,6 +285,34 @@ def test_an_edited_file_and_what_it_imports_from_beside_it_have_another_code(
     assert len({first, second, code_of(given)}) == 3
 
 
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_helper_of_another_folder_is_not_taken_for_the_one_beside_the_file(
+    lazily: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    helper = f"shared_helper_{lazily}".lower()
+    line = f"def late():\n    import {helper}\n" if lazily else f"import {helper}\n"
+    given = []
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        written(tmp_path / folder, helper, f"X = '{folder}'\n")
+        given.append(written(tmp_path / folder, f"of_{folder}_{lazily}", line + PLUGIN))
+    importlib.invalidate_caches()
+    methods.card(given[0])
+    with pytest.raises(UserError, match=rf"imports '{helper}' from .*first/.* not from .*second/"):
+        methods.card(given[1])
+
+
+def test_a_module_of_python_is_not_taken_for_the_one_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    written(tmp_path, "zlib", "X = 1\n")
+    given = written(tmp_path, "of_python", "import zlib\n" + PLUGIN)
+    with pytest.raises(UserError, match=r"of_python\.py imports 'zlib' from .* not from "):
+        methods.card(given)
+
+
 def test_the_same_file_in_another_folder_has_the_same_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +347,7 @@ def test_a_release_is_named_by_its_version_and_an_editable_install_by_its_code(
     written(tmp_path / "lab", "released")
     folder = tmp_path / "released-1.0.dist-info"
     folder.mkdir()
+    (folder / "RECORD").write_text("lab/released.py,,\n")
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: released\nVersion: 1.0\n")
     (folder / "entry_points.txt").write_text(
         "[fsbench.adapters]\nreleased = lab.released:Adapter\n"
@@ -326,7 +356,19 @@ def test_a_release_is_named_by_its_version_and_an_editable_install_by_its_code(
     methods._plug_ins.cache_clear()
     try:
         assert code_of("released") == ""
-        (folder / "direct_url.json").write_text('{"url": "x", "dir_info": {"editable": true}}')
+        for origin in (
+            '{"url": "x", "dir_info": {"editable": true}}',
+            '{"url":"x","dir_info":{"editable":true}}',
+            "no JSON",
+        ):
+            (folder / "direct_url.json").write_text(origin)
+            assert len(code_of("released")) == 12
+        (folder / "direct_url.json").write_text('{"url": "x", "dir_info": {"editable": false}}')
+        assert code_of("released") == ""
+        (folder / "RECORD").write_text("editable.pth,,\n")  # leads to the source tree
+        assert len(code_of("released")) == 12
+        (folder / "RECORD").unlink()  # as of `setup.py develop`, which writes no direct_url.json
+        (folder / "direct_url.json").unlink()
         assert len(code_of("released")) == 12
     finally:
         methods._plug_ins.cache_clear()
