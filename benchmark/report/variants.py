@@ -193,25 +193,25 @@ def own_params(named: Identity) -> dict[str, Scalar]:
 
 def exposure_of(named: Identity) -> PriorExposure:
     """Leave-one-out over a suite is one protocol for all its datasets, though the list of sources
-    differs by target.
+    differs by target. What is left out is the dataset that was learned on.
     """
     sources = set(named.sources)
     if not sources:
         return PriorExposure()
-    target = named.dataset in sources
-    suite = next(
-        (
-            name
-            for name, members in data.suites().items()
-            if set(members) == sources | {named.dataset}
-        ),
-        "",
-    )
-    pool = f"{'all' if target else 'others'} of {suite}" if suite else ", ".join(sorted(sources))
+    learned = next(iter(named.learned_on), named.dataset)
+    target = bool(sources & {learned, named.dataset})
     shots = {-1: FULL, named.shots: "k shots each"}.get(
         named.source_shots, f"{named.source_shots} shots each"
     )
-    return PriorExposure(pool, target, shots)
+    return PriorExposure(_pool(sources, learned), target, shots)
+
+
+def _pool(sources: set[str], learned: str) -> str:
+    """The sources in words."""
+    for name, members in data.suites().items():
+        if set(members) == sources | {learned}:
+            return f"{'all' if learned in sources else 'others'} of {name}"
+    return ", ".join(sorted(sources))
 
 
 @cache
