@@ -5,6 +5,7 @@ with the source in it.
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,15 @@ import pytest
 from benchmark.records.record import Identity, Record
 from benchmark.records.store import Store
 from benchmark.reference import BASE_TO_NEW
-from benchmark.report import figures, grouping, page_data, protocol_tables, tables
+from benchmark.report import (
+    cost_tables,
+    figures,
+    grouping,
+    page_data,
+    protocol_tables,
+    tables,
+    variants,
+)
 from benchmark.report.averages import IncompleteMean, MeanAccuracy
 from benchmark.report.halves import Halves, harmonic_mean
 from benchmark.report.image_results import ImageResults
@@ -75,12 +84,13 @@ def halved(dataset: str, part: str, accuracy: float, seed: int = 1) -> Record:
     return scored(named, accuracy)
 
 
-def transferred(dataset: str, accuracy: float, protocol: str = "cross-dataset") -> Record:
-    source = {"tiny_shapes": digest("tiny_shapes")}
-    named = identity(
-        "lab.first", dataset, 16, 1, evaluation=protocol, learned_on=source, learned_classes="all"
+def transferred(
+    dataset: str, accuracy: float, protocol: str = "cross-dataset", **other: object
+) -> Record:
+    fields = {"learned_on": {"tiny_shapes": digest("tiny_shapes")}, "learned_classes": "all"}
+    return scored(
+        identity("lab.first", dataset, 16, 1, evaluation=protocol, **(fields | other)), accuracy
     )
-    return scored(named, accuracy)
 
 
 def test_missing_halves_are_counted_and_no_mean_is_over_fewer_datasets() -> None:
@@ -106,6 +116,66 @@ def test_the_mean_over_targets_leaves_the_source_out_and_counts_holes() -> None:
     assert numbers == pytest.approx([1.0, 0.25, 0.75, 0.5])
     (holed,) = protocol_tables.tables(grouping.group_records(records), "method-shots")
     assert holed.rows[0].values[3] == IncompleteMean(1, 2)
+
+
+def test_a_prior_learned_on_the_source_is_one_row() -> None:
+    saw = {name: digest(name) for name in ("tiny_digits", "tiny_textures")}
+    records = [
+        transferred("tiny_shapes", 1.0, "domain", sources=saw, source_shots=16),
+        transferred("tiny_shapes_shifted", 0.5, "domain", sources=saw, source_shots=16),
+    ]
+    (table,) = protocol_tables.tables(grouping.group_records(records), "method-shots")
+    (row,) = table.rows
+    assert all(isinstance(value, MeanAccuracy) for value in row.values[:3])
+
+
+@pytest.mark.parametrize(
+    ("learned", "tested", "sources", "words"),
+    [
+        ("tiny_shapes", "tiny_shapes_shifted", TINY, "all of tiny, k shots each, target among"),
+        ("tiny_shapes", "tiny_digits", TINY[:1], "tiny_digits, k shots each, target among them"),
+        ("tiny_shapes", "tiny_digits", TINY[2:], "tiny_textures, k shots each, target held out"),
+    ],
+)
+def test_the_target_of_a_prior_is_what_was_tested_or_learned_on(
+    learned: str, tested: str, sources: Sequence[str], words: str
+) -> None:
+    record = transferred(
+        tested, 0.5, learned_on={learned: digest(learned)}, source_shots=16,
+        sources={name: digest(name) for name in sources},
+    )  # fmt: skip
+    assert f"prior from {words}" in str(variants.exposure_of(record.identity))
+
+
+def test_the_means_of_the_page_and_of_costs_leave_the_source_out(tmp_path: Path) -> None:
+    hits = {"tiny_shapes": 1.0, "tiny_digits": 0.25, "tiny_textures": 0.75}
+    costs = {"tiny_shapes": 100.0, "tiny_digits": 2.0, "tiny_textures": 4.0}
+    records = []
+    for name, hit in hits.items():
+        made = transferred(name, hit)
+        spent = made.costs.model_copy(update={"fit_s": costs[name]})
+        records.append(made.model_copy(update={"costs": spent}))
+    images = ImageResults(Store(tmp_path), None)
+    groups = grouping.group_records(records)
+    (mean,) = [row for row in page_data.index(groups, images).rows if row[1] == ""]
+    assert mean[3][0] == mean[6][0] == 0.5
+    assert mean[4][2] == 3.0
+    (table,) = cost_tables.cost_tables(groups)
+    assert table.rows[0].values[5] == "3.00"
+    ((setting, found),) = groups.items()
+    (datasets,) = found.values()
+    assert figures._cost_s(setting, datasets, 16) == 3.0
+
+
+def test_the_page_says_nothing_over_fewer_datasets(tmp_path: Path) -> None:
+    images = ImageResults(Store(tmp_path), None)
+    holed = grouping.group_records([transferred("tiny_shapes", 1.0), transferred(TINY[0], 0.25)])
+    (mean,) = [row for row in page_data.index(holed, images).rows if row[1] == ""]
+    assert mean[3] == [1, 2]
+    assert mean[6] == [None, None, None]
+    alone = grouping.group_records([transferred("tiny_shapes", 1.0)])
+    assert [row[1] for row in page_data.index(alone, images).rows] == ["tiny_shapes"]
+    assert cost_tables.cost_tables(alone)[0].rows[0].values[0] is None
 
 
 def test_protocols_are_never_in_one_table() -> None:

@@ -79,10 +79,11 @@ def _records(variants: VariantRecords) -> Iterator[Record]:
 def _row(
     label: str, setting: EvaluationSetting, datasets: DatasetRecords, power: bool
 ) -> ResultRow:
-    most = max(record.identity.shots for records in datasets.values() for record in records)
+    averaged = {name: datasets[name] for name in setting.members if name in datasets} or datasets
+    most = max(record.identity.shots for records in averaged.values() for record in records)
     at_most_shots = {
         dataset: [record for record in records if record.identity.shots == most]
-        for dataset, records in datasets.items()
+        for dataset, records in averaged.items()
     }
     costs = [record.costs for records in at_most_shots.values() for record in records]
     accuracy = mean_over_datasets(

@@ -95,7 +95,7 @@ def _write(
     )
     yield from _save(curves(setting, numbers, shots), folder / f"curves-{stem}")
     costs = {
-        heading_of[variant]: _cost_s(datasets, shots[-1])
+        heading_of[variant]: _cost_s(setting, datasets, shots[-1])
         for variant, datasets in variants.items()
         if variant.ranked
     }
@@ -251,14 +251,14 @@ def _half(value: MeanAccuracy) -> float:
     )
 
 
-def _cost_s(datasets: DatasetRecords, shots: int) -> float:
+def _cost_s(setting: EvaluationSetting, datasets: DatasetRecords, shots: int) -> float:
     """Mean seconds of training (pretraining included) per cell at these shots, or of whatever there
     is without shots.
     """
     records = [
         record
-        for records in datasets.values()
-        for record in records
+        for name in setting.members
+        for record in datasets.get(name, ())
         if record.identity.shots in (shots, 0)
     ]
     return (

@@ -9,7 +9,7 @@ from benchmark.records.record import Record
 from benchmark.report.calibration import COVERAGES, Calibration, Calibrations
 
 SHOWN = 0.8  # the coverage that stands in a column
-UNKNOWN = [None, None, None]  # of what is no mean over records, as a harmonic mean
+UNKNOWN = [None, None, None]  # of a harmonic mean, and of an incomplete mean
 
 
 def trust(records: Sequence[Record], found: Calibrations) -> list[float | None]:

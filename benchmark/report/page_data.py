@@ -184,12 +184,14 @@ def _rows(
                 value = mean_over_datasets([numbers[dataset].get(shots) for dataset in whole])
                 records = [
                     record
-                    for dataset in datasets
-                    for record in datasets[dataset]
+                    for dataset in whole
+                    for record in datasets.get(dataset, ())
                     if record.identity.shots == shots
                 ]
                 mark = mark_of[shots, MEAN].get(variant)
-                yield _row(number, MEAN, shots, value, records, mark, found)
+                known = found if isinstance(value, MeanAccuracy) else None
+                if records:
+                    yield _row(number, MEAN, shots, value, records, mark, known)
 
 
 def _row(
