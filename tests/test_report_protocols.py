@@ -72,6 +72,20 @@ def test_the_spread_of_h_is_over_seeds() -> None:
     assert value.std == pytest.approx(abs(h(0.8, 0.4) - h(0.6, 0.6)) / 2**0.5)
 
 
+def test_h_is_over_the_seeds_that_both_halves_have() -> None:
+    halves = Halves({"base": {"a": {1: 0.9, 2: 0.5, 3: 0.5}}, "new": {"a": {1: 0.5}}})
+    value = halves.harmonic(["a"])
+    assert value == MeanAccuracy(pytest.approx(h(0.9, 0.5)), None, (1,))
+    more = Halves({"base": {"a": {1: 0.9, 2: 0.5, 3: 0.7}}, "new": {"a": {1: 0.5, 3: 0.3}}})
+    value = more.harmonic(["a"])
+    assert isinstance(value, MeanAccuracy)
+    assert value.mean == pytest.approx(h(0.8, 0.4))
+    assert value.seeds == (1, 3)
+    assert value.std == pytest.approx(abs(h(0.9, 0.5) - h(0.7, 0.3)) / 2**0.5)
+    none = Halves({"base": {"a": {1: 0.9}}, "new": {"a": {2: 0.5}}})
+    assert none.harmonic(["a"]) == MeanAccuracy(pytest.approx(h(0.9, 0.5)), None, ())
+
+
 def test_h_of_two_zeros_is_zero() -> None:
     assert h(0.0, 0.0) == 0.0
 

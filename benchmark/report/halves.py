@@ -6,7 +6,7 @@ give 75.83), not the mean of the datasets' own H.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark.protocols import ALL, BASE, NEW
@@ -35,12 +35,16 @@ class Halves:
         return base, new, self.harmonic(datasets), whole
 
     def harmonic(self, datasets: Sequence[str]) -> Average:
-        """H of the two means; its spread is that over the seeds that both halves have."""
-        means = [self._mean(part, datasets) for part in (BASE, NEW)]
-        value = harmonic_mean(*means)
+        """H of the two means, and its spread, over the seeds that all datasets have of both halves;
+        where they share none, of the means over their own seeds.
+        """
+        shared = self._shared_seeds(datasets)
+        if not shared:
+            return harmonic_mean(*(self._mean(part, datasets) for part in (BASE, NEW)))
+        value = harmonic_mean(*self._at(shared, datasets))
         if not isinstance(value, MeanAccuracy) or value.count < 2:
             return value
-        own = {seed: harmonic_mean(*self._at(seed, datasets)) for seed in value.seeds}
+        own = {seed: harmonic_mean(*self._at([seed], datasets)) for seed in shared}
         numbers = {seed: h.mean for seed, h in own.items() if isinstance(h, MeanAccuracy)}
         return replace(value, std=mean_over_seeds(numbers).std)
 
@@ -55,11 +59,20 @@ class Halves:
     def _mean(self, part: str, datasets: Sequence[str]) -> Average:
         return mean_over_datasets([self.parts.get(part, {}).get(name) for name in datasets])
 
-    def _at(self, seed: int | None, datasets: Sequence[str]) -> list[Average]:
+    def _shared_seeds(self, datasets: Sequence[str]) -> set[int | None]:
+        """The seeds that all datasets have of both halves."""
+        found = [
+            self.parts.get(part, {}).get(name) or {} for part in (BASE, NEW) for name in datasets
+        ]
+        return set.intersection(*map(set, found)) if found else set()
+
+    def _at(self, seeds: Collection[int | None], datasets: Sequence[str]) -> list[Average]:
         chosen = {
-            part: {name: {seed: (found.get(name) or {})[seed]} for name in datasets}
-            for part, found in self.parts.items()
-            if part != ALL
+            part: {
+                name: {seed: (self.parts[part][name] or {})[seed] for seed in seeds}
+                for name in datasets
+            }
+            for part in (BASE, NEW)
         }
         return [Halves(chosen)._mean(part, datasets) for part in (BASE, NEW)]
 

@@ -34,7 +34,10 @@ from benchmark.report.variants import (
 )
 
 OWN_H = "mean of H"  # over the datasets, beside the H of the means
-H_IS = "H: the harmonic mean of base and new; of means, that of the means"
+H_IS = (
+    "H: the harmonic mean of base and new over the seeds that both have; of means, that of the "
+    "means"
+)
 ByPart = Mapping[str, VariantRecords]  # base, new, all
 
 
