@@ -75,14 +75,18 @@ def changes(preset: str, method: str, cell: Mapping[str, object]) -> Changes:
     return Changes(**merged)
 
 
-def overrides(identity: Identity) -> dict[str, Scalar]:
-    """The hyper-parameters of a record that are not what its preset says for its cell."""
-    card = methods.card(identity.method)
+def of_record(identity: Identity) -> Changes:
+    """What the preset of a record says for its cell."""
     learned = identity.model_dump() | {
         "dataset": next(iter(identity.learned_on), identity.dataset),
         "classes": protocols.learned_classes(identity.evaluation, identity.classes),
     }
-    expected = card.defaults | changes(identity.preset, identity.method, learned).set
+    return changes(identity.preset, identity.method, learned)
+
+
+def overrides(identity: Identity) -> dict[str, Scalar]:
+    """The hyper-parameters of a record that are not what its preset says for its cell."""
+    expected = methods.card(identity.method).defaults | of_record(identity).set
     return {
         name: value for name, value in identity.params.items() if expected.get(name, ...) != value
     }

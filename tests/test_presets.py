@@ -145,6 +145,7 @@ def made_up(method: str, dataset: str, **other: object) -> Record:
         "val": changed.val or "up-to-4",
         "selection": changed.selection or "",
         "templates": changed.templates or (),
+        "underscores": bool(changed.underscores),
         "preset": "released",
         "backbone": "RN50/openai",
     }
@@ -170,6 +171,34 @@ def test_settings_that_differ_by_dataset_are_one_row_that_is_never_ranked() -> N
     assert tip not in marks  # though it is the best
     (table,) = tables.tables(grouping.group_records(records), "method-shots", ranked=True)
     assert any("selected on the full validation split" in note for note in table.notes)
+
+
+def test_what_a_preset_leaves_open_or_no_longer_says_is_another_row() -> None:
+    tip = {"val": "up-to-4", "selection": "", "templates": ("{}, drawn.",), "underscores": True}
+    records = [made_up("coop", "dtd"), but(made_up("coop", "dtd"), val="none")]
+    records += [
+        but(made_up("tip_adapter_f", "dtd"), **{name: value}) for name, value in tip.items()
+    ]
+    records += [made_up("tip_adapter_f", "dtd")]
+    notes: list[str] = []
+    ((_, variants),) = grouping.group_records(records, notes).items()
+    assert set(headings(variants).values()) == {
+        "CoOp, as released",
+        "CoOp, as released, no validation set",
+        "Tip-Adapter-F, as released",
+        "Tip-Adapter-F, as released, val=up-to-4",
+        "Tip-Adapter-F, as released, selection=none",
+        "Tip-Adapter-F, as released, templates={}, drawn.",
+        "Tip-Adapter-F, as released, underscores=True",
+    }
+    assert not notes
+    assert " --preset released --val none " in shell_commands.run_command(records[1].identity)
+    assert " --val " not in shell_commands.run_command(records[0].identity)
+
+
+def but(record: Record, **other: object) -> Record:
+    """The record with another identity."""
+    return scored(identity(**{**record.identity.model_dump(), **other}), 0.5, 10, 10)
 
 
 def test_released_rows_are_not_ranked_with_those_of_one_setting() -> None:

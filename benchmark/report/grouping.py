@@ -120,7 +120,8 @@ def _one_each(records: list[Record], dataset: str, notes: list[str]) -> list[Rec
 
 
 def _current_sources(named: Identity) -> int:
-    return sum(_current_digest(name) == digest for name, digest in named.sources.items())
+    seen = [*named.sources.items(), *named.learned_on.items()]
+    return sum(_current_digest(name) == digest for name, digest in seen)
 
 
 def _order(variant: MethodVariant) -> tuple[bool, bool, str, MethodVariant]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from benchmark.records.record import Scalar
-from benchmark.report.variants import MethodVariant, own_card
+from benchmark.report.variants import OF_THE_PRESET, MethodVariant, own_card
 
 
 def headings(variants: Iterable[MethodVariant]) -> dict[MethodVariant, str]:
@@ -31,6 +31,8 @@ def _differences(variant: MethodVariant, same_method: Sequence[MethodVariant]) -
         yield f"code {variant.code[:6] or 'unknown'}"
     if variant.val == "none" and variant.sampler != "none":
         yield "no validation set"
+    elif variant.preset and variant.val != OF_THE_PRESET:
+        yield f"val={variant.val}"
     if variant.sampler not in ("coop", "none"):
         yield f"{variant.sampler} sampling"
     exposure = variant.exposure

@@ -6,7 +6,7 @@ import shlex
 
 from benchmark.protocols import FEW_SHOT
 from benchmark.records.record import Identity
-from benchmark.report.variants import own_card, own_params
+from benchmark.report.variants import USUAL_VAL, own_card, own_params, own_preset
 
 
 def run_command(named: Identity) -> str:
@@ -22,7 +22,7 @@ def run_command(named: Identity) -> str:
         words += ["--shots", str(named.shots), "--seed", str(named.seed)]
     if named.preset:
         words += ["--preset", named.preset]
-    elif named.shots and named.val != "up-to-4":
+    if named.shots and named.val != USUAL_VAL and _val_is_open(named):
         words += ["--val", named.val]
     if named.sampler not in ("coop", "none"):
         words += ["--sampler", named.sampler]
@@ -33,6 +33,12 @@ def run_command(named: Identity) -> str:
         words += ["--sources", ",".join(sorted(named.sources))]
         words += ["--source-shots", str(named.source_shots)]
     return "python -m benchmark run " + shlex.join([*words, *_changed_parameters(named)])
+
+
+def _val_is_open(named: Identity) -> bool:
+    """Whether --val may be given: where no preset says what is validated on."""
+    said = own_preset(named)
+    return said.val is None if said else not named.preset
 
 
 def _changed_parameters(named: Identity) -> list[str]:

@@ -16,9 +16,12 @@ from benchmark import data, presets
 from benchmark.errors import UserError
 from benchmark.methods import Card, card, own
 from benchmark.protocols import ALL, DOMAIN, FEW_SHOT, others
-from benchmark.records.record import Identity, Record, Scalar
+from benchmark.records.record import Identity, Record, Scalar, hash_of
 
 FULL = "full training sets"
+OF_THE_PRESET = "of the preset"
+USUAL_VAL = "up-to-4"
+Text = str | bool | tuple[str, ...]  # the value of what a preset changes beside hyper-parameters
 TINY = "tiny"  # the embedded backbone, the only one that usually computes in float64
 
 
@@ -105,7 +108,7 @@ class MethodVariant:
     sampler: str
     exposure: PriorExposure
     title: str = field(compare=False)  # of the first record
-    preset: str = ""  # whose settings, dataset by dataset; `params` are what differs from them
+    preset: str = ""  # whose settings, dataset by dataset; `params` is what differs from them
     diagnostic: bool = False  # selected with more labels than the shots allow
     code: str = ""  # of a method from elsewhere
 
@@ -166,13 +169,12 @@ def _variants(source: str) -> tuple[str, ...]:
 def variant_of(record: Record) -> MethodVariant:
     """At 0 shots nothing is sampled or selected, so neither policy makes another variant."""
     named = record.identity
-    val, sampler = (named.val, named.sampler) if named.shots else ("none", "none")
     return MethodVariant(
         named.method,
         named.adapter_version,
-        tuple(sorted(own_params(named).items())),
-        "of the preset" if named.preset else val,
-        sampler,
+        tuple(sorted((own_params(named) | _departures(named)).items())),
+        _val(named),
+        named.sampler if named.shots else "none",
         exposure_of(named),
         record.title,
         named.preset,
@@ -183,12 +185,48 @@ def variant_of(record: Record) -> MethodVariant:
 
 def own_params(named: Identity) -> dict[str, Scalar]:
     """The hyper-parameters; under a preset those that differ from what it says for the cell."""
+    return presets.overrides(named) if own_preset(named) else named.params
+
+
+def own_preset(named: Identity) -> presets.Changes | None:
+    """What a preset of ours says for the cell; None where there is none, or it is no more."""
     if not named.preset or not own_card(named.method):
-        return named.params
+        return None
     try:
-        return presets.overrides(named)
-    except UserError:  # a preset that is no more
-        return named.params
+        return presets.of_record(named)
+    except UserError:
+        return None
+
+
+def _val(named: Identity) -> str:
+    """The validation policy, which of a preset may be another at every dataset."""
+    if not named.preset:
+        return named.val if named.shots else "none"
+    said = own_preset(named)
+    expected = (said.val or USUAL_VAL) if said and named.shots else named.val
+    return OF_THE_PRESET if named.val == expected else named.val
+
+
+def _departures(named: Identity) -> dict[str, Scalar]:
+    """The texts and the selection of a record that are not what its preset says for the cell."""
+    said = own_preset(named)
+    if not said:
+        return {}
+    pairs: dict[str, tuple[Text, Text]] = {
+        "selection": (named.selection, said.selection or ""),
+        "templates": (named.templates, said.templates or ()),
+        "underscores": (named.underscores, bool(said.underscores)),
+    }
+    return {name: _short(has) for name, (has, expected) in pairs.items() if has != expected}
+
+
+def _short(value: Text) -> Scalar:
+    """Several templates by their number and a digest."""
+    if not isinstance(value, tuple):
+        return value if value != "" else "none"
+    if len(value) < 2:
+        return value[0] if value else "of the dataset"
+    return f"{len(value)} ({hash_of({'templates': value})[:6]})"
 
 
 def exposure_of(named: Identity) -> PriorExposure:
