@@ -234,6 +234,8 @@ def as_released(method: str, dataset: str, accuracy: float, **other: object) -> 
         params=card.defaults | changed.set | other,
         val=changed.val or "up-to-4",
         selection=changed.selection or "",
+        templates=changed.templates or (),
+        underscores=bool(changed.underscores),
         preset="released",
         **RN50,
     )
@@ -258,6 +260,62 @@ def test_published_numbers_meet_records_under_the_preset_they_were_made_with() -
         each.published.variant
         for each in published.compare_published(grouping.group_records([middle]), TABLE)
     ] == ["CoOp (M=16, middle)"]
+
+
+def halves(part: str, accuracy: float = 0.7, **other: object) -> list[Record]:
+    """Zero-shot CLIP on one half of every dataset's classes."""
+    fields = {
+        "backbone": "ViT-B-16/openai", "weights_digest": digest("ViT-B-16"),
+        "precision": "float32", "classes": part, "evaluation": "base-to-new",
+    }  # fmt: skip
+    return [
+        record
+        for name in CLASSIC
+        for record in ours("zero_shot", name, 0, [accuracy], **fields | other)
+    ]
+
+
+def test_published_base_and_new_stand_beside_base_to_new_alone() -> None:
+    for part in ("base", "new"):
+        compared = list(published.compare_published(grouping.group_records(halves(part)), TABLE))
+        assert {each.published.classes for each in compared} == {part}
+        assert {each.published.dataset for each in compared} >= {"classic"}
+    usual = halves("new", evaluation="few-shot")
+    assert not list(published.compare_published(grouping.group_records(usual), TABLE))
+    (lacking,) = [
+        each
+        for each in published.compare_published(grouping.group_records(halves("new")[1:]), TABLE)
+        if each.published.dataset == "classic"
+    ]
+    assert lacking.why == "our mean lacks datasets (10/11)"
+
+
+def test_a_published_h_stands_beside_ours() -> None:
+    both = grouping.group_records([*halves("base"), *halves("new", accuracy=0.6)])
+    (found,) = [
+        each
+        for each in published.compare_published(both, TABLE)
+        if (each.published.classes, each.published.dataset) == ("H", "classic")
+    ]
+    assert found.ours.mean == pytest.approx(2 * 0.7 * 0.6 / 1.3)
+    (lacking,) = [
+        each
+        for each in published.compare_published(
+            grouping.group_records([*halves("base"), *halves("new")[1:]]), TABLE
+        )
+        if (each.published.classes, each.published.dataset) == ("H", "classic")
+    ]
+    assert lacking.why == "our mean lacks datasets (10/11)"
+
+
+def test_one_command_makes_both_halves() -> None:
+    table = [row for row in TABLE if row.method == "coop" and row.dataset == "classic"]
+    halved = [replace(row, preset_obstacle="") for row in table if row.classes != "all"]
+    assert [row.classes for row in halved] == ["base", "new", "H"]
+    (missing,) = published.missing_runs([], halved)
+    assert missing.values == 3
+    assert " --protocol base-to-new" in missing.command
+    assert "--classes" not in missing.command
 
 
 def test_what_no_record_stands_beside_comes_with_the_command_that_makes_it() -> None:

@@ -103,19 +103,27 @@ def _with_published(request: CheckRequest) -> int:
     """Print records beside published numbers; 3 where a comparable one differs."""
     from benchmark.commands.golden_check import OK, REGRESSION
     from benchmark.commands.printing import print_json
+    from benchmark.protocols import PROTOCOLS
     from benchmark.records.store import Store
     from benchmark.report import grouping, published, published_table, record_selection
 
     store = Store(request.results or opt.DEFAULT)
     records = record_selection.select_records(store, [], request.methods, request.datasets)
     shots = request.shots
-    wanted = [record for record in records if not shots or str(record.identity.shots) in shots]
+    protocols = [request.protocol] if request.protocol else PROTOCOLS
+    wanted = [
+        record
+        for record in records
+        if (not shots or str(record.identity.shots) in shots)
+        and record.identity.evaluation in protocols
+    ]
     table = [
         row
         for row in published_table.read_published()
         if (not request.methods or row.method in request.methods)
         and (not request.datasets or row.dataset in request.datasets)
         and (not shots or str(row.shots) in shots)
+        and row.evaluation in protocols
     ]
     compared = list(published.compare_published(grouping.group_records(wanted), table))
     if request.as_json:

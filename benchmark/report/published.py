@@ -9,7 +9,7 @@ import math
 import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark import presets
 from benchmark.protocols import FEW_SHOT
@@ -22,6 +22,7 @@ from benchmark.report.averages import (
     mean_over_seeds,
 )
 from benchmark.report.grouping import GroupedRecords
+from benchmark.report.page_halves import harmonic_rows
 from benchmark.report.published_table import ONE_SEED_STD, PublishedResult, allowance, disputed
 from benchmark.report.variants import (
     DatasetRecords,
@@ -30,6 +31,9 @@ from benchmark.report.variants import (
     members,
     own_card,
 )
+
+H = "H"  # stands in the table where the classes would
+Numbers = dict[tuple[str, int], Average]  # (dataset or suite, shots) -> our score
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def compare_published(
         (setting, variant): _numbers(setting, datasets)
         for setting, variants in groups.items()
         for variant, datasets in variants.items()
-    }
+    } | dict(_harmonic_numbers(groups))
     for row in table:
         for (setting, variant), numbers in counterparts.items():
             ours = numbers.get((row.dataset, row.shots))
@@ -69,12 +73,9 @@ def compare_published(
                 yield _verdict(row, variant, ours)
 
 
-def _numbers(
-    setting: EvaluationSetting, datasets: DatasetRecords
-) -> dict[tuple[str, int], Average]:
-    """(dataset or suite, shots) -> our score."""
+def _numbers(setting: EvaluationSetting, datasets: DatasetRecords) -> Numbers:
     by_dataset = {name: accuracies_by_shots(records) for name, records in datasets.items()}
-    averages: dict[tuple[str, int], Average] = {
+    averages: Numbers = {
         (name, shots): mean_over_seeds(by_seed)
         for name, by_shots in by_dataset.items()
         for shots, by_seed in by_shots.items()
@@ -85,6 +86,19 @@ def _numbers(
             [by_dataset.get(name, {}).get(shots) for name in setting.members]
         )
     return averages
+
+
+def _harmonic_numbers(
+    groups: GroupedRecords,
+) -> Iterator[tuple[tuple[EvaluationSetting, MethodVariant], Numbers]]:
+    """H of base and new, as a part of the classes of its own."""
+    for made in harmonic_rows(groups, mean=""):
+        setting = replace(made.setting, classes=H)
+        for variant, rows in made.rows.items():
+            yield (
+                (setting, variant),
+                {(name or setting.suite, shots): value for name, shots, value in rows},
+            )
 
 
 def _same_experiment(
@@ -101,7 +115,7 @@ def _same_experiment(
         and variant.preset in ("", row.preset)
         and row.backbone == setting.backbone
         and row.classes == setting.classes
-        and setting.evaluation == FEW_SHOT
+        and row.evaluation == setting.evaluation
         and dict(variant.params) == wanted
     )
 
@@ -177,7 +191,7 @@ def missing_runs(
         possible = row.preset and row.method in presets.methods_with(row.preset)
         if possible and id(row) not in have and not row.preset_obstacle:
             params = json.dumps(dict(row.params), sort_keys=True)
-            missing[row.method, params, row.backbone, row.classes, row.variant].append(row)
+            missing[row.method, params, row.backbone, row.evaluation, row.variant].append(row)
     return [
         MissingRuns(rows[0].variant, len(rows), _preset_command(rows)) for rows in missing.values()
     ]
@@ -190,7 +204,7 @@ def _preset_command(rows: Sequence[PublishedResult]) -> str:
     words += ["--shots", _joined({row.shots for row in rows})]
     words += ["--seed", _joined(set(range(1, max(1, first.seeds) + 1)))]
     words += ["--backbone", first.backbone]
-    words += ["--classes", first.classes] if first.classes != "all" else []
+    words += ["--protocol", first.evaluation] if first.evaluation != FEW_SHOT else []
     for name, value in first.params.items():
         words += ["--set", f"{first.method}.{name}={value}"]
     return "python -m benchmark run " + shlex.join(words)

@@ -14,6 +14,7 @@ from itertools import combinations
 from pathlib import Path
 
 from benchmark.errors import UserError
+from benchmark.protocols import ALL, BASE_TO_NEW, FEW_SHOT
 from benchmark.records.record import Scalar
 from benchmark.reference import PUBLISHED
 
@@ -58,6 +59,11 @@ class PublishedResult:
     obstacle: str  # why a run with our settings cannot be compared with it
     preset_obstacle: str  # why even a run under the preset cannot
     source: str
+
+    @property
+    def evaluation(self) -> str:
+        """The protocol: halves of the classes are published of base-to-new alone."""
+        return FEW_SHOT if self.classes == ALL else BASE_TO_NEW
 
 
 def read_published(path: Path = PUBLISHED) -> list[PublishedResult]:
