@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,9 +10,36 @@ import pytest
 from PIL import Image
 
 from benchmark import methods, reference
+from benchmark.records.store import Store
 from tests.conftest import Invoke
 from tests.test_methods import PLUGIN
 
+# What it learns, and its prior, is the sign that its helper gives.
+SIGNED = PLUGIN.replace(
+    "\nfrom typing", "\nimport torch\nimport sign_of_mine\nfrom typing"
+).replace(
+    "    def fit(self, episode):\n",
+    """    sources: ClassVar[str] = "others"
+    source_shots: ClassVar[int] = 0
+
+    def pretraining(self):
+        return {}
+
+    def pretrain(self, episodes):
+        return {"sign": torch.tensor([sign_of_mine.SIGN])}
+
+    def learn(self, episode):
+        return episode.prior or self.pretrain([])
+
+    def predictor(self, state, target):
+        return lambda images: state["sign"] * (images.features() @ target.text_features().T)
+
+    def fit(self, episode):
+        return self.predictor(self.learn(episode), episode.target)
+
+    def _unused(self, episode):
+""",
+)
 GRID = ("--dataset", "tiny_shapes", "--shots", "1", "--seed", "1", "--plain")
 OTHER = PLUGIN.replace(
     "images.features() @ episode.text_features().T",
@@ -30,6 +58,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(methods.FILES, raising=False)
     methods.card.cache_clear()
     sys.modules.pop("fsbench_method_mine_too", None)
+    sys.modules.pop("sign_of_mine", None)
 
 
 def test_an_edited_file_is_computed_again_and_both_rows_are_told_apart(
@@ -55,6 +84,35 @@ def test_an_edited_file_is_computed_again_and_both_rows_are_told_apart(
     ambiguous = invoke("compare", "./mine_too.py", "zero_shot", *store)
     assert ambiguous.code == 2
     assert "'mine_too' is 2 rows here; name one: 'Mine, code " in ambiguous.err
+
+
+@pytest.mark.parametrize(
+    ("asked", "folder"),
+    [
+        (("--protocol", "base-to-new", "--sources", "none"), "states"),
+        (("--sources", "tiny_digits"), "priors"),
+    ],
+)
+def test_an_edited_helper_leaves_no_learned_state_and_no_prior_in_use(
+    asked: tuple[str, ...],
+    folder: str,
+    invoke: Invoke,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine_too.py").write_text(SIGNED)
+    correct = []
+    for sign in ("+1.0", "-1.0"):
+        Path("sign_of_mine.py").write_text(f"SIGN = {sign}\n")
+        shutil.rmtree("__pycache__", ignore_errors=True)
+        forget(monkeypatch)
+        result = invoke("run", "--method", "./mine_too.py", *GRID, *asked, "--results", "r")
+        assert result.code == 0, result.err
+        found = {record.key: sum(record.counts.correct) for record in Store(Path("r")).records()}
+        correct.append(sum(found.values()) - sum(correct))
+    assert correct[0] > 2 * correct[1]
+    assert len(list(Path("r", folder).glob("*.json"))) == 2
 
 
 def test_compare_takes_a_file_as_run_does(

@@ -55,6 +55,8 @@ def prior_identity(identity: Identity, adapter: Pretrainable) -> dict[str, Any]:
     )
     if identity.backbone not in NAMED:  # the same weights mean something else to another model
         shared["backbone"] = identity.backbone
+    if identity.code:  # nobody promises that edited code says something else of its pretraining
+        shared["code"] = identity.code
     return shared | {"pretraining": adapter.pretraining()}
 
 

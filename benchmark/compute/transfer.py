@@ -61,7 +61,7 @@ def state_identity(cell: Cell, identity: Identity) -> dict[str, Any]:
         **identity.model_dump(exclude=TESTED, exclude_defaults=True),
         "learned_on": identity.learned_on or {identity.dataset: identity.dataset_digest},
         "learned_classes": cell.learned.classes,
-        "code": [methods.card(cell.method).source_digest, methods.training_digest()],
+        "learning_code": [methods.card(cell.method).source_digest, methods.training_digest()],
     }
 
 
