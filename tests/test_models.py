@@ -133,6 +133,12 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it() -> None:
 # --- vocabularies
 
 
+def test_a_text_that_a_tokenizer_without_end_token_would_cut_is_an_error() -> None:
+    assert tokenizers.tokenized(letters, ["", "abcdefghijkl"], 12).shape == (2, 12)
+    with pytest.raises(UserError, match="the text 'abcdefghijklm' needs more than the 12 tokens"):
+        tokenizers.tokenized(letters, ["abcdefghijkl", "abcdefghijklm"], 12)
+
+
 def letters(texts: Sequence[str], context_length: int = 12) -> Tensor:
     """A tokenizer without start or end token: a letter is a token, 0 pads."""
     rows = [[1 + ord(letter) % 90 for letter in text][:context_length] for text in texts]

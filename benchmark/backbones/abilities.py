@@ -14,7 +14,6 @@ from typing import Any
 
 from benchmark.backbones import weights
 from benchmark.backbones.hub import HUB, TIMM
-from benchmark.backbones.preprocessing import config_file
 from benchmark.errors import UserError
 from benchmark.methods import Card
 
@@ -42,7 +41,7 @@ def _config(source: weights.Source) -> Mapping[str, Any] | None:
     """The configuration of the architecture; None where there is none, which loading will say."""
     if source.arch.startswith(HUB):
         with suppress(OSError, ValueError, LookupError, TypeError):
-            return json.loads(config_file(source).read_bytes())["model_cfg"]
+            return json.loads(weights.config_file(source).read_bytes())["model_cfg"]
         return None
     import open_clip
 

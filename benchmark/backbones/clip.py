@@ -27,7 +27,6 @@ from benchmark.backbones.misfit import require_shapes, stored_shapes, unloadable
 from benchmark.backbones.precision import resolved, tower_dtype
 from benchmark.backbones.preprocessing import (
     Preprocessing,
-    config_file,
     from_open_clip,
     of_tag,
 )
@@ -225,9 +224,8 @@ def load(name: str, device: str = "cpu", precision: str = "auto") -> Loaded:
     except Exception as error:  # of weights, architecture, or a tokenizer that is not here
         raise unloadable(name, source.file, arch, error) from error
     _require_quick_gelu(model, source)
-    if source.tag == weights.FILE:
-        built = {key: tuple(each.shape) for key, each in model.state_dict().items()}
-        require_shapes(name, source.file, shapes, built)
+    built = {key: tuple(each.shape) for key, each in model.state_dict().items()}
+    require_shapes(name, source.file, shapes, built)
     return from_model(model, name, tokenizer, precision=precision)
 
 
@@ -236,7 +234,7 @@ def _recipe(source: weights.Source) -> tuple[str, dict[str, Any]]:
     their tag knows.
     """
     if source.arch.startswith(HUB):
-        _check_config(config_file(source))
+        _check_config(weights.config_file(source))
         return f"local-dir:{source.file.parent}", {}
     return source.arch, {"pretrained": str(source.file), "force_preprocess_cfg": of_tag(source)}
 

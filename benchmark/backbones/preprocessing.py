@@ -99,18 +99,13 @@ def of_backbone(name: str) -> Preprocessing:
     if source.arch.startswith(TIMM):
         return _of_timm_name(source.arch.removeprefix(TIMM))
     if source.arch.startswith(HUB):
-        return _of_config(config_file(source))
+        return _of_config(weights.config_file(source))
     import open_clip
 
     known = open_clip.get_model_config(source.arch)
     if known is None:
         raise UserError(f"open_clip knows no architecture '{source.arch}'; check its name")
     return from_open_clip(of_tag(source), known["vision_cfg"].get("image_size", 224))
-
-
-def config_file(source: weights.Source) -> Path:
-    """The configuration that lies beside the weights of a model of the hub."""
-    return source.file.parent / "open_clip_config.json"
 
 
 def _of_config(file: Path) -> Preprocessing:

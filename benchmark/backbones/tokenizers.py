@@ -57,7 +57,10 @@ def tokenized(tokenizer: Tokenizer, texts: Sequence[str], length: int | None) ->
         return tokenizer(list(texts))
     ids_NL = tokenizer(list(texts), context_length=length)
     wider_NL = tokenizer(list(texts), context_length=length + 1)
-    cut_N = (wider_NL[:, :length] != ids_NL).any(1)
+    empty_1L = tokenizer([""], context_length=length + 1)
+    # a tokenizer without an end token cuts and changes nothing of what it leaves
+    goes_on_N = wider_NL[:, length] != empty_1L[:, length]
+    cut_N = (wider_NL[:, :length] != ids_NL).any(1) | goes_on_N
     if cut_N.any():
         text = list(texts)[int(cut_N.int().argmax())]
         raise UserError(

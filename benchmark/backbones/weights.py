@@ -188,10 +188,25 @@ def seem_here(name: str) -> bool:
     return plain.is_file() or any(snapshots.glob("*/*"))
 
 
+def config_file(source: Source) -> Path:
+    """The configuration that lies beside the weights of a model of the hub."""
+    return source.file.parent / "open_clip_config.json"
+
+
 @cache
 def weights_digest(name: str) -> str:
-    """sha256 of the weights file, kept by size and modification time: gigabytes are hashed once."""
-    file = locate(name).file.resolve()
+    """sha256 of the weights file; of a model of the hub, of that and of its configuration, which
+    says how the same weights are computed with.
+    """
+    source = locate(name)
+    digest = _file_digest(source.file.resolve())
+    if not source.arch.startswith(HUB):
+        return digest
+    return hashlib.sha256(f"{digest}\0".encode() + config_file(source).read_bytes()).hexdigest()
+
+
+def _file_digest(file: Path) -> str:
+    """sha256, kept by size and modification time: gigabytes are hashed once."""
     stamp = _stamp(file)
     memo = cache_dir() / "weights" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.json"
     known = _remembered(memo, stamp)
