@@ -132,6 +132,28 @@ def test_the_mean_over_targets_leaves_the_source_out_and_counts_holes() -> None:
     assert holed.rows[0].values[3] == IncompleteMean(1, 2)
 
 
+def test_the_source_stands_beside_targets_of_every_suite() -> None:
+    hits = {"tiny_shapes": 1.0, "tiny_digits": 0.25, "dtd": 0.5, "my_flowers": 0.75}
+    records = [transferred(name, hit) for name, hit in hits.items()]
+    made = list(protocol_tables.tables(grouping.group_records(records), "method-shots"))
+    columns = {table.columns[1]: table for table in made}
+    assert len(made) == 3
+    for first, have in (("tiny_digits", 0.25), ("my_flowers", 0.75)):
+        assert columns[first].columns[0] == "tiny_shapes"
+        (row,) = columns[first].rows
+        assert [value.mean for value in row.values[:2] if isinstance(value, MeanAccuracy)] == [
+            1.0,
+            have,
+        ]
+    (classic,) = (table for table in made if "dtd" in table.columns)
+    (row,) = classic.rows
+    assert row.values[0] == MeanAccuracy(1.0, None, (1,))
+    assert row.values[-2] == IncompleteMean(1, 11)
+    alone = [transferred("tiny_shapes", 1.0), transferred("dtd", 0.5)]
+    (only,) = protocol_tables.tables(grouping.group_records(alone), "method-shots")
+    assert only.rows[0].values[0] == MeanAccuracy(1.0, None, (1,))
+
+
 def test_a_prior_learned_on_the_source_is_one_row() -> None:
     saw = {name: digest(name) for name in ("tiny_digits", "tiny_textures")}
     records = [

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from benchmark import data
 from benchmark.errors import UserError
@@ -29,15 +30,45 @@ def group_records(
     notes = [] if notes is None else notes
     if not superseded:
         kept = _current(kept, notes)
-    label = _dataset_labels(kept)
     groups: GroupedRecords = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for record in kept:
-        named = record.identity
-        dataset = label[named.dataset, named.dataset_digest]
-        groups[setting_of(named, dataset)][variant_of(record)][dataset].append(record)
+    for place, record in _with_the_source(list(_places(kept))):
+        groups[place.setting][place.variant][place.dataset].append(record)
     return {
         setting: _without_doubles(variants, notes) for setting, variants in sorted(groups.items())
     }
+
+
+class _Place(NamedTuple):
+    """Where a record stands."""
+
+    setting: EvaluationSetting
+    variant: MethodVariant
+    dataset: str
+
+    @property
+    def in_any_suite(self) -> tuple[EvaluationSetting, MethodVariant]:
+        return replace(self.setting, suite=""), self.variant
+
+
+def _places(records: list[Record]) -> Iterator[tuple[_Place, Record]]:
+    label = _dataset_labels(records)
+    for record in records:
+        named = record.identity
+        dataset = label[named.dataset, named.dataset_digest]
+        yield _Place(setting_of(named, dataset), variant_of(record), dataset), record
+
+
+def _with_the_source(placed: list[tuple[_Place, Record]]) -> Iterator[tuple[_Place, Record]]:
+    """What was tested on the source stands beside the targets, whatever suite they are of."""
+    suites: dict[tuple[EvaluationSetting, MethodVariant], set[str]] = defaultdict(set)
+    for place, _ in placed:
+        if place.dataset != place.setting.learned_on:
+            suites[place.in_any_suite].add(place.setting.suite)
+    for place, record in placed:
+        own = {place.setting.suite}
+        source = place.dataset == place.setting.learned_on
+        for suite in sorted(suites.get(place.in_any_suite, own) if source else own):
+            yield place._replace(setting=replace(place.setting, suite=suite)), record
 
 
 def _current(records: list[Record], notes: list[str]) -> list[Record]:
