@@ -221,6 +221,13 @@ def identity(
             " records are marked as diagnostics; take val='up-to-4'"
         )
     few_shot = cell.evaluation == protocols.FEW_SHOT
+    sources = dict(dataset_of(name) for name in cell.sources)
+    learned_on = dict([dataset_of(cell.learned_on)]) if cell.learned_on else {}
+    if not few_shot and dataset in sources and dataset not in learned_on:
+        raise UserError(
+            f"--protocol {cell.evaluation} tests classes of {dataset} whose images no method has"
+            f" seen, so a prior cannot see {dataset}; name other --sources"
+        )
     return Identity(
         method=cell.method,
         adapter_version=card.version,
@@ -233,7 +240,7 @@ def identity(
         seed=cell.seed,
         sampler=cell.sampler,
         val=cell.val,
-        sources=dict(dataset_of(name) for name in cell.sources),
+        sources=sources,
         source_shots=(cell.source_shots or cell.shots) if cell.sources else 0,
         backbone=backbone or cell.backbone,
         weights_digest=weights_digest(cell.backbone),
@@ -245,7 +252,7 @@ def identity(
         templates=cell.templates,
         underscores=cell.underscores,
         evaluation=cell.evaluation,
-        learned_on=dict([dataset_of(cell.learned_on)]) if cell.learned_on else {},
+        learned_on=learned_on,
         learned_classes="" if few_shot else cell.learned.classes,
     )
 

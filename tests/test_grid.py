@@ -200,3 +200,35 @@ def test_a_cell_without_sources_has_no_source_shots() -> None:
 def test_a_cell_is_named_by_its_low_precision() -> None:
     assert str(dataclasses.replace(CELL, precision="tf32")).endswith("tiny tf32")
     assert str(dataclasses.replace(CELL, precision="float64")).endswith("tiny")
+
+
+@pytest.mark.parametrize("beyond", [{"val": "full"}, {"val": "test"}, {"selection": "test"}])
+def test_labels_beyond_the_shots_are_for_presets_alone(beyond: dict[str, str]) -> None:
+    cell = dataclasses.replace(CELL, **beyond)
+    with pytest.raises(UserError, match="are for presets of releases"):
+        key_of(cell)
+    assert key_of(dataclasses.replace(cell, preset="released"))
+
+
+@pytest.mark.parametrize(
+    ("tested", "refused"),
+    [
+        ({"evaluation": "base-to-new", "classes": "new"}, ("tiny_digits",)),
+        ({"evaluation": "base-to-new", "classes": "base"}, ("tiny_digits",)),
+        ({"evaluation": "cross-dataset", "learned_on": "tiny_shapes"}, ("tiny_digits",)),
+        ({"evaluation": "domain", "learned_on": "tiny_shapes"}, ("tiny_digits",)),
+        # the source of a protocol is tested as in few-shot, where a row says what its prior saw
+        ({"evaluation": "cross-dataset", "learned_on": "tiny_digits"}, ()),
+        ({"evaluation": "few-shot"}, ()),
+    ],
+)
+def test_no_prior_sees_classes_that_a_protocol_calls_unseen(
+    tested: dict[str, str], refused: tuple[str, ...]
+) -> None:
+    for seen in SUITE:
+        cell = dataclasses.replace(CELL, sources=("tiny_textures", seen), **tested)
+        if seen in refused:
+            with pytest.raises(UserError, match="so a prior cannot see tiny_digits; name other"):
+                key_of(cell)
+        else:
+            assert key_of(cell)

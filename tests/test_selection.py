@@ -77,9 +77,23 @@ def test_a_prior_sees_the_prepared_others_and_a_remark_says_so(here: set[str]) -
     )
     assert [cell.sources for cell in selection.cells] == [("caltech101", "eurosat")]
     assert (
-        "of 11 datasets of its suite 3 are prepared; its prior sees caltech101, eurosat"
+        "of 10 other datasets of its suite 2 are prepared; its prior sees caltech101, eurosat"
         in " ".join(selection.remarks)
     )
+
+
+def test_a_remark_names_no_tested_dataset_as_one_that_the_prior_sees(here: set[str]) -> None:
+    here |= {"caltech101", "dtd", "eurosat"}
+    selection = select(
+        Flags(
+            methods=["prompt_adapter"], datasets=["dtd"], shots=["1"], seeds=["1"],
+            protocol="cross-dataset", learn_from="eurosat",
+            settings=["alpha=0", "alpha_grid=0"],
+        )
+    )  # fmt: skip
+    assert {cell.sources for cell in selection.cells} == {("caltech101",)}
+    (remark,) = [each for each in selection.remarks if "its prior sees" in each]
+    assert remark.endswith("1 are prepared and not tested; its prior sees caltech101")
 
 
 def test_without_any_other_dataset_there_is_no_prior_and_a_remark_says_so(here: set[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -65,9 +65,7 @@ def select(flags: Flags) -> Selection:
         preset=flags.preset,
     )
     chosen = [weights.canonical(name) for name in flags.backbones]
-    suite_of = _prepared_suite(flags, cards, remarks)
-    if source:
-        suite_of = protocol_selection.without(suite_of, datasets)
+    suite_of = _prepared_suite(flags, cards, remarks, datasets if source else ())
     cells: list[Cell] = []
     for names, backbones in _with_backbones(datasets, chosen, source):
         served = cards if flags.methods else _served(cards, backbones, remarks)
@@ -118,9 +116,12 @@ def suite_around(dataset: str) -> tuple[str, ...]:
 
 
 def _prepared_suite(
-    flags: Flags, cards: Sequence[tuple[Card, object]], remarks: list[str]
+    flags: Flags,
+    cards: Sequence[tuple[Card, object]],
+    remarks: list[str],
+    tested: Collection[str],
 ) -> Callable[[str], tuple[str, ...]]:
-    """dataset -> what of its suite is prepared, which is what its prior may see.
+    """dataset -> what of its suite is prepared and not `tested`, which is what its prior may see.
 
     Records name each source, so that no two mixtures are confused.
     """
@@ -129,19 +130,23 @@ def _prepared_suite(
     @cache
     def prepared_suite(dataset: str) -> tuple[str, ...]:
         suite = suite_around(dataset)
-        here = [name for name in suite if name == dataset or _is_prepared(name, flags.data_root)]
+        others = [
+            name
+            for name in suite
+            if name != dataset and name not in tested and _is_prepared(name, flags.data_root)
+        ]
         if priors and suite == (dataset,) and flags.sources in SOURCES:
             remarks.append(
                 f"{dataset} belongs to no suite, so methods with a prior run without one; "
                 "--sources names datasets for it"
             )
-        elif priors and len(here) < len(suite):
-            others = ", ".join(name for name in here if name != dataset)
+        elif priors and len(others) < len(suite) - 1:
+            usable = "prepared and not tested" if tested else "prepared"
             remarks.append(
-                f"{dataset}: of {len(suite)} datasets of its suite {len(here)} are prepared; "
-                f"its prior sees {others or 'no other dataset, so there is no prior'}"
+                f"{dataset}: of {len(suite) - 1} other datasets of its suite {len(others)} are "
+                f"{usable}; its prior sees {', '.join(others) or 'none, so there is no prior'}"
             )
-        return tuple(here)
+        return tuple(name for name in suite if name in (dataset, *others))
 
     return prepared_suite
 

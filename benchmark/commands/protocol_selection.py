@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 
 from benchmark import data, methods
 from benchmark.commands.option_fields import Flags
@@ -14,7 +14,6 @@ from benchmark.records.record import Scalar
 
 EMBEDDED = ("tiny", "tiny_shift")  # suites
 SOURCE, EMBEDDED_SOURCE = "imagenet", "tiny_shapes"
-SuiteOf = Callable[[str], tuple[str, ...]]
 
 
 def protocol_of(flags: Flags) -> str:
@@ -79,10 +78,3 @@ def require_unbound(protocol: str, cards: Sequence[tuple[Card, dict[str, Scalar]
 def unbound(names: Sequence[str]) -> list[str]:
     """The methods that transfer at their defaults."""
     return [name for name in names if not methods.card(name).bound({})]
-
-
-def without(suite_of: SuiteOf, tested: Collection[str]) -> SuiteOf:
-    """The suites without the tested datasets, which no prior is to see."""
-    return lambda dataset: tuple(
-        name for name in suite_of(dataset) if name == dataset or name not in tested
-    )
