@@ -34,6 +34,7 @@ from testbed import naive_clip
 
 SHIFTING, ROWS = "tests.plugins.shifting", "tests.plugins.rows"
 TINY = ("tiny_digits", "tiny_shapes", "tiny_textures")
+NO_CACHE = ("--method", "prompt_adapter", "--set", "alpha=0", "--set", "alpha_grid=0")
 RESOURCES = Resources()
 
 
@@ -129,7 +130,7 @@ def test_an_odd_number_of_classes_has_the_larger_half_as_base() -> None:
     assert [len(odd.half(part).class_names) for part in ("base", "new")] == [3, 2]
 
 
-def test_few_shot_on_the_new_half_learns_there_and_is_something_else(tmp_path: Path) -> None:
+def test_few_shot_on_the_new_half_learns_there_and_is_something_else() -> None:
     (new,) = [each for each in cells("base-to-new", ["tiny_digits"]) if each.classes == "new"]
     own = replace(new, evaluation="few-shot")
     assert own.learned.classes == "new"
@@ -257,6 +258,15 @@ def test_what_was_learned_serves_a_run_that_goes_on(tmp_path: Path, damaged: boo
         assert {each.costs.batched_runs for each in again.values()} == {3}
 
 
+def test_a_forced_run_learns_every_state_once_and_anew(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    made = cells("cross-dataset", TINY[1:], TINY[0], diary=str(diary))
+    for force, learned in ((False, 1), (True, 2), (True, 3), (False, 3)):
+        outcomes = list(run(made, Store(tmp_path), force=force, limit_s=300))  # cell by cell
+        assert [each.error for each in outcomes] == [None] * len(made)
+        assert len(diary.read_text().splitlines()) == learned
+
+
 def test_protocols_from_one_source_share_what_was_learned(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     for protocol, target in (("cross-dataset", "tiny_digits"), ("domain", "tiny_shapes_shifted")):
@@ -302,12 +312,16 @@ def test_a_bound_method_is_told_so_before_anything_runs(
         (["--protocol", "domain", "--dataset", "tiny_digits"], "no shifted variant of tiny_shapes"),
         (["--protocol", "domian"], "did you mean 'domain'"),
         (["--protocol", "domain", "--learn-from", "tiny_digits"], "nothing to test but"),
+        (["--protocol", "base-to-new", "--sources", "all", *NO_CACHE], "a prior cannot see tiny_"),
+        (["--protocol", "cross-dataset", "--learn-from", "tiny_shapes", "--dataset", "tiny_digits",
+          "--sources", "tiny_digits", *NO_CACHE], "a prior cannot see tiny_digits"),
     ],
-)
+)  # fmt: skip
 def test_options_that_do_not_go_together_are_refused(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert execute(["plan", "--method", "zero_shot", *words, "--results", str(tmp_path)]) == 2
+    words = words if "--method" in words else ["--method", "zero_shot", *words]
+    assert execute(["plan", *words, "--results", str(tmp_path)]) == 2
     assert sentence in capsys.readouterr().err
 
 

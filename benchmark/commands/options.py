@@ -273,7 +273,12 @@ Offline = Annotated[
     bool,
     typer.Option("--offline", help="Never ask a network; what is missing is an error at once."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Compute again what is on record.")]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Compute again what is on record, priors and learned states included."
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would run, and stop: the same as `plan`.")
 ]

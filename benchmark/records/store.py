@@ -39,12 +39,16 @@ Content = TypeVar("Content")
 class Store:
     """Records under one folder, on one machine or on several that share it.
 
-    `lease_s` must be the same for all processes that share the folder.
+    `lease_s` must be the same for all processes that share the folder. `forced_run` names a run
+    that learns every state and prior anew, once; empty: those that are here serve.
     """
 
-    def __init__(self, root: Path = DEFAULT, lease_s: float = LEASE_S) -> None:
+    def __init__(
+        self, root: Path = DEFAULT, lease_s: float = LEASE_S, forced_run: str = ""
+    ) -> None:
         self.root = root
         self.lease_s = lease_s
+        self.forced_run = forced_run
         # claims that others hold; a lease object remembers since when it has seen no sign of life
         self._contested: dict[str, SoftFileLease] = {}
 

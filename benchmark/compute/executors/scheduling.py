@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
+from uuid import uuid4
 
 from benchmark.grid import Cell
 from benchmark.records.leases import LEASE_S
@@ -93,6 +94,7 @@ class RunOptions:
     lease_s: float = LEASE_S  # of claims (store.Store)
     folder: Path = field(default_factory=Path.cwd)  # what plug-ins and dataset files are named from
     settings: tuple[tuple[str, str], ...] = field(default_factory=lambda: settings(os.environ))
+    run_name: str = field(default_factory=lambda: uuid4().hex)  # no other run has it
 
 
 def settings(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

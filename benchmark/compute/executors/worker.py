@@ -55,7 +55,11 @@ def start_worker(options: RunOptions, on_stage: OnStage, *, own_process: bool) -
         )
 
     return Worker(
-        Store(options.results, options.lease_s), options, resources, on_stage, own_process
+        Store(options.results, options.lease_s, options.run_name if options.force else ""),
+        options,
+        resources,
+        on_stage,
+        own_process,
     )
 
 
