@@ -31,6 +31,7 @@ from benchmark.records.record import Scalar
 
 GROUP = "fsbench.adapters"
 REQUIRED = {"title": str, "paper": str, "version": int, "few_shot": bool}  # class variables
+OF_PRIORS = {"sources": str, "source_shots": int}  # of a method that pretrains
 # Files of methods, separated as in PATH. What a user names is added, so that workers find it too.
 FILES = "FSBENCH_METHOD_FILES"
 
@@ -218,7 +219,7 @@ def _card(name: str, adapter: type, doc: str, source: bytes) -> Card:
         transfers=hasattr(adapter, "learn") and hasattr(adapter, "predictor"),
         transfers_at=getattr(adapter, "transfers_at", {}),
         needs=tuple(getattr(adapter, "needs", ())),
-        sources=getattr(adapter, "sources", "others" if pretrains else ""),
+        sources=getattr(adapter, "sources", ""),
         source_shots=getattr(adapter, "source_shots", 0),
         source_digest=hashlib.sha256(source).hexdigest()[:12],
     )
@@ -226,13 +227,20 @@ def _card(name: str, adapter: type, doc: str, source: bytes) -> Card:
 
 def _require_class_variables(name: str, adapter: Any) -> None:
     """UserError for what class Adapter does not say of itself, or says in another type."""
-    missing = [key for key in REQUIRED if not hasattr(adapter, key)]
+    pretrains = hasattr(adapter, "pretrain")
+    required = {**REQUIRED, **(OF_PRIORS if pretrains else {})}
+    missing = [key for key in required if not hasattr(adapter, key)]
     if missing:
         raise UserError(
             f"method '{name}' does not say its {' and '.join(missing)};"
             " give class Adapter these class variables"
         )
-    for key, kind in REQUIRED.items():
+    if pretrains and not hasattr(adapter, "pretraining"):
+        raise UserError(
+            f"method '{name}' has pretrain, but no pretraining, which says what a prior depends on;"
+            " give class Adapter this method"
+        )
+    for key, kind in required.items():
         value = getattr(adapter, key)
         if type(value) is not kind:
             raise UserError(

@@ -384,6 +384,23 @@ def test_a_release_is_named_by_its_version_and_an_editable_install_by_its_code(
         ("    few_shot: ClassVar[bool] = True\n", "", "does not say its few_shot"),
         ("few_shot: ClassVar[bool] = True", "few_shot: ClassVar[int] = 1", "which is no bool"),
         ('paper: ClassVar[str] = "none yet"', "paper: ClassVar[None] = None", "which is no str"),
+        (
+            "    def fit",
+            "    def pretrain(self, episodes): ...\n    def fit",
+            "does not say its sources and source_shots",
+        ),
+        (
+            "    def fit",
+            "    sources: ClassVar[str] = 'others'\n    source_shots: ClassVar[int] = 0\n"
+            "    def pretrain(self, episodes): ...\n    def fit",
+            "has pretrain, but no pretraining",
+        ),
+        (
+            "    def fit",
+            "    sources: ClassVar[list] = ['a']\n    source_shots: ClassVar[int] = 0\n"
+            "    def pretrain(self, episodes): ...\n    def fit",
+            "which is no str",
+        ),
     ],
 )
 def test_class_variables_are_required_wherever_a_method_is_used(

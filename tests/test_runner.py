@@ -217,7 +217,18 @@ def test_a_source_costs_its_support_set_only(monkeypatch: pytest.MonkeyPatch) ->
     episode = source_episode(Resources(), moody(), "tiny_shapes", 2)
     classes = len(episode.class_names)
     assert len(episode.support) == 2 * classes
-    assert len(digested) == 2 * classes + 2 * classes  # min(2, 4) validation images per class
+    assert moody().val != "none"
+    assert episode.val is None, "cells that differ in validation share a prior"
+    assert len(digested) == 2 * classes
+
+
+def test_a_forced_run_makes_every_prior_once_and_anew(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    cells = [moody(diary=str(diary), sources=("tiny_shapes",), mood=mood) for mood in ("a", "b")]
+    for force, made in ((False, 1), (True, 2), (False, 2)):
+        outcomes = list(run(cells, Store(tmp_path), force=force))
+        assert [each.error for each in outcomes] == [None, None]
+        assert diary.read_text().splitlines().count("pretrain tiny_shapes") == made
 
 
 def test_another_seed_has_another_prior(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def _columns(cell: grid.Cell, tested: data.Dataset) -> tuple[int, ...] | None:
 
 
 def source_episode(resources: Resources, cell: grid.Cell, source: str, shots: int) -> Episode:
-    """Support and validation images of a source dataset for a prior, of all its classes; no test
+    """Support images of a source dataset for a prior, of all its classes; no validation or test
     image is listed. `shots` -1 means its full training set.
     """
     as_target = replace(
@@ -108,7 +108,7 @@ def source_episode(resources: Resources, cell: grid.Cell, source: str, shots: in
         shots=max(shots, 0),
         classes="all",
         sources=(),
-        val=cell.val if cell.val in grid.VAL_POLICIES else "none",
+        val="none",
         templates=(),
         underscores=False,
     )
