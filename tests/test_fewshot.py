@@ -121,9 +121,10 @@ def test_short_classes_are_refused_unless_all_there_are_is_asked_for():
     labels = [0] * 20 + [1] * 3
     with pytest.raises(UserError, match="too few training images for 5 shots: label 1 has 3 of 5;"):
         few_shot(labels, [], 5, seed=1)
-    train, _ = few_shot(labels, [], 5, seed=1, short="all")
+    train, val = few_shot(labels, [], 5, seed=1, policy="coop-short")
+    assert len(train[:5]) == len({i for i in train[:5] if labels[i] == 0}) == 5
     assert train[5:] == (20, 21, 22)
-    assert few_shot(labels, [], 5, seed=1, policy="coop-short") == (train, ())
+    assert val == ()
 
 
 def test_all_classes_that_are_too_short_are_named_with_their_numbers():
@@ -219,7 +220,7 @@ def test_shares_of_real_pools_are_those_of_released_floating_point(real, dataset
     labels = [label for _, label, _ in rows]
     pool = Counter(labels)
     for shots, (policy, least) in product((1, 2, 4, 8, 16), (("relaxed", 1), ("realistic", 0))):
-        drawn = Counter(labels[i] for i in few_shot(labels, [], shots, 1, policy, "all")[0])
+        drawn = Counter(labels[i] for i in few_shot(labels, [], shots, 1, policy)[0])
         budget = shots * len(pool)
         counts = [max(least, round(budget * (pool[c] / len(labels)))) for c in sorted(pool)]
         while sum(counts) > budget:

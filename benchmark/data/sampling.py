@@ -54,13 +54,11 @@ def few_shot(
     shots: int,
     seed: int,
     policy: str = "coop",
-    short: Short = "refuse",
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Positions of the support set and of the few-shot validation set, in drawing order.
 
-    `short` says what to do where a class has fewer than `shots` training images: refuse, or take
-    all there are as Dassl does. Validation always takes what there is. Raises UserError for shots
-    below 1, a negative seed, an unknown policy.
+    Validation takes what there is. Raises UserError for shots below 1, a negative seed, an unknown
+    policy, no training image, a class that has fewer than the policy allows.
     """
     if policy not in POLICIES:
         raise UserError(f"unknown sampling policy '{policy}'; {nearest(policy, tuple(POLICIES))}")
@@ -71,8 +69,7 @@ def few_shot(
             f"seed must not be negative, not {seed}: it would draw the same images as {-seed}"
         )
     rule, rng = POLICIES[policy], random.Random(seed)
-    if short == "refuse":
-        _check_enough(train_labels, shots, policy)
+    _check_enough(train_labels, shots, policy)
     return _per_class(train_labels, shots, rng, rule), _per_class(
         val_labels, min(shots, VAL_SHOTS), rng, rule
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmark.errors import UserError, nearest
 from benchmark.records.record import Record
@@ -17,9 +17,6 @@ from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
 from benchmark.report.image_results import ImageResults
 from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
