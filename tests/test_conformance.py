@@ -247,6 +247,22 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         f"{FIT}{TRANSFER}".replace("target.text_features()", "target.text_features().sort(0)[0]"),
         "the order of the target's classes makes no difference",
     ),
+    "a state bound to the places of classes": (
+        FIT,
+        f"{FIT}{TRANSFER}".replace("torch.zeros(1)", "self._means(episode)")
+        .replace(
+            "text_KD = target.text_features()",
+            "text_KD = target.text_features()\n"
+            "        text_KD = text_KD + state['shift'][: len(text_KD)]",
+        )
+        .replace(" + state['shift'][0]", "")
+        + """
+    def _means(self, episode):
+        image_SD, labels_S = episode.support.images.features(), episode.support.labels_N
+        return torch.stack([image_SD[labels_S == k % 2].mean(0) for k in range(9)])
+""",
+        "in reverse order the logits are others, not the same in reverse",
+    ),
     "a fit of its own": (
         FIT,
         f"{FIT}{TRANSFER}".replace("+ state['shift']", "+ 1 + state['shift']"),

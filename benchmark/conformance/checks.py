@@ -25,13 +25,13 @@ from benchmark.conformance.subject import (
     Check,
     ContractViolation,
     Subject,
+    close,
     few_shot,
     pretrains,
     source_episodes,
 )
 
 SCALARS = (str, int, float, bool)
-TOLERANCE = 1e-4  # of the largest logit: batches of another size sum in another order
 BATCH_TOLERANCE = 0.02  # likewise, after a training that amplifies rounding
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 EPISODES: dict[str, dict[str, Any]] = {
@@ -192,14 +192,10 @@ def image_by_image(subject: Subject) -> None:
     a, b = toy.labelled(3, 3, 5).images, toy.labelled(5, 3, 6).images
     apart_QK, joined_QK = torch.cat([predict(a), predict(b)]), predict(toy.join(a, b))
     require(
-        _close(joined_QK, apart_QK),
+        close(joined_QK, apart_QK),
         "the logits of an image depend on the images beside it: predict(A + B) is not predict(A) "
         "followed by predict(B); treat each image on its own",
     )
-
-
-def _close(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:
-    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max()))
 
 
 # --- what is left behind
@@ -287,7 +283,7 @@ def batched_equals_single(subject: Subject) -> None:
     for predict, each in zip(predictors, given, strict=True):
         alone = dataclasses.replace(each, notes={})
         require(
-            _close(predict(images), adapter.fit(alone)(images), BATCH_TOLERANCE),
+            close(predict(images), adapter.fit(alone)(images), BATCH_TOLERANCE),
             f"fit_batch gave other logits than fit ({len(each.support)} images, seed {each.seed}); "
             "no run may see another",
         )

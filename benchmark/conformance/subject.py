@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmark import methods
 from benchmark.api import Episode, Labelled, Predictor, Pretrainable, State, UserError
 from benchmark.conformance import toy
 from benchmark.records.record import Scalar
+
+TOLERANCE = 1e-4  # of the largest logit: batches of another size or order sum in another order
 
 NEEDS_MORE = "built from features"  # what api.FeatureBackbone says to a method that needs a tower
 
@@ -90,6 +93,10 @@ class Subject:
         except UserError as error:
             return NEEDS_MORE not in str(error)
         return True
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max()))
 
 
 def source_episodes(shots: int) -> list[Episode]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.api import State, Target
 from benchmark.conformance import toy
-from benchmark.conformance.subject import Check, ContractViolation, Subject
+from benchmark.conformance.subject import Check, ContractViolation, Subject, close
 
 OTHER_NAMES = ("boat", "house_plant", "tree", "old car")
 OTHER_TEMPLATES = ("itap of a {}.", "a {}.")
@@ -52,9 +52,15 @@ def serves_other_classes(subject: Subject) -> None:
             f"{expected}; {FROM_NAMES}"
         )
     turned = replace(target, class_names=OTHER_NAMES[::-1])
-    if torch.equal(logits_QK, _predicted(subject, state, turned)):
+    turned_QK = _predicted(subject, state, turned)
+    if torch.equal(logits_QK, turned_QK):
         raise ContractViolation(
             f"the order of the target's classes makes no difference to the logits; {FROM_NAMES}"
+        )
+    if not close(turned_QK, logits_QK.flip(1)):
+        raise ContractViolation(
+            "with the target's classes in reverse order the logits are others, not the same in"
+            f" reverse; leave out of the state what belongs to a place, and {FROM_NAMES}"
         )
 
 
