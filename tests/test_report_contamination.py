@@ -10,12 +10,12 @@ import pytest
 
 from benchmark import data
 from benchmark.records.store import Store
-from benchmark.report import grouping, page_data, tables
+from benchmark.report import grouping, page_data, protocol_tables, tables
 from benchmark.report.contamination import UNKNOWN, seen, seen_notes
 from benchmark.report.image_results import ImageResults
 from benchmark.report.leaderboard import leaderboard_csv
 from benchmark.tiny import captions
-from testbed.synthetic import grid
+from testbed.synthetic import grid, identity, scored
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,22 @@ def test_a_note_groups_datasets_and_is_silent_where_nothing_is_known() -> None:
     assert note.startswith("RN50/openai has seen of imagenet, dtd: overlap not known")
     assert "my_pets" not in note
     assert seen_notes("RN50/laion", ["dtd"]) == []
+
+
+def test_tables_of_every_kind_and_protocol_say_it() -> None:
+    groups = grouping.group_records(grid(["coop"], shots=(1,)))
+    halves = grouping.group_records(
+        [
+            scored(identity("coop", "tiny_shapes", 16, 1, evaluation="base-to-new", classes=part,
+                            learned_classes="base"), 0.5)
+            for part in ("base", "new")
+        ]
+    )  # fmt: skip
+    made = [table for kind in tables.KINDS for table in tables.tables(groups, kind)]
+    made += protocol_tables.tables(halves, "method-shots")
+    assert len(made) == len(tables.KINDS) + 1
+    for table in made:
+        assert sum("10 of 16 classes never shown" in note for note in table.notes) == 1
 
 
 def test_tables_exports_and_the_page_say_it(tmp_path: Path) -> None:

@@ -258,6 +258,15 @@ def test_nothing_sticks_out_on_a_phone(tab: chromium.Tab) -> None:
     tab.screen(1280, 900)
 
 
+@needs_browser
+def test_the_whole_leaderboard_is_in_sight_on_a_wide_screen(tab: chromium.Tab) -> None:
+    setting(tab)
+    tab.screen(1440, 900)
+    right = "document.querySelector('#board th:last-child').getBoundingClientRect().right"
+    assert tab.ask(right) <= 1440
+    tab.screen(1280, 900)
+
+
 # Without a browser
 
 

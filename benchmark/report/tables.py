@@ -137,7 +137,7 @@ def dataset_shots(
         ("method", "dataset"),
         (*_shot_heads(shots), "seeds"),
         tuple(rows),
-        (*notes_below(setting, variants), *seen_notes(setting.backbone, present)),
+        notes_below(setting, variants),
     )
 
 
@@ -271,8 +271,8 @@ def seed_counts(values: Sequence[Average]) -> str:
 
 def _present(setting: EvaluationSetting, variants: VariantRecords) -> list[str]:
     """The suite's datasets that any variant has records of, in the suite's order."""
-    seen = {dataset for by_dataset in variants.values() for dataset in by_dataset}
-    return [dataset for dataset in setting.members if dataset in seen]
+    tested = {dataset for by_dataset in variants.values() for dataset in by_dataset}
+    return [dataset for dataset in setting.members if dataset in tested]
 
 
 def shots_of(variants: VariantRecords) -> list[int]:
@@ -291,7 +291,9 @@ def _shot_heads(shots: Sequence[int]) -> list[str]:
 
 
 def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, ...]:
-    """What applies to the numbers of a whole table, and which rows may not be ranked."""
+    """What applies to the numbers of a whole table, which rows may not be ranked, and what is known
+    of what the backbone has seen.
+    """
     heading_of = headings(variants)
     used = {(variant.val, variant.sampler) for variant in variants if variant.sampler != "none"}
     shared = (
@@ -307,7 +309,8 @@ def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[s
     )
     barred = [f"{heading_of[variant]}: {variant.bar}" for variant in variants if not variant.ranked]
     versions = f"image pipeline {setting.transform}, protocol {setting.protocol}"
-    return ("; ".join([*shared, versions]), *priors, *barred)
+    known = seen_notes(setting.backbone, _present(setting, variants))
+    return ("; ".join([*shared, versions]), *priors, *barred, *known)
 
 
 def _policy(val: str, sampler: str) -> str:
