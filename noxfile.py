@@ -56,6 +56,8 @@ NUMERIC_TESTS = (
     "tests/test_executors.py::test_records_of_batched_runs_are_those_of_runs_alone",
     "tests/test_executors.py::test_order_shards_and_grouping_do_not_change_a_record",
 )
+# Most tests use one processor; a file's tests share what they set up.
+TWO_AT_ONCE = ("-n", "2", "--dist", "loadfile")
 
 
 def check_numbers(session: nox.Session, processors: Iterable[str]) -> None:
@@ -80,7 +82,7 @@ def tests(session: nox.Session) -> None:
     """Style and types, all tests, then the regression check as three processors compute it."""
     install(session, "test", "lint", *(["real"] if os.environ.get("FSBENCH_DATA") else []))
     run_lint(session)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *TWO_AT_ONCE, *session.posargs)
     check_numbers(session, PROCESSORS)
 
 

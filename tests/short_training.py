@@ -17,11 +17,13 @@ def trained_methods() -> list[str]:
     return [name for name in methods.own() if LENGTHS.keys() & methods.card(name).defaults.keys()]
 
 
-def parameters(method: str) -> dict[str, Any]:
-    """What differs from the method's defaults."""
+def parameters(method: str, longest: int = 30) -> dict[str, Any]:
+    """What differs from the method's defaults; no length of training is above `longest`."""
     defaults = methods.card(method).defaults
     short = {
-        name: type(defaults[name])(count) for name, count in LENGTHS.items() if name in defaults
+        name: type(defaults[name])(min(count, longest))
+        for name, count in LENGTHS.items()
+        if name in defaults
     }
     if "keep_mb" in defaults:  # the image tower is in the loop
         short["views"] = 2

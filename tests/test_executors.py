@@ -183,7 +183,7 @@ def test_records_of_batched_runs_are_those_of_runs_alone(method: str, tmp_path: 
             shots=1,
             seed=seed,
             backbone=TINY,
-            params=tuple(sorted(parameters(method).items())) if method in IN_THE_LOOP else (),
+            params=tuple(sorted(parameters(method, 8).items())) if method in IN_THE_LOOP else (),
         )
         for seed in (1, 2, 3)
     ]
