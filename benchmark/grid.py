@@ -66,6 +66,11 @@ class Cell:
         return f"{self.dataset} ({self.evaluation}{how})"
 
     @property
+    def datasets(self) -> tuple[str, ...]:
+        """Every dataset it sees: the tested one, the sources, and the one it is learned on."""
+        return (self.dataset, *self.sources, *filter(None, [self.learned_on]))
+
+    @property
     def learned(self) -> Cell:
         """The few-shot cell whose support set this cell's method learns from: itself where the
         evaluation is few-shot.

@@ -4,7 +4,9 @@ were.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ from safetensors.torch import save_file
 
 from benchmark.api import UserError, unit
 from benchmark.backbones import clip, image_only, towers, weights
+from benchmark.compute import runner
 from benchmark.conformance import toy
+from benchmark.grid import Cell
+from benchmark.records.store import Store
 
 TEXTS = ["a photo of a cat.", "an old car", "x"]
 PIXELS_NCHW = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -157,7 +162,39 @@ def test_a_local_checkpoint_is_a_backbone_named_by_its_content(
             unit(model.eval().encode_image(PIXELS_NCHW)),
             atol=1e-6,
         )
-    assert len(weights.weights_digest(name)) == 64
+    digest = weights.weights_digest(name)
+    assert digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert weights.locate(f"{architecture}/sha256-{digest[:16]}").file == file
+
+
+def test_weights_of_equal_size_and_time_are_named_by_their_content(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        os.utime(file, (1, 1))
+        expected = hashlib.sha256(content).hexdigest()
+        assert weights.weights_digest(f"ViT-B-16/{file}") == expected
+        assert weights.recorded(f"ViT-B-16/{file}") == f"ViT-B-16/sha256-{expected[:16]}"
+
+
+def test_weights_that_change_after_the_plan_are_not_recorded_under_their_old_name(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file(open_clip.create_model(architecture).state_dict(), file)
+    cell = Cell(method="zero_shot", dataset="tiny_shapes", shots=0, seed=0,
+                backbone=f"{architecture}/{file}", val="none")  # fmt: skip
+    plan = runner.plan
+
+    def changed_after(*given: Any, **named: Any) -> Any:
+        planned = plan(*given, **named)
+        save_file(open_clip.create_model(architecture).state_dict(), file)
+        return planned
+
+    monkeypatch.setattr(runner, "plan", changed_after)
+    (outcome,) = runner.run([cell], Store(tmp_path / "results"))
+    assert "changed after this run began; give the same command again" in str(outcome.error)
+    assert not list(Store(tmp_path / "results").records())
 
 
 def test_a_pickle_with_code_in_it_is_not_loaded(architecture: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ is said about them.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -12,16 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow  # type: ignore[import-untyped]
 import pytest
 from PIL import Image
+from pyarrow import parquet  # type: ignore[import-untyped]
 
 from benchmark import data
 from benchmark.cli import execute
+from benchmark.compute import runner
+from benchmark.compute.resources import Resources
 from benchmark.compute.short_classes import refuse_short_classes
 from benchmark.data import digests
 from benchmark.data.preparation import prepare_datasets
 from benchmark.data.prepare_events import PrepareEvent
 from benchmark.errors import MISSING, UserError
+from benchmark.features.feature_store import Stopwatch, open_store
+from benchmark.features.image_sets import image_set
 from benchmark.grid import Cell
 from benchmark.records.record import Record
 from benchmark.records.store import Store
@@ -136,13 +143,57 @@ def test_cells_are_computed_again_when_pictures_are_exchanged(mine: Path, invoke
     assert sorted(sum(record.counts.correct) for record in records) == [2, 6]
 
 
+@pytest.mark.parametrize("learned", ["tested", "source"])
+def test_images_that_change_after_the_plan_are_not_recorded_under_their_old_name(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, learned: str
+) -> None:
+    plan, name = runner.plan, str(mine / "mine.toml")
+    cell = Cell(method="linear_probe", dataset=name, shots=2, seed=1, backbone="tiny")
+    if learned == "source":
+        cell = replace(cell, method="prompt_adapter", dataset="tiny_shapes", sources=(name,))
+
+    def changed_after(*given: Any, **named: Any) -> Any:
+        planned = plan(*given, **named)
+        swap_classes(mine)
+        return planned
+
+    monkeypatch.setattr(runner, "plan", changed_after)
+    (outcome,) = runner.run([cell], Store(mine / "results"))
+    assert "the images of mine changed after this run began" in str(outcome.error)
+    assert not list(Store(mine / "results").records())
+
+
+def test_images_that_change_after_they_were_loaded_are_noticed_by_the_next_cell(mine: Path) -> None:
+    cell = Cell(method="zero_shot", dataset=str(mine / "mine.toml"), shots=0, seed=0,
+                backbone="tiny", val="none")  # fmt: skip
+    cells = [cell, replace(cell, method="linear_probe", shots=2, seed=1, val="up-to-4")]
+    outcomes = runner.run(cells, Store(mine / "results"))
+    assert next(outcomes).error is None
+    swap_classes(mine)
+    assert "the images of mine changed after this run began" in str(next(outcomes).error)
+
+
+def test_features_of_a_picture_that_is_edited_while_it_is_read_are_not_stored(mine: Path) -> None:
+    resources = Resources(features=open_store(mine / "features"))
+    rows = resources.dataset(str(mine / "mine.toml")).test
+    images = image_set(rows, resources.encoder("tiny"), resources.features, Stopwatch())
+    swap_classes(mine)
+    with pytest.raises(UserError, match="images changed while they were read"):
+        images.features()
+    assert not list((mine / "features").rglob("*.safetensors"))
+
+
 def test_one_changed_row_of_a_table_is_another_dataset(tmp_path: Path) -> None:
     def write(first: int) -> str:
         images = [encoded(picture(0, i)) for i in (first, 1, 2)]
-        table(tmp_path / "data" / "train-0.parquet", images, [0, 1, 2])
-        table(tmp_path / "data" / "test-0.parquet", images[::-1], [2, 1, 0])
+        for split in ("train", "test"):
+            parquet.write_table(
+                pyarrow.table({"image": images, "label": [0, 1, 2]}),
+                tmp_path / "data" / f"{split}-0.parquet",
+            )
         return data.digest(toml(tmp_path, TABLE))
 
+    (tmp_path / "data").mkdir()
     assert write(0) != write(5)
 
 
@@ -163,9 +214,17 @@ def test_digests_of_rows_are_remembered_until_the_table_changes(
     table(tmp_path / "data" / "a.parquet", [encoded(picture(0, i)) for i in range(3)], [0, 1, 2])
     pictures = ParquetPictures(tmp_path / "data", "image")
     first = pictures.digests(["a.parquet#0", "a.parquet#2"])
-    assert first == [pictures.fresh_digest("a.parquet#0"), pictures.fresh_digest("a.parquet#2")]
-    monkeypatch.setattr(ParquetPictures, "_bytes", lambda *_: pytest.fail("it was read again"))
-    assert pictures.digests(["a.parquet#2", "a.parquet#0"]) == first[::-1]
+    fresh = list(map(pictures.fresh_digest, ["a.parquet#0", "a.parquet#2"]))
+    assert first == fresh
+    with monkeypatch.context() as patch:
+        patch.setattr(ParquetPictures, "_bytes", lambda *_: pytest.fail("it was read again"))
+        assert pictures.digests(["a.parquet#2", "a.parquet#0"]) == first[::-1]
+    contents = [encoded(picture(1, i)) for i in range(3)]
+    table(tmp_path / "data" / "a.parquet", contents, [0, 1, 2])
+    digests._remembered.cache_clear()  # as another process would
+    for _ in range(2):
+        now = pictures.digests(["a.parquet#0", "a.parquet#2"])
+        assert now == [hashlib.sha256(contents[row]).hexdigest() for row in (0, 2)]
 
 
 def test_a_second_reading_reads_no_picture(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,15 +465,20 @@ def test_bytes_that_changed_under_an_unchanged_stamp_are_found_by_verify(
     monkeypatch.setattr(digests, "SETTLED_S", -1)
     notes(mine, verify=True)
     image = mine / "pictures" / "test" / "cat" / "0.png"
-    monkeypatch.setattr(digests, "_stamp", stamps_before_a_change(image))
+    monkeypatch.setattr(digests, "stamp_of", stamps_before_a_change(image))
     picture(0, 88).save(image)
+    before = data.digest(str(mine / "mine.toml"))
     text = failure(mine, verify=True)
     assert "1 of 15 images have changed since they were first verified" in text
     assert "without --verify they are taken as they are now" in text
+    assert data.digest(str(mine / "mine.toml")) != before
+    monkeypatch.undo()  # as another process would
+    digests._remembered.cache_clear()
+    assert digests.of_file(image) == digests.hashed(image)
 
 
 def stamps_before_a_change(image: Path) -> Callable[[str], str]:
-    stamp, real = digests._stamp(str(image)), digests._stamp
+    stamp, real = digests.stamp_of(str(image)), digests.stamp_of
     return lambda path: stamp if path == str(image) else real(path)
 
 

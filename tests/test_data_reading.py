@@ -193,6 +193,16 @@ def test_a_file_of_equal_size_and_time_under_the_same_name_is_read_again(tmp_pat
     assert digests.of_file(two) == hashlib.sha256(b"3.jpg").hexdigest()
 
 
+def test_a_stamp_of_whole_seconds_is_not_remembered(tmp_path, monkeypatch):
+    """As of file systems without finer times, where a second change leaves no trace."""
+    monkeypatch.setattr(digests, "SETTLED_S", -1)
+    monkeypatch.setattr(digests, "stamp_of", lambda _: "3-1000000000-1000000000-7")
+    file = tmp_path / "x.jpg"
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        assert digests.of_file(file) == hashlib.sha256(content).hexdigest()
+
+
 def test_a_file_that_has_just_been_written_is_not_remembered(tmp_path):
     file = tmp_path / "x.jpg"
     for content in (b"one", b"two"):
@@ -208,7 +218,7 @@ def test_what_the_memory_of_digests_says_in_another_form_is_not_believed(tmp_pat
     memory = digests._memory(str(tmp_path), cache_dir())
     memory.parent.mkdir(parents=True, exist_ok=True)
     memory.write_bytes(
-        line.format("0" * 63, digests._stamp(str(file))).encode() + b"\n\xff\xfe\0\n"
+        line.format("0" * 63, digests.stamp_of(str(file))).encode() + b"\n\xff\xfe\0\n"
     )
     assert digests.of_file(file) == hashlib.sha256(b"one").hexdigest()
 

@@ -147,7 +147,7 @@ def test_a_file_that_changes_while_a_grid_runs_is_noticed(
     monkeypatch.setattr(runner, "plan", changed_after)
     result = invoke("run", "--method", "./mine_too.py", *GRID, "--results", "r")
     assert result.code == 1
-    assert "the code of mine_too was changed after this run began" in result.err
+    assert "the code of mine_too changed after this run began" in result.err
 
 
 def test_the_golden_table_of_a_method_of_ones_own_is_checked_as_its_page_says(

@@ -17,10 +17,10 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from benchmark.backbones.hub import HUB, TIMM, from_hub, missing, offline
+from benchmark.data import digests
 from benchmark.errors import MISSING, UserError, nearest
 from benchmark.paths import cache_dir, write_atomic
 
@@ -116,8 +116,8 @@ def _remembered_file(name: str, digest: str) -> Path:
     for memo in sorted((cache_dir() / "weights").glob("*.json")):
         facts = _facts(memo)
         if facts and facts["sha256"].startswith(digest):
-            file = Path(facts["file"].rsplit(":", 2)[0])
-            if file.is_file() and facts["file"] == _stamp(file):
+            file = Path(facts["file"])
+            if _is_file(facts["file"]) and digests.of_file(file) == facts["sha256"]:
                 return file
     raise UserError(
         f"no file with the weights of {name} is known on this machine; give the path of a "
@@ -193,10 +193,9 @@ def config_file(source: Source) -> Path:
     return source.file.parent / "open_clip_config.json"
 
 
-@cache
 def weights_digest(name: str) -> str:
-    """sha256 of the weights file; of a model of the hub, of that and of its configuration, which
-    says how the same weights are computed with.
+    """sha256 of the weights file as it is now; of a model of the hub, of that and of its
+    configuration, which says how the same weights are computed with.
     """
     source = locate(name)
     digest = _file_digest(source.file.resolve())
@@ -206,31 +205,16 @@ def weights_digest(name: str) -> str:
 
 
 def _file_digest(file: Path) -> str:
-    """sha256, kept by size and modification time: gigabytes are hashed once."""
-    stamp = _stamp(file)
-    memo = cache_dir() / "weights" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.json"
-    known = _remembered(memo, stamp)
-    if known:
-        return known
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    write_atomic(memo, json.dumps({"file": stamp, "sha256": digest}).encode())
-    return digest
-
-
-def _stamp(file: Path) -> str:
-    stat = file.stat()
-    return f"{file}:{stat.st_size}:{stat.st_mtime_ns}"
-
-
-def _remembered(memo: Path, stamp: str) -> str | None:
-    """The digest that was written down for this file; None where nothing was, or something else."""
-    facts = _facts(memo)
-    return facts["sha256"] if facts and facts["file"] == stamp else None
+    """sha256, by which the file is found again. Gigabytes are hashed once (data/digests.py)."""
+    facts = {"file": str(file), "sha256": digests.of_file(file)}
+    memo = cache_dir() / "weights" / f"{hashlib.sha256(str(file).encode()).hexdigest()[:16]}.json"
+    if _facts(memo) != facts:
+        write_atomic(memo, json.dumps(facts).encode())
+    return facts["sha256"]
 
 
 def _facts(memo: Path) -> dict[str, str] | None:
-    """What a memo says of a file; None where it is none."""
+    """The file and the digest that a memo names; None where it is none."""
     try:
         facts = json.loads(memo.read_bytes())
         known = isinstance(facts["file"], str) and re.fullmatch("[0-9a-f]{64}", facts["sha256"])

@@ -31,7 +31,7 @@ from benchmark.compute.macs import added_macs
 from benchmark.compute.metrics import score
 from benchmark.compute.priors import prior_of
 from benchmark.compute.provenance import provenance
-from benchmark.compute.resources import Resources
+from benchmark.compute.resources import Resources, changed
 from benchmark.compute.stages import OnStage
 from benchmark.compute.timing import timed
 from benchmark.compute.transfer import transferred
@@ -116,6 +116,8 @@ def _compute(
     _require_planned_code(cells[0][1])
     adapter = methods.load(first.method, dict(first.params))
     on_stage(first, "load")
+    for cell, identity in cells:
+        _require_planned_data(resources, cell, identity)
     device = resources.device_of(first.backbone)
     _reset_peak(device)
     runs = [
@@ -141,10 +143,18 @@ def _compute(
 def _require_planned_code(identity: Identity) -> None:
     """UserError where this process has imported other code than the cell was named by."""
     if methods.card(identity.method).code != identity.code:
-        raise UserError(
-            f"the code of {identity.method} was changed after this run began; "
-            "give the same command again"
-        )
+        raise changed(f"the code of {identity.method}")
+
+
+def _require_planned_data(resources: Resources, cell: Cell, identity: Identity) -> None:
+    """UserError where the images or the weights are not those that the cell was named by."""
+    read = {resources.dataset_digest(name) for name in cell.datasets}
+    named = {**identity.sources, **identity.learned_on}
+    for name, digest in [(identity.dataset, identity.dataset_digest), *named.items()]:
+        if digest not in read:
+            raise changed(f"the images of {name}")
+    if resources.weights_digest(cell.backbone, cell.precision) != identity.weights_digest:
+        raise changed(f"the weights of {identity.backbone}")
 
 
 def _with_power(record: Record, energy: power.EnergyUse) -> Record:

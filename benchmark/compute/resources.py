@@ -18,6 +18,7 @@ from benchmark.backbones.preprocessing import label_of
 from benchmark.backbones.weights import NAMED, locate, weights_digest
 from benchmark.compute.devices import cuts_on_device, device_for, precision_for
 from benchmark.data import rgb
+from benchmark.errors import UserError
 from benchmark.features.encoding import Encoder
 from benchmark.features.feature_store import FeatureStore, open_store
 from benchmark.features.transforms import Pipeline
@@ -53,11 +54,25 @@ class Resources:
             lambda: data.load(name, self.root, accept_changed_data=self.accept_changed_data),
         )
 
+    def dataset_digest(self, name: str) -> str:
+        """Of the images that were loaded; of a user's own, which may change under a run, anew."""
+        loaded = self.dataset(name).digest
+        if not data.read_spec(name).named_by_content:
+            return loaded
+        return data.digest(name, self.root, accept_changed_data=self.accept_changed_data)
+
     def backbone(self, name: str, precision: str = "auto") -> clip.Loaded:
+        return self._backbone(name, precision)[0]
+
+    def weights_digest(self, name: str, precision: str = "auto") -> str:
+        """Of the weights that were loaded, whatever lies in their file now."""
+        return self._backbone(name, precision)[1]
+
+    def _backbone(self, name: str, precision: str) -> tuple[clip.Loaded, str]:
         precision = precision_for(name, self.device, precision)
         return self._once(
             ("backbone", name, precision),
-            lambda: clip.load(name, self.device_of(name), precision),
+            lambda: _with_digest(name, self.device_of(name), precision),
         )
 
     def encoder(self, name: str, precision: str = "auto") -> Encoder:
@@ -65,7 +80,7 @@ class Resources:
         precision = precision_for(name, self.device, precision)
         return self._once(
             ("encoder", name, precision),
-            lambda: encoder(self.backbone(name, precision), name, precision),
+            lambda: encoder(*self._backbone(name, precision), name, precision),
         )
 
     def text(
@@ -96,11 +111,27 @@ class Resources:
         return self._cache[key]  # type: ignore[return-value]
 
 
-def encoder(backbone: clip.Loaded, name: str, precision: str) -> Encoder:
-    """The image side of a backbone; its digest covers weights, pixels, pipeline and precision."""
+def _with_digest(name: str, device: str, precision: str) -> tuple[clip.Loaded, str]:
+    """A backbone and the digest of its weights, which is the same before and after loading."""
+    digest = weights_digest(name)
+    loaded = clip.load(name, device, precision)
+    if weights_digest(name) != digest:
+        raise changed(f"the weights of {name}")
+    return loaded, digest
+
+
+def changed(what: str) -> UserError:
+    """The error of a cell that would be computed from something else than it was named by."""
+    return UserError(f"{what} changed after this run began; give the same command again")
+
+
+def encoder(backbone: clip.Loaded, weights: str, name: str, precision: str) -> Encoder:
+    """The image side of a backbone; its digest covers the digest `weights`, pixels, pipeline and
+    precision.
+    """
     on_device, own = cuts_on_device(name, backbone.device.type, precision), backbone.preprocessing
     transform = grid.transform_version(on_device=on_device, preprocessing=label_of(name))
-    parts = [weights_digest(name), own.height, own.mean, own.std, transform, precision, rgb.VERSION]
+    parts = [weights, own.height, own.mean, own.std, transform, precision, rgb.VERSION]
     if name not in NAMED:  # the same weights mean something else to another architecture
         parts += [locate(name).arch, own.label()]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()

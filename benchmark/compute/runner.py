@@ -73,12 +73,12 @@ def plan(
     ]
     for method, backbone in dict.fromkeys((cell.method, cell.backbone) for cell in resolved):
         abilities.require_served(methods.card(method), backbone, _cards)
-    recorded = cache(weights.recorded)
+    recorded, digest = cache(weights.recorded), cache(weights.weights_digest)
 
     refuse_short_classes(resolved, root, accept_changed_data=accept_changed_data)
 
     def identity_of(cell: Cell) -> Identity:
-        card, digest = methods.card(cell.method), weights.weights_digest
+        card = methods.card(cell.method)
         on_device = devices.cuts_on_device(cell.backbone, device, cell.precision)
         own = label_of(cell.backbone)
         transform = grid.transform_version(on_device=on_device, preprocessing=own)

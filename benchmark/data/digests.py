@@ -4,6 +4,11 @@ A file is read again only where its stamp is another: size, inode, time of its l
 time of its last change of any kind, which a rename moves as well and no program can set back. So
 a second run costs one query per file. What the cache folder says is believed only in the form that
 is written here; a line of any other form is not remembered.
+
+Not seen are bytes that change without a change of the stamp: on a disk that goes bad, through a
+mapping in memory that is written back later, or while the system's clock is set back. `prepare
+--verify` reads every byte and puts the memory right. Of a file system that keeps whole seconds
+alone nothing is remembered.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from stat import S_ISREG
+from threading import Lock
 
 from benchmark.paths import cache_dir
 
@@ -29,6 +35,7 @@ AT_ONCE = 512  # digests are written down after so many
 # A file that was changed so recently may be changed again within one tick of the file system's
 # clock, which its stamp would not show.
 SETTLED_S = 2.0
+PUT_RIGHT = Lock()  # of the threads that verify
 
 
 @dataclass(frozen=True)
@@ -49,15 +56,28 @@ def of_files(paths: Sequence[Path | str]) -> list[str]:
     """sha256 of the bytes of every file. Raises OSError, with the file's name, for what is no
     regular file or cannot be read.
     """
-    files = [os.fspath(path) for path in paths]
-    return remembered(
-        [Content(file, os.path.basename(file), partial(hashed, file)) for file in files]
-    )
+    return remembered([whole(path) for path in paths])
+
+
+def anew(content: Content) -> str:
+    """The digest of a content, always read anew; a memory that says otherwise is put right."""
+    memory = _memories([content])[content.file]
+    stamp, digest = stamp_of(content.file), content.compute()
+    with PUT_RIGHT:
+        if _known(memory, content.name, stamp) != digest and _settled(content.file, stamp):
+            _write_down(memory, [(digest, stamp, content.name)])
+    return digest
+
+
+def whole(path: Path | str) -> Content:
+    """All bytes of a file."""
+    file = os.fspath(path)
+    return Content(file, os.path.basename(file), partial(hashed, file))
 
 
 def remembered(contents: Sequence[Content], threads: int = THREADS) -> list[str]:
     """The digest of every content; those that are not remembered are computed by `threads`."""
-    stamps = {file: _stamp(file) for file in dict.fromkeys(each.file for each in contents)}
+    stamps = {file: stamp_of(file) for file in dict.fromkeys(each.file for each in contents)}
     memories = _memories(contents)
     digests = [_known(memories[each.file], each.name, stamps[each.file]) for each in contents]
     unknown = [i for i, digest in enumerate(digests) if not digest]
@@ -99,7 +119,7 @@ def _regular(path: Path | str) -> os.stat_result:
     return status
 
 
-def _stamp(path: str) -> str:
+def stamp_of(path: str) -> str:
     status = _regular(path)
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
 
@@ -107,15 +127,23 @@ def _stamp(path: str) -> str:
 def _settled(path: str, stamp: str) -> bool:
     """Whether a file that was just read is as its stamp said, and has been so for a while."""
     try:
-        return stamp == _stamp(path) and time.time() - os.stat(path).st_ctime > SETTLED_S
+        old = time.time() - os.stat(path).st_ctime > SETTLED_S
+        return old and _is_fine(stamp) and stamp == stamp_of(path)
     except OSError:
         return False
+
+
+def _is_fine(stamp: str) -> bool:
+    """Whether the time of the last change has parts of a second; two changes within one second
+    would else leave one stamp.
+    """
+    return not stamp.rsplit("-", 2)[1].endswith("0" * 9)
 
 
 def _known(memory: Path, name: str, stamp: str) -> str:
     """The remembered digest, or ''."""
     known = _remembered(memory).get(name)
-    return known[1] if known and known[0] == stamp else ""
+    return known[1] if known and known[0] == stamp and _is_fine(stamp) else ""
 
 
 @lru_cache(maxsize=4096)  # folders, not files: ImageNet has a thousand

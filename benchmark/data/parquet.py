@@ -48,23 +48,19 @@ class ParquetPictures:
         return rgb.peculiarities(io.BytesIO(self._bytes(key)), str(self.folder / key))
 
     def fresh_digest(self, key: str) -> str:
-        return hashlib.sha256(self._bytes(key)).hexdigest()
+        with _readable():
+            return digests.anew(self._content(key))
 
     def digests(self, keys: Sequence[str]) -> list[str]:
-        try:
+        with _readable():
             return digests.remembered([self._content(key) for key in keys], threads=1)
-        except OSError as error:
-            raise UserError(
-                f"{error.filename} cannot be read ({error.strerror}); restore it",
-                exit_code=MISSING,
-            ) from error
 
     def _content(self, key: str) -> Content:
         """A row, remembered under the stamp of its file."""
         file, _, row = key.rpartition("#")
         path = self.folder / file
         name = f"{path.name}#{self.column}#{row}"
-        return Content(str(path), name, lambda: self.fresh_digest(key))
+        return Content(str(path), name, lambda: hashlib.sha256(self._bytes(key)).hexdigest())
 
     def _bytes(self, key: str) -> bytes:
         file, _, row = key.rpartition("#")
@@ -76,6 +72,16 @@ class ParquetPictures:
                 exit_code=MISSING,
             )
         return data
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be read ({error.strerror}); restore it", exit_code=MISSING
+        ) from error
 
 
 def read(spec: Spec, source: HubTable, location: DatasetLocation) -> ImageRows:
@@ -185,19 +191,24 @@ def _label(value: Any, labels: dict[str, int], file: Path) -> int:
 
 
 def _read_cell(file: Path, column: str, row: int) -> Any:
-    ends = _row_group_ends(file, column)
-    group = bisect_right(ends, row)
     try:
-        return _row_group(file, column, group)[row - (ends[group - 1] if group else 0)].as_py()
+        stamp = digests.stamp_of(str(file))
+        ends = _row_group_ends(file, column, stamp)
+        group = bisect_right(ends, row)
+        cells = _row_group(file, column, group, stamp)
+        return cells[row - (ends[group - 1] if group else 0)].as_py()
     # Fewer rows than the file's header states, or bytes that are not the text they should be.
-    except (LookupError, ValueError, OverflowError) as error:
+    except (OSError, LookupError, ValueError, OverflowError) as error:
         raise UserError(
             f"row {row} of {file} cannot be read ({error}); fetch it again", exit_code=MISSING
         ) from error
 
 
 @lru_cache(maxsize=256)
-def _row_group_ends(file: Path, column: str) -> list[int]:
+def _row_group_ends(file: Path, column: str, stamp: str) -> list[int]:
+    """The number of rows up to the end of each row group. `stamp` is for the memory alone: a
+    table that was rewritten is read again.
+    """
     with _opened(file, column) as opened:
         return list(
             accumulate(opened.metadata.row_group(i).num_rows for i in range(opened.num_row_groups))
@@ -205,6 +216,7 @@ def _row_group_ends(file: Path, column: str) -> list[int]:
 
 
 @lru_cache(maxsize=2)  # pictures are mostly read in order; more groups would only hold memory
-def _row_group(file: Path, column: str, group: int) -> Any:
+def _row_group(file: Path, column: str, group: int, stamp: str) -> Any:
+    """The cells of a row group; `stamp` as above."""
     with _opened(file, column) as opened:
         return opened.read_row_group(group, columns=[column]).column(column).combine_chunks()

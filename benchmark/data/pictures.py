@@ -33,7 +33,7 @@ class PictureFiles:
 
     def fresh_digest(self, key: str) -> str:
         try:
-            return digests.hashed(self.folder / key)
+            return digests.anew(digests.whole(f"{self.folder}/{key}"))
         except OSError as error:
             raise _unreadable(error) from error
 

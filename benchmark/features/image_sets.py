@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmark.api import Crop, ImageSet
 from benchmark.data import ImageTable
+from benchmark.errors import UserError
 from benchmark.features.encoding import (
     Encoder,
     centre_cuts,
@@ -40,7 +41,8 @@ def image_set(
     def encode(views: Views | None) -> Tensor:
         def compute(chosen: list[int]) -> Iterator[Tensor]:
             encoded = features(encoder, stored_views(table_now(), chosen, views, wanted))
-            return encoded if views else (image_NVD[:, 0] for image_NVD in encoded)
+            unchanged = _unchanged(table_now, digests, chosen, encoded)
+            return unchanged if views else (image_NVD[:, 0] for image_NVD in unchanged)
 
         double = encoder.backbone.dtype == torch.float64
         where = space(encoder.digest, views, encoder.backbone.name, double=double)
@@ -61,6 +63,24 @@ def image_set(
         return encoder.normalise(pixels_NHWC[order_N.to(encoder.device)])
 
     return ImageSet(len(digests), encode, decode)
+
+
+def _unchanged(
+    table_now: Callable[[], ImageTable],
+    digests: Sequence[str],
+    chosen: Sequence[int],
+    encoded: Iterator[Tensor],
+) -> Iterator[Tensor]:
+    """`encoded` for as long as its pictures are still those of `digests`; UserError before the
+    first rows of another picture, which would be stored under the wrong digest.
+    """
+    done = 0
+    for image_NVD in encoded:
+        rows = chosen[done : done + len(image_NVD)]
+        if table_now().take(rows).digests() != [digests[row] for row in rows]:
+            raise UserError("images changed while they were read; give the same command again")
+        done += len(rows)
+        yield image_NVD
 
 
 def _access(table: ImageTable, sealed: bool) -> Callable[[], ImageTable]:

@@ -402,10 +402,10 @@ def read_memo(folder: Path, text: bytes) -> None:
         image = written(folder / "a.jpg", jpeg())
         written(digests._memory(str(folder), folder / "cache"), text)
         assert digests.of_file(image) == digests.hashed(image)
-        expected = weights.weights_digest.__wrapped__("tiny")
+        expected = weights.weights_digest("tiny")
         (memo,) = (folder / "cache" / "weights").glob("*.json")
         memo.write_bytes(text)
-        assert weights.weights_digest.__wrapped__("tiny") == expected
+        assert weights.weights_digest("tiny") == expected
 
 
 def memos() -> list[bytes]:
