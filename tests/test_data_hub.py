@@ -144,6 +144,20 @@ def test_a_pattern_fetches_what_it_matches_at_one_commit_and_resumes(hub, tmp_pa
     assert [stored[name].asked_ranges for name in names] == [["", "bytes=2000-"], [""], []]
 
 
+def test_a_pattern_that_lacks_a_part_is_named_and_what_it_gave_is_kept(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "tests.test_data_hub.OWN_FOLDER",
+        OWN_FOLDER.replace('gives = ["test"]', 'gives = ["test", "labels"]'),
+    )
+    pictures = {f"test/cat/{i}.jpg": jpeg(i) for i in range(2)}
+    hub.hub_listing("someone/pets", {name: len(body) for name, body in pictures.items()})
+    for name, body in pictures.items():
+        hub.hub_file("someone/pets", name, body, COMMIT, "dataset")
+    end = prepare(tmp_path, "test/*")
+    assert "test/* of someone/pets holds no labels; use another --source" in end.text
+    assert {file.name for file in tmp_path.rglob("*.jpg")} == {"0.jpg", "1.jpg"}
+
+
 def test_a_file_that_is_not_there_is_named(hub, tmp_path):
     last = prepare(tmp_path, "other.zip")
     assert "/datasets/someone/pets/resolve/main/other.zip answers 404" in last.text

@@ -288,6 +288,29 @@ def test_another_split_file_than_the_pinned_one_is_refused_before_it_is_in_place
     assert not (tmp_path / "pets" / "split.json").exists()
 
 
+def test_a_file_with_the_right_checksum_is_kept_though_it_cannot_serve(server, tmp_path):
+    other = json.dumps(SPLIT | {"val": []}).encode()
+    served = Served(other)
+    split = url(server.offer("split.json", served), sha256=hashlib.sha256(other).hexdigest())
+    photos = part("photos", url(server.offer("p.zip", zip_bytes(PICTURES))))
+    pets = case(tmp_path, photos, part("split.json", split))
+    for _ in range(2):
+        assert "is another split file" in pets.failure()
+    assert len(served.asked_ranges) == 1
+    assert [file.read_bytes() for file in tmp_path.rglob("split.json")] == [other]
+
+
+def test_a_link_to_a_drive_that_is_not_there_is_not_replaced(server, tmp_path):
+    pets = good(server, tmp_path)
+    for link in (tmp_path / "pets" / "photos", tmp_path / "pets" / "split.json"):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to("/no/such/drive")
+        assert f"{link} is a link to /no/such/drive, which is not there; connect" in pets.failure()
+        assert link.is_symlink()
+        link.unlink()
+    assert pets.run()[-1].step == "ready"
+
+
 def test_the_room_for_unpacking_is_required_before_anything_is_fetched(
     server, tmp_path, monkeypatch
 ):

@@ -39,6 +39,8 @@ def fetch_missing_parts(request: PrepareRequest) -> Iterator[PrepareEvent]:
             f"{request.name} lacks {', '.join(missing[0].gives)} and --offline forbids to fetch it",
             exit_code=MISSING,
         )
+    for part in missing:
+        _require_no_dead_link(part, location.own)
     with _alone(request):
         for part in missing:
             yield from _part(request, part, location.own)
@@ -46,6 +48,18 @@ def fetch_missing_parts(request: PrepareRequest) -> Iterator[PrepareEvent]:
 
 def _is_there(part: Part, location: DatasetLocation) -> bool:
     return all(location.find(path).exists() for path in part.gives)
+
+
+def _require_no_dead_link(part: Part, folder: Path) -> None:
+    """Raises UserError for a link to what is not there now, which a download would replace."""
+    for path in part.gives:
+        for place in (folder / path, *(folder / path).parents):
+            if place.is_symlink() and not place.exists():
+                raise UserError(
+                    f"{place} is a link to {place.readlink()}, which is not there; connect the "
+                    "drive it lies on, or move the link elsewhere",
+                    exit_code=MISSING,
+                )
 
 
 def _part(request: PrepareRequest, part: Part, folder: Path) -> Iterator[PrepareEvent]:

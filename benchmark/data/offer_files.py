@@ -45,9 +45,10 @@ def install(
     yield from _fetched(request, wanted, below)
     staging = folder / STAGING
     unpack.clear(staging)
+    moved: dict[Path, Path] = {}
     try:
         make(staging)
-        yield from _unpacked(request, part, offer, below, wanted, staging)
+        yield from _unpacked(request, part, offer, below, wanted, staging, moved)
         _require_listing(request, part, offer, staging)
         for path in part.gives:
             if not (folder / path).exists():
@@ -57,6 +58,7 @@ def install(
     except OSError as error:
         raise full_disk(error, folder) from error
     finally:
+        _put_back(moved, wanted, below)
         unpack.clear(staging)
     unpack.clear(of_part)
     with suppress(OSError):  # another part's downloads are in it
@@ -127,16 +129,20 @@ def _unpacked(
     below: Path,
     wanted: Sequence[Download],
     staging: Path,
+    moved: dict[Path, Path],
 ) -> Iterator[PrepareEvent]:
-    """What a part gives, put below `staging`: from files, an archive, or an archive within one."""
+    """What a part gives, put below `staging`: from files, an archive, or an archive within one.
+
+    Notes in `moved` which downloads lie there now: where they are -> where they were.
+    """
     file = below / wanted[0].path
     if offer.repo and "*" in (offer.file or ""):
-        for path in part.gives:
-            _move(below / path, staging / path)
+        _require_given(part, offer, below)
+        moved |= {staging / path: below / path for path in part.gives}
     elif _is_the_part(part, file.name) or not file_kinds.is_archive(file):
         if not PurePosixPath(part.gives[0]).suffix or len(part.gives) > 1:
             raise unpack.BadArchive(f"{file.name} is neither a zip nor a tar")
-        _move(file, staging / part.gives[0])
+        moved[staging / part.gives[0]] = file
     else:
         if offer.inner:
             inner = f".inner/{PurePosixPath(offer.inner).name}"
@@ -146,6 +152,30 @@ def _unpacked(
             file = staging / inner
         names = dict(zip(offer.holds or part.gives, part.gives, strict=True))
         yield from _steps(request, "unpack", file.name, unpack.unpack(file, staging, names))
+    for target, source in moved.items():
+        _move(source, target)
+
+
+def _require_given(part: Part, offer: Offer, below: Path) -> None:
+    """Raises UserError where the files that match a pattern lack something that the part gives."""
+    for path in part.gives:
+        if not (below / path).exists():
+            raise UserError(
+                f"{offer.file} of {offer.repo} holds no {path}; use another --source",
+                exit_code=MISSING,
+            )
+
+
+def _put_back(moved: dict[Path, Path], wanted: Sequence[Download], below: Path) -> None:
+    """Return downloads that did not reach their place; without a checksum they may be at fault, and
+    are fetched anew.
+    """
+    left = {target: source for target, source in moved.items() if target.exists()}
+    for target, source in left.items():
+        _move(target, source)
+    for each in wanted if left else ():
+        if not (each.md5 or each.sha256):
+            (below / each.path).unlink(missing_ok=True)
 
 
 def _require_listing(request: PrepareRequest, part: Part, offer: Offer, staging: Path) -> None:
