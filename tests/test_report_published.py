@@ -8,15 +8,17 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from benchmark import data, methods, presets
+from benchmark.cli import execute
 from benchmark.records.record import Record
 from benchmark.reference import PUBLISHED
 from benchmark.report import grouping, published, published_table
 from benchmark.report.averages import MeanAccuracy
-from testbed.synthetic import CLASSIC, digest, identity, scored
+from testbed.synthetic import CLASSIC, digest, identity, scored, write
 
 TABLE = published_table.read_published()
 RN50 = {"backbone": "RN50/openai", "weights_digest": digest("RN50")}
@@ -298,6 +300,7 @@ def test_a_published_h_stands_beside_ours() -> None:
         if (each.published.classes, each.published.dataset) == ("H", "classic")
     ]
     assert found.ours.mean == pytest.approx(2 * 0.7 * 0.6 / 1.3)
+    assert "zero-shot CLIP, classic H, 0-shot" in published.published_text([found])
     (lacking,) = [
         each
         for each in published.compare_published(
@@ -306,6 +309,17 @@ def test_a_published_h_stands_beside_ours() -> None:
         if (each.published.classes, each.published.dataset) == ("H", "classic")
     ]
     assert lacking.why == "our mean lacks datasets (10/11)"
+
+
+@pytest.mark.parametrize(("protocol", "parts"), [("base-to-new", 3), ("few-shot", 0), ("", 3)])
+def test_the_command_compares_the_protocol_that_is_asked_for(
+    protocol: str, parts: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, [*halves("base"), *halves("new")])
+    words = ["check", "--against", "published", "--results", str(tmp_path), "--json"]
+    assert execute([*words, *(["--protocol", protocol] if protocol else [])]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len([each for each in found if each["dataset"] == "classic"]) == parts
 
 
 def test_one_command_makes_both_halves() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from benchmark import presets
-from benchmark.protocols import FEW_SHOT
+from benchmark.protocols import ALL, FEW_SHOT
 from benchmark.report.averages import (
     Average,
     IncompleteMean,
@@ -230,7 +230,8 @@ def published_text(comparisons: Sequence[PublishedComparison]) -> str:
     lines = []
     for comparison in comparisons:
         at = comparison.published
-        place = f"{at.variant}, {at.dataset}, {at.shots}-shot, {at.backbone}"
+        part = "" if at.classes == ALL else f" {at.classes}"
+        place = f"{at.variant}, {at.dataset}{part}, {at.shots}-shot, {at.backbone}"
         mean, difference = 100 * comparison.ours.mean, 100 * comparison.difference
         ours = f"ours{comparison.as_preset} {mean:.2f} ({difference:+.2f})"
         numbers = f"published {100 * at.accuracy:.2f}, {ours}"
