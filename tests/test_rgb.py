@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,9 @@ def test_big_endian_16_bits_are_the_same_numbers() -> None:
 def test_8_bits_stored_in_16_are_refused_instead_of_read_as_black() -> None:
     with pytest.raises(UserError, match="upper 8 are all zero, so it would be black; save it"):
         rgb.decode(stored(Image.fromarray(RAMP_HW[:1]), "PNG"), "x")
+    with pytest.raises(UserError, match="upper 4 are all zero, so it would be nearly black; save"):
+        rgb.decode(stored(Image.fromarray(RAMP_HW[:16]), "PNG"), "x")
+    assert pixels(stored(Image.fromarray(RAMP_HW[:17]), "PNG")).max() == 16
     black_HW = np.zeros((4, 4), np.uint16)
     assert not pixels(stored(Image.fromarray(black_HW), "PNG")).any()
 
@@ -153,6 +157,14 @@ def test_a_picture_that_would_fill_the_memory_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(UserError, match="cannot be decoded"):
         rgb.decode(stream, "x")
+
+
+def test_a_large_picture_is_read_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = stored(Image.new("L", (64, 64)), "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 - 1)
+    with warnings.catch_warnings(record=True) as warned:
+        assert pixels(stream).shape == (64, 64, 3)
+    assert not warned
 
 
 def test_both_image_pipelines_decode_alike(tmp_path: Path) -> None:

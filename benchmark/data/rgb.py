@@ -5,10 +5,14 @@
 | grey, black and white, palette, CMYK | as Pillow converts them; colour profiles are not applied |
 | transparency | left out, as CoOp does: the colours below it appear |
 | 16 bits, grey | the upper 8 of them, which is what Pillow takes of 16 bits in colour |
+| 8 or 12 bits, grey, stored in 16 | refused: they would be black, or nearly so |
 | 32 bits, whole or floating point | refused: no file states their range |
 | several frames | the first |
 | EXIF orientation | ignored, as CoOp does, or applied where the spec says `exif = "apply"` |
 | the same of TIFF files | always applied, by Pillow itself |
+
+Pictures of up to 179 million pixels are read without a word, scans and maps among them; larger ones
+are refused, as Pillow does, because a small file can unpack to such a size.
 
 Raise `VERSION` where a pixel changes: stored features are then made again. Numbers on record of
 datasets with such pictures need another digest besides.
@@ -18,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -80,6 +85,10 @@ def _opened(stream: Any, label: str) -> Iterator[Image]:
     """A picture that Pillow has opened; whatever it says against it becomes a UserError."""
     from PIL import Image as pil
 
+    # Pillow warns from half of the size that it refuses. The filter is for the whole process, since
+    # `catch_warnings` is not safe in threads; whoever restores the filters gets it again.
+    if ("ignore", None, pil.DecompressionBombWarning, None, 0) not in warnings.filters:
+        warnings.simplefilter("ignore", pil.DecompressionBombWarning)
     try:
         with pil.open(stream, formats=FORMATS) as image:
             if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
@@ -138,9 +147,11 @@ def _upper_bits(image: Image) -> Image:
     from PIL import Image as pil
 
     values_HW = np.asarray(image)
-    if 0 < values_HW.max() < 256:
+    most = int(values_HW.max())
+    if 0 < most < 4096:  # of 8 and of 12 bits, as cameras and scanners store them
+        zero, shown = (8, "black") if most < 256 else (4, "nearly black")
         raise ValueError(
-            "its pixels have 16 bits of which the upper 8 are all zero, so it would be black; "
-            "save it with 8 bits"
+            f"its pixels have 16 bits of which the upper {zero} are all zero, so it would be "
+            f"{shown}; save it with 8 bits"
         )
     return pil.fromarray((values_HW >> 8).astype(np.uint8))
