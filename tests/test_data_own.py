@@ -386,6 +386,34 @@ def test_folders_and_files_that_are_not_read_are_counted_and_named(mine: Path) -
     ]
 
 
+def test_classes_in_folders_of_folders_leave_nothing_unsaid(mine: Path) -> None:
+    """The twin lists every image and takes away those that are read."""
+    pictures = mine / "pictures"
+    for split in ("train", "test"):
+        for number, place in enumerate(("birds/jay", "birds/crow", "deep/a/b", "deep/c/d")):
+            (pictures / split / place).mkdir(parents=True)
+            for i in range(3):
+                image = picture(0, 100 * (number + 1) + i + 10 * (split == "test"))
+                image.save(pictures / split / place / f"{i}.png")
+    (pictures / "val" / "cat").mkdir(parents=True)
+    picture(0, 77).save(pictures / "val" / "cat" / "1.png")
+    os.symlink(pictures / "train" / "deep", pictures / "train" / "deep" / "again")
+    listed = SOURCE + 'class_folders = ["cat", "birds/jay", "deep/a/b"]\n'
+    rows = data.load(toml(mine, listed))
+    read = {*rows.train.keys, *rows.val.keys, *rows.test.keys}
+    unread = {file.relative_to(pictures).as_posix() for file in pictures.rglob("*.png")} - read
+    said = notes(mine)
+    assert len(unread) == 1 + 3 + 2 + 3 + 2 + 12
+    assert said == [
+        f"not read in {pictures}: 1 folders that no class names, with 1 images: val",
+        *(
+            f"not read in {pictures / split}: 4 folders that no class names, with {count} images: "
+            f"birds/crow (3), deep/c (3), dog ({each}), emu ({each})"
+            for split, count, each in (("train", 12, 3), ("test", 10, 2))
+        ),
+    ]
+
+
 def test_images_that_no_list_names_and_tables_that_no_split_names_are_named(
     tmp_path: Path,
 ) -> None:

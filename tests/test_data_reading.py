@@ -291,7 +291,9 @@ def test_nobody_is_advised_to_delete_their_own_pictures(tmp_path):
 def test_a_class_too_small_to_hold_images_out_is_named(tmp_path):
     birds(tmp_path / "birds", count=3)
     source = 'kind = "image_folder"\nfolder = "birds"\ntrain = "."\nheld_out = { test = 3 }\n'
-    assert "class 0 of mine has 3 images, too few to hold out 3" in refused(own(tmp_path, source))
+    assert "class 'red kite' of mine has 3 images, too few to hold out 3" in refused(
+        own(tmp_path, source)
+    )
 
 
 @pytest.mark.parametrize(

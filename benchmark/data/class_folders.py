@@ -32,7 +32,7 @@ def read(spec: Spec, source: ClassFolders, location: DatasetLocation) -> ImageRo
                 f"{folder / split_folder} has no images of {len(empty)} classes, "
                 f"the first is '{empty[0]}'{deeper(folder, f'{split_folder}/{empty[0]}')}"
             )
-    rows = held_out(spec.name, by_split, source.held_out)
+    rows = held_out(spec, by_split, source.held_out)
     return ImageRows(rows, PictureFiles(folder, source.exif), problems=tuple(problems))
 
 
@@ -64,11 +64,11 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 
 def held_out(
-    name: str, by_split: Mapping[str, list[ImageRow]], per_class: HeldOut
+    spec: Spec, by_split: Mapping[str, list[ImageRow]], per_class: HeldOut
 ) -> Mapping[str, list[ImageRow]]:
     """Rows after `per_class` has moved images of every class from train to test and to val."""
-    train, test = _divided(name, by_split["train"], per_class.test)
-    train, val = _divided(name, train, per_class.val)
+    train, test = _divided(spec, by_split["train"], per_class.test)
+    train, val = _divided(spec, train, per_class.val)
     return {"train": train, "val": val or by_split["val"], "test": test or by_split["test"]}
 
 
@@ -105,24 +105,24 @@ def _image_names(folder: Path) -> list[str]:
 
 
 def _divided(
-    name: str, rows: list[ImageRow], per_class: int
+    spec: Spec, rows: list[ImageRow], per_class: int
 ) -> tuple[list[ImageRow], list[ImageRow]]:
     """The rows that stay, and `per_class` rows of every class, evenly spaced in their order."""
     positions_of: dict[int, list[int]] = {}
     for position, (_, label) in enumerate(rows):
         positions_of.setdefault(label, []).append(position)
-    _check_enough(name, positions_of, per_class)
+    _check_enough(spec, positions_of, per_class)
     taken: set[int] = set()
     for positions in positions_of.values():
         taken |= {positions[i * len(positions) // per_class] for i in range(per_class)}
     return [row for i, row in enumerate(rows) if i not in taken], [rows[i] for i in sorted(taken)]
 
 
-def _check_enough(name: str, positions_of: Mapping[int, list[int]], per_class: int) -> None:
+def _check_enough(spec: Spec, positions_of: Mapping[int, list[int]], per_class: int) -> None:
     for label, positions in positions_of.items():
         if per_class and len(positions) <= per_class:
             raise UserError(
-                f"class {label} of {name} has {len(positions)} images, too few to hold out "
-                f"{per_class}; lower source.held_out",
+                f"class '{spec.class_names[label]}' of {spec.name} has {len(positions)} images, "
+                f"too few to hold out {per_class}; lower source.held_out",
                 exit_code=MISSING,
             )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 from benchmark.data.class_folders import SUFFIXES
 from benchmark.data.image_rows import SPLITS, ImageRows
@@ -32,41 +33,67 @@ def leftovers(spec: Spec, rows: ImageRows, location: DatasetLocation) -> list[st
 
 
 def _beside_classes(spec: Spec, source: ClassFolders, location: DatasetLocation) -> list[str]:
-    """Of each split: folders that no class names, and what its class folders hold beside images."""
-    below = [split for split in SPLITS if getattr(source, split)]
+    """What no class folder holds, beside and within the folders of the splits, and what class
+    folders hold beside images.
+    """
     home = location.holding(source.train or source.test or ".")
-    splits = {_real(home / getattr(source, split)) for split in below}
-    return [
-        sentence
-        for split in below
-        for sentence in _of_split(home / getattr(source, split), spec.folders, splits)
-    ]
+    splits = [getattr(source, split) for split in SPLITS if getattr(source, split)]
+    places = [f"{split}/{name}" for split in splits for name in spec.folders]
+    read = frozenset(_real(home / place) for place in places)
+    parents = {parent for place in places for parent in PurePosixPath(place).parents}
+    holding = frozenset(_real(home / parent) for parent in parents)  # "birds" of "birds/jay"
+    roots = list(dict.fromkeys([home, *(home / split for split in splits)]))
+    seen = {_real(root) for root in roots}
+    sentences: list[str] = []
+    for root in roots:
+        unread = _Unread(read, holding, seen)
+        unread.walk(str(root), "")
+        sentences += unread.sentences(root, with_empty=root != home)
+    return sentences
 
 
-def _of_split(folder: Path, classes: Sequence[str], splits: set[str]) -> list[str]:
-    named = {_real(folder / name) for name in classes}
-    parents = {_real((folder / name).parent) for name in classes}  # of classes like "birds/jay"
-    known = named | parents | splits
-    entries = _entries(str(folder))
-    unnamed = {
-        entry.name: _images_below(entry.path)
-        for entry in entries
-        if entry.is_dir() and _real(entry.path) not in known
-    }
-    loose = {entry.name: 1 for entry in entries if _is_image(entry)}
-    nested, others = Counter[str](), Counter[str]()
-    for name in classes:
-        for entry in _entries(str(folder / name)):
-            if entry.is_dir() and _real(entry.path) not in named:
-                nested[f"{name}/{entry.name}"] = _images_below(entry.path)
-            elif not entry.is_dir() and not _is_image(entry):
-                others[os.path.splitext(entry.name)[1].lower() or entry.name] += 1
-    return [
-        *_sentence(folder, unnamed, "{count} folders that no class names, with {sum} images"),
-        *_sentence(folder, loose, "{count} images in no class folder"),
-        *_sentence(folder, nested, "{count} folders within class folders, with {sum} images"),
-        *_sentence(folder, others, "{sum} files that are no images by their names"),
-    ]
+@dataclass(frozen=True)
+class _Unread:
+    """What is not read below a folder, counted by its place in it. `read` folders are those of
+    classes, `holding` those that hold some; `seen` folders are not entered again.
+    """
+
+    read: frozenset[str]
+    holding: frozenset[str]
+    seen: set[str]
+    unnamed: Counter[str] = field(default_factory=Counter)
+    nested: Counter[str] = field(default_factory=Counter)
+    loose: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def walk(self, folder: str, start: str) -> None:
+        is_read = _real(folder) in self.read
+        for entry in _entries(folder):
+            if entry.is_dir():
+                self._enter(entry, start + entry.name, is_read)
+            elif is_read and not _is_image(entry):
+                self.others[os.path.splitext(entry.name)[1].lower() or entry.name] += 1
+            elif not is_read and _is_image(entry):
+                self.loose[start + entry.name] = 1
+
+    def _enter(self, entry: os.DirEntry[str], place: str, within_class: bool) -> None:
+        real = _real(entry.path)
+        if real in self.seen:
+            return
+        if real in self.read or real in self.holding:
+            self.seen.add(real)
+            self.walk(entry.path, f"{place}/")
+        else:
+            found = self.nested if within_class else self.unnamed
+            found[place] = _images_below(entry.path)
+
+    def sentences(self, root: Path, with_empty: bool) -> Iterator[str]:
+        kept = {place: n for place, n in self.unnamed.items() if n or with_empty}
+        yield from _sentence(root, kept, "{count} folders that no class names, with {sum} images")
+        yield from _sentence(root, self.loose, "{count} images in no class folder")
+        nested = "{count} folders within class folders, with {sum} images"
+        yield from _sentence(root, self.nested, nested)
+        yield from _sentence(root, self.others, "{sum} files that are no images by their names")
 
 
 def _sentence(folder: Path, counts: Mapping[str, int], what: str) -> Iterator[str]:

@@ -97,7 +97,7 @@ def read(spec: Spec, source: HubTable, location: DatasetLocation) -> ImageRows:
             labels = _labels(file, source.label, source.label_names or spec.class_names)
             by_split[split] += [(f"{name}#{row}", label) for row, label in enumerate(labels)]
     pictures = ParquetPictures(folder, source.image, source.exif)
-    return ImageRows(held_out(spec.name, by_split, source.held_out), pictures)
+    return ImageRows(held_out(spec, by_split, source.held_out), pictures)
 
 
 def _check_apart(spec: Spec, file: Path, other: str, split: str) -> None:
