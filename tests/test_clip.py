@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from benchmark.api import UserError, unit
 from benchmark.backbones import clip, image_only, towers, weights
+from benchmark.commands.prepare import _described
 from benchmark.compute import runner
 from benchmark.conformance import toy
 from benchmark.grid import Cell
@@ -165,6 +166,7 @@ def test_a_local_checkpoint_is_a_backbone_named_by_its_content(
     digest = weights.weights_digest(name)
     assert digest == hashlib.sha256(file.read_bytes()).hexdigest()
     assert weights.locate(f"{architecture}/sha256-{digest[:16]}").file == file
+    assert f"read as {architecture}, with GELU" in _described(name)
 
 
 def test_weights_of_equal_size_and_time_are_named_by_their_content(tmp_path: Path) -> None:
@@ -286,7 +288,7 @@ def test_a_model_of_the_hub_is_a_backbone_with_its_own_configuration(
     with pytest.raises(UserError, match="prepare --backbone hf-hub:someone/clip") as missing:
         clip.load("hf-hub:someone/clip")
     assert missing.value.exit_code == 4
-    config = {
+    config: dict[str, Any] = {
         "embed_dim": 16,
         "vision_cfg": {
             "image_size": 16,
@@ -321,6 +323,25 @@ def test_a_model_of_the_hub_is_a_backbone_with_its_own_configuration(
             atol=1e-6,
         )
     assert backbone.encode_texts(["a cat"]).shape == (1, 16)
+    config["vision_cfg"]["image_size"] = 32
+    (folder / "open_clip_config.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match=r"positional_embedding has shape .* there and") as misfit:
+        clip.load("hf-hub:someone/clip")
+    assert misfit.value.exit_code == 4
+
+
+def test_what_a_configuration_of_the_hub_says_of_the_model_is_part_of_its_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = in_hub_cache(monkeypatch, tmp_path, "someone/clip")
+    (folder / "open_clip_model.safetensors").write_bytes(b"weights")
+    digests = set()
+    for turned in ({}, {"quick_gelu": True}, {"text_cfg": {"pool_type": "last"}}):
+        described = {"model_cfg": {"vision_cfg": {"image_size": 64}} | turned}
+        (folder / "open_clip_config.json").write_text(json.dumps(described))
+        digests.add(weights.weights_digest("hf-hub:someone/clip"))
+    assert {len(digest) for digest in digests} == {64}
+    assert len(digests) == 3
 
 
 TIMM = "test_vit"  # timm's own smallest models are called so; built without pretrained weights

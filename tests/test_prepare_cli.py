@@ -209,6 +209,16 @@ def test_ones_own_image_folder_runs_from_its_toml(capsys: Captured, tmp_path: Pa
     assert (row["status"], row["total"]) == ("computed", 8)
 
 
+def test_a_run_says_how_a_checkpoint_given_as_a_file_is_read(
+    capsys: Captured, tmp_path: Path
+) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"not looked at by a plan")
+    flags = ["--dataset", "tiny_shapes", "--method", "zero_shot", "--results", str(tmp_path)]
+    backbone = f"ViT-L-14/{tmp_path / 'w.safetensors'}"
+    assert execute(["run", "--dry-run", *flags, "--backbone", backbone]) == 0
+    assert "with GELU; those trained with QuickGELU" in capsys.readouterr().err
+
+
 def test_an_image_encoder_runs_what_needs_no_text_and_refuses_the_rest(
     capsys: Captured, tmp_path: Path
 ) -> None:

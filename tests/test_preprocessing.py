@@ -192,6 +192,22 @@ def test_a_checkpoint_given_as_a_file_takes_what_all_tags_of_its_architecture_sh
         preprocessing.of_backbone(f"ViT-B-17/{file}")
 
 
+def test_what_a_checkpoint_given_as_a_file_does_not_tell_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file({"x": torch.zeros(1)}, file)
+    assert preprocessing.guessed(f"ViT-L-14/{file}") == (
+        "weights of a file are read as ViT-L-14, with GELU; those trained with QuickGELU, as "
+        "OpenAI's, need ViT-L-14-quickgelu; tags of this architecture differ in preprocessing; "
+        "CLIP's own is taken"
+    )
+    assert preprocessing.guessed(f"ViT-B-16-quickgelu/{file}") == (
+        "weights of a file are read as ViT-B-16-quickgelu, with QuickGELU"
+    )
+    assert "differ" not in preprocessing.guessed(f"ViT-B-16/{file}")
+    for name in ("tiny", "ViT-L-14/openai", "hf-hub:a/b", f"timm:resnet50/{file}"):
+        assert preprocessing.guessed(name) == ""
+
+
 def test_a_configuration_of_the_hub_is_part_of_the_name_also_where_only_the_statistics_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

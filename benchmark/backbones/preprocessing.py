@@ -125,6 +125,35 @@ def of_tag(source: weights.Source) -> dict[str, Any]:
     Of a checkpoint given as a file it says nothing. Then what all tags of the architecture share is
     taken, and CLIP's own where they differ.
     """
+    distinct = _said(source)
+    return distinct[0] if distinct and all(each == distinct[0] for each in distinct) else {}
+
+
+def guessed(name: str) -> str:
+    """How a checkpoint given as a file is read where nothing in it says how; '' for other names."""
+    if name.startswith((HUB, TIMM)) or not weights.is_file(name):
+        return ""
+    import open_clip
+
+    arch, _, file = name.partition("/")
+    known = open_clip.get_model_config(arch)
+    if known is None:
+        return ""  # said when it is loaded
+    told = [f"weights of a file are read as {arch}, with {_activation(known)}"]
+    if not known.get("quick_gelu") and open_clip.get_model_config(f"{arch}-quickgelu"):
+        told.append(f"those trained with QuickGELU, as OpenAI's, need {arch}-quickgelu")
+    said = _said(weights.Source(arch, weights.FILE, Path(file)))
+    if any(each != said[0] for each in said):
+        told.append("tags of this architecture differ in preprocessing; CLIP's own is taken")
+    return "; ".join(told)
+
+
+def _activation(config: Mapping[str, Any]) -> str:
+    return "QuickGELU" if config.get("quick_gelu") else "GELU"
+
+
+def _said(source: weights.Source) -> list[dict[str, Any]]:
+    """What open_clip says of the preprocessing of a tag; of a file, of each tag there is."""
     import open_clip
     from open_clip.transform import _PREPROCESS_KEYS as PARTS
 
@@ -132,8 +161,7 @@ def of_tag(source: weights.Source) -> dict[str, Any]:
     if source.tag == weights.FILE:
         tags = open_clip.list_pretrained_tags_by_model(source.arch)
     said = [open_clip.get_pretrained_cfg(source.arch, tag) or {} for tag in tags]
-    distinct = [{part: each[part] for part in PARTS if part in each} for each in said]
-    return distinct[0] if distinct and all(each == distinct[0] for each in distinct) else {}
+    return [{part: each[part] for part in PARTS if part in each} for each in said]
 
 
 def from_open_clip(config: Mapping[str, Any], size: int | Sequence[int]) -> Preprocessing:

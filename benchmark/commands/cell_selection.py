@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmark import data, grid, methods, presets, protocols
 from benchmark.backbones import abilities, weights
 from benchmark.backbones.precision import AUTO, PRECISIONS
+from benchmark.backbones.preprocessing import guessed
 from benchmark.commands import protocol_selection
 from benchmark.commands.option_fields import Flags
 from benchmark.commands.options import one_of, whole_numbers
@@ -65,6 +66,7 @@ def select(flags: Flags) -> Selection:
         preset=flags.preset,
     )
     chosen = [weights.canonical(name) for name in flags.backbones]
+    remarks += filter(None, map(guessed, chosen))
     suite_of = _prepared_suite(flags, cards, remarks, datasets if source else ())
     cells: list[Cell] = []
     for names, backbones in _with_backbones(datasets, chosen, source):

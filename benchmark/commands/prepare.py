@@ -137,6 +137,7 @@ def _prepare_weights(names: Sequence[str], offline: bool) -> list[tuple[str, Use
 def _described(name: str) -> str:
     """What a backbone turns out to be when it is loaded."""
     from benchmark.backbones import abilities, clip, weights
+    from benchmark.backbones.preprocessing import guessed
 
     name = weights.canonical(name)
     backbone = clip.load(name)
@@ -148,6 +149,7 @@ def _described(name: str) -> str:
             f"{millions:.1f} million parameters, features of length {backbone.dim}",
             f"pictures {wanted.width} x {wanted.height} ({wanted.fit}, {wanted.interpolation})",
             *([f"it has not: {', '.join(lacking)}"] if lacking else []),
+            *filter(None, [guessed(name)]),
         ]
     )
 
