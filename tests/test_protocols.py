@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ from safetensors.torch import load_file
 from benchmark import data, grid, methods, protocols
 from benchmark.backbones import clip
 from benchmark.cli import execute
+from benchmark.commands import protocol_selection
 from benchmark.compute import runner
 from benchmark.compute.executors.scheduling import Task
 from benchmark.compute.resources import Resources
 from benchmark.compute.runner import run
 from benchmark.data.sampling import few_shot
+from benchmark.errors import UserError
 from benchmark.features.feature_store import Stopwatch
 from benchmark.features.image_sets import image_set
 from benchmark.grid import Cell, Choices
@@ -311,7 +314,7 @@ def test_a_bound_method_is_told_so_before_anything_runs(
         (["--learn-from", "tiny_shapes"], "goes with --protocol cross-dataset or domain"),
         (["--protocol", "domain", "--dataset", "tiny_digits"], "no shifted variant of tiny_shapes"),
         (["--protocol", "domian"], "did you mean 'domain'"),
-        (["--protocol", "domain", "--learn-from", "tiny_digits"], "nothing to test but"),
+        (["--protocol", "domain", "--learn-from", "tiny_digits"], "no shifted variants of it"),
         (["--protocol", "base-to-new", "--sources", "all", *NO_CACHE], "a prior cannot see tiny_"),
         (["--protocol", "cross-dataset", "--learn-from", "tiny_shapes", "--dataset", "tiny_digits",
           "--sources", "tiny_digits", *NO_CACHE], "a prior cannot see tiny_digits"),
@@ -323,6 +326,15 @@ def test_options_that_do_not_go_together_are_refused(
     words = words if "--method" in words else ["--method", "zero_shot", *words]
     assert execute(["plan", *words, "--results", str(tmp_path)]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_half_of_one_class_is_refused() -> None:
+    classes = {"three": ("a", "b", "c"), "four": ("a", "b", "c", "d")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "read_spec", lambda name: SimpleNamespace(class_names=classes[name]))
+        protocol_selection.require_halves(["four"])
+        with pytest.raises(UserError, match="3 classes, so that its new half has 1"):
+            protocol_selection.require_halves(["four", "three"])
 
 
 def test_a_grid_of_all_protocols_on_the_tiny_suite(

@@ -64,6 +64,17 @@ def test_h_of_means_is_not_the_mean_of_h() -> None:
     assert own.mean == pytest.approx((2 * 0.9 * 0.1 / 1.0 + 0.5) / 2)
 
 
+def test_the_mean_of_h_is_over_the_seeds_that_all_datasets_have() -> None:
+    base = {"a": {1: 0.8, 2: 0.6, 3: 0.1}, "b": {1: 0.5, 2: 0.7}}
+    new = {"a": {1: 0.4, 2: 0.6, 3: 0.1}, "b": {1: 0.5, 2: 0.3}}
+    own = Halves({"base": base, "new": new}).own_harmonics(["a", "b"])
+    first, second = (h(0.8, 0.4) + 0.5) / 2, (h(0.6, 0.6) + h(0.7, 0.3)) / 2
+    assert isinstance(own, MeanAccuracy)
+    assert own.mean == pytest.approx((first + second) / 2)
+    assert own.std == pytest.approx(abs(first - second) / 2**0.5)
+    assert set(own.seeds) == {1, 2}
+
+
 def test_the_spread_of_h_is_over_seeds() -> None:
     halves = Halves({"base": {"a": {1: 0.8, 2: 0.6}}, "new": {"a": {1: 0.4, 2: 0.6}}})
     value = halves.harmonic(["a"])

@@ -19,7 +19,7 @@ from benchmark.commands.protocol_selection import is_embedded
 from benchmark.errors import MISSING, UserError, nearest
 from benchmark.grid import Cell, Choices
 from benchmark.methods import Card
-from benchmark.protocols import DOMAIN, FEW_SHOT, FROM_A_SOURCE
+from benchmark.protocols import BASE_TO_NEW, DOMAIN, FEW_SHOT, FROM_A_SOURCE
 from benchmark.records.record import Scalar
 
 TINY, STANDARD = "tiny", "classic"  # suites
@@ -211,7 +211,10 @@ def settings_by_method(
 def _source_and_datasets(flags: Flags, remarks: list[str]) -> tuple[str, list[str]]:
     """The dataset to learn on, '' where that is the tested one, and the datasets to test."""
     if flags.protocol not in FROM_A_SOURCE:
-        return "", _datasets(flags, remarks)
+        chosen = _datasets(flags, remarks)
+        if flags.protocol == BASE_TO_NEW:
+            protocol_selection.require_halves(chosen)
+        return "", chosen
     named = bool(flags.datasets or flags.suites)
     chosen = _datasets(flags, remarks) if named or not flags.learn_from else []
     source = protocol_selection.source_of(flags, chosen)
@@ -227,7 +230,10 @@ def _source_and_datasets(flags: Flags, remarks: list[str]) -> tuple[str, list[st
         protocol_selection.require_variants(chosen, source)
     targets = protocols.others(chosen, source)
     if not targets and not named:
-        raise UserError(f"there is nothing to test but {source} itself; name other datasets")
+        known = "no shifted variants of it are known" if flags.protocol == DOMAIN else ""
+        raise UserError(
+            f"there is nothing to test but {source} itself; {known or 'name other datasets'}"
+        )
     return source, list(targets)
 
 

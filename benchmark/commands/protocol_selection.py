@@ -9,11 +9,12 @@ from benchmark.commands.option_fields import Flags
 from benchmark.commands.options import one_of
 from benchmark.errors import UserError
 from benchmark.methods import Card
-from benchmark.protocols import ALL, DOMAIN, FEW_SHOT, FROM_A_SOURCE, PROTOCOLS, others
+from benchmark.protocols import ALL, BASE_TO_NEW, DOMAIN, FEW_SHOT, FROM_A_SOURCE, PROTOCOLS, others
 from benchmark.records.record import Scalar
 
 EMBEDDED = ("tiny", "tiny_shift")  # suites
 SOURCE, EMBEDDED_SOURCE = "imagenet", "tiny_shapes"
+FEWEST = 2  # classes of a half
 
 
 def protocol_of(flags: Flags) -> str:
@@ -59,6 +60,17 @@ def require_variants(names: Sequence[str], source: str) -> None:
             raise UserError(
                 f"{name} is no shifted variant of {source}, whose classes it would have; "
                 "take --protocol cross-dataset for other datasets"
+            )
+
+
+def require_halves(names: Sequence[str]) -> None:
+    """UserError for a dataset with too few classes for base-to-new: one class is always right."""
+    for name in names:
+        classes = len(data.read_spec(name).class_names)
+        if classes < 2 * FEWEST:
+            raise UserError(
+                f"{name} has {classes} classes, so that its new half has {classes // 2}; "
+                f"--protocol {BASE_TO_NEW} needs {2 * FEWEST} classes at least"
             )
 
 

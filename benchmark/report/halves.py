@@ -49,12 +49,19 @@ class Halves:
         return replace(value, std=mean_over_seeds(numbers).std)
 
     def own_harmonics(self, datasets: Sequence[str]) -> Average:
-        """The mean of the datasets' own H."""
+        """The mean of the datasets' own H, over the seeds that all of them have."""
+        shared = self._shared_seeds(datasets)
+        if shared:
+            return mean_over_seeds({seed: self._mean_of_own(seed, datasets) for seed in shared})
         each = [self.harmonic([dataset]) for dataset in datasets]
         found = [h.mean for h in each if isinstance(h, MeanAccuracy)]
         if len(found) < len(each):
             return IncompleteMean(len(found), len(each)) if found else None
         return MeanAccuracy(sum(found) / len(found), None, ())
+
+    def _mean_of_own(self, seed: int | None, datasets: Sequence[str]) -> float:
+        each = [harmonic_mean(*self._at([seed], [dataset])) for dataset in datasets]
+        return sum(h.mean for h in each if isinstance(h, MeanAccuracy)) / len(each)
 
     def _mean(self, part: str, datasets: Sequence[str]) -> Average:
         return mean_over_datasets([self.parts.get(part, {}).get(name) for name in datasets])
