@@ -398,7 +398,8 @@ def test_a_release_is_named_by_its_version_and_an_editable_install_by_its_code(
         (
             "    def fit",
             "    sources: ClassVar[list] = ['a']\n    source_shots: ClassVar[int] = 0\n"
-            "    def pretrain(self, episodes): ...\n    def fit",
+            "    def pretrain(self, episodes): ...\n    def pretraining(self): ...\n"
+            "    def fit",
             "which is no str",
         ),
     ],
