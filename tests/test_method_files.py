@@ -86,6 +86,19 @@ def test_an_edited_file_is_computed_again_and_both_rows_are_told_apart(
     assert "'mine_too' is 2 rows here; name one: 'Mine, code " in ambiguous.err
 
 
+def test_a_parameter_that_was_changed_stands_in_the_row_of_a_method_of_ones_own(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine_too.py").write_text(PLUGIN)
+    store = ("--results", tmp_path / "results")
+    ran = invoke("run", "--method", "./mine_too.py", *GRID, *store, "--set", "mine_too.rate=0.9")
+    assert ran.code == 0, ran.err
+    forget(monkeypatch)  # the report does not know the file, and there is one row of it
+    for shown in (ran, invoke("report", *store)):
+        assert "Mine, rate=0.9" in shown.out
+
+
 @pytest.mark.parametrize(
     ("asked", "folder"),
     [

@@ -21,6 +21,8 @@ def provenance(cell: Cell, device: str) -> dict[str, Any]:
     """Facts for the record of a cell."""
     return environment(device) | {
         "threads": torch.get_num_threads(),
+        # what tells a row from one with the method's defaults, which a foreign method may lose
+        "changed": [name for name, _ in cell.params],
         "adapter_source": methods.card(cell.method).source_digest,
         "training_source": methods.training_digest(),
     }

@@ -50,15 +50,20 @@ def _lacks_its_prior(variant: MethodVariant) -> bool:
 def _changed_parameters(
     variant: MethodVariant, same_method: Sequence[MethodVariant]
 ) -> Iterator[str]:
-    usual = {} if variant.preset else _usual_parameters(variant.method, same_method)
+    usual = {} if variant.preset else _usual_parameters(variant, same_method)
     for name, value in variant.params:
         if name not in usual or usual[name] != value:
             yield f"{name}={value}"
 
 
-def _usual_parameters(method: str, same_method: Sequence[MethodVariant]) -> Mapping[str, Scalar]:
-    """The method's defaults; of a plug-in, whose defaults are not known, what all rows share."""
-    card = own_card(method)
+def _usual_parameters(
+    variant: MethodVariant, same_method: Sequence[MethodVariant]
+) -> Mapping[str, Scalar]:
+    """The method's defaults; of a plug-in, whose defaults are not known here, what all rows share
+    but for what was changed on purpose.
+    """
+    card = own_card(variant.method)
     if card:
         return card.defaults
-    return dict(set.intersection(*(set(variant.params) for variant in same_method)))
+    shared = set.intersection(*(set(other.params) for other in same_method))
+    return {name: value for name, value in shared if name not in variant.changed}

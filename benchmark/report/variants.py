@@ -111,6 +111,8 @@ class MethodVariant:
     preset: str = ""  # whose settings, dataset by dataset; `params` is what differs from them
     diagnostic: bool = False  # selected with more labels than the shots allow
     code: str = ""  # of a method from elsewhere
+    # hyper-parameters that were no defaults when the first record was made, as far as it says so
+    changed: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def protocol(self) -> tuple[str, str, str, PriorExposure | bool]:
@@ -168,7 +170,7 @@ def _variants(source: str) -> tuple[str, ...]:
 
 def variant_of(record: Record) -> MethodVariant:
     """At 0 shots nothing is sampled or selected, so neither policy makes another variant."""
-    named = record.identity
+    named, changed = record.identity, record.provenance.get("changed")
     return MethodVariant(
         named.method,
         named.adapter_version,
@@ -180,6 +182,7 @@ def variant_of(record: Record) -> MethodVariant:
         named.preset,
         presets.is_diagnostic(named),
         named.code,
+        frozenset(map(str, changed) if isinstance(changed, list) else ()),
     )
 
 
