@@ -191,6 +191,7 @@ def test_plans_are_counted_once_and_finished_ones_not_at_all(store: Store) -> No
         (ELSEWHERE, DEAD, 2 * LEASE_S, False),
         (ELSEWHERE, DEAD, -3600, True),  # a clock that is ahead
     ],
+    ids=("here", "dead", "silent", "others", "elsewhere", "elsewhere silent", "ahead"),
 )
 def test_a_claim_lives_with_its_process_here_and_with_its_lease_elsewhere(
     store: Store, host: str, pid: int, silent_s: float, alive: bool

@@ -19,6 +19,7 @@ from benchmark.commands.printing import print_json, say
 from benchmark.commands.protocol_selection import EMBEDDED_SOURCE
 from benchmark.compute import runner
 from benchmark.compute.runner import Outcome
+from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.protocols import FEW_SHOT, FROM_A_SOURCE
 from benchmark.records.store import Store
@@ -90,8 +91,13 @@ def cell_of(row: golden.GoldenRow) -> Cell:
         learn_from=row.learned_on or None,
     )
     tested = row.dataset, row.classes
-    (cell,) = (each for each in select(flags).cells if (each.dataset, each.classes) == tested)
-    return cell
+    cells = [each for each in select(flags).cells if (each.dataset, each.classes) == tested]
+    if len(cells) != 1:
+        raise UserError(
+            f"the golden row of {row.method} on {row.dataset} names classes '{row.classes[:20]}', "
+            f"which --protocol {row.protocol} does not test; correct the row"
+        )
+    return cells[0]
 
 
 def _cells_to_update(request: CheckRequest, rows: Sequence[golden.GoldenRow]) -> list[Cell]:
