@@ -28,6 +28,19 @@ def test_the_gpu_bench_runs_every_part_on_a_cpu(tmp_path: Path) -> None:
     assert "no CUDA device" in _without_quick()
 
 
+def test_a_part_of_the_gpu_bench_ends_when_its_time_is_up() -> None:
+    script = (
+        "from benches.gpu.__main__ import measured; from benches.gpu.grid import step_ms\n"
+        "rows = measured(lambda size: ({'classes': k, '15 runs': k} for k in (1, 3, 9)), None, 0)\n"
+        "assert [row.get('classes') for row in rows] == [1, None], rows\n"
+        "assert 'left out' in rows[1]\n"
+        "assert step_ms(rows, 15, 1) == 1\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def _without_quick() -> str:
     command = [sys.executable, "-m", "benches.gpu"]
     hidden = {"CUDA_VISIBLE_DEVICES": "", "PATH": "", "PYTHONPATH": str(ROOT)}

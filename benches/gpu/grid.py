@@ -49,7 +49,7 @@ def phases(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
 def step_ms(table: Sequence[Row], live: int, classes: int) -> float:
     """ms per run and step of the largest measured batch that is no larger than the live runs."""
     measured_ms = []
-    for row in table:
+    for row in (row for row in table if "classes" in row):
         sizes = {
             int(name.split()[0]): value for name, value in row.items() if name.endswith("runs")
         }
