@@ -68,7 +68,7 @@ def check_numbers(session: nox.Session, processors: Iterable[str]) -> None:
             env = {**PROCESSORS[name], "FSBENCH_CACHE": cache}
             session.run("python", "-m", "benchmark", "check", "--plain", env=env)
             if PROCESSORS[name]:
-                session.run("pytest", "-q", *NUMERIC_TESTS, env=env)
+                session.run("pytest", "-q", *TWO_AT_ONCE, *NUMERIC_TESTS, env=env)
 
 
 def run_lint(session: nox.Session) -> None:
