@@ -338,8 +338,9 @@ def test_a_half_of_one_class_is_refused() -> None:
 
 
 def test_a_grid_of_all_protocols_on_the_tiny_suite(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("FSBENCH_DATA", raising=False)  # where there are real data, those are meant
     words = ["--method", "zero_shot,coop", "--set", "coop.epochs=2", "--plain"]
     words += ["--results", str(tmp_path), "--seed", "1,2"]
     for protocol in ("base-to-new", "cross-dataset", "domain"):
