@@ -32,7 +32,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from adapters import _checks, _concepts
+from adapters import _checks, _concepts, _transfer
 from adapters._settings import Adam, ConceptTraining, StoredCrops
 from benchmark.api import Episode, Predictor, State, Target, unit
 
@@ -59,15 +59,7 @@ class Adapter:
         _checks.at_least(0, ratio=self.ratio)
         _checks.at_most(1, ratio=self.ratio)
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.predictor(self.learn(episode), episode.target)
-
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        pairs = zip(self._learn(episodes), episodes, strict=True)
-        return [self.predictor(state, episode.target) for state, episode in pairs]
-
-    def learn(self, episode: Episode) -> State:
-        return self._learn([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
         return _concepts.predictor(bottleneck(self.ratio), state["layers_2HD"], target)

@@ -37,7 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from adapters import _blocks, _checks, _in_the_loop
+from adapters import _blocks, _checks, _in_the_loop, _transfer
 from adapters._settings import Adam, Crops
 from benchmark.api import (
     Backbone,
@@ -87,15 +87,7 @@ class Adapter:
         _checks.decay(dropout=self.dropout)
         _checks.above_zero(lr=self.lr, final_lr=self.final_lr)
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.predictor(self.learn(episode), episode.target)
-
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        pairs = zip(self._learn(episodes), episodes, strict=True)
-        return [self.predictor(state, episode.target) for state, episode in pairs]
-
-    def learn(self, episode: Episode) -> State:
-        return self._learn([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
         return _predictor(merged(target.backbone, state, self._factor), target)

@@ -36,7 +36,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from adapters import _prompts
+from adapters import _prompts, _transfer
 from adapters._settings import Context, Crops, PromptTraining, Sgd
 from benchmark.api import Episode, Predictor, State, Target, UserError
 
@@ -64,15 +64,7 @@ class Adapter:
                 " avoid; leave one of them out"
             )
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.predictor(self.learn(episode), episode.target)
-
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        pairs = zip(self._learn(episodes), episodes, strict=True)
-        return [self.predictor(state, episode.target) for state, episode in pairs]
-
-    def learn(self, episode: Episode) -> State:
-        return self._learn([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
         return _prompts.predictor(state, target, self.context, class_specific=self.class_specific)

@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adapters import _checks, _prompts
+from adapters import _checks, _prompts, _transfer
 from adapters._settings import Context, Crops, PromptTraining, Sgd
 from benchmark.api import Episode, Predictor, State, Target
 
@@ -53,15 +53,7 @@ class Adapter:
     def __post_init__(self) -> None:
         _checks.at_least(0, regularisation=self.regularisation)
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.predictor(self.learn(episode), episode.target)
-
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        pairs = zip(self._learn(episodes), episodes, strict=True)
-        return [self.predictor(state, episode.target) for state, episode in pairs]
-
-    def learn(self, episode: Episode) -> State:
-        return self._learn([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
         return _prompts.predictor(state, target, self.context)

@@ -52,7 +52,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from adapters import _cache, _multitask, _prompts
+from adapters import _cache, _multitask, _prompts, _transfer
 from adapters._settings import CacheModel, Context, Crops, Pretraining, PromptTraining, Sgd
 from benchmark.api import Episode, Predictor, State, Target
 
@@ -101,8 +101,7 @@ class Adapter:
             for state, each in pairs
         ]
 
-    def learn(self, episode: Episode) -> State:
-        return self._learn([episode])[0]
+    learn = _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
         text_KD = _multitask.text_features(state, target, self.context)

@@ -33,7 +33,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adapters import _blocks, _checks, _in_the_loop
+from adapters import _blocks, _checks, _in_the_loop, _transfer
 from adapters._settings import Adam, Crops, TowerTraining
 from benchmark.api import Backbone, Episode, Predictor, State, Target, UserError, VisionTower
 
@@ -60,15 +60,7 @@ class Adapter:
         _checks.at_least(1, n_prompts=self.n_prompts)
         _checks.at_least(0, layers=self.layers, keep_mb=self.keep_mb)
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.predictor(self.learn(episode), episode.target)
-
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        pairs = zip(self._learn(episodes), episodes, strict=True)
-        return [self.predictor(state, episode.target) for state, episode in pairs]
-
-    def learn(self, episode: Episode) -> State:
-        return self._learn([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
         tower, first = self._tower(target.backbone)

@@ -312,7 +312,7 @@ def _fields_only(name: str, tree: ast.Module) -> type:
     """
     (adapter,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Adapter")
     fields = [node for node in adapter.body if isinstance(node, ast.AnnAssign)]
-    stubs = [_stub(node) for node in adapter.body if isinstance(node, ast.FunctionDef)]
+    stubs = [_stub(method) for node in adapter.body for method in _methods_in(node)]
     needed = _names([*fields, *adapter.decorator_list, *adapter.bases])
     imports: list[ast.stmt] = []
     variables: list[ast.stmt] = []
@@ -333,9 +333,22 @@ def _fields_only(name: str, tree: ast.Module) -> type:
     return namespace["Adapter"]
 
 
-def _stub(node: ast.FunctionDef) -> ast.FunctionDef:
-    """A method of the same name that does nothing."""
-    stub = ast.parse(f"def {node.name}(self, *_, **__): pass").body[0]
+def _methods_in(node: ast.stmt) -> Iterable[str]:
+    """The name of a method that is defined, or the names of those taken from a module, as by `fit,
+    learn = _transfer.fit, _transfer.learn`.
+    """
+    if isinstance(node, ast.FunctionDef):
+        return [node.name]
+    if not isinstance(node, ast.Assign):
+        return []
+    values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+    taken = all(isinstance(value, ast.Attribute) for value in values)
+    return sorted(_names(node.targets)) if taken else []
+
+
+def _stub(name: str) -> ast.FunctionDef:
+    """A method of that name that does nothing."""
+    stub = ast.parse(f"def {name}(self, *_, **__): pass").body[0]
     assert isinstance(stub, ast.FunctionDef)
     return stub
 

@@ -1,0 +1,37 @@
+"""fit, fit_batch and learn of the methods whose learned state is free of classes.
+
+Such a method writes what is its own, `_learn` (a state per episode, trained as a batch) and
+`predictor`, and names the rest:
+
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from benchmark.api import Episode, Predictor, State, Target
+
+
+class Learner(Protocol):
+    """What a method brings."""
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]: ...
+    def predictor(self, state: State, target: Target) -> Predictor: ...
+
+
+def fit(method: Learner, episode: Episode) -> Predictor:
+    """A predictor for the episode's own classes."""
+    return fit_batch(method, [episode])[0]
+
+
+def fit_batch(method: Learner, episodes: Sequence[Episode]) -> list[Predictor]:
+    """A predictor per episode, for its own classes."""
+    pairs = zip(method._learn(episodes), episodes, strict=True)
+    return [method.predictor(state, episode.target) for state, episode in pairs]
+
+
+def learn(method: Learner, episode: Episode) -> State:
+    """The state that serves other classes as well."""
+    return method._learn([episode])[0]
