@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
+
+from testbed.dispatch import Watched
 
 HOST_READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::item"}
 
@@ -22,26 +23,17 @@ class HostRead(RuntimeError):
     """A step asked for the value of a tensor, for which a GPU would have to stop."""
 
 
-class _Tape(TorchDispatchMode):
-    """Every operation with its arguments and what it gave."""
+Entry = tuple[Any, tuple[Any, ...], dict[str, Any], list[Any]]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.entries: list[tuple[Any, tuple[Any, ...], dict[str, Any], list[Any]]] = []
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        name = func._schema.name
-        if name in HOST_READS:
-            raise HostRead(f"a step reads a tensor on the host ({name})")
-        result = func(*args, **(kwargs or {}))
-        self.entries.append((func, args, kwargs or {}, tree_flatten(result)[0]))
-        return result
+def _taped(entries: list[Entry]) -> Watched:
+    """Appends every operation with its arguments and what it gave; raises HostRead."""
+    return Watched(_refuse_host_read, lambda *entry: entries.append(entry))
+
+
+def _refuse_host_read(func: Any, args: tuple[Any, ...]) -> None:
+    if func._schema.name in HOST_READS:
+        raise HostRead(f"a step reads a tensor on the host ({func._schema.name})")
 
 
 class TapeRecorder:
@@ -52,9 +44,9 @@ class TapeRecorder:
 
     def record(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         """Unlike a CUDA graph, recording here also computes, so what it changed is put back."""
-        tape = _Tape()
+        entries: list[Entry] = []
         before: dict[int, tuple[Tensor, Tensor]] = {}
-        with _Undo(before), tape:
+        with _kept(before), _taped(entries):
             filled = work()
         for tensor, value in before.values():
             tensor.copy_(value)
@@ -62,7 +54,7 @@ class TapeRecorder:
 
         def replay() -> None:
             self.replayed += 1
-            for func, args, kwargs, results in tape.entries:
+            for func, args, kwargs, results in entries:
                 for old, new in zip(results, tree_flatten(func(*args, **kwargs))[0], strict=True):
                     _fill(old, new)
 
@@ -75,29 +67,20 @@ def _fill(old: Any, new: Any) -> None:
         old.copy_(new)
 
 
-class _Undo(TorchDispatchMode):
+def _kept(values: dict[int, tuple[Tensor, Tensor]]) -> Watched:
     """Keeps the value of every tensor that an operation is about to change in place."""
 
-    def __init__(self, before: dict[int, tuple[Tensor, Tensor]]) -> None:
-        super().__init__()
-        self.before = before
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def before(func: Any, args: tuple[Any, ...]) -> None:
         for argument, value in zip(func._schema.arguments, args, strict=False):
             written = argument.alias_info is not None and argument.alias_info.is_write
-            if written and isinstance(value, Tensor) and value.data_ptr() not in self.before:
-                self.before[value.data_ptr()] = (value.detach(), value.detach().clone())
-        return func(*args, **(kwargs or {}))
+            if written and isinstance(value, Tensor) and value.data_ptr() not in values:
+                values[value.data_ptr()] = (value.detach(), value.detach().clone())
+
+    return Watched(before)
 
 
 @torch.no_grad()
 def eager(work: Callable[[], Any]) -> Any:
     """`work` with every read of a tensor on the host refused; raises HostRead."""
-    with _Tape():
+    with _taped([]):
         return work()

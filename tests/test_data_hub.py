@@ -1,7 +1,6 @@
 """Files of Hugging Face repositories and backbone weights, from a local stand-in for the hub."""
 
 import io
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from benchmark.data.preparation import prepare_datasets
 from benchmark.data.prepare_events import PrepareEvent
 from benchmark.errors import MISSING, UserError
 from testbed.data_layouts import jpeg
+from testbed.targets.inputs import zipped
 from tests.data_server import COMMIT, Server, serving
 
 
@@ -30,14 +30,6 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tests put the hub library offline for the whole process."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-
-
-def zip_bytes(members: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, body in members.items():
-            archive.writestr(name, body)
-    return stream.getvalue()
 
 
 @pytest.fixture
@@ -71,7 +63,7 @@ gives = ["test"]
 repo = "someone/pets"
 file = "{file}"
 """
-ZIP = zip_bytes({f"test/cat/{i}.jpg": jpeg(i) for i in range(40)})
+ZIP = zipped({f"test/cat/{i}.jpg": jpeg(i) for i in range(40)})
 
 
 def prepare(folder: Path, file: str, attempts: int = 1) -> PrepareEvent:

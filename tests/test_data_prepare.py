@@ -7,7 +7,6 @@ import io
 import json
 import random
 import tarfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from benchmark.data.preparation import prepare_datasets
 from benchmark.data.prepare_events import PrepareEvent
 from benchmark.errors import MISSING, UserError
 from testbed.data_layouts import jpeg, miniature
+from testbed.targets.inputs import zipped
 from tests.data_server import Served, Server, serving
 
 QUICK = RetryPolicy(attempts=2, wait_s=0.0, timeout_s=0.5)
@@ -57,14 +57,6 @@ images = "photos"
 def server() -> Iterator[Server]:
     with serving() as running:
         yield running
-
-
-def zip_bytes(members: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, body in members.items():
-            archive.writestr(name, body)
-    return stream.getvalue()
 
 
 def tar_bytes(members: dict[str, bytes]) -> bytes:
@@ -118,7 +110,7 @@ def case(folder: Path, images_part: str, split_part: str = "", pinned: bool = Tr
 
 def good(server: Server, folder: Path) -> Case:
     """A zip of images and a split file, as a source ought to be."""
-    images = url(server.offer("pets.zip", zip_bytes(PICTURES)))
+    images = url(server.offer("pets.zip", zipped(PICTURES)))
     split = url(server.offer("split.json", RAW_SPLIT), sha256=hashlib.sha256(RAW_SPLIT).hexdigest())
     return case(folder, part("photos", images), part("split.json", split))
 
@@ -151,7 +143,7 @@ def test_only_the_part_that_is_missing_is_fetched(server, tmp_path):
 
 
 def test_an_archive_within_an_archive_is_unpacked(server, tmp_path):
-    outer = zip_bytes({"pack/photos.tar.gz": tar_bytes(PICTURES), "pack/readme.txt": b"x"})
+    outer = zipped({"pack/photos.tar.gz": tar_bytes(PICTURES), "pack/readme.txt": b"x"})
     images = url(
         server.offer("nested.zip", outer), inner="photos.tar.gz", md5=hashlib.md5(outer).hexdigest()
     )
@@ -164,7 +156,7 @@ def test_an_archive_may_call_the_images_otherwise(server, tmp_path):
     images = url(
         server.offer(
             "other.zip",
-            zip_bytes({key.replace("photos", "raw"): body for key, body in PICTURES.items()}),
+            zipped({key.replace("photos", "raw"): body for key, body in PICTURES.items()}),
         )
     )
     split = part("split.json", url(server.offer("split.json", RAW_SPLIT)))
@@ -176,9 +168,9 @@ def test_an_archive_may_call_the_images_otherwise(server, tmp_path):
 
 def test_the_next_source_serves_where_one_fails(server, tmp_path):
     dead, page = f"{server.url}/dead.zip", server.offer("page.zip", b"<html>quota exceeded</html>")
-    wrong = url(server.offer("wrong.zip", zip_bytes({"photos/x.jpg": b""})), md5="0" * 32)
+    wrong = url(server.offer("wrong.zip", zipped({"photos/x.jpg": b""})), md5="0" * 32)
     images = part(
-        "photos", url(dead), url(page), wrong, url(server.offer("good.zip", zip_bytes(PICTURES)))
+        "photos", url(dead), url(page), wrong, url(server.offer("good.zip", zipped(PICTURES)))
     )
     events = case(
         tmp_path, images, part("split.json", url(server.offer("split.json", RAW_SPLIT)))
@@ -201,7 +193,7 @@ def test_nothing_is_fetched_before_its_licence_is_accepted(server, tmp_path):
 
 def test_an_opt_in_source_is_used_only_when_asked_for(server, tmp_path):
     mirror = (
-        url(server.offer("mirror.zip", zip_bytes(PICTURES)), label="mirror", doubt="a copy")
+        url(server.offer("mirror.zip", zipped(PICTURES)), label="mirror", doubt="a copy")
         + "\nopt_in = true"
     )
     pets = case(
@@ -216,7 +208,7 @@ def test_an_opt_in_source_is_used_only_when_asked_for(server, tmp_path):
 
 
 def test_an_archive_is_known_by_its_bytes_not_by_its_address(server, tmp_path):
-    images = part("photos", url(server.offer("records/pets.zip/content", zip_bytes(PICTURES))))
+    images = part("photos", url(server.offer("records/pets.zip/content", zipped(PICTURES))))
     split = part("split.json", url(server.offer("download?id=7", RAW_SPLIT)))
     assert case(tmp_path, images, split).run()[-1].step == "ready"
     assert (tmp_path / "pets" / "photos").is_dir()
@@ -229,7 +221,7 @@ def test_what_is_no_archive_never_becomes_a_folder_of_images(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "archive", [zip_bytes({"elsewhere/1.jpg": b"x"}), b"\x28\xb5\x2f\xfd unknown compression"]
+    "archive", [zipped({"elsewhere/1.jpg": b"x"}), b"\x28\xb5\x2f\xfd unknown compression"]
 )
 def test_an_archive_with_the_right_checksum_is_kept_though_it_cannot_serve(
     server, tmp_path, archive
@@ -246,9 +238,9 @@ def test_an_archive_with_the_right_checksum_is_kept_though_it_cannot_serve(
 
 
 def test_two_sources_with_files_of_one_name_are_not_mixed_up(server, tmp_path):
-    wrong = zip_bytes({"elsewhere/1.jpg": b"x"})
+    wrong = zipped({"elsewhere/1.jpg": b"x"})
     first = url(server.offer("a/pets.zip", wrong), md5=hashlib.md5(wrong).hexdigest())
-    second = url(server.offer("b/pets.zip", zip_bytes(PICTURES)))
+    second = url(server.offer("b/pets.zip", zipped(PICTURES)))
     split = part("split.json", url(server.offer("split.json", RAW_SPLIT)))
     assert case(tmp_path, part("photos", first, second), split).run()[-1].step == "ready"
     assert sorted(path.name for path in (tmp_path / "pets").iterdir()) == ["photos", "split.json"]
@@ -268,7 +260,7 @@ def test_a_split_file_that_is_none_is_refused_before_it_is_in_place(server, tmp_
     split = part("split.json", url(server.offer("split.json", served)))
     pets = case(
         tmp_path,
-        part("photos", url(server.offer("pets.zip", zip_bytes(PICTURES)))),
+        part("photos", url(server.offer("pets.zip", zipped(PICTURES)))),
         split,
         pinned=False,
     )
@@ -283,7 +275,7 @@ def test_a_split_file_that_is_none_is_refused_before_it_is_in_place(server, tmp_
 def test_another_split_file_than_the_pinned_one_is_refused_before_it_is_in_place(server, tmp_path):
     other = json.dumps(SPLIT | {"val": []}).encode()
     split = part("split.json", url(server.offer("split.json", other)))
-    pets = case(tmp_path, part("photos", url(server.offer("p.zip", zip_bytes(PICTURES)))), split)
+    pets = case(tmp_path, part("photos", url(server.offer("p.zip", zipped(PICTURES)))), split)
     assert "is another split file" in pets.failure()
     assert not (tmp_path / "pets" / "split.json").exists()
 
@@ -292,7 +284,7 @@ def test_a_file_with_the_right_checksum_is_kept_though_it_cannot_serve(server, t
     other = json.dumps(SPLIT | {"val": []}).encode()
     served = Served(other)
     split = url(server.offer("split.json", served), sha256=hashlib.sha256(other).hexdigest())
-    photos = part("photos", url(server.offer("p.zip", zip_bytes(PICTURES))))
+    photos = part("photos", url(server.offer("p.zip", zipped(PICTURES))))
     pets = case(tmp_path, photos, part("split.json", split))
     for _ in range(2):
         assert "is another split file" in pets.failure()
@@ -316,7 +308,7 @@ def test_the_room_for_unpacking_is_required_before_anything_is_fetched(
 ):
     import shutil
 
-    served = Served(zip_bytes(PICTURES))
+    served = Served(zipped(PICTURES))
     some = shutil.disk_usage(tmp_path)._replace(free=RESERVE_BYTES + len(served.body) + 100)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: some)
     size = f"\nsize = {len(served.body)}"
@@ -343,10 +335,10 @@ def test_offline_fetches_nothing_and_says_what_is_missing(server, tmp_path):
 @pytest.mark.parametrize(
     ("archive", "complaint"),
     [
-        (zip_bytes(PICTURES)[:-900], "is damaged or cut short"),
+        (zipped(PICTURES)[:-900], "is damaged or cut short"),
         (b"<!doctype html>Sign in", "sends a web page instead of a file"),
-        (zip_bytes(PICTURES | {"../photos/evil.jpg": b"x"}), "leads out of its folder"),
-        (zip_bytes({"elsewhere/1.jpg": b"x"}), "holds no 'photos'"),
+        (zipped(PICTURES | {"../photos/evil.jpg": b"x"}), "leads out of its folder"),
+        (zipped({"elsewhere/1.jpg": b"x"}), "holds no 'photos'"),
     ],
 )
 def test_a_bad_archive_leaves_nothing_behind(server, tmp_path, archive, complaint):
@@ -357,7 +349,7 @@ def test_a_bad_archive_leaves_nothing_behind(server, tmp_path, archive, complain
 
 
 def test_a_download_cut_for_good_is_kept_for_the_next_run(server, tmp_path):
-    body = zip_bytes(PICTURES)
+    body = zipped(PICTURES)
     served = Served(body, cut_after=1000, cuts=1)
     pets = case(
         tmp_path,

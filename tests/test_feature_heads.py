@@ -6,20 +6,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from adapters import _ape, _samples, clip_adapter, cross_modal_probe, lp_plus_plus
 from adapters._settings import StoredCrops
 from benchmark import methods
 from benchmark.api import Crop, Episode, unit
 from benchmark.conformance import toy
+from testbed.dispatch import refusing_narrow
 from tests import features64
 
 EPOCHS, SCALE = 30, features64.SCALE
@@ -322,22 +321,11 @@ def test_ape_t_of_uneven_runs_in_a_batch_is_each_run_alone() -> None:
 # --- all of them
 
 
-class NoSinglePrecision(TorchDispatchMode):
-    """Refuses every operation that gives a tensor of less than float64."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for each in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(each, Tensor) and each.is_floating_point():
-                assert each.dtype == torch.float64, f"{func} gave {each.dtype}"
-        return out
-
-
 @pytest.mark.parametrize("name", [*HEADS, *CLOSED])
 def test_features_in_float64_are_computed_with_in_float64(name: str) -> None:
     given = features64.episode()
     params = {"epochs": "5"} if name in HEADS else {}
-    with NoSinglePrecision():
+    with refusing_narrow():
         logits_QK = predicted(name, given, **params)
     assert logits_QK.dtype == torch.float64
 

@@ -10,8 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 from benchmark import methods
 from benchmark.api import unit
@@ -21,6 +19,7 @@ from benchmark.backbones.precision import PRECISIONS, arithmetic, tower_dtype
 from benchmark.errors import UserError
 from benchmark.training import capture
 from testbed import naive_clip
+from testbed.dispatch import refusing_narrow
 from testbed.toy_on import Place
 from tests.short_training import parameters
 
@@ -121,23 +120,6 @@ def test_an_unknown_precision_is_refused() -> None:
         tower_dtype("float8")
 
 
-class RefusesNarrow(TorchDispatchMode):
-    """No operation may give a floating number narrower than float64."""
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for part in tree_flatten(result)[0]:
-            if isinstance(part, Tensor) and part.is_floating_point():
-                assert part.dtype == torch.float64, f"{func} gives {part.dtype}"
-        return result
-
-
 @pytest.mark.parametrize("name", methods.own())
 def test_in_float64_no_step_and_no_prediction_passes_through_a_narrower_type(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -147,14 +129,14 @@ def test_in_float64_no_step_and_no_prediction_passes_through_a_narrower_type(
 
     def watched(given: capture.Steps, kind: capture.Kind) -> None:
         steps.append(kind)
-        with RefusesNarrow():
+        with refusing_narrow():
             run_step(given, kind)
 
     monkeypatch.setattr(capture.Steps, "run", watched)
     few = {"views": 2} if "views" in parameters(name) else {}
     predict = methods.load(name, few | _few_steps(name)).fit(place.episode())
     images = place.held_out()
-    with RefusesNarrow(), torch.no_grad():
+    with refusing_narrow(), torch.no_grad():
         assert predict(images).dtype == torch.float64
 
 
@@ -165,5 +147,5 @@ def _few_steps(name: str) -> dict[str, Any]:
 
 
 def test_the_guard_sees_a_narrower_type() -> None:
-    with RefusesNarrow(), pytest.raises(AssertionError, match=r"gives torch\.float32"):
+    with refusing_narrow(), pytest.raises(AssertionError, match=r"gives torch\.float32"):
         torch.ones(2, dtype=torch.float64).float()
