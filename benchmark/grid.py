@@ -219,20 +219,13 @@ def identity(
 
     Pure: digests are asked for, nothing is loaded.
     """
+    _require_marked_selection(cell)
     dataset, dataset_digest = dataset_of(cell.dataset)
-    if (cell.val in BEYOND_FEW_SHOT or cell.selection) and not cell.preset:
-        raise UserError(
-            f"val='{cell.val}' and selection='{cell.selection}' are for presets of releases, whose"
-            " records are marked as diagnostics; take val='up-to-4'"
-        )
     few_shot = cell.evaluation == protocols.FEW_SHOT
     sources = dict(dataset_of(name) for name in cell.sources)
     learned_on = dict([dataset_of(cell.learned_on)]) if cell.learned_on else {}
-    if not few_shot and dataset in sources and dataset not in learned_on:
-        raise UserError(
-            f"--protocol {cell.evaluation} tests classes of {dataset} whose images no method has"
-            f" seen, so a prior cannot see {dataset}; name other --sources"
-        )
+    if not few_shot and dataset not in learned_on:
+        _require_unseen(dataset, sources, cell.evaluation)
     return Identity(
         method=cell.method,
         adapter_version=card.version,
@@ -260,6 +253,24 @@ def identity(
         learned_on=learned_on,
         learned_classes="" if few_shot else cell.learned.classes,
     )
+
+
+def _require_marked_selection(cell: Cell) -> None:
+    """UserError for more labels than the shots allow, but under a preset."""
+    if (cell.val in BEYOND_FEW_SHOT or cell.selection) and not cell.preset:
+        raise UserError(
+            f"val='{cell.val}' and selection='{cell.selection}' are for presets of releases, whose"
+            " records are marked as diagnostics; take val='up-to-4'"
+        )
+
+
+def _require_unseen(dataset: str, sources: Iterable[str], evaluation: str) -> None:
+    """UserError where a prior would see images of classes that a protocol calls unseen."""
+    if dataset in sources:
+        raise UserError(
+            f"--protocol {evaluation} tests classes of {dataset} whose images no method has"
+            f" seen, so a prior cannot see {dataset}; name other --sources"
+        )
 
 
 @cache

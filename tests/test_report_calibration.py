@@ -183,3 +183,14 @@ def test_the_page_shows_it_beside_accuracy_and_with_every_record(tmp_path: Path)
     assert facts[made[0].key]["calibration error"] == "15.0 % (15.0 % in equal bins)"
     assert "60.0 % at 80 %" in facts[made[0].key]["accuracy at coverage"]
     assert facts[old.key] == {}
+
+
+@pytest.mark.parametrize(
+    "flags", [("--cost", "--calibration"), ("--calibration", "--metric", "per-class")]
+)
+def test_of_two_kinds_of_tables_none_is_dropped_in_silence(
+    invoke: Invoke, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    told = invoke("report", *flags, "--results", tmp_path)
+    assert told.code == 2
+    assert "are tables of their own; take one of them" in told.err

@@ -12,6 +12,9 @@ from benchmark.commands.printing import warn
 from benchmark.errors import UserError
 
 if TYPE_CHECKING:
+    from benchmark.records.store import Store
+    from benchmark.report.grouping import GroupedRecords
+    from benchmark.report.image_results import ImageResults
     from benchmark.report.tables import ResultTable
 
 Kind = Annotated[
@@ -98,23 +101,9 @@ def report(
 ) -> None:
     """Print tables from the records in a folder, write them as a page, or draw figures."""
     from benchmark.records.store import Store
-    from benchmark.report import (
-        averages,
-        cost_tables,
-        grouping,
-        protocol_tables,
-        record_selection,
-        rendering,
-        tables,
-    )
-    from benchmark.report.image_results import ImageResults
+    from benchmark.report import grouping, record_selection
 
-    opt.one_of("table", table, tables.KINDS)
-    opt.one_of("format", form, rendering.FORMATS)
-    if metric is not None:
-        opt.one_of("metric", metric, tuple(averages.METRICS))
-    if cost and form == "csv":
-        raise UserError("--cost has no CSV of its own; `export` writes every cost of every row")
+    _check(table, form, metric, cost, calibration)
     for flag, folder in (("html", html), ("figures", figures)):
         opt.require_folder(flag, folder)
     notes: list[str] = []
@@ -125,32 +114,72 @@ def report(
         superseded,
     )
     if html:
-        from benchmark.report import page
-
-        size = page.write_page(html, groups, store, data_root, images)
-        print(f"{html / 'index.html'}: {size / 1e6:.1f} MB without images")
+        _write_page(html, groups, store, data_root, images)
     elif figures:
         from benchmark.report import figures as drawing
 
         print("\n".join(map(str, drawing.write_figures(figures, groups, baseline))))
     elif cost:
-        _print_tables(cost_tables.cost_tables(groups), form)
+        from benchmark.report.cost_tables import cost_tables
+
+        _print_tables(cost_tables(groups), form)
     elif calibration:
         from benchmark.report.calibration import Calibrations
         from benchmark.report.calibration_tables import calibration_tables
 
         _print_tables(calibration_tables(groups, Calibrations(store)), form)
     else:
-        image_results = ImageResults(store, data_root)
-        chosen = averages.METRICS[metric or "accuracy"]
-        shown = tables.tables(groups, table, ranked=True, images=image_results, metric=chosen)
-        if metric is None:
-            skewed = tables.imbalanced(groups)
-            shown += tables.tables(skewed, table, metric=averages.PER_CLASS)
-        rank = tables.ranking_by(image_results) if chosen is averages.ACCURACY else None
-        shown += protocol_tables.tables(groups, table, rank, chosen, own_h=form == "csv")
-        _print_tables(shown, form)
+        from benchmark.report.image_results import ImageResults
+
+        tables = _tables(groups, ImageResults(store, data_root), table, metric, own_h=form == "csv")
+        _print_tables(tables, form)
     warn(notes)
+
+
+def _check(table: str, form: str, metric: str | None, cost: bool, calibration: bool) -> None:
+    """UserError for unknown names and for options of which one would be ignored."""
+    from benchmark.report import averages, rendering, tables
+
+    opt.one_of("table", table, tables.KINDS)
+    opt.one_of("format", form, rendering.FORMATS)
+    if metric is not None:
+        opt.one_of("metric", metric, tuple(averages.METRICS))
+    if cost and form == "csv":
+        raise UserError("--cost has no CSV of its own; `export` writes every cost of every row")
+    kinds = {"--cost": cost, "--calibration": calibration, "--metric": metric is not None}
+    chosen = [flag for flag, given in kinds.items() if given]
+    if len(chosen) > 1:
+        raise UserError(f"{' and '.join(chosen)} are tables of their own; take one of them")
+
+
+def _write_page(
+    folder: Path, groups: GroupedRecords, store: Store, data_root: Path | None, images: bool
+) -> None:
+    from benchmark.report import page
+
+    size = page.write_page(folder, groups, store, data_root, images)
+    print(f"{folder / 'index.html'}: {size / 1e6:.1f} MB without images")
+
+
+def _tables(
+    groups: GroupedRecords,
+    images: ImageResults,
+    kind: str,
+    metric: str | None,
+    *,
+    own_h: bool,
+) -> list[ResultTable]:
+    """The tables of all protocols; of imbalanced support sets by class as well, unless a metric was
+    asked for.
+    """
+    from benchmark.report import averages, protocol_tables, tables
+
+    chosen = averages.METRICS[metric or "accuracy"]
+    shown = tables.tables(groups, kind, ranked=True, images=images, metric=chosen)
+    if metric is None:
+        shown += tables.tables(tables.imbalanced(groups), kind, metric=averages.PER_CLASS)
+    rank = tables.ranking_by(images) if chosen is averages.ACCURACY else None
+    return [*shown, *protocol_tables.tables(groups, kind, rank, chosen, own_h=own_h)]
 
 
 def _print_tables(tables: list[ResultTable], form: str) -> None:
