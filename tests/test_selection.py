@@ -9,7 +9,7 @@ import pytest
 
 from benchmark import data
 from benchmark.backbones import weights
-from benchmark.commands import cell_selection
+from benchmark.commands import dataset_selection
 from benchmark.commands.cell_selection import select
 from benchmark.commands.option_fields import Flags
 
@@ -129,4 +129,4 @@ def test_the_hub_repositories_are_those_open_clip_fetches_from() -> None:
 
 
 def test_the_suite_of_a_dataset_outside_of_all_suites_is_itself() -> None:
-    assert cell_selection.suite_around("my.toml") == ("my.toml",)
+    assert dataset_selection.suite_around("my.toml") == ("my.toml",)

@@ -6,23 +6,22 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
 from benchmark import data, grid, methods, presets, protocols
 from benchmark.backbones import abilities, weights
 from benchmark.backbones.precision import AUTO, PRECISIONS
 from benchmark.backbones.preprocessing import guessed
 from benchmark.commands import protocol_selection
+from benchmark.commands.dataset_selection import is_prepared, source_and_datasets, suite_around
 from benchmark.commands.option_fields import Flags
-from benchmark.commands.options import one_of, whole_numbers
+from benchmark.commands.options.values import one_of, whole_numbers
 from benchmark.commands.protocol_selection import is_embedded
-from benchmark.errors import MISSING, UserError, nearest
+from benchmark.errors import UserError, nearest
 from benchmark.grid import Cell, Choices
 from benchmark.methods import Card
-from benchmark.protocols import BASE_TO_NEW, DOMAIN, FEW_SHOT, FROM_A_SOURCE
+from benchmark.protocols import DOMAIN, FEW_SHOT
 from benchmark.records.record import Scalar
 
-TINY, STANDARD = "tiny", "classic"  # suites
 FULL_SETS = -1  # of source_shots
 SOURCES = ("default", "others", "all", "none")
 
@@ -50,7 +49,7 @@ def select(flags: Flags) -> Selection:
     protocol = protocol_selection.protocol_of(flags)
     cards = _methods(flags, remarks)
     protocol_selection.require_unbound(protocol, cards)
-    source, datasets = _source_and_datasets(flags, remarks)
+    source, datasets = source_and_datasets(flags, remarks)
     usual_shots = grid.SHOTS if protocol == FEW_SHOT else protocols.SHOTS
     choices = Choices(
         shots=whole_numbers("shots", flags.shots) or usual_shots,
@@ -112,11 +111,6 @@ def _with_backbones(
     return [(names, backbones) for names, backbones in pairs if names]
 
 
-def suite_around(dataset: str) -> tuple[str, ...]:
-    """The suite that a dataset belongs to; a dataset outside of all suites is alone."""
-    return next((names for names in data.suites().values() if dataset in names), (dataset,))
-
-
 def _prepared_suite(
     flags: Flags,
     cards: Sequence[tuple[Card, object]],
@@ -135,7 +129,7 @@ def _prepared_suite(
         others = [
             name
             for name in suite
-            if name != dataset and name not in tested and _is_prepared(name, flags.data_root)
+            if name != dataset and name not in tested and is_prepared(name, flags.data_root)
         ]
         if priors and suite == (dataset,) and flags.sources in SOURCES:
             remarks.append(
@@ -206,101 +200,6 @@ def settings_by_method(
         for name in [method] if method else names:
             given[name][key] = value
     return given
-
-
-def _source_and_datasets(flags: Flags, remarks: list[str]) -> tuple[str, list[str]]:
-    """The dataset to learn on, '' where that is the tested one, and the datasets to test."""
-    if flags.protocol not in FROM_A_SOURCE:
-        chosen = _datasets(flags, remarks)
-        if flags.protocol == BASE_TO_NEW:
-            protocol_selection.require_halves(chosen)
-        return "", chosen
-    named = bool(flags.datasets or flags.suites)
-    chosen = _datasets(flags, remarks) if named or not flags.learn_from else []
-    source = protocol_selection.source_of(flags, chosen)
-    _require_prepared([source], flags)
-    if not named:
-        wanted = (
-            protocol_selection.variants_of(source)
-            if flags.protocol == DOMAIN
-            else suite_around(source)
-        )
-        chosen = _only_prepared(wanted, flags.data_root, remarks)
-    if flags.protocol == DOMAIN:
-        protocol_selection.require_variants(chosen, source)
-    targets = protocols.others(chosen, source)
-    if not targets and not named:
-        known = "no shifted variants of it are known" if flags.protocol == DOMAIN else ""
-        raise UserError(
-            f"there is nothing to test but {source} itself; {known or 'name other datasets'}"
-        )
-    return source, list(targets)
-
-
-def _datasets(flags: Flags, remarks: list[str]) -> list[str]:
-    if not flags.datasets and not flags.suites:
-        return _default_datasets(flags, remarks)
-    _require_prepared(flags.datasets, flags)
-    chosen = [name for suite in flags.suites for name in _suite(suite)]
-    prepared = _only_prepared(chosen, flags.data_root, remarks)
-    return list(dict.fromkeys([*flags.datasets, *prepared]))
-
-
-def _require_prepared(names: Sequence[str], flags: Flags) -> None:
-    for name in names:
-        data.read_spec(name)  # raises for an unknown name
-    missing = [name for name in names if not data.prepared(name, flags.data_root)]
-    if missing:
-        raise UserError(
-            f"the data of {', '.join(missing)} are not here; {_remedy(missing)}", exit_code=MISSING
-        )
-
-
-def _suite(name: str) -> tuple[str, ...]:
-    suites = data.suites()
-    if name not in suites:
-        raise UserError(f"unknown suite '{name}'; {nearest(name, list(suites))}")
-    return suites[name]
-
-
-def _default_datasets(flags: Flags, remarks: list[str]) -> list[str]:
-    """The prepared standard datasets if there is a backbone for them, else the embedded suite."""
-    standard = data.suites()[STANDARD]
-    here = [name for name in standard if _is_prepared(name, flags.data_root)]
-    if here and (flags.backbones or weights.seem_here(weights.STANDARD)):
-        return _only_prepared(standard, flags.data_root, remarks)
-    if here:
-        lacking = f"{', '.join(here)} prepared, but not the weights of {weights.STANDARD}"
-        remedy = f"`python -m benchmark prepare --backbone {weights.STANDARD}` gets them"
-    else:
-        lacking = "no dataset is prepared"
-        remedy = _remedy([f"--suite {STANDARD}"])
-    remarks.append(f"{lacking}: taking the embedded suite '{TINY}'; {remedy}")
-    return list(data.suites()[TINY])
-
-
-def _only_prepared(names: Sequence[str], data_root: Path | None, remarks: list[str]) -> list[str]:
-    """The prepared ones of `names`: a short grid now is better than a failure in an hour.
-
-    Raises UserError where none is left.
-    """
-    left_out = [name for name in names if not _is_prepared(name, data_root)]
-    if names and len(left_out) == len(names):
-        raise UserError(
-            f"none of {', '.join(names)} is prepared; {_remedy(left_out)}", exit_code=MISSING
-        )
-    if left_out:
-        remarks.append(f"left out, not prepared: {', '.join(left_out)}; {_remedy(left_out)}")
-    return [name for name in names if name not in left_out]
-
-
-def _is_prepared(name: str, data_root: Path | None) -> bool:
-    return name in data.names() and data.prepared(name, data_root)
-
-
-def _remedy(names: Sequence[str]) -> str:
-    command = f"python -m benchmark prepare {' '.join(names)}"
-    return f"`{command}` gets them, or --data-root names the folder they are in"
 
 
 def _sources(text: str) -> str:

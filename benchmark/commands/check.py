@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 Golden = Annotated[
     Path | None,
     typer.Option(
-        "--golden", parser=opt.path, metavar="FILE", help="Golden table. [default: the suite's own]"
+        "--golden",
+        parser=opt.path,
+        metavar="FILE",
+        help="Golden table.",
+        show_default="the suite's own",
     ),
 ]
 Against = Annotated[

@@ -13,7 +13,7 @@ from benchmark.commands.printing import warn
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", parser=opt.path, metavar="FILE", help="Where to write. [default: stdout]"
+        "--out", parser=opt.path, metavar="FILE", help="Where to write.", show_default="stdout"
     ),
 ]
 

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from benchmark import data, methods, reference
 from benchmark.backbones import weights
-from benchmark.commands.cell_selection import TINY, select
+from benchmark.commands.cell_selection import select
+from benchmark.commands.dataset_selection import TINY
 from benchmark.commands.live_view import live_view
 from benchmark.commands.option_fields import Flags
 from benchmark.commands.printing import print_json, say

@@ -28,14 +28,14 @@ class Flags:
     shots: opt.Shots = field(default_factory=list)
     seeds: opt.Seed = field(default_factory=list)
     backbones: opt.Backbone = field(default_factory=list)
+    settings: opt.Set = field(default_factory=list)  # [method.]key=value
+    preset: opt.Preset = ""
     val: opt.Val = "up-to-4"
     sources: opt.Sources = "default"
     source_shots: opt.SourceShots = None  # None: each method's own
     precision: opt.Precision = "auto"
     classes: opt.Classes = "all"
     sampler: opt.Sampler = "coop"
-    preset: opt.Preset = ""
-    settings: opt.Set = field(default_factory=list)  # [method.]key=value
     data_root: opt.DataRoot = None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmark import data, methods
 from benchmark.commands.option_fields import Flags
-from benchmark.commands.options import one_of
+from benchmark.commands.options.values import one_of
 from benchmark.errors import UserError
 from benchmark.methods import Card
 from benchmark.protocols import ALL, BASE_TO_NEW, DOMAIN, FEW_SHOT, FROM_A_SOURCE, PROTOCOLS, others

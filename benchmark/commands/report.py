@@ -29,9 +29,8 @@ Metric = Annotated[
     typer.Option(
         "--metric",
         metavar="METRIC",
-        help="accuracy, or per-class: the mean over classes. [default: accuracy, and per-class for "
-        "imbalanced support sets]",
-        show_default=False,
+        help="accuracy, or per-class: the mean over classes.",
+        show_default="accuracy, and per-class for imbalanced support sets",
     ),
 ]
 Cost = Annotated[
@@ -62,8 +61,8 @@ Baseline = Annotated[
     typer.Option(
         "--baseline",
         metavar="METHOD",
-        help="With --figures. [default: zero-shot]",
-        show_default=False,
+        help="With --figures.",
+        show_default="zero-shot",
     ),
 ]
 OnlyPreset = Annotated[
@@ -71,8 +70,8 @@ OnlyPreset = Annotated[
     typer.Option(
         "--preset",
         metavar="released",
-        help="Only rows with the settings of this preset. [default: all rows]",
-        show_default=False,
+        help="Only rows with the settings of this preset.",
+        show_default="all rows",
     ),
 ]
 Images = Annotated[

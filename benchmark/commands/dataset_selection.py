@@ -1,0 +1,115 @@
+"""Which datasets the options of a command mean, and which of them are prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmark import data, protocols
+from benchmark.backbones import weights
+from benchmark.commands import protocol_selection
+from benchmark.commands.option_fields import Flags
+from benchmark.errors import MISSING, UserError, nearest
+from benchmark.protocols import BASE_TO_NEW, DOMAIN, FROM_A_SOURCE
+
+TINY, STANDARD = "tiny", "classic"  # suites
+
+
+def source_and_datasets(flags: Flags, remarks: list[str]) -> tuple[str, list[str]]:
+    """The dataset to learn on, '' where that is the tested one, and the datasets to test."""
+    if flags.protocol not in FROM_A_SOURCE:
+        chosen = _datasets(flags, remarks)
+        if flags.protocol == BASE_TO_NEW:
+            protocol_selection.require_halves(chosen)
+        return "", chosen
+    named = bool(flags.datasets or flags.suites)
+    chosen = _datasets(flags, remarks) if named or not flags.learn_from else []
+    source = protocol_selection.source_of(flags, chosen)
+    _require_prepared([source], flags)
+    if not named:
+        wanted = (
+            protocol_selection.variants_of(source)
+            if flags.protocol == DOMAIN
+            else suite_around(source)
+        )
+        chosen = _only_prepared(wanted, flags.data_root, remarks)
+    if flags.protocol == DOMAIN:
+        protocol_selection.require_variants(chosen, source)
+    targets = protocols.others(chosen, source)
+    if not targets and not named:
+        known = "no shifted variants of it are known" if flags.protocol == DOMAIN else ""
+        raise UserError(
+            f"there is nothing to test but {source} itself; {known or 'name other datasets'}"
+        )
+    return source, list(targets)
+
+
+def suite_around(dataset: str) -> tuple[str, ...]:
+    """The suite that a dataset belongs to; a dataset outside of all suites is alone."""
+    return next((names for names in data.suites().values() if dataset in names), (dataset,))
+
+
+def _datasets(flags: Flags, remarks: list[str]) -> list[str]:
+    if not flags.datasets and not flags.suites:
+        return _default_datasets(flags, remarks)
+    _require_prepared(flags.datasets, flags)
+    chosen = [name for suite in flags.suites for name in _suite(suite)]
+    prepared = _only_prepared(chosen, flags.data_root, remarks)
+    return list(dict.fromkeys([*flags.datasets, *prepared]))
+
+
+def _require_prepared(names: Sequence[str], flags: Flags) -> None:
+    for name in names:
+        data.read_spec(name)  # raises for an unknown name
+    missing = [name for name in names if not data.prepared(name, flags.data_root)]
+    if missing:
+        raise UserError(
+            f"the data of {', '.join(missing)} are not here; {_remedy(missing)}", exit_code=MISSING
+        )
+
+
+def _suite(name: str) -> tuple[str, ...]:
+    suites = data.suites()
+    if name not in suites:
+        raise UserError(f"unknown suite '{name}'; {nearest(name, list(suites))}")
+    return suites[name]
+
+
+def _default_datasets(flags: Flags, remarks: list[str]) -> list[str]:
+    """The prepared standard datasets if there is a backbone for them, else the embedded suite."""
+    standard = data.suites()[STANDARD]
+    here = [name for name in standard if is_prepared(name, flags.data_root)]
+    if here and (flags.backbones or weights.seem_here(weights.STANDARD)):
+        return _only_prepared(standard, flags.data_root, remarks)
+    if here:
+        lacking = f"{', '.join(here)} prepared, but not the weights of {weights.STANDARD}"
+        remedy = f"`python -m benchmark prepare --backbone {weights.STANDARD}` gets them"
+    else:
+        lacking = "no dataset is prepared"
+        remedy = _remedy([f"--suite {STANDARD}"])
+    remarks.append(f"{lacking}: taking the embedded suite '{TINY}'; {remedy}")
+    return list(data.suites()[TINY])
+
+
+def _only_prepared(names: Sequence[str], data_root: Path | None, remarks: list[str]) -> list[str]:
+    """The prepared ones of `names`: a short grid now is better than a failure in an hour.
+
+    Raises UserError where none is left.
+    """
+    left_out = [name for name in names if not is_prepared(name, data_root)]
+    if names and len(left_out) == len(names):
+        raise UserError(
+            f"none of {', '.join(names)} is prepared; {_remedy(left_out)}", exit_code=MISSING
+        )
+    if left_out:
+        remarks.append(f"left out, not prepared: {', '.join(left_out)}; {_remedy(left_out)}")
+    return [name for name in names if name not in left_out]
+
+
+def is_prepared(name: str, data_root: Path | None) -> bool:
+    return name in data.names() and data.prepared(name, data_root)
+
+
+def _remedy(names: Sequence[str]) -> str:
+    command = f"python -m benchmark prepare {' '.join(names)}"
+    return f"`{command}` gets them, or --data-root names the folder they are in"

@@ -1,0 +1,92 @@
+"""The options that commands share, each written once, in the groups that --help shows."""
+
+from __future__ import annotations
+
+from benchmark.commands.options.cells import (
+    Backbone,
+    Dataset,
+    LearnFrom,
+    Method,
+    OfProtocol,
+    Protocol,
+    Seed,
+    Shots,
+    Suite,
+    Trusted,
+)
+from benchmark.commands.options.data import AcceptChangedData, DataRoot, Offline
+from benchmark.commands.options.output import Json, Plain, Results, Superseded
+from benchmark.commands.options.running import (
+    Address,
+    Batch,
+    Device,
+    DryRun,
+    Executor,
+    Force,
+    GpusPerCell,
+    Shard,
+    TimeLimit,
+)
+from benchmark.commands.options.settings import (
+    Classes,
+    Precision,
+    Preset,
+    Sampler,
+    Set,
+    Sources,
+    SourceShots,
+    Val,
+)
+from benchmark.commands.options.values import (
+    DEFAULT,
+    NOTHING,
+    one_of,
+    path,
+    require_folder,
+    whole_numbers,
+    words,
+)
+
+__all__ = [
+    "DEFAULT",
+    "NOTHING",
+    "AcceptChangedData",
+    "Address",
+    "Backbone",
+    "Batch",
+    "Classes",
+    "DataRoot",
+    "Dataset",
+    "Device",
+    "DryRun",
+    "Executor",
+    "Force",
+    "GpusPerCell",
+    "Json",
+    "LearnFrom",
+    "Method",
+    "OfProtocol",
+    "Offline",
+    "Plain",
+    "Precision",
+    "Preset",
+    "Protocol",
+    "Results",
+    "Sampler",
+    "Seed",
+    "Set",
+    "Shard",
+    "Shots",
+    "SourceShots",
+    "Sources",
+    "Suite",
+    "Superseded",
+    "TimeLimit",
+    "Trusted",
+    "Val",
+    "one_of",
+    "path",
+    "require_folder",
+    "whole_numbers",
+    "words",
+]
