@@ -8,24 +8,19 @@ methods that can (api.Batchable); the time is shared out by steps, and records s
 from __future__ import annotations
 
 import math
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from functools import cache, partial
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmark import methods
 from benchmark.api import Adapter, Batchable, ImageSet, Predictor, Target, UserError
-from benchmark.backbones.clip import Loaded
 from benchmark.backbones.precision import arithmetic
-from benchmark.compute import power
+from benchmark.compute import peak_memory, power
 from benchmark.compute.episode import Problem, problem
 from benchmark.compute.macs import added_macs
 from benchmark.compute.metrics import score
@@ -33,6 +28,7 @@ from benchmark.compute.priors import prior_of
 from benchmark.compute.provenance import provenance
 from benchmark.compute.resources import Resources, changed
 from benchmark.compute.stages import OnStage
+from benchmark.compute.threads import threads_for
 from benchmark.compute.timing import timed
 from benchmark.compute.transfer import transferred
 from benchmark.grid import Cell
@@ -40,14 +36,6 @@ from benchmark.protocols import FEW_SHOT
 from benchmark.records.predictions import Confidences
 from benchmark.records.record import MOST_TITLE, Costs, Identity, Record, Scalar, key
 from benchmark.records.store import Store
-
-LIBRARIES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-)  # what they read when they are loaded
-# parameters below which threads cost more in hand-overs than they bring (20x on a busy machine)
-SMALL_BACKBONE = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -75,34 +63,13 @@ def compute_records(
     """
     first = cells[0][0]
     backbone = resources.backbone(first.backbone, first.precision)
-    with _current(backbone.device), _threads_for(backbone), arithmetic(first.precision):
+    with _current(backbone.device), threads_for(backbone), arithmetic(first.precision):
         return _compute(resources, store, on_stage, cells, memory_share)
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:
     """The GPU that torch's calls without a device mean: the second of two is not the usual one."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
-
-@contextmanager
-def _threads_for(backbone: Loaded) -> Iterator[None]:
-    """One thread for a small model, torch's usual number for others; the linear algebra libraries
-    likewise, also those that are loaded only when a method imports them, so that no number depends
-    on which cell came first.
-    """
-    usual = torch.get_num_threads()
-    small = sum(weight.numel() for weight in backbone.model.visual.parameters()) < SMALL_BACKBONE
-    threads = 1 if small else usual
-    before = {name: os.environ.get(name) for name in LIBRARIES}
-    torch.set_num_threads(threads)
-    os.environ.update(dict.fromkeys(LIBRARIES, str(threads)))
-    try:
-        with threadpool_limits(threads):
-            yield
-    finally:
-        torch.set_num_threads(usual)
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _compute(
@@ -116,10 +83,11 @@ def _compute(
     _require_planned_code(cells[0][1])
     adapter = methods.load(first.method, dict(first.params))
     on_stage(first, "load")
+    digest_of = cache(resources.dataset_digest)  # a batch looks at each dataset's files once
     for cell, identity in cells:
-        _require_planned_data(resources, cell, identity)
+        _require_planned_data(resources, digest_of, cell, identity)
     device = resources.device_of(first.backbone)
-    _reset_peak(device)
+    peak_memory.reset(device)
     runs = [
         _run(resources, store, on_stage, cell, identity, adapter, memory_share)
         for cell, identity in cells
@@ -146,9 +114,11 @@ def _require_planned_code(identity: Identity) -> None:
         raise changed(f"the code of {identity.method}")
 
 
-def _require_planned_data(resources: Resources, cell: Cell, identity: Identity) -> None:
+def _require_planned_data(
+    resources: Resources, digest_of: Callable[[str], str], cell: Cell, identity: Identity
+) -> None:
     """UserError where the images or the weights are not those that the cell was named by."""
-    read = {resources.dataset_digest(name) for name in cell.datasets}
+    read = {digest_of(name) for name in cell.datasets}
     named = {**identity.sources, **identity.learned_on}
     for name, digest in [(identity.dataset, identity.dataset_digest), *named.items()]:
         if digest not in read:
@@ -272,7 +242,7 @@ def _predicted(
     fitted_s = made.timer.worth_s
     logits_QK, predict_s = timed(lambda: _logits(predict, made.query, made.target), [made])
     query_s = predict_s + made.timer.worth_s - fitted_s
-    peak_mb = _peak_mb(device)  # before the count below asks for features again
+    peak_mb = peak_memory.peak_mb(device)  # before the count below asks for features again
     return logits_QK, {
         "encode_s": made.timer.encoding_s,
         "predict_s": predict_s,
@@ -308,25 +278,3 @@ def _plain(notes: dict[str, Any]) -> dict[str, Scalar]:
         name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in plain.items()
     }
-
-
-def _reset_peak(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-    elif sys.platform == "linux":
-        with suppress(OSError, IndexError):  # a container may deny a look at /proc
-            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
-
-
-def _peak_mb(device: str) -> float:
-    """Peak memory in MiB since the last reset: of the device on a GPU, of the whole process
-    elsewhere.
-    """
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated() / 2**20
-    with suppress(OSError, IndexError):  # a container may deny a look at /proc
-        status = Path("/proc/self/status").read_text()
-        return round(int(status.split("VmHWM:")[1].split()[0]) / 2**10, 1)
-    import resource
-
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
