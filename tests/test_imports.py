@@ -31,6 +31,7 @@ WITH_TORCH = {  # everything else must be importable without torch
     "benchmark.compute.resources", "benchmark.compute.priors", "benchmark.compute.kept_states",
     "benchmark.compute.timing", "benchmark.compute.transfer", "benchmark.compute.metrics",
     "benchmark.compute.macs", "benchmark.compute.provenance", "benchmark.compute.power",
+    "benchmark.compute.peak_memory", "benchmark.compute.threads",
 }  # fmt: skip
 
 
