@@ -24,9 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adapters import _blocks
-from adapters._settings import Adam, Crops, TowerTraining
+from adapters._optimisers import Optimiser
+from adapters._settings import Crops, TowerTraining
 from benchmark.api import Crop, Episode, Tower, UserError, VisionTower
-from benchmark.training import batches, loop, optimisers
+from benchmark.training import batches, loop
 from benchmark.training.gpu_memory import left_bytes
 from benchmark.training.loss_scale import LossScale
 
@@ -39,6 +40,9 @@ Parts = Mapping[str, Tensor]
 Read = Callable[[Tensor], Tensor]
 # (parts, what was read, step) -> logits_BK; the step is an int64 tensor of one element
 Logits = Callable[[Parts, Tensor, Tensor], Tensor]
+# (parts, what was read, labels_B, step) -> the loss, one number; the label of an absent row is
+# batches.ABSENT
+Loss = Callable[[Parts, Tensor, Tensor, Tensor], Tensor]
 
 log = logging.getLogger(__name__)
 
@@ -141,20 +145,29 @@ def stored_features(episode: Episode, crops: Crops, rows_TB: Tensor) -> Read:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a run trains, on what, and how that gives logits."""
+    """What a run trains, on what, and by which loss."""
 
     episode: Episode
     schedule: Schedule
     start: Parts
     read: Read
-    logits_of: Logits
+    loss_of: Loss
 
     def loss(self, flat_X: Tensor, step: Tensor, rows_TB: Tensor, labels_N: Tensor) -> Tensor:
         rows_B = rows_TB.index_select(0, step)[0]
         there_B = rows_B.clamp_min(0)
-        logits_BK = self.logits_of(named(flat_X, self.start), self.read(there_B), step)
         labels_B = labels_N[there_B % len(labels_N)].where(rows_B >= 0, batches.ABSENT)
+        return self.loss_of(named(flat_X, self.start), self.read(there_B), labels_B, step)
+
+
+def cross_entropy(logits_of: Logits) -> Loss:
+    """The mean over the rows of a batch that are there."""
+
+    def loss_of(parts: Parts, x_BLE: Tensor, labels_B: Tensor, step: Tensor) -> Tensor:
+        logits_BK = logits_of(parts, x_BLE, step)
         return F.cross_entropy(logits_BK, labels_B, ignore_index=batches.ABSENT)
+
+    return loss_of
 
 
 def runs(
@@ -174,28 +187,20 @@ def runs(
         read = inputs(
             episode, tower, first, crops, plan.rows_TB, keep_mb, must_fit=len(episodes) > 1
         )
-        made.append(Run(episode, plan, start(episode), read, logits_of))
+        made.append(Run(episode, plan, start(episode), read, cross_entropy(logits_of)))
     return made
 
 
-def learn(
-    runs: Sequence[Run],
-    tower: Tower,
-    *,
-    adam: Adam,
-    weight_decay: float,
-    undecayed: frozenset[str] = frozenset(),
-) -> list[Parts]:
-    """The named parts of every run after the last step of training by cross-entropy with AdamW.
+def learn(runs: Sequence[Run], tower: Tower, optimiser: Optimiser) -> list[Parts]:
+    """The named parts of every run after the last step of training.
 
     The runs train the same parts of one backbone. What is trained is float32 at least; the tower
-    sees it in its own type. The parts named in `undecayed` have no weight decay.
+    sees it in its own type.
     """
     order = loop.longest_first([run.schedule.rate_T for run in runs])
     sorted_runs, kind = [runs[r] for r in order], tower.dtype
     flat_RX = torch.stack([_flat(run.start) for run in sorted_runs])
     flat_RX = flat_RX.to(torch.promote_types(kind, torch.float32))
-    decay_X = _decay(runs[0].start, weight_decay, undecayed, flat_RX)
     tables = [
         (run.schedule.rows_TB.to(flat_RX.device), run.episode.support.labels_N.to(flat_RX.device))
         for run in sorted_runs
@@ -205,12 +210,7 @@ def learn(
         live = zip(moving_RX.to(kind), sorted_runs, tables, strict=False)
         return torch.stack([run.loss(flat_X, step, *table) for flat_X, run, table in live])[None]
 
-    move = optimisers.adamw(flat_RX, 0.0, adam.epsilon, adam.beta1, adam.beta2)
-
-    def update(weights: Tensor, gradient: Tensor, rate_R: Tensor) -> None:
-        weights.mul_(1 - rate_R.to(weights.dtype)[:, None] * decay_X)
-        move(weights, gradient, rate_R)
-
+    update = optimiser(flat_RX, runs[0].start)
     scale = LossScale(flat_RX.device, len(runs)) if kind == torch.float16 else None
     loss_TR = loop.train(
         flat_RX,
@@ -240,13 +240,6 @@ def _note_left_out(episode: Episode, left_out: int, steps: int) -> None:
             "take --precision bfloat16 or float32",
             exit_code=1,
         )
-
-
-def _decay(parts: Parts, weight_decay: float, undecayed: frozenset[str], like: Tensor) -> Tensor:
-    """decay_X: the weight decay of every trained number, in the type and device of `like`."""
-    rates = [0.0 if name in undecayed else weight_decay for name in parts]
-    counts = torch.tensor([part.numel() for part in parts.values()])
-    return torch.tensor(rates, dtype=like.dtype).repeat_interleave(counts).to(like.device)
 
 
 def named(flat_X: Tensor, like: Parts) -> dict[str, Tensor]:

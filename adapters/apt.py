@@ -42,7 +42,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from adapters import _blocks, _checks, _in_the_loop, _prompts, _transfer
+from adapters import _blocks, _checks, _in_the_loop, _optimisers, _prompts, _transfer
 from adapters._settings import Adam, Crops, TowerTraining
 from benchmark.api import (
     Backbone,
@@ -133,7 +133,8 @@ class Adapter:
             schedule = _in_the_loop.schedule(episode, self.training, self.crops)
             read = _in_the_loop.stored_features(episode, self.crops, schedule.rows_TB)
             start = self._start(episode)
-            runs.append(_in_the_loop.Run(episode, schedule, start, read, logits_of))
+            loss_of = _in_the_loop.cross_entropy(logits_of)
+            runs.append(_in_the_loop.Run(episode, schedule, start, read, loss_of))
         return self._train(runs, episodes[0].backbone.text)
 
     def _tower(self, backbone: Backbone) -> tuple[VisionTower, int]:
@@ -142,13 +143,9 @@ class Adapter:
         return tower, _blocks.first_of(self.layers, len(tower.blocks))
 
     def _train(self, runs: Sequence[_in_the_loop.Run], tower: Tower) -> list[State]:
-        return _in_the_loop.learn(
-            runs,
-            tower,
-            adam=self.adam,
-            weight_decay=self.training.weight_decay,
-            undecayed=frozenset(name for name in runs[0].start if name.endswith(UNDECAYED)),
-        )
+        undecayed = frozenset(name for name in runs[0].start if name.endswith(UNDECAYED))
+        optimiser = _optimisers.adamw(self.adam, self.training.weight_decay, undecayed)
+        return _in_the_loop.learn(runs, tower, optimiser)
 
     def _start(self, episode: Episode) -> dict[str, Tensor]:
         """Fresh modules for every changed block, named 'vision/...' and 'text/...'."""

@@ -37,7 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from adapters import _blocks, _checks, _in_the_loop, _transfer
+from adapters import _blocks, _checks, _in_the_loop, _optimisers, _transfer
 from adapters._settings import Adam, Crops
 from benchmark.api import (
     Backbone,
@@ -98,8 +98,7 @@ class Adapter:
         return _in_the_loop.learn(
             [self._run(episode, vision, texts, alone=len(episodes) == 1) for episode in episodes],
             vision,
-            adam=self.adam,
-            weight_decay=self.weight_decay,
+            _optimisers.adamw(self.adam, self.weight_decay),
         )
 
     @property
@@ -132,7 +131,8 @@ class Adapter:
         read = _in_the_loop.inputs(
             episode, vision, 0, self.crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
         )
-        return _in_the_loop.Run(episode, schedule, start, read, logits_of)
+        loss_of = _in_the_loop.cross_entropy(logits_of)
+        return _in_the_loop.Run(episode, schedule, start, read, loss_of)
 
     def _schedule(self, episode: Episode) -> _in_the_loop.Schedule:
         """So many steps, whatever number of epochs they make; the rate falls by half a cosine."""

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from adapters import _blocks, _checks, _concepts, _in_the_loop
+from adapters import _blocks, _checks, _concepts, _in_the_loop, _optimisers
 from adapters._settings import (
     Adam,
     ConceptTraining,
@@ -75,14 +75,18 @@ class Adapter:
     def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
         tower = _blocks.vision(episodes[0].backbone, "cones_finetune", ADVICE)
         pairs = list(zip(episodes, self._concepts(episodes), strict=True))
-        runs = [self._run(*pair, tower, alone=len(pairs) == 1) for pair in pairs]
-        weight_decay = self.tuning.tune_weight_decay
-        learned = _in_the_loop.learn(runs, tower, adam=self.adam, weight_decay=weight_decay)
+        logits = [self._logits(each, begin_KD, tower) for each, begin_KD in pairs]
+        runs = [
+            self._run(*pair, logits_of, tower, alone=len(pairs) == 1)
+            for pair, logits_of in zip(pairs, logits, strict=True)
+        ]
+        optimiser = _optimisers.adamw(self.adam, self.tuning.tune_weight_decay)
+        learned = _in_the_loop.learn(runs, tower, optimiser)
         for run in runs:  # concepts are trained twice, but counted once
             trained = sum(part.numel() for part in run.start.values())
             run.episode.notes["trainable_params"] = trained
-        made = zip(runs, learned, strict=True)
-        return [self._predictor(run.logits_of, parts, tower) for run, parts in made]
+        made = zip(logits, learned, strict=True)
+        return [self._predictor(logits_of, parts, tower) for logits_of, parts in made]
 
     def _concepts(self, episodes: Sequence[Episode]) -> list[Tensor]:
         """The concepts of every run before tuning, of length sqrt(D)."""
@@ -92,22 +96,35 @@ class Adapter:
         recipe = _concepts.ConceptRecipe(self.training, self.crops)
         return _concepts.search(episodes, form, recipe, self.adam, self.regularisation)
 
-    def _run(
-        self, episode: Episode, begin_KD: Tensor, tower: VisionTower, *, alone: bool
-    ) -> _in_the_loop.Run:
+    def _logits(
+        self, episode: Episode, begin_KD: Tensor, tower: VisionTower
+    ) -> _in_the_loop.Logits:
         first, scale = self._first(tower), episode.backbone.logit_scale
-        crops = Crops(self.crops.views, self.tuning.tune_view_seed, self.crops.min_scale)
-        schedule = _in_the_loop.schedule(episode, self.tuning.training, crops)
-        read = _in_the_loop.inputs(
-            episode, tower, first, crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
-        )
 
         def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
             concept_KD = begin_KD + self.concept_rate * parts["change_KD"]
             return scale * _features(tower, first, parts, x_BLE) @ unit(concept_KD).T
 
+        return logits_of
+
+    def _run(
+        self,
+        episode: Episode,
+        begin_KD: Tensor,
+        logits_of: _in_the_loop.Logits,
+        tower: VisionTower,
+        *,
+        alone: bool,
+    ) -> _in_the_loop.Run:
+        first = self._first(tower)
+        crops = Crops(self.crops.views, self.tuning.tune_view_seed, self.crops.min_scale)
+        schedule = _in_the_loop.schedule(episode, self.tuning.training, crops)
+        read = _in_the_loop.inputs(
+            episode, tower, first, crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
+        )
         start = _weights(tower, first) | {"change_KD": begin_KD.new_zeros(begin_KD.shape)}
-        return _in_the_loop.Run(episode, schedule, start, read, logits_of)
+        loss_of = _in_the_loop.cross_entropy(logits_of)
+        return _in_the_loop.Run(episode, schedule, start, read, loss_of)
 
     def _first(self, tower: VisionTower) -> int:
         return _blocks.first_of(self.layers, len(tower.blocks))

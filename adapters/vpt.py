@@ -33,7 +33,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adapters import _blocks, _checks, _in_the_loop, _transfer
+from adapters import _blocks, _checks, _in_the_loop, _optimisers, _transfer
 from adapters._settings import Adam, Crops, TowerTraining
 from benchmark.api import Backbone, Episode, Predictor, State, Target, UserError, VisionTower
 
@@ -84,8 +84,7 @@ class Adapter:
                 episodes, self.training, self.crops, start, tower, first, self.keep_mb, logits_of
             ),
             tower,
-            adam=self.adam,
-            weight_decay=self.training.weight_decay,
+            _optimisers.adamw(self.adam, self.training.weight_decay),
         )
 
     def _tower(self, backbone: Backbone) -> tuple[VisionTower, int]:

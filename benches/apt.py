@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from adapters import _blocks, _in_the_loop, apt, vpt
+from adapters import _blocks, _in_the_loop, _optimisers, apt, vpt
 from adapters._settings import Adam, TowerTraining
 from benches.timing import Timing, alternate, machine
 from benchmark.api import Episode, ImageSet, Labelled, unit
@@ -108,8 +108,10 @@ def step(
     start = started(method, len(tower.blocks) - first, n_prompts)
     rate_T = _in_the_loop.rates(TRAINING.lr, TRAINING.warmup, 1)
     schedule = _in_the_loop.Schedule(rows_B[None], rate_T)
-    run = _in_the_loop.Run(given, schedule, start, read, logits_of)
-    return lambda: _in_the_loop.learn([run], tower, adam=ADAM, weight_decay=TRAINING.weight_decay)
+    loss_of = _in_the_loop.cross_entropy(logits_of)
+    run = _in_the_loop.Run(given, schedule, start, read, loss_of)
+    optimiser = _optimisers.adamw(ADAM, TRAINING.weight_decay)
+    return lambda: _in_the_loop.learn([run], tower, optimiser)
 
 
 def step_times(batch: int, rounds: int) -> dict[str, Timing]:
