@@ -11,7 +11,7 @@ from benchmark.commands.printing import say
 from benchmark.compute.runner import Outcome
 from benchmark.records.store import Store
 from benchmark.report import grouping, protocol_tables, tables
-from benchmark.report.tables import ResultTable
+from benchmark.report.result_table import ResultTable
 from benchmark.report.text_tables import plain_text, text_table
 
 CELL_FIELDS = ("method", "dataset", "shots", "seed", "backbone")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from benchmark.commands import options as opt
+from benchmark.commands import report_options as own
 from benchmark.commands.printing import warn
 from benchmark.errors import UserError
 
@@ -15,87 +14,32 @@ if TYPE_CHECKING:
     from benchmark.records.store import Store
     from benchmark.report.grouping import GroupedRecords
     from benchmark.report.image_results import ImageResults
-    from benchmark.report.tables import ResultTable
-
-Kind = Annotated[
-    str,
-    typer.Option("--table", metavar="KIND", help="dataset-shots, method-shots or method-dataset."),
-]
-Format = Annotated[
-    str, typer.Option("--format", metavar="FORMAT", help="text, markdown, csv or latex.")
-]
-Metric = Annotated[
-    str | None,
-    typer.Option(
-        "--metric",
-        metavar="METRIC",
-        help="accuracy, or per-class: the mean over classes.",
-        show_default="accuracy, and per-class for imbalanced support sets",
-    ),
-]
-Cost = Annotated[
-    bool,
-    typer.Option("--cost", help="Show what accuracy costs: parameters, computation, seconds."),
-]
-Calibration = Annotated[
-    bool,
-    typer.Option(
-        "--calibration",
-        help="Show how far confidences can be believed: ECE, accuracy at coverage.",
-    ),
-]
-Html = Annotated[
-    Path | None,
-    typer.Option(
-        "--html", parser=opt.path, metavar="DIR", help="Write a page that opens from disk instead."
-    ),
-]
-Figures = Annotated[
-    Path | None,
-    typer.Option(
-        "--figures", parser=opt.path, metavar="DIR", help="Draw figures as PDF and PNG instead."
-    ),
-]
-Baseline = Annotated[
-    str | None,
-    typer.Option(
-        "--baseline",
-        metavar="METHOD",
-        help="With --figures.",
-        show_default="zero-shot",
-    ),
-]
-OnlyPreset = Annotated[
-    str,
-    typer.Option(
-        "--preset",
-        metavar="released",
-        help="Only rows with the settings of this preset.",
-        show_default="all rows",
-    ),
-]
-Images = Annotated[
-    bool, typer.Option("--images/--no-images", help="With --html: show disputed test images.")
-]
+    from benchmark.report.result_table import ResultTable
 
 
 def report(
     results: opt.Results = opt.DEFAULT,
-    table: Kind = "dataset-shots",
-    form: Format = "text",
+    table: own.Kind = "dataset-shots",
+    form: own.Format = "text",
     method: opt.Method = opt.NOTHING,
     dataset: opt.Dataset = opt.NOTHING,
     backbone: opt.Backbone = opt.NOTHING,
-    preset: OnlyPreset = "",
+    suite: opt.OnlySuite = opt.NOTHING,
+    shots: opt.OnlyShots = opt.NOTHING,
+    seed: opt.OnlySeed = opt.NOTHING,
+    preset: opt.OnlyPreset = "",
     protocol: opt.OfProtocol = "",
+    sampler: opt.OnlySampler = "",
+    val: opt.OnlyVal = "",
+    precision: opt.OnlyPrecision = "",
     superseded: opt.Superseded = False,
-    metric: Metric = None,
-    cost: Cost = False,
-    calibration: Calibration = False,
-    html: Html = None,
-    figures: Figures = None,
-    baseline: Baseline = None,
-    images: Images = True,
+    metric: own.Metric = None,
+    cost: own.Cost = False,
+    calibration: own.Calibration = False,
+    html: own.Html = None,
+    figures: own.Figures = None,
+    baseline: own.Baseline = None,
+    images: own.Images = True,
     data_root: opt.DataRoot = None,
 ) -> None:
     """Print tables from the records in a folder, write them as a page, or draw figures."""
@@ -107,11 +51,16 @@ def report(
         opt.require_folder(flag, folder)
     notes: list[str] = []
     store = Store(results)
-    groups = grouping.group_records(
-        record_selection.select_records(store, notes, method, dataset, backbone, preset, protocol),
-        notes,
-        superseded,
+    records = record_selection.select_records(
+        *(store, notes, method, dataset, backbone, preset, protocol),
+        suites=suite,
+        precision=precision,
+        shots=opt.whole_numbers("shots", shots),
+        seeds=opt.whole_numbers("seed", seed),
+        sampler=sampler,
+        val=val,
     )
+    groups = grouping.group_records(records, notes, superseded)
     if html:
         _write_page(html, groups, store, data_root, images)
     elif figures:

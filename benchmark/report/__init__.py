@@ -14,7 +14,10 @@ significance.py      intervals and paired tests over seeds, images and datasets
 ranking.py           the best of every column, and what cannot be told from it
 comparison.py        two methods against each other, for `compare`
 
-tables.py            dataset x shots, method x shots, method x dataset, as plain data
+coverage.py          which datasets a mean is over, and what it is called
+result_table.py      a table as plain data
+table_notes.py       what stands below a table
+tables.py            dataset x shots, method x shots, method x dataset
 protocol_tables.py   base-to-new, and the targets of one source
 halves.py            base and new classes and their harmonic mean
 cost_tables.py       what accuracy costs: parameters, computation, seconds

@@ -88,8 +88,10 @@ def mean_over_datasets(datasets: Sequence[SeedAccuracies | None]) -> Average:
     none, the datasets' own means are averaged, without spread.
     """
     present = [by_seed for by_seed in datasets if by_seed]
+    if not present:
+        return None
     if len(present) < len(datasets):
-        return IncompleteMean(len(present), len(datasets)) if present else None
+        return IncompleteMean(len(present), len(datasets))
     shared = _sorted_seeds(set.intersection(*map(set, present)))
     if shared:
         return mean_over_seeds(

@@ -14,9 +14,11 @@ from benchmark.report.averages import (
     seed_of,
 )
 from benchmark.report.calibration import BINS, COVERAGES, Calibration, Calibrations
+from benchmark.report.coverage import coverage, remedy
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
-from benchmark.report.tables import ResultRow, ResultTable
+from benchmark.report.result_table import ResultRow, ResultTable
+from benchmark.report.table_notes import records_of
 from benchmark.report.variants import DatasetRecords, EvaluationSetting, VariantRecords
 
 Number = Callable[[Calibration], float]
@@ -50,33 +52,27 @@ def calibration_tables(groups: GroupedRecords, found: Calibrations) -> list[Resu
 def _table(
     setting: EvaluationSetting, variants: VariantRecords, found: Calibrations
 ) -> ResultTable:
-    heading_of = headings(variants)
-    records = [
-        record
-        for datasets in variants.values()
-        for records in datasets.values()
-        for record in records
-    ]
+    heading_of, covered = headings(variants), coverage(setting, variants)
+    records = list(records_of(variants))
     lacking = sum(found.of(record) is None for record in records)
     lack = f"{lacking} of {len(records)} records keep no confidences: they are left out"
-    notes = (*NOTES, *([lack] if lacking else []))
+    notes = (*NOTES, *([lack] if lacking else []), *remedy(covered, variants))
     return ResultTable(
-        f"Calibration in %: {setting}",
+        f"Calibration in %{covered.in_title}: {setting}",
         ("method", "shots"),
         ("accuracy", *NUMBERS),
         tuple(
             ResultRow(f"{shots}-shot", values, heading_of[variant])
             for variant, datasets in variants.items()
-            for shots, values in _rows(setting, datasets, found)
+            for shots, values in _rows(covered.datasets, datasets, found)
         ),
         notes,
     )
 
 
 def _rows(
-    setting: EvaluationSetting, datasets: DatasetRecords, found: Calibrations
+    whole: Sequence[str], datasets: DatasetRecords, found: Calibrations
 ) -> list[tuple[int, tuple[Average, ...]]]:
-    whole = setting.members
     by_shots = {name: accuracies_by_shots(datasets.get(name, ())) for name in whole}
     return [
         (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from benchmark.report.averages import Average, IncompleteMean, MeanAccuracy
 from benchmark.report.marks import BEST, TIED, Mark
-from benchmark.report.tables import ResultRow, ResultTable
+from benchmark.report.result_table import ResultRow, ResultTable
 
 DASH = "-"
 FEWER = "†"
@@ -50,10 +50,12 @@ def names(table: ResultTable, row: ResultRow) -> list[str]:
 
 def footnotes(table: ResultTable, best: str = "*", tied: str = "~") -> list[str]:
     """What marks mean, what applies to all numbers, and what a dagger means."""
-    notes = list(table.notes)
+    notes = [*table.notes, *table.facts]
     if any(row.marks for row in table.rows):
         tests = "paired tests over images, seeds or datasets, Holm, 95 %"
         notes.insert(0, f"{best} best of its column; {tied} cannot be told from it ({tests})")
     if any(FEWER in text for row in table.rows for text, _ in row_cells(row)):
         notes.append(f"{FEWER} fewer seeds than the rest of the row")
+    if any(isinstance(value, IncompleteMean) for row in table.rows for value in row.values):
+        notes.append(f"{DASH} (n/m): n of the m datasets that the mean is over are there")
     return notes

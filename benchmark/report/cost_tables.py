@@ -7,11 +7,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 
-from benchmark.records.record import Costs, Record
-from benchmark.report.averages import accuracies_by_shots, mean_over_datasets
+from benchmark.records.record import Costs
+from benchmark.report.averages import (
+    Average,
+    IncompleteMean,
+    accuracies_by_shots,
+    mean_over_datasets,
+)
+from benchmark.report.coverage import Coverage, coverage, remedy
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
-from benchmark.report.tables import ResultRow, ResultTable
+from benchmark.report.result_table import ResultRow, ResultTable
+from benchmark.report.table_notes import records_of
 from benchmark.report.variants import DatasetRecords, EvaluationSetting, VariantRecords
 
 COLUMNS = (
@@ -47,71 +54,62 @@ def cost_tables(groups: GroupedRecords) -> list[ResultTable]:
 
 
 def _table(setting: EvaluationSetting, variants: VariantRecords) -> ResultTable:
-    heading_of = headings(variants)
-    power = any(
-        record.costs.energy_j is not None or record.costs.gpu_use is not None
-        for record in _records(variants)
-    )
-    batched = any(record.costs.batched_runs > 1 for record in _records(variants))
+    heading_of, covered = headings(variants), coverage(setting, variants)
+    costs = [record.costs for record in records_of(variants)]
+    power = any(each.energy_j is not None or each.gpu_use is not None for each in costs)
+    batched = any(each.batched_runs > 1 for each in costs)
     rows = [
-        _row(heading_of[variant], setting, datasets, power)
+        _row(heading_of[variant], covered, datasets, power)
         for variant, datasets in variants.items()
     ]
     notes = (*NOTES, *([POWER_NOTE] if power else []), *([BATCH_NOTE] if batched else []))
     return ResultTable(
-        f"{setting}: costs",
+        f"Costs{covered.in_title}: {setting}",
         ("", "method"),
         COLUMNS + POWER if power else COLUMNS,
         tuple(rows),
-        notes,
+        (*notes, *remedy(covered, variants)),
     )
 
 
-def _records(variants: VariantRecords) -> Iterator[Record]:
-    return (
-        record
-        for datasets in variants.values()
-        for records in datasets.values()
-        for record in records
-    )
-
-
-def _row(
-    label: str, setting: EvaluationSetting, datasets: DatasetRecords, power: bool
-) -> ResultRow:
-    averaged = {name: datasets[name] for name in setting.members if name in datasets} or datasets
+def _row(label: str, covered: Coverage, datasets: DatasetRecords, power: bool) -> ResultRow:
+    averaged = {name: datasets[name] for name in covered.datasets if name in datasets} or datasets
     most = max(record.identity.shots for records in averaged.values() for record in records)
     at_most_shots = {
         dataset: [record for record in records if record.identity.shots == most]
         for dataset, records in averaged.items()
     }
+    by_dataset = [at_most_shots.get(dataset, ()) for dataset in covered.datasets]
+    accuracy = mean_over_datasets([accuracies_by_shots(each).get(most) for each in by_dataset])
     costs = [record.costs for records in at_most_shots.values() for record in records]
-    accuracy = mean_over_datasets(
-        [
-            accuracies_by_shots(at_most_shots.get(dataset, ())).get(most)
-            for dataset in setting.members
-        ]
+    conditions = ", ".join(_conditions(most, accuracy))
+    return ResultRow(
+        f"{label} ({conditions})" if conditions else label,
+        (accuracy, *_costs(costs), *(_power(costs) if power else ())),
     )
+
+
+def _conditions(shots: int, accuracy: Average) -> Iterator[str]:
+    """What a row's numbers are of, where this is no matter of course."""
+    if shots:
+        yield "1 shot" if shots == 1 else f"{shots} shots"
+    if isinstance(accuracy, IncompleteMean):
+        yield f"{accuracy.have} of {accuracy.want} datasets"
+
+
+def _costs(costs: Sequence[Costs]) -> tuple[str, ...]:
+    """The texts of COLUMNS but the accuracy."""
     seconds = [
         f"{fmean(getattr(cost, part) for cost in costs):.2f}"
         for part in ("encode_s", "pretrain_s", "fit_s", "predict_s")
     ]
-    trainable, peak = (
-        max(cost.trainable_params for cost in costs),
-        max(cost.peak_mb for cost in costs),
-    )
-    macs = _mean(costs, lambda cost: cost.added_macs)
-    rate = _mean(costs, lambda cost: cost.images_per_s)
-    values = (
-        accuracy,
-        _short(trainable),
-        _short(macs),
+    return (
+        _short(max(cost.trainable_params for cost in costs)),
+        _short(_mean(costs, lambda cost: cost.added_macs)),
         *seconds,
-        f"{peak:.0f}",
-        _short(rate),
-        *(_power(costs) if power else ()),
+        f"{max(cost.peak_mb for cost in costs):.0f}",
+        _short(_mean(costs, lambda cost: cost.images_per_s)),
     )
-    return ResultRow(f"{label} ({most} shots)" if most else label, values)
 
 
 def _power(costs: Sequence[Costs]) -> tuple[str, str]:

@@ -15,19 +15,14 @@ from benchmark.report.averages import (
     accuracies_by_shots,
     mean_over_datasets,
 )
+from benchmark.report.coverage import Coverage, coverage
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.halves import PARTS, Halves
 from benchmark.report.headings import headings
-from benchmark.report.tables import (
-    Rank,
-    ResultRow,
-    ResultTable,
-    notes_below,
-    seed_counts,
-    shots_of,
-)
+from benchmark.report.result_table import ResultRow, ResultTable, seed_counts
+from benchmark.report.table_notes import with_notes
+from benchmark.report.tables import Rank, shots_of
 from benchmark.report.variants import (
-    DatasetRecords,
     EvaluationSetting,
     MethodVariant,
     VariantRecords,
@@ -73,26 +68,23 @@ def _targets(
 ) -> ResultTable:
     """Methods against the source and its targets, whose mean leaves the source out."""
     heading_of = headings(variants)
-    columns = [(shots, (name,)) for name in setting.datasets] + [(shots, setting.members)]
-    marks = rank(variants, columns) if rank else []
+    covered, source = coverage(setting, variants), setting.learned_on
+    columns = [(source,), *covered.columns]
+    marks = rank(variants, [(shots, names) for names in columns]) if rank else []
     rows = []
     for variant, records in variants.items():
         by_seed = {
-            name: at_shots(records.get(name, ()), shots, metric) for name in setting.datasets
+            name: at_shots(records.get(name, ()), shots, metric)
+            for name in (source, *covered.datasets)
         }
         if any(by_seed.values()):
-            each = [mean_over_datasets([found]) for found in by_seed.values()]
-            mean = mean_over_datasets([by_seed[name] for name in setting.members])
+            values = [mean_over_datasets([by_seed[name] for name in names]) for names in columns]
             marked = {at: found[variant] for at, found in enumerate(marks) if variant in found}
-            values = (*each, mean, seed_counts(each))
-            rows.append(ResultRow(heading_of[variant], values, marks=marked))
-    return ResultTable(
-        f"{metric.title} in %, {shots}-shot: {setting}",
-        ("", "method"),
-        (*setting.datasets, f"mean of {len(setting.members)}", "seeds"),
-        tuple(rows),
-        notes_below(setting, variants),
-    )
+            seeds = seed_counts(values[: len(by_seed)])
+            rows.append(ResultRow(heading_of[variant], (*values, seeds), marks=marked))
+    title = f"{metric.title} in %, {shots}-shot: {setting}"
+    heads = (source, *covered.datasets, *([covered.label] if covered.several else []), "seeds")
+    return with_notes(ResultTable(title, ("", "method"), heads, tuple(rows)), setting, variants)
 
 
 def _base_to_new(
@@ -103,28 +95,35 @@ def _base_to_new(
     metric: Metric,
     own_h: bool,
 ) -> Iterator[ResultTable]:
-    every: dict[MethodVariant, DatasetRecords] = {}
-    for variants in by_part.values():
-        every |= variants
-    detailed = kind == "dataset-shots"
+    every = _of_all_parts(by_part)
+    detailed, covered = kind == "dataset-shots", coverage(setting, every)
     for shots in used_shots(every):
         halves = {variant: halves_of(by_part, variant, shots, metric) for variant in every}
         rows = (
-            _rows_by_dataset(setting, halves, own_h)
+            _rows_by_dataset(covered, halves, own_h)
             if detailed
-            else _rows_by_method(setting, halves, own_h, by_part, rank, shots)
+            else _rows_by_method(covered.datasets, halves, own_h, by_part, rank, shots)
         )
-        over = "" if detailed else f", means of {len(setting.members)} datasets"
-        yield ResultTable(
+        over = "" if detailed else covered.in_title
+        table = ResultTable(
             f"{metric.title} in %, {shots}-shot{over}: {setting}".removesuffix(f", {ALL} classes"),
             ("method", "dataset") if detailed else ("", "method"),
             (BASE, NEW, "H", f"{ALL} classes", *([OWN_H] if own_h else []), "seeds"),
             tuple(rows),
-            (
-                H_IS,
-                *notes_below(setting, every),
-            ),
+            (H_IS,),
         )
+        yield with_notes(table, setting, every)
+
+
+def _of_all_parts(by_part: ByPart) -> VariantRecords:
+    """The records of every method and dataset, whichever classes were tested."""
+    every: dict[MethodVariant, dict[str, list[Record]]] = {}
+    for variants in by_part.values():
+        for variant, datasets in variants.items():
+            merged = every.setdefault(variant, {})
+            for name, records in datasets.items():
+                merged[name] = [*merged.get(name, ()), *records]
+    return every
 
 
 def halves_of(
@@ -143,20 +142,20 @@ def halves_of(
 
 
 def _rows_by_dataset(
-    setting: EvaluationSetting, halves: Mapping[MethodVariant, Halves], own_h: bool
+    covered: Coverage, halves: Mapping[MethodVariant, Halves], own_h: bool
 ) -> Iterator[ResultRow]:
-    heading_of, whole = headings(halves), setting.members
+    heading_of, whole = headings(halves), covered.datasets
     for variant, each in halves.items():
         for name in whole:
             if any(each.values([name])):
                 yield _row(name, each, [name], heading_of[variant], own_h)
-        if len(whole) > 1 and any(each.values(whole)):
-            row = _row(f"mean of {len(whole)}", each, whole, heading_of[variant], own_h)
+        if covered.several and any(each.values(whole)):
+            row = _row(covered.label, each, whole, heading_of[variant], own_h)
             yield replace(row, mean=True)
 
 
 def _rows_by_method(
-    setting: EvaluationSetting,
+    datasets: Sequence[str],
     halves: Mapping[MethodVariant, Halves],
     own_h: bool,
     by_part: ByPart,
@@ -164,14 +163,14 @@ def _rows_by_method(
     shots: int,
 ) -> Iterator[ResultRow]:
     heading_of = headings(halves)
-    column = [(shots, setting.members)]
+    column = [(shots, datasets)]
     marks = {}
     if rank:
         places = ((0, BASE), (1, NEW), (3, ALL))
         marks = {at: rank(by_part[part], column)[0] for at, part in places if part in by_part}
     for variant, each in halves.items():
-        if any(each.values(setting.members)):
-            row = _row(heading_of[variant], each, setting.members, "", own_h)
+        if any(each.values(datasets)):
+            row = _row(heading_of[variant], each, datasets, "", own_h)
             own = {at: found[variant] for at, found in marks.items() if variant in found}
             yield replace(row, marks=own)
 

@@ -16,7 +16,9 @@ from benchmark.methods import stable_name
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 
-WORDS = {"evaluation": "protocol"}  # of fields that have another name on the command line
+# of fields that have another name on the command line
+WORDS = {"evaluation": "protocol", "shots": "number of shots", "val": "validation policy"}
+OF_SUPPORT = ("shots", "seed", "sampler", "val")  # fields that say how images were drawn
 
 
 def select_records(
@@ -27,21 +29,38 @@ def select_records(
     backbones: Sequence[str] = (),
     preset: str = "",
     protocol: str = "",
+    *,
+    suites: Sequence[str] = (),
+    precision: str = "",
+    shots: Sequence[int] = (),
+    seeds: Sequence[int] = (),
+    sampler: str = "",
+    val: str = "",
 ) -> list[Record]:
-    """The trustworthy records that pass all filters; UserError where there are none at all."""
+    """The trustworthy records that pass all filters; UserError where there are none at all.
+
+    What concerns support sets (the last four) keeps all records that have none, of methods without
+    shots: they stand beside every number of shots.
+    """
     records = list(store.records(notes))
     if not records:
         raise UserError(
             f"there are no records in {store.root}{_passed_over(notes)}; "
             "`run` writes them, --results names another folder"
         )
-    filters: dict[str, Sequence[str]] = {
+    filters: dict[str, Sequence[str | int]] = {
         "method": list(map(stable_name, methods)),
         "dataset": list(map(_name, datasets)),
         "backbone": [_recorded(name, records) for name in backbones],
         "preset": [preset] if preset else [],
         "evaluation": [protocol] if protocol else [],
+        "precision": [precision] if precision else [],
+        "shots": shots,
+        "seed": seeds,
+        "sampler": [sampler] if sampler else [],
+        "val": [val] if val else [],
     }
+    records = _of_suites(records, suites)
     for field, wanted in filters.items():
         records = _filtered(records, field, wanted)
     return _of_files(records, [name for name in datasets if name.endswith(".toml")])
@@ -87,14 +106,30 @@ def _recorded(name: str, records: Sequence[Record]) -> str:
     return twin if twin in known else name
 
 
-def _filtered(records: list[Record], field: str, wanted: Sequence[str]) -> list[Record]:
+def _of_suites(records: list[Record], wanted: Sequence[str]) -> list[Record]:
+    """The records of datasets of these suites, by the names of the datasets."""
+    suites = data.suites()
+    for name in wanted:
+        if name not in suites:
+            raise UserError(f"there is no suite '{name}'; {nearest(name, list(suites))}")
+    members = {dataset for name in wanted for dataset in suites[name]}
+    return [record for record in records if not wanted or record.identity.dataset in members]
+
+
+def _filtered(records: list[Record], field: str, wanted: Sequence[str | int]) -> list[Record]:
+    """The records whose field has one of these values; of a field that concerns support sets also
+    those without any.
+    """
+    if not wanted:
+        return records
+    kept_anyway = [each for each in records if field in OF_SUPPORT and not each.identity.shots]
+    rest = [each for each in records if field not in OF_SUPPORT or each.identity.shots]
     known = sorted({getattr(record.identity, field) for record in records})
     for name in wanted:
         if name not in known:
-            raise UserError(
-                f"no record has the {WORDS.get(field, field)} '{name}'; {nearest(name, known)}"
-            )
-    return [record for record in records if not wanted or getattr(record.identity, field) in wanted]
+            has = nearest(str(name), list(map(str, known)))
+            raise UserError(f"no record has the {WORDS.get(field, field)} '{name}'; {has}")
+    return kept_anyway + [each for each in rest if getattr(each.identity, field) in wanted]
 
 
 def _passed_over(notes: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmark.report.averages import Average, MeanAccuracy
 from benchmark.report.cell_texts import DASH, FEWER, footnotes, heads, names, row_cells
 from benchmark.report.marks import BEST, TIED, Mark
-from benchmark.report.tables import ResultTable
+from benchmark.report.result_table import ResultTable
 from benchmark.report.text_tables import plain_text
 
 FORMATS = ("text", "markdown", "csv", "latex")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from benchmark.records.record import Record
 from benchmark.report.averages import (
     ACCURACY,
     AccuraciesByShots,
-    Average,
     MeanAccuracy,
     Metric,
     SeedAccuracies,
@@ -21,10 +20,11 @@ from benchmark.report.averages import (
     mean_over_datasets,
     mean_over_seeds,
 )
-from benchmark.report.contamination import seen_notes
+from benchmark.report.coverage import Coverage, coverage
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
-from benchmark.report.marks import Mark
+from benchmark.report.result_table import ResultRow, ResultTable, seed_counts
+from benchmark.report.table_notes import records_of, with_notes
 from benchmark.report.variants import EvaluationSetting, VariantRecords
 
 if TYPE_CHECKING:
@@ -34,29 +34,6 @@ if TYPE_CHECKING:
 Rank = Callable[[VariantRecords, "Sequence[Column]"], "list[Marks]"]
 NOT_RANKED = "not ranked"  # group of rows
 KINDS = ("dataset-shots", "method-shots", "method-dataset")
-
-
-@dataclass(frozen=True)
-class ResultRow:
-    """One row; rows of the same group stand together under its name."""
-
-    label: str
-    values: tuple[Average | str, ...]
-    group: str = ""
-    mean: bool = False
-    # position of a value -> whether it is the best of its column, or cannot be told from the best
-    marks: Mapping[int, Mark] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ResultTable:
-    """Numbers under one setting, with everything a reader needs to know about them."""
-
-    title: str
-    heads: tuple[str, str]  # above groups ('' where there are none) and above labels
-    columns: tuple[str, ...]
-    rows: tuple[ResultRow, ...]
-    notes: tuple[str, ...] = ()
 
 
 def tables(
@@ -117,28 +94,24 @@ def dataset_shots(
     setting: EvaluationSetting, variants: VariantRecords, metric: Metric = ACCURACY
 ) -> ResultTable:
     """Every method's datasets, and their mean, against shots."""
-    heading_of, present = headings(variants), _present(setting, variants)
+    heading_of, covered = headings(variants), coverage(setting, variants)
     shots = shots_of(variants)
     rows = []
     for variant, by_dataset in variants.items():
         numbers = {
             dataset: accuracies_by_shots(by_dataset.get(dataset, ()), metric)
-            for dataset in setting.members
+            for dataset in covered.datasets
         }
         apart = "" if variant.ranked else f" ({NOT_RANKED})"
         group = f"{heading_of[variant]}{apart}"
-        for dataset in present:
-            values = [_score(numbers[dataset].get(shot)) for shot in shots]
+        for dataset, by_shots in numbers.items():
+            values = [_score(by_shots.get(shot)) for shot in shots]
             rows.append(ResultRow(dataset, (*values, seed_counts(values)), group))
-        if len(numbers) > 1:
-            rows.append(_mean_row(f"mean of {len(numbers)}", numbers.values(), shots, group))
-    return ResultTable(
-        f"{metric.title} in %: {setting}",
-        ("method", "dataset"),
-        (*_shot_heads(shots), "seeds"),
-        tuple(rows),
-        notes_below(setting, variants),
-    )
+        if covered.several:
+            rows.append(_mean_row(covered.label, numbers.values(), shots, group))
+    title, columns = f"{metric.title} in %: {setting}", (*_shot_heads(shots), "seeds")
+    table = ResultTable(title, ("method", "dataset"), columns, tuple(rows))
+    return with_notes(table, setting, variants)
 
 
 def method_shots(
@@ -149,24 +122,16 @@ def method_shots(
 ) -> ResultTable:
     """The mean over the suite of every method against shots."""
     heading_of, shots = headings(variants), shots_of(variants)
-    whole = setting.members
-    rows = [
-        _mean_row(
-            heading_of[variant],
-            [accuracies_by_shots(by_dataset.get(dataset, ()), metric) for dataset in whole],
-            shots,
-        )
-        for variant, by_dataset in variants.items()
-    ]
-    rows = _marked(rows, variants, rank, [(shot, whole) for shot in shots])
-    over = f", mean of {len(whole)} datasets" if len(whole) > 1 else ""
-    return ResultTable(
-        f"{metric.title} in %{over}: {setting}",
-        ("", "method"),
-        (*_shot_heads(shots), "seeds"),
-        tuple(rows),
-        notes_below(setting, variants),
-    )
+    covered = coverage(setting, variants)
+    rows = []
+    for variant, by_dataset in variants.items():
+        records = [by_dataset.get(dataset, ()) for dataset in covered.datasets]
+        numbers = [accuracies_by_shots(each, metric) for each in records]
+        rows.append(_mean_row(heading_of[variant], numbers, shots))
+    rows = _marked(rows, variants, rank, [(shot, covered.datasets) for shot in shots])
+    title = f"{metric.title} in %{covered.in_title}: {setting}"
+    table = ResultTable(title, ("", "method"), (*_shot_heads(shots), "seeds"), tuple(rows))
+    return with_notes(table, setting, variants)
 
 
 def method_dataset(
@@ -178,28 +143,21 @@ def method_dataset(
     """For each number of shots, methods against datasets; methods without shots stand in each of
     them.
     """
-    present, heading_of = _present(setting, variants), headings(variants)
+    covered, heading_of = coverage(setting, variants), headings(variants)
     wanted = [shot for shot in shots_of(variants) if shot] or [0]
     tables = []
     for shot in wanted:
         across = {
-            variant: _across(heading_of[variant], datasets, setting, present, shot, metric)
+            variant: _across(heading_of[variant], datasets, covered, shot, metric)
             for variant, datasets in variants.items()
         }
         shown = {variant: variants[variant] for variant, row in across.items() if row}
         rows = [row for row in across.values() if row]
-        columns = [(shot, (name,)) for name in present] + [(shot, setting.members)]
-        rows = _marked(rows, shown, rank, columns)
+        rows = _marked(rows, shown, rank, [(shot, names) for names in covered.columns])
         title = f"{metric.title} in %, {shot}-shot: {setting}"
-        tables.append(
-            ResultTable(
-                title,
-                ("", "method"),
-                (*present, "mean", "seeds"),
-                tuple(rows),
-                notes_below(setting, variants),
-            )
-        )
+        columns = (*covered.headings, "seeds")
+        table = ResultTable(title, ("", "method"), columns, tuple(rows))
+        tables.append(with_notes(table, setting, variants))
     return tables
 
 
@@ -226,27 +184,22 @@ def _marked(
 def _across(
     name: str,
     datasets: Mapping[str, Sequence[Record]],
-    setting: EvaluationSetting,
-    present: Sequence[str],
+    covered: Coverage,
     shot: int,
     metric: Metric,
 ) -> ResultRow | None:
     """A method's row at one number of shots, or at none where it never uses any; nothing where it
     was not run there.
     """
-    numbers = {
-        dataset: accuracies_by_shots(datasets.get(dataset, ()), metric)
-        for dataset in setting.members
-    }
-    by_seed = {
-        dataset: by_shots.get(shot) or by_shots.get(0) for dataset, by_shots in numbers.items()
-    }
-    if not any(by_seed.values()):
+    numbers = [
+        accuracies_by_shots(datasets.get(dataset, ()), metric) for dataset in covered.datasets
+    ]
+    by_seed = [by_shots.get(shot) or by_shots.get(0) for by_shots in numbers]
+    if not any(by_seed):
         return None
-    values = [_score(by_seed[dataset]) for dataset in present]
-    return ResultRow(
-        name, (*values, mean_over_datasets(list(by_seed.values())), seed_counts(values))
-    )
+    values = [_score(each) for each in by_seed]
+    mean = [mean_over_datasets(by_seed)] if covered.several else []
+    return ResultRow(name, (*values, *mean, seed_counts(values)))
 
 
 def _mean_row(
@@ -261,58 +214,9 @@ def _score(by_seed: SeedAccuracies | None) -> MeanAccuracy | None:
     return mean_over_seeds(by_seed) if by_seed else None
 
 
-def seed_counts(values: Sequence[Average]) -> str:
-    """How many seeds stand behind a row's numbers: '3', or '2-3' where they differ."""
-    counts = [value.count for value in values if isinstance(value, MeanAccuracy)]
-    if not counts:
-        return "-"
-    return str(max(counts)) if min(counts) == max(counts) else f"{min(counts)}-{max(counts)}"
-
-
-def _present(setting: EvaluationSetting, variants: VariantRecords) -> list[str]:
-    """The suite's datasets that any variant has records of, in the suite's order."""
-    tested = {dataset for by_dataset in variants.values() for dataset in by_dataset}
-    return [dataset for dataset in setting.members if dataset in tested]
-
-
 def shots_of(variants: VariantRecords) -> list[int]:
-    return sorted(
-        {
-            record.identity.shots
-            for datasets in variants.values()
-            for records in datasets.values()
-            for record in records
-        }
-    )
+    return sorted({record.identity.shots for record in records_of(variants)})
 
 
 def _shot_heads(shots: Sequence[int]) -> list[str]:
     return [f"{shot}-shot" for shot in shots]
-
-
-def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, ...]:
-    """What applies to the numbers of a whole table, which rows may not be ranked, and what is known
-    of what the backbone has seen.
-    """
-    heading_of = headings(variants)
-    used = {(variant.val, variant.sampler) for variant in variants if variant.sampler != "none"}
-    shared = (
-        [
-            f"validation images: {_policy(val, sampler)}; sampling: {sampler}"
-            for val, sampler in sorted(used)
-        ]
-        if len(used) == 1
-        else []
-    )
-    priors = sorted(
-        {f"{variant.exposure}" for variant in variants if variant.exposure.pool and variant.ranked}
-    )
-    barred = [f"{heading_of[variant]}: {variant.bar}" for variant in variants if not variant.ranked]
-    versions = f"image pipeline {setting.transform}, protocol {setting.protocol}"
-    known = seen_notes(setting.backbone, _present(setting, variants))
-    return ("; ".join([*shared, versions]), *priors, *barred, *known)
-
-
-def _policy(val: str, sampler: str) -> str:
-    on_average = " on average" if sampler in IMBALANCED else ""
-    return {"up-to-4": f"min(shots, 4) per class{on_average}", "none": "none"}.get(val, val)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from benchmark.report.cell_texts import SUFFIXES, footnotes, row_cells
 from benchmark.report.marks import BEST
-from benchmark.report.tables import ResultTable
+from benchmark.report.result_table import ResultTable
 
 UNLIMITED = 10_000  # columns, where no terminal limits a line
 Column = tuple[Sequence[Text], int]  # heading and values, and their width

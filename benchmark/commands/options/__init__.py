@@ -15,6 +15,15 @@ from benchmark.commands.options.cells import (
     Trusted,
 )
 from benchmark.commands.options.data import AcceptChangedData, DataRoot, Offline
+from benchmark.commands.options.filters import (
+    OnlyPrecision,
+    OnlyPreset,
+    OnlySampler,
+    OnlySeed,
+    OnlyShots,
+    OnlySuite,
+    OnlyVal,
+)
 from benchmark.commands.options.output import Json, Plain, Results, Superseded
 from benchmark.commands.options.running import (
     Address,
@@ -67,6 +76,13 @@ __all__ = [
     "Method",
     "OfProtocol",
     "Offline",
+    "OnlyPrecision",
+    "OnlyPreset",
+    "OnlySampler",
+    "OnlySeed",
+    "OnlyShots",
+    "OnlySuite",
+    "OnlyVal",
     "Plain",
     "Precision",
     "Preset",

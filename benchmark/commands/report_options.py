@@ -1,0 +1,62 @@
+"""The options of `report` alone: which tables, in what form, or a page or figures instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.commands.options.values import path
+
+Kind = Annotated[
+    str,
+    typer.Option("--table", metavar="KIND", help="dataset-shots, method-shots or method-dataset."),
+]
+Format = Annotated[
+    str, typer.Option("--format", metavar="FORMAT", help="text, markdown, csv or latex.")
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="METRIC",
+        help="accuracy, or per-class: the mean over classes.",
+        show_default="accuracy, and per-class for imbalanced support sets",
+    ),
+]
+Cost = Annotated[
+    bool,
+    typer.Option("--cost", help="Show what accuracy costs: parameters, computation, seconds."),
+]
+Calibration = Annotated[
+    bool,
+    typer.Option(
+        "--calibration",
+        help="Show how far confidences can be believed: ECE, accuracy at coverage.",
+    ),
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html", parser=path, metavar="DIR", help="Write a page that opens from disk instead."
+    ),
+]
+Figures = Annotated[
+    Path | None,
+    typer.Option(
+        "--figures", parser=path, metavar="DIR", help="Draw figures as PDF and PNG instead."
+    ),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        metavar="METHOD",
+        help="With --figures.",
+        show_default="zero-shot",
+    ),
+]
+Images = Annotated[
+    bool, typer.Option("--images/--no-images", help="With --html: show disputed test images.")
+]

@@ -1,0 +1,108 @@
+"""What stands below a table: what holds for all its numbers, which rows are not ranked, what is
+known of backbones and data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from benchmark.grid import IMBALANCED
+from benchmark.records.record import BEYOND_FEW_SHOT, Identity, Record
+from benchmark.report.contamination import seen_notes
+from benchmark.report.coverage import coverage, remedy
+from benchmark.report.headings import headings
+from benchmark.report.result_table import ResultTable
+from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords
+
+
+def with_notes(
+    table: ResultTable, setting: EvaluationSetting, variants: VariantRecords
+) -> ResultTable:
+    """The table with what stands below it, after notes of its own."""
+    notes = (*table.notes, *notes_below(setting, variants))
+    return replace(table, notes=notes, facts=facts_about(setting, variants))
+
+
+def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, ...]:
+    """What applies to the numbers of a whole table, which rows lack datasets, and which may not be
+    ranked.
+    """
+    heading_of = headings(variants)
+    used = {(variant.val, variant.sampler) for variant in variants if variant.sampler != "none"}
+    shared = (
+        [
+            f"validation images: {_policy(val, sampler)}; sampling: {sampler}"
+            for val, sampler in sorted(used)
+        ]
+        if len(used) == 1
+        else []
+    )
+    priors = sorted(
+        {f"{variant.exposure}" for variant in variants if variant.exposure.pool and variant.ranked}
+    )
+    barred = [
+        f"{heading_of[variant]}: {reason_unranked(variant, list(records_of({variant: datasets})))}"
+        for variant, datasets in variants.items()
+        if not variant.ranked
+    ]
+    versions = f"image pipeline {setting.transform}, protocol {setting.protocol}"
+    holes = remedy(coverage(setting, variants), variants)
+    return ("; ".join([*shared, versions]), *holes, *priors, *barred)
+
+
+def facts_about(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, ...]:
+    """What is known of what the backbone has seen, and what is doubtful about the images."""
+    tested = {name for datasets in variants.values() for name in datasets}
+    present = [name for name in setting.datasets if name in tested]
+    return (*seen_notes(setting.backbone, present), *_remarks(variants))
+
+
+def records_of(variants: VariantRecords) -> Iterator[Record]:
+    """Every record of a table."""
+    return (
+        record
+        for datasets in variants.values()
+        for records in datasets.values()
+        for record in records
+    )
+
+
+def reason_unranked(variant: MethodVariant, records: Sequence[Record]) -> str:
+    """Why a row is not ranked: for a diagnostic, what its settings were selected on and where."""
+    if not variant.diagnostic:
+        return variant.bar
+    where: dict[str, set[str]] = {}
+    for record in records:
+        where.setdefault(_selected_on(record.identity), set()).add(record.identity.dataset)
+    if len(where) == 1:
+        return f"selected on {next(iter(where))}, not ranked"
+    kinds = [f"on {kind} for {', '.join(sorted(names))}" for kind, names in sorted(where.items())]
+    return f"selected {'; '.join(kinds)}; not ranked"
+
+
+def _selected_on(named: Identity) -> str:
+    """Which labels beyond the shots a diagnostic was selected with."""
+    words = {"full": "the full validation split", "test": "the test set"}
+    used = [*([named.val] if named.val in BEYOND_FEW_SHOT else []), named.selection]
+    return " and ".join(words.get(labels, labels) for labels in dict.fromkeys(used) if labels)
+
+
+def _remarks(variants: VariantRecords) -> Iterator[str]:
+    """What the records of a dataset say is doubtful about its images, each sentence once."""
+    said = {
+        f"{record.identity.dataset}: {sentence}": None
+        for record in records_of(variants)
+        for sentence in _sentences(record)
+    }
+    return iter(said)
+
+
+def _sentences(record: Record) -> list[str]:
+    found = record.provenance.get("data_remarks")
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+
+
+def _policy(val: str, sampler: str) -> str:
+    on_average = " on average" if sampler in IMBALANCED else ""
+    return {"up-to-4": f"min(shots, 4) per class{on_average}", "none": "none"}.get(val, val)
