@@ -26,7 +26,6 @@ from benchmark.api import (
     Target,
     UserError,
     VisionTower,
-    class_texts,
     unit,
 )
 from benchmark.training.narrow import narrowed
@@ -138,6 +137,17 @@ def in_batches(
 
 
 def texts_of(target: Target) -> list[str]:
-    """Every template of the dataset with every class name, template by template."""
-    texts = [class_texts(target.class_names, t, target.underscores) for t in target.templates]
-    return [text for of_template in texts for text in of_template]
+    """Every sentence of every class: the templates one after the other, each with all names; of a
+    text set class by class.
+    """
+    if target.texts:
+        return [text for of_class in target.texts for text in of_class]
+    return [text for of_template in zip(*target.sentences(), strict=True) for text in of_template]
+
+
+def class_mean(target: Target, text_ND: Tensor) -> Tensor:
+    """mean_KD over the sentences of every class, in the order of `texts_of`; differentiable."""
+    if not target.texts:
+        return text_ND.unflatten(0, (-1, len(target.class_names))).mean(0)
+    parts = text_ND.split([len(of_class) for of_class in target.texts])
+    return torch.stack([text_TD.mean(0) for text_TD in parts])

@@ -172,11 +172,10 @@ class Adapter:
             return lambda parts: text_KD
         prompts = target.backbone.whole_prompts(_blocks.texts_of(target))
         first = _blocks.first_of(self.layers, len(target.backbone.text.blocks))
-        shape = (len(target.templates), len(target.class_names), -1)
 
         def text_of(parts: _in_the_loop.Parts) -> Tensor:
             side = side_term(_in_the_loop.below_name(parts, "text"), first)
-            return unit(prompts.encode(side=side).view(shape).mean(0))
+            return unit(_blocks.class_mean(target, prompts.encode(side=side)))
 
         return text_of
 

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -48,12 +48,10 @@ from benchmark.api import (
     TextTower,
     Tower,
     VisionTower,
-    template_mean,
     unit,
 )
 from benchmark.training.dropout import keep_mask
 
-Texts = tuple[Tensor, tuple[int, int]]  # ids_NL, and (templates, classes)
 ADVICE = "take a ViT backbone or a text-side method such as coop"
 
 
@@ -94,9 +92,9 @@ class Adapter:
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         vision = _blocks.vision(episodes[0].backbone, "clip_lora", ADVICE)
-        texts = _texts(episodes[0].target)
+        ids_NL = _ids(episodes[0].target)
         return _in_the_loop.learn(
-            [self._run(episode, vision, texts, alone=len(episodes) == 1) for episode in episodes],
+            [self._run(episode, vision, ids_NL, alone=len(episodes) == 1) for episode in episodes],
             vision,
             _optimisers.adamw(self.adam, self.weight_decay),
         )
@@ -106,12 +104,12 @@ class Adapter:
         return self.alpha / self.rank**0.5
 
     def _run(
-        self, episode: Episode, vision: VisionTower, texts: Texts, *, alone: bool
+        self, episode: Episode, vision: VisionTower, ids_NL: Tensor, *, alone: bool
     ) -> _in_the_loop.Run:
         backbone, rng, text = episode.backbone, episode.rng(), episode.backbone.text
         noise = self._start("vision", vision, rng) | self._start("text", text, rng)
         start = {name: part.to(backbone.device, backbone.dtype) for name, part in noise.items()}
-        ids_NL, shape = texts
+        target = episode.target
 
         def changes(
             name: str, tower: Tower, parts: Mapping[str, Tensor], step: Tensor
@@ -124,7 +122,7 @@ class Adapter:
                 vision, 0, x_BLE, changes("vision", vision, parts, step)
             )
             text_ND = _text_features(text, ids_NL, changes("text", text, parts, step))
-            text_KD = unit(text_ND.view(*shape, -1).mean(0))
+            text_KD = unit(_blocks.class_mean(target, text_ND))
             return backbone.logit_scale * image_BD @ text_KD.T
 
         schedule = self._schedule(episode)
@@ -206,8 +204,8 @@ def _heads(x_NLE: Tensor, heads: int) -> Tensor:
     return x_NLE.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
-def _texts(target: Target) -> Texts:
-    """ids_NL of every template and class, and (templates, classes).
+def _ids(target: Target) -> Tensor:
+    """ids_NL of every sentence, as _blocks.texts_of has them.
 
     A causal tower ignores what follows the end of a text, so common padding is cut.
     """
@@ -216,7 +214,7 @@ def _texts(target: Target) -> Texts:
     if text.mask is not None:
         padding = text.tokenize([""])[0, -1]
         ids_NL = ids_NL[:, : int((ids_NL != padding).any(0).nonzero().max()) + 1]
-    return ids_NL, (len(target.templates), len(target.class_names))
+    return ids_NL
 
 
 def _text_features(text: TextTower, ids_NL: Tensor, changes: _blocks.Changes) -> Tensor:
@@ -240,5 +238,5 @@ def merged(backbone: Backbone, parts: Mapping[str, Tensor], factor: float) -> Ba
 
 @torch.no_grad()
 def _predictor(backbone: Backbone, target: Target) -> Predictor:
-    text_KD = template_mean(backbone, target.class_names, target.templates)
+    text_KD = replace(target, backbone=backbone, text_KD=None, text_KTD=None).text_features()
     return _blocks.predictor(backbone.vision, 0, _blocks.Changes(), text_KD, backbone.logit_scale)

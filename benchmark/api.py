@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -331,13 +332,36 @@ class Target:
     seed: int
     text_KD: Tensor | None = None  # the zero-shot classifier where it is already known
     underscores: bool = False  # of class names are left in texts; else they are read as spaces
+    texts: tuple[tuple[str, ...], ...] = ()  # of every class, in place of the filled templates
+    text_KTD: tuple[Tensor, ...] | None = None  # what `sentence_features` gives, where known
+
+    def sentences(self) -> tuple[tuple[str, ...], ...]:
+        """The texts of every class: its own, or the templates filled with its name."""
+        if self.texts:
+            return self.texts
+        by_template = [
+            class_texts(self.class_names, template, self.underscores) for template in self.templates
+        ]
+        return tuple(zip(*by_template, strict=True))
+
+    def sentence_features(self) -> tuple[Tensor, ...]:
+        """text_TD of every class, unit length: a row per sentence, of which classes may have
+        different numbers. Where only features are known, a class's text feature is its one row.
+        """
+        if self.text_KTD is not None:
+            return self.text_KTD
+        if isinstance(self.backbone, FeatureBackbone):
+            return tuple(self.text_features()[:, None])
+        return sentence_features(self.backbone, self.sentences())
 
     def text_features(self) -> Tensor:
-        """Zero-shot classifier text_KD: every template's feature normalised, averaged, normalised
-        again.
+        """Zero-shot classifier text_KD: every sentence's feature normalised, averaged over those of
+        a class, normalised again.
         """
         if self.text_KD is not None:
             return self.text_KD
+        if self.texts:
+            return class_means(self.sentence_features())
         return template_mean(
             self.backbone, self.class_names, self.templates, underscores=self.underscores
         )
@@ -357,6 +381,8 @@ class Episode:
     prior: State | None = None
     text_KD: Tensor | None = None  # the zero-shot classifier where it is already known
     underscores: bool = False  # of class names are left in texts; else they are read as spaces
+    texts: tuple[tuple[str, ...], ...] = ()  # of every class, in place of the filled templates
+    text_KTD: tuple[Tensor, ...] | None = None  # what `sentence_features` gives, where known
     # A labelled set that released code selects on beside its validation set. None but under a
     # preset that says so: then it is the test set, and the record is marked as a diagnostic.
     selection: Labelled | None = None
@@ -374,11 +400,17 @@ class Episode:
             self.seed,
             self.text_KD,
             self.underscores,
+            self.texts,
+            self.text_KTD,
         )
 
     def text_features(self) -> Tensor:
         """Zero-shot classifier text_KD; see `Target.text_features`."""
         return self.target.text_features()
+
+    def sentence_features(self) -> tuple[Tensor, ...]:
+        """text_TD of every class; see `Target.sentence_features`."""
+        return self.target.sentence_features()
 
     @property
     def shots(self) -> int:
@@ -387,10 +419,13 @@ class Episode:
 
     def text_lengths(self) -> Tensor:
         """length_K: how long each class's text feature is before it is brought to unit length, of
-        several templates that of their mean; 1 where only features are known.
+        several sentences that of their mean; 1 where only features are known.
         """
         if isinstance(self.backbone, FeatureBackbone):
             return self.text_features().new_ones(len(self.class_names))
+        if self.texts:
+            parts = _by_class(self.backbone.raw_texts, self.texts)
+            return torch.stack([text_TD.mean(0) for text_TD in parts]).norm(dim=-1)
         per_template_TKD = [
             self.backbone.raw_texts(class_texts(self.class_names, template, self.underscores))
             for template in self.templates
@@ -453,6 +488,25 @@ def template_mean(
         for template in templates
     ]
     return unit(torch.stack(per_template_TKD).mean(0))
+
+
+def sentence_features(backbone: Backbone, texts: Sequence[Sequence[str]]) -> tuple[Tensor, ...]:
+    """text_TD of every class, unit length: a row per sentence."""
+    return _by_class(backbone.encode_texts, texts)
+
+
+def class_means(text_KTD: Sequence[Tensor]) -> Tensor:
+    """text_KD: the mean of every class's rows, at unit length."""
+    return unit(torch.stack([text_TD.mean(0) for text_TD in text_KTD]))
+
+
+def _by_class(
+    encode: Callable[[Sequence[str]], Tensor], texts: Sequence[Sequence[str]]
+) -> tuple[Tensor, ...]:
+    """All sentences encoded at once, each different one once, and given back class by class."""
+    place = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(texts)))}
+    text_ND = encode(list(place))
+    return tuple(text_ND[[place[text] for text in of_class]] for of_class in texts)
 
 
 def class_texts(class_names: Sequence[str], template: str, underscores: bool = False) -> list[str]:

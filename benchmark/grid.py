@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import version
 from itertools import product
 
-from benchmark import presets, protocols
+from benchmark import presets, protocols, text_sets
 from benchmark.errors import UserError
 from benchmark.methods import Card
 from benchmark.records.record import BEYOND_FEW_SHOT, Identity, Scalar
@@ -49,11 +49,13 @@ class Cell:
     selection: str = ""  # "test", under a preset only: the test set, handed over to select on
     templates: tuple[str, ...] = ()  # in place of the dataset's own
     underscores: bool = False  # of class names are left in texts
+    texts: str = ""  # which sentences describe a class (text_sets.reference); empty: the usual ones
 
     def __str__(self) -> str:
         precision = f" {self.precision}" if self.precision in LOW_PRECISIONS else ""
         changed = "".join(f" {name}={value}" for name, value in self.params)
         changed = f" as {self.preset}" if self.preset else changed
+        changed += f" texts={text_sets.short(self.texts)}" if self.texts else ""
         problem = f"{self._tested} {self.shots}-shot seed {self.seed}"
         return f"{self.method} {problem} {self.backbone}{precision}{changed}"
 
@@ -100,6 +102,7 @@ class Choices:
     source_shots: int | None = None  # None: each method's own
     precision: str = "auto"
     preset: str = ""
+    texts: Sequence[str] = ("",)  # text sets, as a cell has them
 
 
 def expand(
@@ -114,9 +117,11 @@ def expand(
     """
     tests = protocols.tests(choices.evaluation, datasets, choices.learned_on, choices.classes)
     cells = dict.fromkeys(
-        _cell(card, params, test, backbone, shots, seed, choices, suite_of)
+        replace(_cell(card, params, test, backbone, shots, seed, choices, suite_of), texts=texts)
         for backbone, test, (card, params) in product(backbones, list(tests), list(cards))
-        for shots, seed in product(_checked_shots(choices.shots), choices.seeds)
+        for texts, shots, seed in product(
+            choices.texts, _checked_shots(choices.shots), choices.seeds
+        )
     )
     return list(cells)
 
@@ -212,10 +217,12 @@ def identity(
     *,
     transform: str | None = None,
     backbone: str | None = None,
+    texts_of: Callable[[str], tuple[str, str]] = text_sets.named,
 ) -> Identity:
     """What the number depends on. `dataset_of` gives name and digest, so that a TOML's own place on
     disk names nothing; `transform` is the version of the image pipeline, by default CLIP's own on
-    the host, and `backbone` the name in records, by default the cell's.
+    the host, `backbone` the name in records, by default the cell's, and `texts_of` gives name and
+    digest of a text set.
 
     Pure: digests are asked for, nothing is loaded.
     """
@@ -226,6 +233,7 @@ def identity(
     learned_on = dict([dataset_of(cell.learned_on)]) if cell.learned_on else {}
     if not few_shot and dataset not in learned_on:
         _require_unseen(dataset, sources, cell.evaluation)
+    texts, texts_digest = texts_of(cell.texts) if cell.texts else ("", "")
     return Identity(
         method=cell.method,
         adapter_version=card.version,
@@ -249,6 +257,8 @@ def identity(
         selection=cell.selection,
         templates=cell.templates,
         underscores=cell.underscores,
+        texts=texts,
+        texts_digest=texts_digest,
         evaluation=cell.evaluation,
         learned_on=learned_on,
         learned_classes="" if few_shot else cell.learned.classes,

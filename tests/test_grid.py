@@ -65,6 +65,7 @@ def test_a_default_written_out_keeps_the_key() -> None:
         {"preset": "released", "val": "test"},
         {"templates": ("a photo of a {}.",)},
         {"underscores": True},
+        {"texts": "tiny"},
         {"evaluation": "base-to-new"},
         {"evaluation": "cross-dataset", "learned_on": "tiny_shapes"},
     ],
@@ -77,7 +78,7 @@ def test_the_change_list_above_names_every_field() -> None:
     assert {field.name for field in dataclasses.fields(Cell)} == {
         "method", "dataset", "shots", "seed", "backbone", "sources", "source_shots", "val",
         "sampler", "classes", "precision", "params", "preset", "selection", "templates",
-        "underscores", "evaluation", "learned_on",
+        "underscores", "texts", "evaluation", "learned_on",
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from benchmark import data, grid, methods, presets, protocols
+from benchmark import data, grid, methods, presets, protocols, text_sets
 from benchmark.backbones import abilities, weights
 from benchmark.backbones.precision import AUTO, PRECISIONS
 from benchmark.backbones.preprocessing import guessed
@@ -63,6 +63,7 @@ def select(flags: Flags) -> Selection:
         source_shots=flags.source_shots,
         precision=one_of("precision", flags.precision, (AUTO, *PRECISIONS)),
         preset=flags.preset,
+        texts=list(dict.fromkeys(map(text_sets.reference, flags.texts))) or ("",),
     )
     chosen = [weights.canonical(name) for name in flags.backbones]
     remarks += filter(None, map(guessed, chosen))

@@ -35,6 +35,7 @@ class Flags:
     source_shots: opt.SourceShots = None  # None: each method's own
     precision: opt.Precision = "auto"
     classes: opt.Classes = "all"
+    texts: opt.Texts = field(default_factory=list)
     sampler: opt.Sampler = "coop"
     data_root: opt.DataRoot = None
 

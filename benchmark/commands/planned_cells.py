@@ -185,6 +185,7 @@ def _cell_key(identity: Identity) -> CellKey:
         identity.selection,
         identity.templates,
         identity.underscores,
+        identity.texts,
     )
 
 

@@ -123,6 +123,8 @@ def _require_planned_data(
     for name, digest in [(identity.dataset, identity.dataset_digest), *named.items()]:
         if digest not in read:
             raise changed(f"the images of {name}")
+    if cell.texts and resources.texts(cell.texts).digest != identity.texts_digest:
+        raise changed(f"the texts {identity.texts}")
     if resources.weights_digest(cell.backbone, cell.precision) != identity.weights_digest:
         raise changed(f"the weights of {identity.backbone}")
 

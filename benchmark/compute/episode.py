@@ -12,9 +12,10 @@ from functools import partial
 import torch
 
 from benchmark import data, grid
-from benchmark.api import Episode, ImageSet, Labelled, State, Target
+from benchmark.api import Episode, ImageSet, Labelled, State, Target, class_means
 from benchmark.backbones import clip
 from benchmark.compute.resources import Resources
+from benchmark.compute.texts import sentences
 from benchmark.data.sampling import few_shot
 from benchmark.features.feature_store import Stopwatch
 from benchmark.features.image_sets import image_set
@@ -73,17 +74,32 @@ def problem(
 def _target(resources: Resources, cell: grid.Cell) -> Target:
     dataset = resources.dataset(cell.dataset).half(cell.classes)
     dataset = replace(dataset, templates=cell.templates or dataset.templates)
-    return Target(
+    target = Target(
         dataset=dataset.name,
         class_names=dataset.class_names,
         templates=dataset.templates,
         backbone=resources.backbone(cell.backbone, cell.precision),
         seed=cell.seed,
-        text_KD=resources.text(
-            cell.backbone, cell.precision, dataset, underscores=cell.underscores
-        ),
         underscores=cell.underscores,
     )
+    if cell.texts:
+        return _with_texts(resources, cell, target)
+    text_KD = resources.text(cell.backbone, cell.precision, dataset, underscores=cell.underscores)
+    return replace(target, text_KD=text_KD)
+
+
+def _with_texts(resources: Resources, cell: grid.Cell, target: Target) -> Target:
+    """The target with the sentences of the cell's text set, the filled templates before them where
+    the set says so.
+    """
+    chosen = resources.texts(cell.texts)
+    texts = sentences(chosen, cell.dataset, target.class_names)
+    if chosen.with_templates:
+        pairs = zip(target.sentences(), texts, strict=True)
+        texts = tuple((*filled, *own) for filled, own in pairs)
+    text_KTD = resources.sentences(cell.backbone, cell.precision, texts)
+    text_KD = class_means(text_KTD) if text_KTD else None
+    return replace(target, texts=texts, text_KTD=text_KTD, text_KD=text_KD)
 
 
 def _columns(cell: grid.Cell, tested: data.Dataset) -> tuple[int, ...] | None:
@@ -111,6 +127,7 @@ def source_episode(resources: Resources, cell: grid.Cell, source: str, shots: in
         val="none",
         templates=(),
         underscores=False,
+        texts="",
     )
     train, val = _sampled(resources.dataset(source), as_target)
     if shots < 0:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import methods
+from benchmark import methods, text_sets
 from benchmark.compute import runner
 from benchmark.errors import UserError, nearest
 from benchmark.grid import Cell
@@ -78,6 +78,7 @@ def cell_of(identity: Identity) -> Cell:
         selection=identity.selection,
         templates=identity.templates,
         underscores=identity.underscores,
+        texts=identity.texts,
         evaluation=identity.evaluation,
         learned_on=next(iter(identity.learned_on), ""),
         params=tuple(sorted(changed.items())),
@@ -89,9 +90,11 @@ def rerun(
 ) -> Rerun:
     """Run the record's cell in an empty store.
 
-    Raises UserError where the cell fails, or where its method is a plug-in not named in `trusted`.
+    Raises UserError where the cell fails, where its method is a plug-in not named in `trusted`, or
+    where its texts came from a file.
     """
     methods.require_trusted([record.identity.method], trusted)
+    text_sets.require_shipped(record.identity.texts)
     cell = cell_of(record.identity)
     ((_, identity),) = runner.plan([cell], root=data_root, device=device)
     with tempfile.TemporaryDirectory(prefix="fsbench-replay-") as folder:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from torch import Tensor
 
-from benchmark import data, grid
-from benchmark.api import template_mean
+from benchmark import data, grid, text_sets
+from benchmark.api import sentence_features, template_mean
 from benchmark.backbones import clip
 from benchmark.backbones.image_only import ImageOnly
 from benchmark.backbones.preprocessing import label_of
@@ -100,6 +100,22 @@ class Resources:
             lambda: template_mean(
                 backbone, dataset.class_names, dataset.templates, underscores=underscores
             ),
+        )
+
+    def texts(self, reference: str) -> text_sets.TextSet:
+        """The text set of a cell that has one, as it was when it was first read."""
+        return self._once(("texts", reference), lambda: text_sets.read(reference))
+
+    def sentences(
+        self, name: str, precision: str, texts: Sequence[Sequence[str]]
+    ) -> tuple[Tensor, ...] | None:
+        """text_TD of every class's sentences; None for an image encoder without a text side."""
+        backbone = self.backbone(name, precision)
+        if isinstance(backbone, ImageOnly):
+            return None
+        return self._once(
+            ("sentences", name, precision, json.dumps(texts)),
+            lambda: sentence_features(backbone, texts),
         )
 
     def device_of(self, backbone: str) -> str:

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from time import sleep
 
-from benchmark import data, grid, methods
+from benchmark import data, grid, methods, text_sets
 from benchmark.backbones import abilities, preprocessing, weights
 from benchmark.compute import devices
 from benchmark.compute.devices import device_for, precision_for
@@ -24,6 +24,7 @@ from benchmark.compute.executors.serial import Serial
 from benchmark.compute.history import History
 from benchmark.compute.short_classes import refuse_short_classes
 from benchmark.compute.stages import OnStage, ignore_stage
+from benchmark.compute.texts import require_sentences
 from benchmark.grid import Cell
 from benchmark.protocols import FEW_SHOT
 from benchmark.records.announcements import announce_plan, failed_at
@@ -74,8 +75,10 @@ def plan(
     for method, backbone in dict.fromkeys((cell.method, cell.backbone) for cell in resolved):
         abilities.require_served(methods.card(method), backbone, _cards)
     recorded, digest = cache(weights.recorded), cache(weights.weights_digest)
+    texts_of = cache(text_sets.named)
 
     refuse_short_classes(resolved, root, accept_changed_data=accept_changed_data)
+    require_sentences(resolved)
 
     def identity_of(cell: Cell) -> Identity:
         card = methods.card(cell.method)
@@ -83,7 +86,15 @@ def plan(
         own = label_of(cell.backbone)
         transform = grid.transform_version(on_device=on_device, preprocessing=own)
         name = recorded(cell.backbone)
-        return grid.identity(cell, card, dataset_of, digest, transform=transform, backbone=name)
+        return grid.identity(
+            cell,
+            card,
+            dataset_of,
+            digest,
+            transform=transform,
+            backbone=name,
+            texts_of=texts_of,
+        )
 
     return [(cell, identity_of(cell)) for cell in resolved]
 

@@ -77,6 +77,8 @@ class Identity(BaseModel):
     selection: str = ""  # "test": a release selects on the test set beside its validation set
     templates: tuple[str, ...] = ()  # in place of the dataset's own
     underscores: bool = False  # of class names are left in texts
+    texts: Title = ""  # name of the set of sentences (text_sets.py); empty: the templates
+    texts_digest: str = ""
     # what was asked: "few-shot", or one of the others of benchmark/protocols.py
     evaluation: str = "few-shot"
     # dataset name -> digest of the dataset it was learned on; empty: the tested one

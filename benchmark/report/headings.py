@@ -33,12 +33,20 @@ def _differences(variant: MethodVariant, same_method: Sequence[MethodVariant]) -
         yield "no validation set"
     elif variant.preset and variant.val != OF_THE_PRESET:
         yield f"val={variant.val}"
+    if variant.texts:
+        yield f"texts {variant.texts}{_digest_of_texts(variant, same_method)}"
     if variant.sampler not in ("coop", "none"):
         yield f"{variant.sampler} sampling"
     exposure = variant.exposure
     several = len({other.exposure for other in same_method}) > 1
     if several or exposure.target or not exposure.ranked or _lacks_its_prior(variant):
         yield str(exposure) or "no prior"
+
+
+def _digest_of_texts(variant: MethodVariant, same_method: Sequence[MethodVariant]) -> str:
+    """Told where two sets have one name."""
+    same_name = {other.texts_digest for other in same_method if other.texts == variant.texts}
+    return f"@{variant.texts_digest[:6]}" if len(same_name) > 1 else ""
 
 
 def _lacks_its_prior(variant: MethodVariant) -> bool:

@@ -31,7 +31,7 @@ COLUMNS = (
     "class_mean", "class_std", *CALIBRATION, "seeds", "n_seeds",
     "n_test", "encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params",
     "added_macs", "images_per_s", "dataset_digest", "transform", "protocol", "suite_version",
-    "keys", "evaluation", "learned_on", "learned_classes",
+    "keys", "evaluation", "learned_on", "learned_classes", "texts",
 )  # fmt: skip
 SECONDS = ("encode_s", "pretrain_s", "fit_s", "predict_s")
 COSTS = (*SECONDS, "peak_mb", "trainable_params", "added_macs", "images_per_s")
@@ -162,6 +162,7 @@ def _description(result: Result) -> dict[str, object]:
         "evaluation": setting.evaluation,
         "learned_on": setting.learned_on or result.dataset,
         "learned_classes": named.learned_classes or setting.classes,
+        "texts": f"{named.texts}@{named.texts_digest[:12]}" if named.texts else "hand",
     }
 
 

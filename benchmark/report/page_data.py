@@ -133,7 +133,8 @@ def _variant(setting: int, variant: MethodVariant, heading: str) -> dict[str, An
         if variant.sampler != "none"
         else ["no support set"]
     )
-    protocol = [part for part in protocol if part]
+    texts = f"texts {variant.texts} ({variant.texts_digest[:6]})" if variant.texts else ""
+    protocol = [part for part in [*protocol, texts] if part]
     return {
         "setting": setting,
         "method": variant.method,

@@ -145,6 +145,8 @@ def _our_obstacle(variant: MethodVariant) -> str:
         return "our prior saw full training sets"
     if variant.sampler not in ("coop", "none"):
         return f"our support sets were drawn by the rule '{variant.sampler}'"
+    if variant.texts:
+        return f"our classes are described by the texts '{variant.texts}'"
     return ""
 
 

@@ -33,8 +33,9 @@ def column_marks(
 
     A column of one dataset is decided by the paired test over test images where `images` has the
     predictions of both, else over seeds; a mean over datasets by `difference_ps`. Methods without
-    shots take part in every protocol, since none of it concerns them, and are marked only where
-    they lead in all. Diagnostics take no part, and a variant that stands alone leads nothing.
+    shots take part in every protocol with their texts, since the rest of it does not concern them,
+    and are marked only where they lead in all. Diagnostics take no part, and a variant that stands
+    alone leads nothing.
     """
     by_shots = {
         variant: {dataset: accuracies_by_shots(records) for dataset, records in datasets.items()}
@@ -83,6 +84,15 @@ def _hits(
 
 def _marks(compared: Accuracies, hits: Hits | None) -> Marks:
     """The marks of one column, each protocol by itself."""
+    marks: Marks = {}
+    for worded in sorted({variant.worded for variant in compared}):
+        same = {variant: each for variant, each in compared.items() if variant.worded == worded}
+        marks |= _marks_of_texts(same, hits)
+    return marks
+
+
+def _marks_of_texts(compared: Accuracies, hits: Hits | None) -> Marks:
+    """The marks of the variants that describe classes by the same sentences."""
     untrained = {variant for variant in compared if variant.sampler == "none"}
     protocols = {variant.protocol for variant in compared if variant not in untrained}
     protocols = protocols or {variant.protocol for variant in untrained}

@@ -24,6 +24,8 @@ def run_command(named: Identity) -> str:
         words += ["--preset", named.preset]
     if named.shots and named.val != USUAL_VAL and _val_is_open(named):
         words += ["--val", named.val]
+    if named.texts:
+        words += ["--texts", named.texts]
     if named.sampler not in ("coop", "none"):
         words += ["--sampler", named.sampler]
     words += ["--precision", named.precision]

@@ -111,17 +111,24 @@ class MethodVariant:
     preset: str = ""  # whose settings, dataset by dataset; `params` is what differs from them
     diagnostic: bool = False  # selected with more labels than the shots allow
     code: str = ""  # of a method from elsewhere
+    texts: str = ""  # set of sentences; empty: the templates
+    texts_digest: str = ""
     # hyper-parameters that were no defaults when the first record was made, as far as it says so
     changed: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
-    def protocol(self) -> tuple[str, str, str, PriorExposure | bool]:
+    def protocol(self) -> tuple[str, str, str, str, str, PriorExposure | bool]:
         """Variants are ranked together where this is equal.
 
         Whether a method has a prior that never saw the target makes no difference.
         """
         exposure = self.exposure if self.exposure.target or not self.exposure.ranked else False
-        return self.val, self.sampler, self.preset, exposure
+        return self.val, self.sampler, self.preset, *self.worded, exposure
+
+    @property
+    def worded(self) -> tuple[str, str]:
+        """Which sentences describe the classes: name and digest of a text set."""
+        return self.texts, self.texts_digest
 
     @property
     def ranked(self) -> bool:
@@ -182,6 +189,8 @@ def variant_of(record: Record) -> MethodVariant:
         named.preset,
         presets.is_diagnostic(named),
         named.code,
+        named.texts,
+        named.texts_digest,
         frozenset(map(str, changed) if isinstance(changed, list) else ()),
     )
 

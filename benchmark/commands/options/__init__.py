@@ -44,6 +44,7 @@ from benchmark.commands.options.settings import (
     Set,
     Sources,
     SourceShots,
+    Texts,
     Val,
 )
 from benchmark.commands.options.values import (
@@ -97,6 +98,7 @@ __all__ = [
     "Sources",
     "Suite",
     "Superseded",
+    "Texts",
     "TimeLimit",
     "Trusted",
     "Val",

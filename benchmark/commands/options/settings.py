@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmark.commands.options.values import List, source_shots
+from benchmark.commands.options.values import List, source_shots, words
 
 PANEL = "How a cell is made"  # of --help
 
@@ -46,6 +46,19 @@ Sampler = Annotated[
         metavar="RULE",
         help="How the support set is drawn: coop, nested; coop-short: a class with fewer images "
         "than shots gives all it has; relaxed or realistic: in proportion to the training pool.",
+        rich_help_panel=PANEL,
+    ),
+]
+Texts = Annotated[
+    List,
+    typer.Option(
+        "--texts",
+        callback=words,
+        metavar="SET,...",
+        help="The sentences that describe a class: hand (the dataset's own templates), tiny (ours, "
+        "for the embedded suite), a JSON or TOML file of sentences by class name, as CuPL's, or "
+        "hand+SET for both.",
+        show_default="hand",
         rich_help_panel=PANEL,
     ),
 ]
