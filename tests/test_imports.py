@@ -1,4 +1,4 @@
-"""The direction of dependencies, as the README draws it, over every import statement of every file.
+"""The direction of dependencies, as docs/architecture.md draws it, over every import of every file.
 
 Imports behind `if TYPE_CHECKING` and inside functions count as well: a circle is a circle.
 """
@@ -99,7 +99,9 @@ def test_no_module_imports_itself_by_a_detour(folder: str) -> None:
 
 def test_every_module_stands_in_the_drawn_order() -> None:
     unknown = {wing(name) for name in modules("benchmark") if name != "benchmark"} - set(ORDER)
-    assert not unknown, f"add these to ORDER and to the README's tree: {sorted(unknown)}"
+    assert not unknown, (
+        f"add these to ORDER and to the tree in docs/architecture.md: {sorted(unknown)}"
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in modules("benchmark") if name != "benchmark"])

@@ -1,4 +1,4 @@
-"""The README's recipes for SLURM, as far as a machine without SLURM can try them: the array for
+"""The recipes for SLURM, as far as a machine without SLURM can try them: the array for
 real, with its variables set by hand.
 """
 
@@ -15,7 +15,8 @@ import pytest
 from benchmark.records.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "README.md").read_text(), re.S)
+PAGE = (ROOT / "docs/cluster.md").read_text()
+SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", PAGE, re.S)
 ELSEWHERE = (
     "--suite classic --method coop,prompt_adapter --backbone ViT-B/16 \\\n"
     "    --data-root /shared/datasets"
