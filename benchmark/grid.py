@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from itertools import product
+from math import prod
 
 from benchmark import presets, protocols, text_sets
 from benchmark.errors import UserError
@@ -20,6 +21,7 @@ IMBALANCED = ("relaxed", "realistic")  # in proportion to the training pool
 SAMPLERS = ("coop", "nested", "coop-short", *IMBALANCED)
 CLASSES = ("all", "base", "new")
 LOW_PRECISIONS = ("tf32", "bfloat16", "float16")
+MOST_CELLS = 1_000_000  # of one choice of options
 PROTOCOL = 1  # raise when a rule of the harness itself changes numbers
 
 
@@ -116,12 +118,13 @@ def expand(
     appears once per dataset.
     """
     tests = protocols.tests(choices.evaluation, datasets, choices.learned_on, choices.classes)
+    shots_and_seeds = (_checked_shots(choices.shots), choices.seeds)
+    ranges = (backbones, list(tests), list(cards), choices.texts, *shots_and_seeds)
+    if (count := prod(map(len, ranges))) > MOST_CELLS:
+        raise UserError(f"that makes {count:,} cells, more than {MOST_CELLS:,}; take fewer")
     cells = dict.fromkeys(
         replace(_cell(card, params, test, backbone, shots, seed, choices, suite_of), texts=texts)
-        for backbone, test, (card, params) in product(backbones, list(tests), list(cards))
-        for texts, shots, seed in product(
-            choices.texts, _checked_shots(choices.shots), choices.seeds
-        )
+        for backbone, test, (card, params), texts, shots, seed in product(*ranges)
     )
     return list(cells)
 

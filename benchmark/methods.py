@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmark.errors import UserError, nearest
+from benchmark.errors import UserError, guess, nearest
 from benchmark.method_code import INSTALLED, code_digest, mistaken
 from benchmark.parameters import Parameter, build, parameters_of, read
 from benchmark.records.record import Scalar
@@ -145,11 +145,12 @@ def _is_path(given: str) -> bool:
     return given.endswith(".py") or os.sep in given
 
 
-def require_trusted(names: Iterable[str], trusted: Iterable[str]) -> None:
+def require_trusted(names: Iterable[str], trusted: Iterable[str], option: str = "--method") -> None:
     """UserError for a method that a file names, and neither we, a plug-in nor the user.
 
-    `trusted` are the methods given on the command line; files among them are known by their stems
-    from here on. Without this check whoever wrote the file could choose which module runs.
+    `trusted` are the methods given by `option` on the command line; files among them are known by
+    their stems from here on. Without this check whoever wrote the file could choose which module
+    runs.
     """
     trusted = list(trusted)
     for file in filter(_is_path, trusted):
@@ -157,9 +158,10 @@ def require_trusted(names: Iterable[str], trusted: Iterable[str]) -> None:
     known = {*own(), *_plug_ins(), *map(stable_name, trusted)}
     for name in names:
         if name not in known:
+            hint = guess(name, sorted(known))
             raise UserError(
                 f"the method '{name[:60]}' is a module from elsewhere, whose code would run;"
-                f" if you trust it, add --method {name[:60]}"
+                f" if you trust it, add {option} {name[:60]}{hint and f' ({hint})'}"
             )
 
 

@@ -123,6 +123,11 @@ def _is_allowed(member: Any) -> bool:
     return member in SCALARS
 
 
+def takes_text(kind: Any) -> bool:
+    """Whether any text is a value of the type."""
+    return str in _members(kind)
+
+
 def _choices(kind: Any) -> list[Scalar]:
     """The values that a type names one by one, None included."""
     choices: list[Scalar] = []

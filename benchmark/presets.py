@@ -113,6 +113,15 @@ def _read(preset: str, method: str) -> Preset:
 
 
 def require_known(preset: str, chosen: Sequence[str]) -> None:
-    """UserError where one of the methods has no such preset."""
+    """UserError where one of the methods has no such preset, with those of them that have it."""
+    have = methods_with(preset)
+    lacking = [method[:60] for method in chosen if method not in have]
+    able = [method for method in chosen if method in have]
+    if lacking:
+        do = f"leave {'it' if len(lacking) == 1 else 'them'} out: --method {','.join(able or have)}"
+        raise UserError(
+            f"no released code has settings for {', '.join(lacking)}, so --preset {preset} is not"
+            f" for {'it' if len(lacking) == 1 else 'them'}; {do}"
+        )
     for method in chosen:
         _read(preset, method)

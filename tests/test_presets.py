@@ -211,7 +211,7 @@ def test_released_rows_are_not_ranked_with_those_of_one_setting() -> None:
 def test_presets_are_refused_in_a_sentence_where_they_cannot_be() -> None:
     for flags, words in (
         ({"preset": "Released"}, "--preset takes released, not 'Released'"),
-        ({"methods": ["apt"]}, "method 'apt' has no preset 'released'"),
+        ({"methods": ["apt"]}, "no released code has settings for apt"),
         ({"methods": ["clap"], "val": "none"}, ""),
         ({"methods": ["tip_adapter"], "val": "none"}, "leave out --val none"),
     ):

@@ -13,6 +13,15 @@ from benchmark.backbones.precision import AUTO, PRECISIONS
 from benchmark.backbones.preprocessing import guessed
 from benchmark.commands import protocol_selection
 from benchmark.commands.dataset_selection import is_prepared, source_and_datasets, suite_around
+from benchmark.commands.grid_file import Grid
+from benchmark.commands.method_settings import (
+    Setting,
+    Values,
+    read_setting,
+    rows_of,
+    settings_by_method,
+    values_given,
+)
 from benchmark.commands.option_fields import Flags
 from benchmark.commands.options.values import one_of, whole_numbers
 from benchmark.commands.protocol_selection import is_embedded
@@ -28,10 +37,26 @@ SOURCES = ("default", "others", "all", "none")
 
 @dataclass(frozen=True)
 class Selection:
-    """Cells to run, and what was decided for the user, one sentence each."""
+    """Cells to run, what was decided for the user, one sentence each, and the same choice as grids
+    that leave nothing to decide.
+    """
 
     cells: list[Cell]
     remarks: list[str] = field(default_factory=list)
+    grids: list[Grid] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ChosenMethod:
+    """A method as it was named, and the values given for its parameters."""
+
+    given: str
+    card: Card
+    values: Values
+
+    @property
+    def rows(self) -> list[tuple[Card, dict[str, Scalar]]]:
+        return [(self.card, params) for params in rows_of(self.values)]
 
 
 def announce(selection: Selection) -> None:
@@ -40,18 +65,32 @@ def announce(selection: Selection) -> None:
         print(remark, file=sys.stderr)
 
 
-def select(flags: Flags) -> Selection:
-    """The cells that options choose.
+def select(flags: Flags, settings: Sequence[Setting] = ()) -> Selection:
+    """The cells that options choose, with `settings` beside those among the options.
 
     Raises UserError for an unknown name, with the nearest known one.
     """
     remarks: list[str] = []
     protocol = protocol_selection.protocol_of(flags)
-    cards = _methods(flags, remarks)
-    protocol_selection.require_unbound(protocol, cards)
+    chosen = _methods(flags, [*map(read_setting, flags.settings), *settings], remarks)
+    protocol_selection.require_unbound(protocol, _rows(chosen))
     source, datasets = source_and_datasets(flags, remarks)
+    choices = _choices(flags, protocol, source)
+    backbones = [weights.canonical(name) for name in flags.backbones]
+    remarks += filter(None, map(guessed, backbones))
+    suite_of = _prepared_suite(flags, chosen, remarks, datasets if source else ())
+    cells: list[Cell] = []
+    grids: list[Grid] = []
+    for names, taken in _with_backbones(datasets, backbones, source):
+        served = chosen if flags.methods else _served(chosen, taken, remarks)
+        cells += grid.expand(_rows(served), names, taken, choices, suite_of)
+        grids.append(_written(served, names, taken, choices))
+    return Selection(cells, remarks, grids)
+
+
+def _choices(flags: Flags, protocol: str, source: str) -> Choices:
     usual_shots = grid.SHOTS if protocol == FEW_SHOT else protocols.SHOTS
-    choices = Choices(
+    return Choices(
         shots=whole_numbers("shots", flags.shots) or usual_shots,
         seeds=whole_numbers("seed", flags.seeds) or grid.SEEDS,
         val=one_of("val", flags.val, grid.VAL_POLICIES),
@@ -65,27 +104,48 @@ def select(flags: Flags) -> Selection:
         preset=flags.preset,
         texts=list(dict.fromkeys(map(text_sets.reference, flags.texts))) or ("",),
     )
-    chosen = [weights.canonical(name) for name in flags.backbones]
-    remarks += filter(None, map(guessed, chosen))
-    suite_of = _prepared_suite(flags, cards, remarks, datasets if source else ())
-    cells: list[Cell] = []
-    for names, backbones in _with_backbones(datasets, chosen, source):
-        served = cards if flags.methods else _served(cards, backbones, remarks)
-        cells += grid.expand(served, names, backbones, choices, suite_of)
-    return Selection(cells, remarks)
+
+
+def _rows(chosen: Sequence[ChosenMethod]) -> list[tuple[Card, dict[str, Scalar]]]:
+    return [row for method in chosen for row in method.rows]
+
+
+def _written(
+    chosen: Sequence[ChosenMethod], datasets: list[str], backbones: list[str], choices: Choices
+) -> Grid:
+    """What was chosen, as a grid of a file."""
+    values = {each.card.name: each.values for each in chosen if each.values}
+    return Grid.model_construct(
+        methods=[each.given for each in chosen],
+        datasets=datasets,
+        shots=list(choices.shots),
+        seeds=list(choices.seeds),
+        backbones=backbones,
+        precision=choices.precision,
+        protocol=choices.evaluation,
+        learn_from=choices.learned_on or None,
+        val=choices.val,
+        sampler=choices.sampler,
+        classes=choices.classes,
+        texts=[name or text_sets.HAND for name in choices.texts],
+        sources=choices.sources.split(","),
+        source_shots=choices.source_shots,
+        preset=choices.preset or None,
+        set={name: {key: list(each) for key, each in of.items()} for name, of in values.items()},
+    )
 
 
 def _served(
-    cards: Sequence[tuple[Card, dict[str, Scalar]]], backbones: Sequence[str], remarks: list[str]
-) -> list[tuple[Card, dict[str, Scalar]]]:
+    chosen: Sequence[ChosenMethod], backbones: Sequence[str], remarks: list[str]
+) -> list[ChosenMethod]:
     """Of methods that nobody named, those that all backbones can serve."""
     offers = {name: abilities.offered(name) for name in backbones}
     able = [
-        (card, params)
-        for card, params in cards
-        if all(set(card.needs) <= offered for offered in offers.values())
+        each
+        for each in chosen
+        if all(set(each.card.needs) <= offered for offered in offers.values())
     ]
-    left_out = [card.name for card, _ in cards if card not in [each for each, _ in able]]
+    left_out = [each.card.name for each in chosen if each not in able]
     if left_out:
         remarks.append(
             f"left out, because {', '.join(backbones)} cannot serve them: {', '.join(left_out)}"
@@ -114,7 +174,7 @@ def _with_backbones(
 
 def _prepared_suite(
     flags: Flags,
-    cards: Sequence[tuple[Card, object]],
+    chosen: Sequence[ChosenMethod],
     remarks: list[str],
     tested: Collection[str],
 ) -> Callable[[str], tuple[str, ...]]:
@@ -122,7 +182,7 @@ def _prepared_suite(
 
     Records name each source, so that no two mixtures are confused.
     """
-    priors = any(card.pretrains for card, _ in cards) and flags.sources != "none"
+    priors = any(each.card.pretrains for each in chosen) and flags.sources != "none"
 
     @cache
     def prepared_suite(dataset: str) -> tuple[str, ...]:
@@ -148,14 +208,17 @@ def _prepared_suite(
     return prepared_suite
 
 
-def _methods(flags: Flags, remarks: list[str]) -> list[tuple[Card, dict[str, Scalar]]]:
+def _methods(flags: Flags, settings: Sequence[Setting], remarks: list[str]) -> list[ChosenMethod]:
     if flags.preset:
         one_of("preset", flags.preset, presets.PRESETS)
         presets.require_known(flags.preset, flags.methods)
-    chosen = flags.methods or _default_methods(flags, remarks)
-    cards = [methods.card(name) for name in chosen]
-    given = settings_by_method(flags.settings, [card.name for card in cards])
-    return [(card, methods.checked(card, given[card.name])) for card in cards]
+    names = flags.methods or _default_methods(flags, remarks)
+    cards = [methods.card(name) for name in names]
+    given = settings_by_method(settings, [card.name for card in cards])
+    return [
+        ChosenMethod(name, card, values_given(card, given[card.name]))
+        for name, card in zip(names, cards, strict=True)
+    ]
 
 
 def _default_methods(flags: Flags, remarks: list[str]) -> list[str]:
@@ -175,32 +238,6 @@ def _default_methods(flags: Flags, remarks: list[str]) -> list[str]:
         remark += f"; left out, because their priors read full training sets: {names_left_out}"
     remarks.append(remark)
     return chosen
-
-
-def settings_by_method(
-    settings: Sequence[str], names: Sequence[str]
-) -> dict[str, dict[str, Scalar]]:
-    """method -> parameters as text.
-
-    A bare key goes to every method; a later setting replaces an earlier one.
-    """
-    given: dict[str, dict[str, Scalar]] = {name: {} for name in names}
-    for setting in settings:
-        target, equals, value = setting.partition("=")
-        method, _, key = target.rpartition(".")
-        if not equals or not key:
-            raise UserError(
-                f"--set takes key=value or method.key=value, not '{setting}'; "
-                "for example --set coop.n_ctx=4"
-            )
-        if method and method not in given:
-            raise UserError(
-                f"--set {setting}: '{method}' is not among the chosen methods; "
-                f"{nearest(method, list(names))}"
-            )
-        for name in [method] if method else names:
-            given[name][key] = value
-    return given
 
 
 def _sources(text: str) -> str:

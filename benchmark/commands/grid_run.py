@@ -14,14 +14,11 @@ from types import FrameType
 from rich.console import Console
 
 from benchmark import data
-from benchmark.commands.cell_selection import announce, select
 from benchmark.commands.executor_choice import ExecutorChoice
 from benchmark.commands.live_view import LiveView, live_view
-from benchmark.commands.option_fields import Flags
 from benchmark.commands.outcome_output import as_dict, print_failures, print_tables
 from benchmark.commands.printing import say
 from benchmark.compute import runner
-from benchmark.compute.executors import scheduling
 from benchmark.compute.runner import Outcome
 from benchmark.errors import UserError
 from benchmark.grid import Cell
@@ -43,27 +40,7 @@ class RunRequest:
     batch: bool | None = None
     plain: bool = False
     as_json: bool = False
-
-
-def chosen_cells(flags: Flags, shard: str | None = None) -> list[Cell]:
-    """The cells of one shard, after the remarks about their choice are printed."""
-    selection = select(flags)
-    cells = shard_of(selection.cells, shard)
-    announce(selection)
-    return cells
-
-
-def shard_of(cells: Sequence[Cell], shard: str | None) -> list[Cell]:
-    """The cells of --shard I/N; all of them where `shard` is None."""
-    if shard is None:
-        return list(cells)
-    number, slash, count = shard.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise UserError(
-            f"--shard takes I/N with I from 1 to N, not '{shard}'; "
-            "the third of eight parts is --shard 3/8"
-        )
-    return scheduling.shard(cells, int(number), int(count))
+    grid_file: str = ""  # that the cells are from, as records name it
 
 
 def run_grid(
@@ -125,6 +102,7 @@ def _outcomes(
             limit_s=request.limit_s,
             batch=request.batch,
             executor=executor,
+            grid_file=request.grid_file,
         )
 
 

@@ -40,6 +40,15 @@ class Flags:
     data_root: opt.DataRoot = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class GridFileFlags:
+    """The options of `run` and `plan` about grids that are written down."""
+
+    config: opt.Config = None
+    save_config: opt.SaveConfig = None
+    trusted: opt.Trust = field(default_factory=list)
+
+
 def takes_fields(command: Callable[..., None]) -> Callable[..., None]:
     """`command` for typer: each parameter that is a dataclass becomes a parameter per field."""
     whole = signature(command, eval_str=True)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from benchmark.commands import options as opt
-from benchmark.commands.option_fields import Flags, takes_fields
+from benchmark.commands.option_fields import Flags, GridFileFlags, takes_fields
 
 
 @takes_fields
 def plan(
+    files: GridFileFlags,
     flags: Flags,
-    results: opt.Results = opt.DEFAULT,
     accept_changed_data: opt.AcceptChangedData = False,
     device: opt.Device = "auto",
+    results: opt.Results = opt.DEFAULT,
     as_json: opt.Json = False,
 ) -> None:
     """Say what `run` would do with the same options.
 
     Counts the cells on record and the missing ones, and estimates how long those may take.
     """
-    from benchmark.commands.grid_run import RunRequest, chosen_cells
+    from benchmark.commands.grid_choice import chosen_cells
+    from benchmark.commands.grid_run import RunRequest
     from benchmark.commands.planned_cells import print_plan
     from benchmark.records.store import Store
 
@@ -28,4 +30,5 @@ def plan(
         device=device,
         as_json=as_json,
     )
-    print_plan(chosen_cells(flags), Store(results), request)
+    cells, request = chosen_cells(flags, files, request)
+    print_plan(cells, Store(results), request)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from benchmark.commands import options as opt
-from benchmark.commands.option_fields import Flags, takes_fields
+from benchmark.commands.option_fields import Flags, GridFileFlags, takes_fields
 
 if TYPE_CHECKING:
     from benchmark.commands.grid_run import RunRequest
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
 @takes_fields
 def run(
+    files: GridFileFlags,
     flags: Flags,
-    results: opt.Results = opt.DEFAULT,
     accept_changed_data: opt.AcceptChangedData = False,
-    device: opt.Device = "auto",
     offline: opt.Offline = False,
-    force: opt.Force = False,
+    device: opt.Device = "auto",
     executor: opt.Executor = "serial",
     address: opt.Address = None,
     gpus_per_cell: opt.GpusPerCell = None,
     shard: opt.Shard = None,
     time_limit: opt.TimeLimit = None,
     batch: opt.Batch = None,
+    force: opt.Force = False,
     dry_run: opt.DryRun = False,
+    results: opt.Results = opt.DEFAULT,
     as_json: opt.Json = False,
     plain: opt.Plain = False,
 ) -> None:
@@ -53,17 +54,26 @@ def run(
         plain=plain,
         as_json=as_json,
     )
-    raise typer.Exit(_run(flags, request, shard, results, dry_run))
+    raise typer.Exit(_run(flags, files, request, shard, results, dry_run))
 
 
-def _run(flags: Flags, request: RunRequest, shard: str | None, results: Path, dry_run: bool) -> int:
+def _run(
+    flags: Flags,
+    files: GridFileFlags,
+    request: RunRequest,
+    shard: str | None,
+    results: Path,
+    dry_run: bool,
+) -> int:
     """Run or plan the cells of one shard; the exit code."""
-    from benchmark.commands.grid_run import chosen_cells, run_grid
+    from benchmark.commands.grid_choice import chosen_cells
+    from benchmark.commands.grid_run import run_grid
     from benchmark.commands.planned_cells import print_plan
     from benchmark.commands.printing import consoles
     from benchmark.records.store import Store
 
-    cells, store = chosen_cells(flags, shard), Store(results)
+    store = Store(results)
+    cells, request = chosen_cells(flags, files, request, shard)
     if dry_run:
         print_plan(cells, store, request)
         return 0

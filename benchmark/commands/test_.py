@@ -28,10 +28,12 @@ def test_(method: Method, set_: opt.Set = opt.NOTHING, as_json: opt.Json = False
     Exit code 1 where a check of correctness fails; a method that learns little is no error.
     """
     from benchmark import methods
-    from benchmark.commands.cell_selection import settings_by_method
+    from benchmark.commands.method_settings import read_setting, settings_by_method
 
     card = methods.card(method)
-    params = methods.checked(card, settings_by_method(set_, [card.name])[card.name])
+    params = methods.checked(
+        card, settings_by_method(map(read_setting, set_), [card.name])[card.name]
+    )
     results, subject = [], _subject(method, params)
     if not as_json:
         settings = "".join(f", {name}={value}" for name, value in subject.settings().items())

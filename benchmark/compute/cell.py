@@ -55,16 +55,17 @@ def compute_records(
     cells: Sequence[tuple[Cell, Identity]],
     *,
     memory_share: float = 1.0,
+    grid_file: str = "",
 ) -> list[Record]:
     """Compute cells of one method, backbone and dataset, then put their records in the store.
 
     Raises what the method raises; nothing is kept of a failure. `memory_share` below 1 has the text
-    side work in smaller chunks.
+    side work in smaller chunks; `grid_file` is what records say of the file the cells are from.
     """
     first = cells[0][0]
     backbone = resources.backbone(first.backbone, first.precision)
     with _current(backbone.device), threads_for(backbone), arithmetic(first.precision):
-        return _compute(resources, store, on_stage, cells, memory_share)
+        return _compute(resources, store, on_stage, cells, memory_share, grid_file)
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:
@@ -78,6 +79,7 @@ def _compute(
     on_stage: OnStage,
     cells: Sequence[tuple[Cell, Identity]],
     memory_share: float,
+    grid_file: str,
 ) -> list[Record]:
     first = cells[0][0]
     _require_planned_code(cells[0][1])
@@ -100,7 +102,7 @@ def _compute(
         ]
     shares = _shares(runs)
     records = [
-        _with_power(record, energy().share(share))
+        _completed(record, energy().share(share), grid_file)
         for (record, *_), share in zip(finished, shares, strict=True)
     ]
     for record, (_, predicted_Q, confidences) in zip(records, finished, strict=True):
@@ -129,9 +131,12 @@ def _require_planned_data(
         raise changed(f"the weights of {identity.backbone}")
 
 
-def _with_power(record: Record, energy: power.EnergyUse) -> Record:
+def _completed(record: Record, energy: power.EnergyUse, grid_file: str) -> Record:
+    """The record with its share of the energy, and with the file that its cell is from."""
     costs = record.costs.model_copy(update={"energy_j": energy.energy_j, "gpu_use": energy.gpu_use})
-    return record.model_copy(update={"costs": costs})
+    origin = {"grid_file": grid_file} if grid_file else {}
+    update = {"costs": costs, "provenance": record.provenance | origin}
+    return record.model_copy(update=update)
 
 
 def _run(

@@ -115,6 +115,7 @@ def run(
     executor: Executor | None = None,
     limit_s: float | None = None,
     batch: bool | None = None,
+    grid_file: str = "",
 ) -> Iterator[Outcome]:
     """Outcomes as they come: first the cells on record, then what is computed; a failure stops no
     other cell.
@@ -123,7 +124,8 @@ def run(
     with data that differ from their spec and marks every record; `on_stage` hears of each stage of
     the default executor; `limit_s` bounds the seconds of one cell; `batch` trains shots and
     seeds of a method in one batch wherever it can (True), nowhere (False), or where it pays
-    (None). Raises UserError where going on makes no sense: a full disk.
+    (None); `grid_file` is what new records say of the file that the cells are from. Raises
+    UserError where going on makes no sense: a full disk.
     """
     planned = {
         key(identity): (cell, identity)
@@ -149,6 +151,7 @@ def run(
             force,
             limit_s,
             store.lease_s,
+            grid_file=grid_file,
         )
         yield from _computed(
             _tasks(missing, known.values(), store), store, executor, options, batch

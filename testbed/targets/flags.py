@@ -12,6 +12,7 @@ from unittest import mock
 from benchmark import methods
 from benchmark.backbones import weights
 from benchmark.commands.cell_selection import select
+from benchmark.commands.grid_file_selection import select_written
 from benchmark.commands.option_fields import Flags
 from benchmark.compute import rerun
 from benchmark.records.store import Store
@@ -82,6 +83,46 @@ def make_flags(rng: Random) -> dict[str, Any]:
 
 def read_flags(folder: Path, flags: dict[str, Any]) -> None:
     for cell in select(Flags(**flags, data_root=folder)).cells:
+        methods.load(cell.method, dict(cell.params))
+
+
+GRIDS: dict[str, Any] = {
+    "title": "two grids",
+    "grid": [
+        {"methods": ["zero_shot", "coop"], "datasets": ["tiny_digits"], "shots": [1, "2-4"]},
+        {
+            "methods": "coop",
+            "datasets": ["tiny_digits"],
+            "seeds": "1-3",
+            "backbones": ["tiny"],
+            "precision": "float64",
+            "val": "none",
+            "set": {"epochs": 5, "coop": {"lr": [0.001, 0.002], "ctx_init": "a, b"}},
+        },
+    ],
+    "saved": {"cells": 12, "keys": "0123456789ab"},
+}
+
+
+def grid_trees() -> list[Any]:
+    return [GRIDS, {"grid": GRIDS["grid"][1:]}]
+
+
+def crafted_grid_files() -> list[bytes]:
+    lists = [
+        *(b'methods = ["testbed.mutation"]', b'methods = ["/dev/null/x.py"]', b"shots = '1-9999'"),
+        *(b"seeds = '1-999999999'", b'datasets = ["/dev/null.toml"]', b"set.lr = nan"),
+        *(b"shots = '1-9999'\nseeds = '1-9999'", b"set.lr = 1979-05-27", b"set = 3"),
+        b"set.lr = [" + b"1," * 20_000 + b"]",
+        *(b"a = " + b"[" * 50_000, b"[" * 9 + b"]" * 9, b"\xff"),
+    ]
+    return [b"", b"grid = []", b"grid = 1", *(b"[[grid]]\n" + each for each in lists)]
+
+
+def read_grid_file(folder: Path, text: bytes) -> None:
+    file = written(folder / "grid.toml", text)
+    selection, _ = select_written(file, Flags(data_root=folder))
+    for cell in selection.cells[:100]:
         methods.load(cell.method, dict(cell.params))
 
 

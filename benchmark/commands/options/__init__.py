@@ -24,6 +24,7 @@ from benchmark.commands.options.filters import (
     OnlySuite,
     OnlyVal,
 )
+from benchmark.commands.options.grid_files import Config, SaveConfig, Trust
 from benchmark.commands.options.output import Json, Plain, Results, Superseded
 from benchmark.commands.options.running import (
     Address,
@@ -65,6 +66,7 @@ __all__ = [
     "Backbone",
     "Batch",
     "Classes",
+    "Config",
     "DataRoot",
     "Dataset",
     "Device",
@@ -90,6 +92,7 @@ __all__ = [
     "Protocol",
     "Results",
     "Sampler",
+    "SaveConfig",
     "Seed",
     "Set",
     "Shard",
@@ -100,6 +103,7 @@ __all__ = [
     "Superseded",
     "Texts",
     "TimeLimit",
+    "Trust",
     "Trusted",
     "Val",
     "one_of",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmark.commands.options.values import List, known_protocol, words
+from benchmark.commands.options.values import List, known_protocol, numbers, words
 from benchmark.protocols import PROTOCOLS
 
 PANEL = "Which cells"  # of --help
@@ -90,9 +90,9 @@ Shots = Annotated[
     List,
     typer.Option(
         "--shots",
-        callback=words,
+        callback=numbers,
         metavar="K,...",
-        help="Images per class.",
+        help="Images per class, also a range: 1-4.",
         show_default="1,2,4,8,16; of protocols other than few-shot 16",
         rich_help_panel=PANEL,
     ),
@@ -101,9 +101,9 @@ Seed = Annotated[
     List,
     typer.Option(
         "--seed",
-        callback=words,
+        callback=numbers,
         metavar="N,...",
-        help="Seeds.",
+        help="Seeds, also a range: 1-10.",
         show_default="1,2,3",
         rich_help_panel=PANEL,
     ),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from benchmark.commands.options.cells import PANEL
-from benchmark.commands.options.values import List, words
+from benchmark.commands.options.values import List, numbers, words
 
 OnlySuite = Annotated[
     List,
@@ -25,7 +25,7 @@ OnlyShots = Annotated[
     List,
     typer.Option(
         "--shots",
-        callback=words,
+        callback=numbers,
         metavar="K,...",
         help="Only these numbers of images per class, and methods that use none.",
         rich_help_panel=PANEL,
@@ -35,7 +35,7 @@ OnlySeed = Annotated[
     List,
     typer.Option(
         "--seed",
-        callback=words,
+        callback=numbers,
         metavar="N,...",
         help="Only these seeds, and methods that use none.",
         rich_help_panel=PANEL,

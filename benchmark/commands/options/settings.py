@@ -15,7 +15,8 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="[METHOD.]KEY=VALUE",
-        help="A hyper-parameter, of every chosen method or of one. Repeat for more.",
+        help="A hyper-parameter, of every chosen method or of one. Repeat for more. Several values "
+        "(lr=0.001,0.002) are a row each; in a text a comma is a comma.",
         rich_help_panel=PANEL,
     ),
 ]

@@ -14,6 +14,7 @@ DEFAULT = Path("results")
 List = list[str]
 NOTHING: List = []  # the default of every list: the choice is left to the suite
 MOST_DIGITS = 9  # of a number of shots or a seed
+LONGEST_RANGE = 10_000  # numbers
 
 
 def words(option: typer.CallbackParam, values: List) -> list[str]:
@@ -35,9 +36,32 @@ def whole_numbers(flag: str, values: Sequence[str]) -> list[int]:
         if not value.isdecimal() or len(value) > MOST_DIGITS:
             raise UserError(
                 f"--{flag} takes whole numbers separated by commas, not '{value[:60]}'; "
-                f"for example --{flag} 1,2,4"
+                f"for example --{flag} 1,2,4 or --{flag} 1-10"
             )
     return [int(value) for value in values]
+
+
+def numbers(option: typer.CallbackParam, values: List) -> list[str]:
+    """`words` in which 2-5 stands for 2, 3, 4 and 5; what is no number is left as it is."""
+    return expanded(option.opts[0].strip("-"), words(option, values))
+
+
+def expanded(flag: str, values: Sequence[str]) -> list[str]:
+    """`values` with every range FIRST-LAST written out. UserError for an empty or a long one."""
+    return list(dict.fromkeys(each for value in values for each in _range(flag, value)))
+
+
+def _range(flag: str, value: str) -> Sequence[str]:
+    ends = [end.strip() for end in value.split("-")]
+    if len(ends) != 2 or not all(end.isdecimal() and len(end) <= MOST_DIGITS for end in ends):
+        return [value]
+    first, last = map(int, ends)
+    if not first <= last < first + LONGEST_RANGE:
+        raise UserError(
+            f"--{flag} takes a range as 1-10, from a smaller to a larger number and of at most "
+            f"{LONGEST_RANGE:,} numbers, not '{value}'"
+        )
+    return list(map(str, range(first, last + 1)))
 
 
 def source_shots(number: int | None) -> int | None:

@@ -95,6 +95,7 @@ class RunOptions:
     folder: Path = field(default_factory=Path.cwd)  # what plug-ins and dataset files are named from
     settings: tuple[tuple[str, str], ...] = field(default_factory=lambda: settings(os.environ))
     run_name: str = field(default_factory=lambda: uuid4().hex)  # no other run has it
+    grid_file: str = ""  # that the cells are from, as records name it
 
 
 def settings(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -156,6 +156,7 @@ def _compute(tasks: Sequence[Task], worker: Worker, log: cell_logs.Log) -> None:
         worker.store,
         on_stage,
         [(task.cell, task.identity) for task in tasks],
+        grid_file=worker.options.grid_file,
     )
     try:
         compute()

@@ -1,0 +1,137 @@
+"""The cells of a grid file, all of them or those that options beside --config ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from benchmark import data, methods
+from benchmark.backbones import weights
+from benchmark.commands.cell_selection import Selection, select
+from benchmark.commands.grid_file import Grid, WrittenGrids, read_grid_file
+from benchmark.commands.method_settings import Setting
+from benchmark.commands.option_fields import Flags
+from benchmark.commands.options.values import whole_numbers
+from benchmark.errors import UserError, nearest
+from benchmark.grid import Cell
+
+NARROWING = ("methods", "datasets", "shots", "seeds", "backbones")  # fields of Flags
+FREE = ("data_root",)  # a file says nothing of it
+WORDS = {"settings": "set"}  # options that are named otherwise than their field
+NUMERIC = ("shots", "seed")
+TRUST = "--trust"
+
+
+def select_written(
+    path: Path, flags: Flags, trusted: Sequence[str] = ()
+) -> tuple[Selection, WrittenGrids]:
+    """The cells of a grid file that `flags` ask for, and the file.
+
+    Raises UserError for options that would contradict the file, for methods from elsewhere that are
+    not `trusted`, and for what `select` refuses, with the grid.
+    """
+    _refuse_contradictions(flags)
+    written = read_grid_file(path)
+    parts = [
+        _selected(written, number, each, flags, trusted)
+        for number, each in enumerate(written.content.grid, 1)
+    ]
+    cells = list(dict.fromkeys(cell for part in parts for cell in part.cells))
+    remarks = dict.fromkeys(remark for part in parts for remark in part.remarks)
+    grids = [each for part in parts for each in part.grids]
+    return Selection(_narrowed(cells, flags, path), list(remarks), grids), written
+
+
+def narrows(flags: Flags) -> bool:
+    """Whether options beside --config ask for some of its cells only."""
+    return any(getattr(flags, name) for name in NARROWING)
+
+
+def _refuse_contradictions(flags: Flags) -> None:
+    usual = Flags()
+    for name in (field.name for field in fields(Flags)):
+        if name not in (*NARROWING, *FREE) and getattr(flags, name) != getattr(usual, name):
+            option = f"--{WORDS.get(name, name.removesuffix('s') if name == 'suites' else name)}"
+            raise UserError(
+                f"{option.replace('_', '-')} cannot stand beside --config, whose file says what "
+                "its cells are; write it there (--method, --dataset, --shots, --seed and "
+                "--backbone choose among its cells)"
+            )
+
+
+def _selected(
+    written: WrittenGrids, number: int, each: Grid, flags: Flags, trusted: Sequence[str]
+) -> Selection:
+    try:
+        methods.require_trusted(map(methods.stable_name, each.methods or ()), trusted, TRUST)
+        return select(_flags(each, written.path.parent, flags.data_root), _settings(each))
+    except UserError as error:
+        sentence = f"{written.path}, grid {number}: {error}"
+        raise UserError(sentence, exit_code=error.exit_code, stops=error.stops) from error
+
+
+def _flags(each: Grid, folder: Path, data_root: Path | None) -> Flags:
+    """The options that mean the same as a grid, its paths taken from `folder`."""
+    usual, here = Flags(), each.with_paths(lambda path: str(folder / path))
+    return Flags(
+        methods=here.methods or [],
+        datasets=here.datasets or [],
+        suites=here.suites or [],
+        shots=list(map(str, here.shots or ())),
+        seeds=list(map(str, here.seeds or ())),
+        backbones=here.backbones or [],
+        protocol=here.protocol or usual.protocol,
+        learn_from=here.learn_from,
+        val=here.val or usual.val,
+        sampler=here.sampler or usual.sampler,
+        classes=here.classes or usual.classes,
+        texts=here.texts or [],
+        sources=",".join(here.sources or [usual.sources]),
+        source_shots=here.source_shots,
+        precision=here.precision or usual.precision,
+        preset=here.preset or usual.preset,
+        data_root=data_root,
+    )
+
+
+def _settings(each: Grid) -> list[Setting]:
+    """Those of all methods first: what is said of one replaces them."""
+    tables = {key: value for key, value in each.set.items() if isinstance(value, dict)}
+    return [
+        *(Setting("", key, value) for key, value in each.set.items() if key not in tables),
+        *(Setting(name, key, value) for name, of in tables.items() for key, value in of.items()),
+    ]
+
+
+def _narrowed(cells: list[Cell], flags: Flags, path: Path) -> list[Cell]:
+    """The cells with the values that were asked for; those without shots have any number of them
+    and any seed.
+    """
+    for field, wanted, of in _asked(flags):
+        known = list(dict.fromkeys(map(of, cells)))
+        for value in wanted:
+            if value not in known:
+                hint = nearest(value, known)
+                raise UserError(f"no cell of {path} has the {field} '{value}'; {hint}")
+        numeric = field in NUMERIC
+        cells = [
+            cell
+            for cell in cells
+            if not wanted or of(cell) in wanted or (numeric and not cell.shots)
+        ]
+    return cells
+
+
+def _asked(flags: Flags) -> Iterator[tuple[str, list[str], Callable[[Cell], str]]]:
+    """Field, wanted values, and how a cell says its own."""
+    shots, seeds = whole_numbers("shots", flags.shots), whole_numbers("seed", flags.seeds)
+    yield "method", list(map(methods.stable_name, flags.methods)), lambda cell: cell.method
+    yield "dataset", list(map(_name, flags.datasets)), lambda cell: _name(cell.dataset)
+    yield "backbone", list(map(weights.canonical, flags.backbones)), lambda cell: cell.backbone
+    yield "shots", list(map(str, shots)), lambda cell: str(cell.shots)
+    yield "seed", list(map(str, seeds)), lambda cell: str(cell.seed)
+
+
+def _name(dataset: str) -> str:
+    return data.read_spec(dataset).name

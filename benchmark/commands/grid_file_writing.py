@@ -1,0 +1,96 @@
+"""Grids as the text of a file that means the same cells wherever it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmark.commands.grid_file import DIGITS, Grid, Saved
+from benchmark.compute.devices import precision_for
+from benchmark.errors import UserError
+from benchmark.paths import write_atomic
+
+USUAL: Mapping[str, object] = {  # left out of a file, which stays short
+    "protocol": "few-shot",
+    "val": "up-to-4",
+    "sampler": "coop",
+    "classes": "all",
+    "texts": ["hand"],
+    "sources": ["default"],
+    "preset": None,
+    "learn_from": None,
+    "source_shots": None,
+    "suites": None,
+}
+
+
+def saved(keys: Iterable[str]) -> Saved:
+    """What cells are called, in short: how many there are, and a digest of their keys."""
+    ordered = sorted(keys)
+    digest = hashlib.sha256("\n".join(ordered).encode()).hexdigest()[:DIGITS]
+    return Saved(cells=len(ordered), keys=digest)
+
+
+def write_grid_file(path: Path, grids: Sequence[Grid], names: Saved, device: str) -> None:
+    """Write grids that leave nothing open, as `select` makes them; "auto" becomes the precision
+    that it means on `device`.
+
+    Raises UserError where another file lies there already.
+    """
+    settled = [part for each in grids for part in _with_precision(each, device)]
+    seen_from_there = (
+        each.with_paths(lambda file: os.path.relpath(file, path.parent)) for each in settled
+    )
+    text = "\n".join(map(_grid_text, seen_from_there))
+    content = f"{text}\n[saved]\ncells = {names.cells}\nkeys = {json.dumps(names.keys)}\n"
+    if path.exists() and not _holds(path, content):
+        raise UserError(f"{path} is there already, with other content; name another file")
+    write_atomic(path, content.encode())
+
+
+def _holds(path: Path, content: str) -> bool:
+    return path.is_file() and path.read_bytes() == content.encode()
+
+
+def _with_precision(each: Grid, device: str) -> Iterator[Grid]:
+    """The grid, in parts where its backbones compute in different precisions."""
+    by_precision: dict[str, list[str]] = {}
+    for name in each.backbones or ():
+        precision = precision_for(name, device, each.precision or "auto")
+        by_precision.setdefault(precision, []).append(name)
+    for precision, names in by_precision.items():
+        yield each.model_copy(update={"backbones": names, "precision": precision})
+
+
+def _grid_text(each: Grid) -> str:
+    values = each.model_dump()
+    lines = [
+        f"{name} = {_toml(value)}"
+        for name, value in values.items()
+        if name != "set" and value != USUAL.get(name, ...)
+    ]
+    for method, table in values["set"].items():
+        lines += [f"\n[grid.set.{_key(method)}]"]
+        lines += [
+            f"{_key(name)} = {_toml(value[0] if len(value) == 1 else value)}"
+            for name, value in table.items()
+        ]
+    return "\n".join(["[[grid]]", *lines, ""])
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
+def _toml(value: object) -> str:
+    """A value of TOML. None, of which TOML has no word, becomes the text that is read as it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if value is None:
+        return '"none"'
+    # JSON's texts, numbers, true and false are TOML's, but for one character
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,240 @@
+"""Grids written down: a file means the same cells wherever it lies, and says where it is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmark import data
+from benchmark.cli import execute
+from benchmark.commands.cell_selection import select
+from benchmark.commands.grid_file import Grid, read_grid_file
+from benchmark.commands.grid_file_selection import select_written
+from benchmark.commands.option_fields import Flags
+from benchmark.errors import UserError
+from benchmark.grid import Cell
+from benchmark.records.store import Store
+from tests.conftest import Invoke
+
+PLUGIN = Path(__file__).parent / "plugins" / "rows.py"
+
+
+def keys_of(invoke: Invoke, *arguments: object) -> list[str]:
+    result = invoke("plan", "--json", *arguments)
+    assert result.code == 0, result.err
+    return [cell["key"] for cell in json.loads(result.out)["cells"]]
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "grid.toml"
+    file.write_text(text)
+    return file
+
+
+def test_a_saved_grid_is_repeated_from_another_folder_under_the_same_names(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "lab").mkdir(parents=True)
+    (here / "my_rows.py").write_bytes(PLUGIN.read_bytes())
+    monkeypatch.chdir(here)
+    saved = here / "lab" / "grid.toml"
+    first = invoke(
+        "run", "--method", "zero_shot,./my_rows.py", "--dataset", "tiny_digits",
+        "--shots", "1-2", "--seed", "1", "--results", "results", "--save-config", saved,
+    )  # fmt: skip
+    assert first.code == 0, first.err
+    monkeypatch.delenv("FSBENCH_METHOD_FILES")
+    shutil.copytree(here, there)
+    monkeypatch.chdir(tmp_path)
+    text = (there / "lab" / "grid.toml").read_text()
+    assert str(tmp_path) not in text
+    assert '"../my_rows.py"' in text
+    again = ["run", "--config", "there/lab/grid.toml", "--results", "again", "--plain"]
+    refused = invoke(*again)
+    assert refused.code == 2
+    assert "add --trust my_rows" in refused.err
+    assert not (tmp_path / "again").exists()
+    assert invoke(*again, "--trust", "there/my_rows.py").code == 0
+    records = list(Store(tmp_path / "again").records())
+    assert {each.key for each in records} == Store(there / "results").keys()
+    assert len(records) == 3
+    digest = read_grid_file(there / "lab" / "grid.toml").digest
+    assert {each.provenance["grid_file"] for each in records} == {f"grid.toml sha256-{digest}"}
+    assert not any("grid_file" in each.provenance for each in Store(there / "results").records()), (
+        "the first run was given options, no file"
+    )
+
+
+EVERYTHING = [
+    ["--method", "coop,tip_adapter", "--set", "coop.lr=0.001,0.002", "--set", "coop.ctx_init=a, b"],
+    ["--method", "prompt_adapter", "--sources", "tiny_shapes", "--source-shots", "2"],
+    ["--method", "coop", "--preset", "released", "--val", "up-to-4"],
+    ["--method", "coop", "--protocol", "base-to-new"],
+    ["--method", "coop,zero_shot", "--protocol", "cross-dataset", "--learn-from", "tiny_shapes"],
+    ["--method", "tip_adapter", "--sampler", "nested", "--classes", "new", "--val", "none"],
+    ["--method", "tip_adapter", "--texts", "hand,tiny,hand+texts.json"],
+    ["--method", "linear_probe", "--precision", "float32", "--backbone", "tiny"],
+]
+
+
+@pytest.mark.parametrize("options", EVERYTHING, ids=lambda options: " ".join(options[:4]))
+def test_every_option_is_written_down(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = data.read_spec("tiny_digits").class_names
+    Path("texts.json").write_text(json.dumps({name: [f"my {name}"] for name in names}))
+    file = tmp_path / "grid.toml"
+    chosen = [*options, "--dataset", "tiny_digits", "--seed", "1-2", "--results", tmp_path]
+    names = keys_of(invoke, *chosen, "--save-config", file)
+    assert keys_of(invoke, "--config", file, "--results", tmp_path) == names
+    assert keys_of(invoke, *chosen, "--save-config", file) == names, "written again as it was"
+    other = invoke("plan", "--method", "zero_shot", "--save-config", file)
+    assert (other.code, "is there already" in other.err) == (2, True)
+
+
+def test_a_grid_has_a_key_for_every_option_that_chooses_cells() -> None:
+    options = {field.name for field in dataclasses.fields(Flags)} - {"data_root", "settings"}
+    assert options | {"set"} == set(Grid.model_fields)
+
+
+def test_several_grids_and_sweeps_mean_what_the_options_mean(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        """
+title = "two"
+[[grid]]
+methods = ["zero_shot", "coop"]
+datasets = "tiny_digits"
+shots = 1
+seeds = ["1-2", 4]
+set.n_ctx = 2
+set.coop.lr = [0.001, 0.002]
+[grid.set.zero_shot]
+
+[[grid]]
+methods = ["coop"]
+datasets = ["tiny_digits"]
+shots = [1]
+seeds = [1]
+[grid.set]
+n_ctx = 2
+lr = 0.001
+""".replace("set.n_ctx = 2\n", "set.coop.n_ctx = 2\n", 1),
+    )
+    cells = select_written(file, Flags())[0].cells
+    coop = [cell for cell in cells if cell.method == "coop"]
+    assert {cell.seed for cell in coop} == {1, 2, 4}
+    assert {cell.params for cell in coop if cell.seed == 1} == {
+        (("lr", 0.001), ("n_ctx", 2)),
+        (("n_ctx", 2),),  # 0.002 is the default
+    }
+    options = Flags(
+        methods=["coop"], datasets=["tiny_digits"], shots=["1"], seeds=["1", "2", "4"],
+        settings=["n_ctx=2", "lr=0.001,0.002"],
+    )  # fmt: skip
+    assert set(coop) == set(select(options).cells)
+    assert len(cells) == len(set(cells)) == 7, "what two grids have in common is there once"
+
+
+def test_options_beside_a_file_choose_among_its_cells(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        '[[grid]]\nmethods = ["zero_shot", "coop"]\ndatasets = ["tiny_digits", "tiny_shapes"]\n',
+    )
+
+    def chosen(**options: list[str]) -> list[Cell]:
+        return select_written(file, Flags(**options))[0].cells
+
+    assert {cell.dataset for cell in chosen(datasets=["tiny_shapes"])} == {"tiny_shapes"}
+    few = chosen(shots=["1"], seeds=["2"])
+    assert {(cell.method, cell.shots, cell.seed) for cell in few} == {
+        ("zero_shot", 0, 0),
+        ("coop", 1, 2),
+    }
+    with pytest.raises(UserError, match="has the seed '7'"):
+        chosen(seeds=["7"])
+    with pytest.raises(UserError, match="has the method 'cop'; did you mean 'coop'"):
+        chosen(methods=["cop"])
+    for option, flags in (
+        ("--set", {"settings": ["lr=1"]}),
+        ("--suite", {"suites": ["tiny"]}),
+        ("--source-shots", {"source_shots": 3}),
+        ("--precision", {"precision": "float32"}),
+    ):
+        with pytest.raises(UserError, match=f"^{option} cannot stand beside --config"):
+            select_written(file, Flags(**flags))  # type: ignore[arg-type]
+
+
+WRONG = {
+    "": "it has no grid; begin one with a line [[grid]]",
+    "grid = []": ", line 1: it has no grid",
+    "x = 1\n[[grid]]": ", line 1: the file has no key 'x'; known are title, grid, saved",
+    "[[grid]]\n[[grid]]\n\nshot = 3": ", line 4: grid 2 has no key 'shot'; did you mean 'shots'?",
+    "[[grid]]\nshots = [1.5]": ', line 2: shots of grid 1 takes whole numbers, or a range as "1-10',
+    "[[grid]]\nseeds = '3-1'": "a range as 1-10, from a smaller to a larger number",
+    "[[grid]]\nseeds = true": ", line 2: seeds of grid 1 takes whole numbers",
+    "[[grid]]\nmethods = []": ", line 2: methods of grid 1 is empty",
+    "[[grid]]\nmethods = 3": ", line 2: methods of grid 1 takes text, not 3",
+    "[[grid]]\nval = 'up'": ", line 2: val of grid 1 takes 'up-to-4' or 'none', not 'up'",
+    "[[grid]]\nset = 3": ", line 2: set of grid 1 takes a table",
+    "[[grid]]\nset.coop.lr = []": ", line 2: set of grid 1 takes a value or several",
+    "[[grid]]\nset.lr = 1979-05-27": ", line 2: set of grid 1 takes texts, numbers",
+    "[[grid]": "is no TOML: Expected ']]'",
+    "[[grid]]\nmethods = 'cop'": "grid.toml, grid 1: the method 'cop' is a module from elsewhere",
+    "[[grid]]\nmethods = 'coop'\nset.coop.lrr = 1": "grid 1: method 'coop' has no parameter 'lrr'",
+    "[[grid]]\nmethods = 'coop'\nset.coop.lr = 'x'": "grid 1: coop.lr takes a finite number",
+    "[[grid]]\nmethods = 'coop'\nset.cop.lr = 1": "grid 1: --set cop.lr=1: 'cop' is not among",
+    "[[grid]]\nmethods = 'coop'\nshots = '1-9999'\nseeds = '1-9999'": "cells, more than 1,000,000",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_file_is_answered_in_a_sentence_with_the_place(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        select_written(written(tmp_path, text), Flags())
+    assert WRONG[text] in str(caught.value)
+
+
+def test_a_file_whose_records_have_other_names_now_says_so(invoke: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "grid.toml"
+    plan = ["plan", "--results", tmp_path]
+    chosen = ["--method", "zero_shot", "--dataset", "tiny_digits"]
+    assert invoke(*plan, *chosen, "--save-config", file).code == 0
+    assert "other names" not in invoke(*plan, "--config", file).err
+    file.write_text(file.read_text().replace('keys = "', 'keys = "0'))
+    assert (
+        "its records have other names than when it was saved" in invoke(*plan, "--config", file).err
+    )
+
+
+def test_ranges_and_lists_of_values_on_the_command_line() -> None:
+    chosen = {"methods": ["coop"], "datasets": ["tiny_digits"], "shots": ["1"], "seeds": ["1"]}
+
+    def params(*settings: str) -> list[tuple[tuple[str, object], ...]]:
+        flags = Flags(**chosen, settings=list(settings))
+        return [cell.params for cell in select(flags).cells]
+
+    assert params("lr=0.1, 0.2", "position=end,middle") == [
+        (("lr", 0.1),),
+        (("lr", 0.1), ("position", "middle")),
+        (("lr", 0.2),),
+        (("lr", 0.2), ("position", "middle")),
+    ]
+    assert params("ctx_init=a photo, of a") == [(("ctx_init", "a photo, of a"),)]
+    with pytest.raises(UserError, match="so '' will not do"):
+        params("lr=0.1,")
+    hundred = ",".join(map(str, range(1, 101)))
+    with pytest.raises(UserError, match="1,000,000 rows"):
+        params(*(f"{name}={hundred}" for name in ("lr", "n_ctx", "warmup_epochs")))
+
+
+def test_a_range_of_seeds_is_written_out(invoke: Invoke, tmp_path: Path) -> None:
+    plan = ["--method", "coop", "--dataset", "tiny_digits", "--results", tmp_path, "--shots", "1"]
+    assert keys_of(invoke, *plan, "--seed", "1-3") == keys_of(invoke, *plan, "--seed", "1,2,3")
+    assert execute(["plan", *map(str, plan), "--seed", "3-1"]) == 2
