@@ -42,6 +42,22 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+# The longest files, which begin first: of two workers none is then left alone with one at the end.
+LONGEST = (
+    "test_faults",
+    "test_executors",
+    "test_real",
+    "test_docs",
+    "test_benches",
+    "test_contract",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
