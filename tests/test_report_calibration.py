@@ -13,7 +13,7 @@ import pytest
 from benchmark.records.predictions import Confidences
 from benchmark.records.record import Record
 from benchmark.records.store import Store
-from benchmark.report import grouping, page_data
+from benchmark.report import grouping, page_data, page_details
 from benchmark.report.calibration import BINS, COVERAGES, Calibrations, calibration
 from benchmark.report.image_results import ImageResults
 from benchmark.report.leaderboard import leaderboard_csv
@@ -175,10 +175,11 @@ def test_the_page_shows_it_beside_accuracy_and_with_every_record(tmp_path: Path)
     made = [sure(store, 1, 0.75), sure(store, 2, 0.875)]
     old = record(identity(dataset="my_pets", seed=1, shots=8), (30, 20), (50, 50))
     groups, images = grouping.group_records([*made, old]), ImageResults(store)
-    full, lacking = page_data.index(groups, images).rows
-    assert full[6] == pytest.approx([0.6, 0.2125, 0.6], abs=1e-5)
-    assert lacking[6] == [0.5, None, None]
-    (detail,) = page_data.details(groups, images)
+    cells = page_data.index(groups, images).settings[0]["cells"]
+    assert cells["per_class"] == [0.6, 0.5]
+    assert cells["ece"] == [pytest.approx(0.2125, abs=1e-5), None]
+    assert cells["covered"] == [0.6, None]
+    (detail,) = page_details.details(groups, images)
     facts = {each["key"]: each.get("calibration", {}) for each in detail.content["records"]}
     assert facts[made[0].key]["calibration error"] == "15.0 % (15.0 % in equal bins)"
     assert "60.0 % at 80 %" in facts[made[0].key]["accuracy at coverage"]

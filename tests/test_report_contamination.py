@@ -10,7 +10,7 @@ import pytest
 
 from benchmark import data
 from benchmark.records.store import Store
-from benchmark.report import grouping, page_data, protocol_tables, tables
+from benchmark.report import grouping, page_details, protocol_tables, tables
 from benchmark.report.contamination import UNKNOWN, seen, seen_notes
 from benchmark.report.image_results import ImageResults
 from benchmark.report.leaderboard import leaderboard_csv
@@ -84,5 +84,5 @@ def test_tables_exports_and_the_page_say_it(tmp_path: Path) -> None:
         "other pictures of the same generator",
         "printed digits of the same classes",
     }
-    details = page_data.details(groups, ImageResults(Store(tmp_path)))
+    details = page_details.details(groups, ImageResults(Store(tmp_path)))
     assert all("captions.py" in detail.content["seen"] for detail in details)

@@ -1,9 +1,11 @@
-"""The page in a real browser, opened from disk: sorting, filtering, records, images, keyboard,
-phone; and no error.
+"""The page in a real browser, opened from disk: the matrix and its files, the address, records,
+images, keyboard, narrow screens, paper; and no error.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -16,9 +18,12 @@ from benchmark import data
 from benchmark.errors import UserError
 from benchmark.records.record import Record, key
 from benchmark.records.store import Store
-from benchmark.report import grouping, page, page_data
+from benchmark.report import grouping, page, page_data, page_script, page_views
+from benchmark.report.calibration import Calibrations
+from benchmark.report.image_results import ImageResults
+from testbed import chromium
+from testbed.study import study
 from testbed.synthetic import CLASSIC, TINY, digest, grid, identity, record, scored
-from tests import chromium
 
 needs_browser = pytest.mark.skipif(
     not chromium.browser_path(), reason="no Chromium here: apt-get install chromium"
@@ -44,7 +49,9 @@ def judged(method: str, seed: int, hit: float, store: Store) -> Record:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of two suites, four methods, a hole, an attack in a name, images of one dataset."""
+    """A page of two suites. Of the tiny one: a hole, an attack in a name, images of one dataset. Of
+    the classic one: a study of 17 rows with a hole, and one dataset alone with another backbone.
+    """
     base = tmp_path_factory.mktemp("page")
     store = Store(base / "store")
     some = [
@@ -60,11 +67,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for seed in (1, 2, 3)
         ),
     ]
+    records += grid(["coop", "gda"], ["dtd"], backbones=("ViT-B-16/openai",))
     records = [record.model_copy(update={"identity": now(record)}) for record in records]
     records += [
         scored(identity("evil.</script><script>alert(1)</script>", name), 0.5) for name in TINY
     ]
-    records += [*grid(["coop"], CLASSIC[:10], backbones=("RN50/openai",))]
+    records += [
+        record
+        for record in study(16, 1, missing=0, shots=(1, 16), seeds=(1, 2))
+        if (record.identity.method, record.identity.dataset) != ("gda", "dtd")
+    ]
     page.write_page(base / "page", grouping.group_records(records), store)
     return base / "page"
 
@@ -83,12 +95,41 @@ def tab(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[chro
         assert opened.errors == []  # over everything the tests below did
 
 
-def column(tab: chromium.Tab, number: int) -> list[str]:
+NOTHING = "\N{EN DASH}"
+CLASSIC_16 = "suite=classic&backbone=RN50/openai&shots=16"
+TINY_16 = "suite=tiny&shots=16"
+
+
+def go(tab: chromium.Tab, address: str) -> None:
+    """What somebody who was sent this address sees."""
+    tab.ask(f"location.hash = {json.dumps(address)}")
+    tab.until("location.hash.includes('protocol=')")  # the page has made it whole
+
+
+def column(tab: chromium.Tab, name: str, table: str = "matrix", body: str = "tbody") -> list[str]:
+    """The texts of a column, without what only screen readers say."""
     return list(
         tab.ask(
-            f"Array.from(document.querySelectorAll('#board tbody tr td:nth-child({number})'),"
-            " (cell) => cell.textContent)"
+            f"Array.from(document.querySelectorAll('#{table} {body} [data-label=\"{name}\"]'),"
+            " (cell) => { const copy = cell.cloneNode(true);"
+            " copy.querySelectorAll('.quiet').forEach((one) => one.remove());"
+            " return copy.textContent.trim(); })"
         )
+    )
+
+
+def press(tab: chromium.Tab, heading: str, table: str = "matrix") -> str:
+    """Click a heading; returns how its column is sorted afterwards."""
+    button = f"document.querySelector('#{table} [data-column=\"{heading}\"]')"
+    tab.ask(f"{button}.click()")
+    return str(tab.ask(f"{button}.parentElement.getAttribute('aria-sort')"))
+
+
+def set_field(tab: chromium.Tab, which: str, value: str) -> None:
+    tab.ask(
+        f"(() => {{ const field = document.getElementById('f-{which}'); "
+        f"field.value = {json.dumps(value)}; "
+        "for (const kind of ['input', 'change']) field.dispatchEvent(new Event(kind)); })()"
     )
 
 
@@ -101,77 +142,172 @@ def choose(tab: chromium.Tab, which: str, label: str) -> None:
     )
 
 
-def setting(tab: chromium.Tab, label: str = "suite tiny") -> None:
-    choose(tab, "f-setting", label)
-    for which, any_word in (("f-dataset", "mean of"), ("f-shots", "any"), ("f-protocol", "any")):
-        choose(tab, which, any_word)
-    tab.ask(
-        "(() => { const m = document.getElementById('f-method'); m.value = '';"
-        " m.dispatchEvent(new Event('input')); })()"
-    )
+def number(text: str) -> float:
+    found = re.match(r"[\d.]+", text)
+    return float(found[0]) if found else float("-inf")
 
 
 @needs_browser
-def test_a_click_on_a_heading_sorts_and_another_turns_it_round(tab: chromium.Tab) -> None:
-    setting(tab)
-    tab.ask("document.querySelector('#board th:nth-child(1) button').click()")
-    names = column(tab, 1)
+def test_headings_sort_and_what_is_missing_stands_last(tab: chromium.Tab) -> None:
+    go(tab, CLASSIC_16)
+    assert press(tab, "dtd") == "descending"
+    for order in ("descending", "ascending"):
+        texts = column(tab, "dtd", body="tbody:nth-of-type(1)")
+        assert texts[-1] == NOTHING
+        numbers = [number(text) for text in texts[:-1]]
+        assert numbers == sorted(numbers, reverse=order == "descending")
+        press(tab, "dtd")
+    assert press(tab, "method") == "ascending"
+    names = column(tab, "method", body="tbody:nth-of-type(1)")
     assert names == sorted(names, key=str.lower)
-    assert (
-        tab.ask("document.querySelector('#board th:nth-child(1)').getAttribute('aria-sort')")
-        == "ascending"
-    )
-    tab.ask("document.querySelector('#board th:nth-child(1) button').click()")
-    assert column(tab, 1) == sorted(names, key=str.lower, reverse=True)
-    tab.ask("document.querySelector('#board th:nth-child(2) button').click()")
-    numbers = [float(text.split()[0]) for text in column(tab, 2)]
-    assert numbers == sorted(numbers, reverse=True)
+    assert press(tab, "mean") == "descending"
+    means = column(tab, "mean", body="tbody:nth-of-type(1)")
+    assert sum("★" in text for text in means) == 1
 
 
 @needs_browser
-def test_filters_leave_what_was_asked_for(tab: chromium.Tab) -> None:
-    setting(tab)
-    choose(tab, "f-shots", "16")
-    assert set(column(tab, 3)) == {"16"}
-    choose(tab, "f-dataset", "tiny_shapes")
-    assert set(column(tab, 4)) == {"tiny_shapes"}
-    tab.ask(
-        "(() => { const m = document.getElementById('f-method'); m.value = 'PROBE';"
-        " m.dispatchEvent(new Event('input')); })()"
-    )
-    assert column(tab, 1) == ["Linear probe"]
-    assert "1 rows" in tab.ask("document.getElementById('status').textContent")
-    assert tab.ask("document.querySelectorAll('#curves .legend li').length") == 1
-
-
-@needs_browser
-def test_settings_are_never_shown_together_and_a_mean_with_a_hole_is_no_number(
+def test_rows_of_other_coverage_and_rows_that_are_not_ranked_stand_apart(
     tab: chromium.Tab,
 ) -> None:
-    setting(tab, "suite classic")
-    assert set(column(tab, 2)) == {"10/11"}
-    assert "Nothing to draw" in tab.ask("document.getElementById('curves').textContent")
-    choose(tab, "f-dataset", "dtd")
-    assert tab.ask("document.querySelectorAll('#curves polyline').length") == 1
+    go(tab, CLASSIC_16)
+    bodies = [column(tab, "method", body=f"tbody:nth-of-type({at})") for at in (1, 2, 3)]
+    assert [len(names) for names in bodies] == [15, 1, 1]
+    assert bodies[1] == ["GDA"]
+    assert bodies[2][0].startswith("Prompt-Adapter-F")
+    assert "(10 of 11)" in column(tab, "mean", body="tbody:nth-of-type(2)")[0]
+    assert not any("of" in text for text in column(tab, "mean", body="tbody:nth-of-type(1)"))
+    assert "1 of 187 cells missing" in tab.ask("document.getElementById('status').textContent")
+    assert column(tab, "missing").count("1") == 1
+    assert "GDA" not in column(tab, "method", "board")  # a list of whole means
 
 
 @needs_browser
-def test_a_row_opens_its_records_with_classes_confusions_and_commands(tab: chromium.Tab) -> None:
-    setting(tab)
-    choose(tab, "f-dataset", "tiny_digits")
-    choose(tab, "f-shots", "16")
-    tab.ask(
-        "Array.from(document.querySelectorAll('button.open'))"
-        ".find((b) => b.textContent === 'CoOp').click()"
+def test_one_dataset_of_a_suite_is_shown_as_such(tab: chromium.Tab) -> None:
+    go(tab, "suite=classic&backbone=ViT-B-16/openai&shots=16")
+    heads = tab.ask("document.querySelector('#matrix thead').textContent")
+    assert "mean of 1 of 11" in heads
+    note = tab.ask("document.getElementById('partial').textContent")
+    assert "Mean of 1 of 11 datasets: the records hold only dtd of suite classic" in note
+    assert [number(text) for text in column(tab, "mean")] == [
+        number(text) for text in column(tab, "dtd")
+    ]
+    assert tab.ask("document.querySelectorAll('#curves polyline').length") == 2
+    go(tab, CLASSIC_16)
+    assert tab.ask("document.getElementById('partial').hidden")
+
+
+@needs_browser
+def test_a_view_can_be_sent(tab: chromium.Tab, folder: Path) -> None:
+    go(tab, CLASSIC_16)
+    set_field(tab, "shots", "1")
+    set_field(tab, "methods", "coop, PROMPT_adapter")
+    set_field(tab, "show", "per-class")
+    set_field(tab, "dataset", "dtd")
+    press(tab, "eurosat")
+    shown = tab.ask("document.querySelector('main').innerText")
+    names = column(tab, "method")
+    assert len(names) == 5  # KgCoOp as well
+    sent = tab.ask("location.href")
+    assert sent.startswith("file://")
+    tab.call("Page.navigate", url="about:blank")
+    tab.call("Page.navigate", url=sent)
+    tab.until("document.readyState === 'complete' && typeof chosen === 'object'")
+    assert tab.ask("document.querySelector('main').innerText") == shown
+    assert column(tab, "method") == names
+    assert tab.ask("document.querySelector('#matrix [aria-sort=descending]').textContent") == (
+        "eurosat"
     )
+    go(tab, "suite=gone&shots=1")
+    told = tab.ask("document.getElementById('not-here').textContent")
+    assert "suite “gone”" in told
+    assert column(tab, "method")
+
+
+def downloaded(tab: chromium.Tab, button: str) -> str:
+    """The text of the file that a click would save."""
+    return str(
+        tab.ask(
+            "(async () => { const real = URL.createObjectURL; let blob;"
+            " URL.createObjectURL = (given) => { blob = given; return real(given); };"
+            f" document.getElementById('{button}').click(); URL.createObjectURL = real;"
+            " return blob.text(); })()"
+        )
+    )
+
+
+@needs_browser
+def test_csv_and_latex_hold_what_the_matrix_shows(tab: chromium.Tab) -> None:
+    go(tab, f"{CLASSIC_16}&sort=-dtd&spread=yes")
+    rows = list(csv.DictReader(io.StringIO(downloaded(tab, "csv"))))
+    assert [row["Method"] for row in rows] == column(tab, "method")
+    latex = [line for line in downloaded(tab, "latex").splitlines() if line.endswith(r" \\")]
+    latex = [line for line in latex if line.count("&") == 13][1:]
+    for at, name in ((1, "mean of 11"), *enumerate(CLASSIC, 2)):
+        label = "mean" if at == 1 else name
+        for row, tex, text in zip(rows, latex, column(tab, label), strict=True):
+            assert row[name] == ("" if text == NOTHING else text.split()[0].rstrip("★≈†"))
+            assert (name in row["best"].replace("mean of 11", "x").split()) == (
+                "★" in text and at > 1
+            )
+            deviation = re.search(r"± ([\d.]+)", text)
+            assert row[f"{name} deviation"] == (deviation[1] if deviation else "")
+            cell = tex.removesuffix(r" \\").split(" & ")[at]
+            assert (row[name] or "--") in cell
+            assert ("textbf" in cell, "textit" in cell) == ("★" in text, "≈" in text)
+    assert [row["missing"] for row in rows].count("1") == 1
+
+
+@needs_browser
+def test_costs_are_views_and_calibration_where_it_is_kept(tab: chromium.Tab) -> None:
+    go(tab, f"{CLASSIC_16}&show=train&sort=mean")
+    assert set(column(tab, "mean")) >= {"2.00"}
+    assert not any("★" in text for text in column(tab, "dtd"))
+    offered = tab.ask("Array.from(document.getElementById('f-show').options, (o) => o.value)")
+    assert "ece" not in offered  # no confidences beside these records
+    assert {"accuracy", "per-class", "memory", "trainable"} <= set(offered)
+
+
+@needs_browser
+def test_names_are_short_and_long_on_demand(tab: chromium.Tab) -> None:
+    go(tab, CLASSIC_16)
+    names = column(tab, "method")
+    assert max(map(len, names)) <= 30
+    assert len(set(names)) == 17
+    go(tab, f"{CLASSIC_16}&names=yes")
+    assert any(
+        "tune_min_steps" in name or "bottleneck=64" in name for name in column(tab, "method")
+    )
+
+
+@needs_browser
+def test_whiskers_end_within_the_axes(tab: chromium.Tab) -> None:
+    go(tab, f"{CLASSIC_16}&dataset=eurosat")
+    ends = tab.ask(
+        "Array.from(document.querySelectorAll('#curves .whisker'),"
+        " (one) => [Number(one.getAttribute('y1')), Number(one.getAttribute('y2'))])"
+    )
+    bottom, top = tab.ask(
+        "(() => { const at = Array.from(document.querySelectorAll('#curves .grid'),"
+        " (one) => Number(one.getAttribute('y1'))); return [Math.max(...at), Math.min(...at)]; })()"
+    )
+    assert ends
+    step = (bottom - top) / 4  # the axes reach a little beyond the outermost lines
+    assert all(top - step < y < bottom + step for pair in ends for y in pair)
+    height = tab.ask("document.querySelector('#curves svg').viewBox.baseVal.height")
+    assert all(0 < y < height - 44 for pair in ends for y in pair)
+
+
+@needs_browser
+def test_a_cell_opens_its_records_with_classes_confusions_and_commands(tab: chromium.Tab) -> None:
+    go(tab, f"{TINY_16}&methods=coop")
+    tab.ask("document.querySelector('#matrix tbody [data-label=tiny_digits]').click()")
     tab.until("document.querySelectorAll('#r-body .fill').length === 10")
     text = tab.ask("document.getElementById('r-body').textContent")
     assert (
         "python -m benchmark run --method coop --dataset tiny_digits --backbone tiny"
         " --shots 16 --seed 1" in text
     )
-    key = re.search(r"benchmark replay ([0-9a-f]{12})", text)
-    assert key
+    assert re.search(r"benchmark replay ([0-9a-f]{12})", text)
     assert "alpha1.5" in text
     assert tab.ask("document.querySelectorAll('#r-body table tbody tr').length") == 10
     tab.ask(
@@ -184,34 +320,53 @@ def test_a_row_opens_its_records_with_classes_confusions_and_commands(tab: chrom
 
 
 @needs_browser
-def test_a_mean_leads_to_its_datasets(tab: chromium.Tab) -> None:
-    setting(tab)
-    tab.ask("document.querySelector('#board button.open').click()")
-    tab.until("document.querySelectorAll('#r-body button.open').length === 3")
-    tab.ask("document.querySelectorAll('#r-body button.open')[1].click()")
-    tab.until("document.querySelectorAll('#r-body .fill').length === 10")
-    tab.ask("document.getElementById('close').click()")
+def test_records_are_loaded_when_they_are_asked_for_and_turned_over_in_pages(
+    tab: chromium.Tab,
+) -> None:
+    go(tab, CLASSIC_16)
+    assert column(tab, "key", "record-list") == []
+    tab.ask("document.getElementById('records').open = true")
+    tab.until("document.querySelectorAll('#record-list tbody tr').length === 100")
+    count = 16 * 11 * 2 + 11 - 2
+    status = "document.getElementById('records-status').textContent"
+    assert tab.ask(status) == f"Records 1 to 100 of {count}."
+    for _ in range(3):
+        tab.ask("document.getElementById('later').click()")
+    assert tab.ask(status) == f"Records 301 to {count} of {count}."
+    assert tab.ask("document.getElementById('later').disabled")
+    key = column(tab, "key", "record-list")[-1]
+    tab.ask("Array.from(document.querySelectorAll('#record-list tbody button')).at(-1).click()")
+    tab.until("document.querySelectorAll('#r-body .fill').length > 1")
+    assert f"benchmark replay {key}" in tab.ask("document.getElementById('r-body').textContent")
+    tab.ask(
+        "document.getElementById('close').click(); document.getElementById('records').open = false"
+    )
 
 
 @needs_browser
 def test_the_page_can_be_used_from_the_keyboard(tab: chromium.Tab) -> None:
-    setting(tab)
-    tab.ask("document.querySelector('#board th:last-child button').focus()")
+    go(tab, CLASSIC_16)
+    tab.ask("document.querySelector('#matrix th:last-child button').focus()")
     tab.press("Tab")
     assert tab.ask("document.activeElement.className") == "open"
+    assert tab.ask("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     tab.press("Enter")
     tab.until("document.getElementById('record').open")
     assert tab.ask("document.getElementById('record').contains(document.activeElement)")
+    assert tab.ask("document.querySelectorAll('#r-body .members button').length") == 11
     tab.press("Escape")
     tab.until("!document.getElementById('record').open")
     assert tab.ask("document.activeElement.className") == "open"
-    tab.ask("document.querySelector('#board th:nth-child(3) button').focus()")
+    tab.ask("document.querySelector('#matrix [data-column=dtd]').focus()")
     tab.press("Enter")
-    assert (
-        tab.ask("document.querySelector('#board th:nth-child(3)').getAttribute('aria-sort')")
-        == "descending"
+    assert tab.ask("document.activeElement.textContent") == "dtd"
+    assert tab.ask("document.activeElement.parentElement.getAttribute('aria-sort')") == "descending"
+    tables = "Array.from(document.querySelectorAll('#matrix, #board'))"
+    assert tab.ask(f"{tables}.every((one) => one.caption.textContent.includes('16-shot'))")
+    assert tab.ask(
+        f"{tables}.every((one) => one.querySelector('thead th[scope=col]')"
+        " && one.querySelector('tbody th[scope=row]'))"
     )
-    assert tab.ask("document.activeElement.textContent") == "Shots"
 
 
 @needs_browser
@@ -244,28 +399,43 @@ def test_the_theme_follows_the_system_until_somebody_decides(tab: chromium.Tab) 
 
 
 @needs_browser
-def test_nothing_sticks_out_on_a_phone(tab: chromium.Tab) -> None:
-    setting(tab)
-    tab.screen(390, 844, phone=True)
-    assert tab.ask("document.documentElement.scrollWidth") <= 390
-    assert tab.ask("getComputedStyle(document.querySelector('th.minor')).display") == "none"
-    # the accuracy is in sight
-    assert (
-        tab.ask("document.querySelector('#board td:nth-child(2)').getBoundingClientRect().right")
-        <= 390
-    )
+def test_rows_are_one_line_high_and_nothing_sticks_out(tab: chromium.Tab) -> None:
+    go(tab, CLASSIC_16)
+    tab.screen(1440, 900)
+    for table in ("matrix", "board"):
+        rows = f"Array.from(document.querySelectorAll('#{table} tbody tr'))"
+        assert tab.ask(f"Math.max(...{rows}.map((row) => row.offsetHeight))") <= 44
+        assert tab.ask(
+            f"(() => {{ const box = document.getElementById('{table}').parentElement;"
+            " return box.scrollWidth <= box.clientWidth; })()"
+        )
+    for width in (1440, 768, 390):
+        tab.screen(width, 844, phone=width == 390)
+        assert tab.ask("document.documentElement.scrollWidth") <= width
     tab.until("document.querySelector('#curves svg').viewBox.baseVal.width < 400")
+    for table, main in (("matrix", "mean"), ("board", "accuracy")):
+        tab.ask(f"document.getElementById('{table}').parentElement.scrollLeft = 10000")
+        for cell in ("method", main):  # in sight wherever the others have gone, and not cut
+            left, right, cut = tab.ask(
+                f"(() => {{ const one = document.querySelector('#{table} [data-label={cell}]');"
+                " const box = one.getBoundingClientRect();"
+                " return [box.left, box.right, one.scrollWidth > one.clientWidth]; })()"
+            )
+            assert left >= 0
+            assert right <= 390
+            assert not cut
     tab.screen(1280, 900)
 
 
 @needs_browser
-def test_the_whole_leaderboard_is_in_sight_on_a_wide_screen(tab: chromium.Tab) -> None:
-    setting(tab)
-    tab.screen(1440, 900)
-    around = "document.querySelector('#board').closest('table').parentElement"
-    beyond = tab.ask(f"{around}.scrollWidth - {around}.clientWidth")
-    tab.screen(1280, 900)
-    assert beyond <= 0
+def test_paper_gets_tables_and_no_fields(tab: chromium.Tab) -> None:
+    go(tab, CLASSIC_16)
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    shown = "getComputedStyle(document.getElementById('{}')).display"
+    assert tab.ask(shown.format("filters")) == "none"
+    assert tab.ask(shown.format("matrix")) == "table"
+    assert tab.ask("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    tab.call("Emulation.setEmulatedMedia", media="")
 
 
 # Without a browser
@@ -293,8 +463,8 @@ def test_a_page_is_written_over_itself_and_never_over_something_else(tmp_path: P
 
 def test_counts_survive_their_packing() -> None:
     counts = [0, 1, 57, 58, 92, 93, 300, 810, 2000]
-    packed = json.loads(page_data.script("x", page_data._packed(counts))[2:-3])
-    assert [ord(character) - page_data.FIRST_CHARACTER for character in packed] == counts
+    packed = json.loads(page_script.script("x", page_script.packed(counts))[2:-3])
+    assert [ord(character) - page_script.FIRST_CHARACTER for character in packed] == counts
 
 
 def test_ten_thousand_records_stay_under_five_megabytes(tmp_path: Path) -> None:
@@ -346,7 +516,7 @@ def test_a_page_that_cannot_be_made_leaves_the_one_before(
     def fails(*_: object) -> None:
         raise UserError("no")
 
-    monkeypatch.setattr(page_data, "details", fails)
+    monkeypatch.setattr(page, "details", fails)
     for folder in ("page", "new"):
         with pytest.raises(UserError, match="no"):
             page.write_page(tmp_path / folder, groups, store)
@@ -363,3 +533,21 @@ def test_published_values_that_disagree_stand_on_pages_of_their_datasets(tmp_pat
         assert ("Published values that disagree" in text) == shown
         assert ("MaPLe (run by TCP&#39;s authors)" in text) == shown
         assert ">oxford_pets<" not in text
+
+
+def test_methods_without_a_support_set_stand_in_every_protocol_with_a_mean_of_its_datasets(
+    tmp_path: Path,
+) -> None:
+    records = [scored(identity("zero_shot", name, 0, val="none"), 0.5) for name in TINY]
+    records += [scored(identity("coop", name), 0.75) for name in TINY]
+    records += [scored(identity("coop", TINY[0], seed=seed, val="none"), 0.7) for seed in (1, 2)]
+    ((setting, variants),) = grouping.group_records(records).items()
+    results = page_views.Results(setting, variants, page_views.mean_score(variants))
+    views = {view.protocol: view for view in page_views.views(results)}
+    assert set(views) == {"min(shots, 4) validation images", "no validation images"}
+    images, found = ImageResults(Store(tmp_path)), Calibrations(Store(tmp_path))
+    rows = {name: view.described(0, images, found)["rows"] for name, view in views.items()}
+    assert rows["min(shots, 4) validation images"]["mean"] == [0.5, 0.75]
+    assert rows["no validation images"]["mean"] == [0.5, 0.7]
+    assert rows["no validation images"]["have"] == [3, 1]
+    assert rows["no validation images"]["seeds"] == [1, 2]

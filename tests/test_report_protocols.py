@@ -211,9 +211,10 @@ def test_the_means_of_the_page_and_of_costs_leave_the_source_out(tmp_path: Path)
         records.append(made.model_copy(update={"costs": spent}))
     images = ImageResults(Store(tmp_path), None)
     groups = grouping.group_records(records)
-    (mean,) = [row for row in page_data.index(groups, images).rows if row[1] == ""]
-    assert mean[3][0] == mean[6][0] == 0.5
-    assert mean[4][2] == 3.0
+    (view,) = page_data.index(groups, images).settings[0]["views"]
+    assert view["rows"]["mean"] == view["rows"]["per_class"] == [0.5]
+    assert view["rows"]["train_s"] == [3.0]
+    assert view["datasets"] == ["tiny_shapes", "tiny_digits", "tiny_textures"]
     (table,) = cost_tables.cost_tables(groups)
     assert table.rows[0].values[5] == "3.00"
     ((setting, found),) = groups.items()
@@ -221,14 +222,19 @@ def test_the_means_of_the_page_and_of_costs_leave_the_source_out(tmp_path: Path)
     assert figures._cost_s(setting, datasets, 16) == 3.0
 
 
-def test_the_page_says_nothing_over_fewer_datasets(tmp_path: Path) -> None:
+def test_the_page_says_over_which_datasets_its_means_are(tmp_path: Path) -> None:
     images = ImageResults(Store(tmp_path), None)
     holed = grouping.group_records([transferred("tiny_shapes", 1.0), transferred(TINY[0], 0.25)])
-    (mean,) = [row for row in page_data.index(holed, images).rows if row[1] == ""]
-    assert mean[3] == [1, 2]
-    assert mean[6] == [None, None, None]
+    (view,) = page_data.index(holed, images).settings[0]["views"]
+    assert view["averaged"] == [TINY[0]]
+    assert view["rows"]["have"] == [1]
+    assert view["rows"]["mean"] == [0.25]
     alone = grouping.group_records([transferred("tiny_shapes", 1.0)])
-    assert [row[1] for row in page_data.index(alone, images).rows] == ["tiny_shapes"]
+    (setting,) = page_data.index(alone, images).settings
+    assert setting["cells"]["mean"] == [1.0]
+    (view,) = setting["views"]
+    assert (view["averaged"], view["rows"]["have"]) == ([], [0])
+    assert "mean" not in view["rows"]
     assert cost_tables.cost_tables(alone)[0].rows[0].values[0] is None
 
 
@@ -249,15 +255,17 @@ def test_the_page_has_h_as_a_setting_of_its_own_and_names_the_classes_of_each_ha
     records.append(scored(identity("lab.first", "tiny_digits", 16, 1), 0.5))
     images = ImageResults(Store(tmp_path), None)
     made = page_data.index(grouping.group_records(records), images)
-    settings = [(each["evaluation"], each["classes"]) for each in made.settings]
-    halves = [("base-to-new", part) for part in ("all", "base", "new", "H")]
-    assert sorted(settings) == sorted([*halves, ("few-shot", "all")])
-    assert settings[-1] == ("base-to-new", "H")
-    number = len(made.variants) - 1
-    parts = [made.settings[made.variants[at]["setting"]] for at in made.variants[number]["parts"]]
-    assert [each["classes"] for each in parts] == ["base", "new"]
-    rows = {row[1]: row[3][0] for row in made.rows if row[0] == number}
-    assert rows == {name: pytest.approx(h(0.75, 0.5), abs=1e-5) for name in (*TINY, "")}
+    tasks = [each["task"] for each in made.settings]
+    split = [f"base-to-new, {part} classes" for part in ("all", "base", "new")]
+    assert sorted(tasks[:-1]) == sorted([*split, "few-shot"])
+    assert tasks[-1] == "base-to-new, H of base and new"
+    classes_of = {
+        number: each["classes"] for each in made.settings for number in each["cells"]["variant"]
+    }
+    assert [classes_of[at] for at in made.variants[-1]["parts"]] == ["base", "new"]
+    (view,) = made.settings[-1]["views"]
+    numbers = [*made.settings[-1]["cells"]["mean"], *view["rows"]["mean"]]
+    assert numbers == [pytest.approx(h(0.75, 0.5), abs=1e-5)] * 4
     assert {"tiny_digits", "tiny_digits/base", "tiny_digits/new"} <= made.classes.keys()
 
 

@@ -1,22 +1,13 @@
-"""Rows that are not ranked stand apart in every table, format and on the page."""
+"""Rows that are not ranked stand apart in every table, and format."""
 
 from __future__ import annotations
-
-import json
-import shutil
-import subprocess
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmark.records.record import Record
 from benchmark.report import grouping, rendering, tables
 from benchmark.report.headings import headings
-from benchmark.report.image_results import ImageResults
 from testbed.synthetic import TINY, digest, identity, scored
-
-PAGE = Path(tables.__file__).parent / "page.js"
 
 
 def records() -> list[Record]:
@@ -56,40 +47,3 @@ def test_a_prior_that_is_missing_is_told_in_the_row_and_only_there() -> None:
         assert list(headings(variants).values()) == [expected]
     (variants,) = grouping.group_records([scored(identity("coop"), 0.5)]).values()
     assert list(headings(variants).values()) == ["CoOp"]
-
-
-def in_page(store: Any, question: str) -> Any:
-    """What JavaScript answers about the page's data, without a browser."""
-    from dataclasses import asdict
-
-    from benchmark.report import page_data
-
-    node = shutil.which("node")
-    if not node:
-        pytest.skip("no node here")
-    index = page_data.index(grouping.group_records(records()), ImageResults(store, None))
-    setup = f"""
-        const fields = {{}};
-        const document = {{ getElementById: (id) => fields[id] ??= {{ value: "" }} }};
-        {PAGE.read_text()}
-        all = {json.dumps(asdict(index))};
-        Object.assign(byId("f-setting"), {{ value: "0" }});
-        byId("f-dataset").value = MEAN;
-        startFilters();
-        const shown = all.rows.filter((row) => rowFits(row, chosen()));
-        console.log(JSON.stringify({question}));
-    """
-    answer = subprocess.run([node, "-e", setup], capture_output=True, text=True, check=True)
-    return json.loads(answer.stdout)
-
-
-def test_the_page_begins_with_one_number_of_shots_and_one_protocol(tmp_path: Path) -> None:
-    from benchmark.records.store import Store
-
-    store = Store(tmp_path)
-    shown = in_page(store, "shown.map((row) => [variantOf(row).heading, row[2]])")
-    assert sorted(shown) == [["CoOp", 4], ["Zero-shot CLIP", 0]]
-    everything = "all.rows.sort(rankedFirst(compareBy(COLUMNS[1], true)))"
-    ranked = in_page(store, f"{everything}.map((row) => variantOf(row).ranked)")
-    assert not ranked[-1]
-    assert ranked == sorted(ranked, reverse=True)

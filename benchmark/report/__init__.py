@@ -30,9 +30,15 @@ leaderboard.py       one CSV row per result, for `export`
 figures.py           curves, costs and differences as PDF and PNG
 
 page.py              a folder with a page that opens from disk
-page_data.py         what the page knows, as JSON
+page_data.py         what the page knows from the start, as JSON
+page_views.py        method x dataset for one setting, number of shots and protocol
+page_numbers.py      the numbers of a result, in columns
+page_names.py        short names of rows
 page_halves.py       H of base and new on the page
+page_details.py      what the page loads later: lists of records, and each record
 page_images.py       the test images that the page shows
+page_script.py       data as scripts
+browser/             markup, style and code of the page
 shell_commands.py    the command that makes a record again
 
 published.py         our numbers beside published ones, for `check --against published`

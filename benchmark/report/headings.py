@@ -11,11 +11,19 @@ from benchmark.report.variants import OF_THE_PRESET, MethodVariant, own_card
 
 def headings(variants: Iterable[MethodVariant]) -> dict[MethodVariant, str]:
     """The heading of each variant: the title, then what differs from the defaults or other rows."""
+    return {
+        variant: ", ".join([variant.title, *parts])
+        for variant, parts in differences(variants).items()
+    }
+
+
+def differences(variants: Iterable[MethodVariant]) -> dict[MethodVariant, list[str]]:
+    """What stands behind each variant's title in its heading, part by part."""
     same_method: dict[str, list[MethodVariant]] = defaultdict(list)
     for variant in variants:
         same_method[variant.method].append(variant)
     return {
-        variant: ", ".join([variant.title, *_differences(variant, rows)])
+        variant: list(_differences(variant, rows))
         for rows in same_method.values()
         for variant in rows
     }

@@ -10,11 +10,18 @@ from pathlib import Path
 from benchmark.errors import UserError
 from benchmark.records.store import Store
 from benchmark.report import page_data, page_images
+from benchmark.report.calibration import Calibrations
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.image_results import ImageResults
+from benchmark.report.page_details import details, record_lists
+from benchmark.report.page_script import script
 from benchmark.report.published_table import PublishedResult, disputed, read_published
 
-HERE = Path(__file__).parent
+BROWSER = Path(__file__).parent / "browser"
+CODE = (  # in this order
+    *("elements", "texts", "choices", "measures", "tables", "matrix", "downloads"),
+    *("curves", "ranking", "records", "details", "images", "start"),
+)
 MARK = '<meta name="generator" content="fsbench report">'
 
 
@@ -29,19 +36,19 @@ def write_page(
     something else.
     """
     _check(folder)
-    results = ImageResults(store, root)
-    index = page_data.index(groups, results)
+    results, found = ImageResults(store, root), Calibrations(store)
+    index = page_data.index(groups, results, found)
     shown, thumbnails = page_images.pictured(groups, results) if images else ({}, {})
+    closer = [*record_lists(groups), *details(groups, results, found)]
     files = {
-        f"records/{detail.name}.js": page_data.script("detail", detail.name, detail.content)
-        for detail in page_data.details(groups, results)
+        f"records/{each.name}.js": script("detail", each.name, each.content) for each in closer
     }
     files |= {
-        f"images/{dataset}.js": page_data.script("pictures", dataset, content)
+        f"images/{dataset}.js": script("pictures", dataset, content)
         for dataset, content in shown.items()
     }
     files |= {
-        "data.js": page_data.script("results", asdict(index) | {"pictured": sorted(shown)}),
+        "data.js": script("results", asdict(index) | {"pictured": sorted(shown)}),
         "index.html": _html(groups),
     }
     _clear(folder)  # only now, when nothing can be missing any more
@@ -88,7 +95,7 @@ def _html(groups: GroupedRecords) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined
+        loader=FileSystemLoader(BROWSER), autoescape=True, undefined=StrictUndefined
     )
     records = sum(
         len(records)
@@ -96,7 +103,8 @@ def _html(groups: GroupedRecords) -> str:
         for datasets in variants.values()
         for records in datasets.values()
     )
-    style, code = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style = (BROWSER / "page.css").read_text(encoding="utf-8")
+    code = "\n".join((BROWSER / f"{name}.js").read_text(encoding="utf-8") for name in CODE)
     return environment.get_template("page.html.j2").render(
         mark=MARK, style=style, code=code, records=records, disputed=_disputed(groups)
     )

@@ -77,7 +77,7 @@ class Tab:
         self.call("Page.navigate", url=page.absolute().as_uri())
         self.until(
             "document.readyState === 'complete'"
-            " && document.querySelectorAll('#board tbody tr').length > 0"
+            " && document.querySelectorAll('#matrix tbody tr').length > 0"
         )
 
     def ask(self, expression: str) -> Any:

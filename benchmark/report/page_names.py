@@ -1,0 +1,37 @@
+"""Short names of rows, for tables whose rows are one line high. The long one is the heading."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from benchmark.report.headings import differences
+from benchmark.report.variants import MethodVariant
+
+LONGEST = 30  # characters; a longer name gets a number instead of its differences
+
+
+def short_names(variants: Iterable[MethodVariant]) -> dict[MethodVariant, str]:
+    """Title alone where it is the only one; else with what tells it from rows of its title."""
+    parts = differences(variants)
+    by_title: dict[str, list[MethodVariant]] = defaultdict(list)
+    for variant in parts:
+        by_title[variant.title].append(variant)
+    return {
+        variant: name
+        for title, rows in by_title.items()
+        for variant, name in zip(rows, _names(title, [parts[row] for row in rows]), strict=True)
+    }
+
+
+def _names(title: str, parts: Sequence[Sequence[str]]) -> list[str]:
+    """Of rows with one title; each is given by the parts of its heading."""
+    if len(parts) == 1:
+        return [title]
+    shared = set.intersection(*map(set, parts))
+    names = [", ".join([title, *(part for part in own if part not in shared)]) for own in parts]
+    clear = len(set(names)) == len(names)
+    return [
+        name if clear and len(name) <= LONGEST else f"{title} #{number}"
+        for number, name in enumerate(names, 1)
+    ]
