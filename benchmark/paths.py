@@ -1,8 +1,10 @@
-"""Folders on disk, and writing a file so that it is whole or absent."""
+"""Folders on disk; files written whole or not at all; whether a file is still the same."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 import time
 from contextlib import suppress
@@ -13,6 +15,9 @@ import platformdirs
 from benchmark.errors import UserError
 
 PART = ".part"  # ends the name of a file that is being written
+# A file that was changed so recently may be changed again within one tick of the file system's
+# clock, which its stamp would not show.
+SETTLED_S = 2.0
 
 
 def cache_dir() -> Path:
@@ -99,3 +104,35 @@ def clock_of(folder: Path) -> float:
             return os.fstat(probe.fileno()).st_mtime
     except OSError:  # a folder that may only be read
         return time.time()
+
+
+def require_regular(path: Path | str) -> os.stat_result:
+    """The state of a file; raises OSError for a pipe or a device, which may have no end."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return status
+
+
+def stamp_of(path: Path | str) -> str:
+    """What is another once a file has changed: size, time of its last writing, time of its last
+    change of any kind, which a rename moves as well and no program can set back, and inode.
+    """
+    status = require_regular(path)
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
+
+
+def is_settled(path: Path | str, stamp: str) -> bool:
+    """Whether a file that was just read is as its stamp said, and has been so for a while."""
+    try:
+        old = time.time() - os.stat(path).st_ctime > SETTLED_S
+        return old and is_fine(stamp) and stamp == stamp_of(path)
+    except OSError:
+        return False
+
+
+def is_fine(stamp: str) -> bool:
+    """Whether the time of the last change has parts of a second; two changes within one second
+    would else leave one stamp.
+    """
+    return not stamp.rsplit("-", 2)[1].endswith("0" * 9)

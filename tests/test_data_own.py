@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet  # type: ignore[import-untyped]
 
-from benchmark import data
+from benchmark import data, paths
 from benchmark.cli import execute
 from benchmark.compute import runner
 from benchmark.compute.resources import Resources
@@ -210,7 +210,7 @@ def test_digests_of_rows_are_remembered_until_the_table_changes(
 ) -> None:
     from benchmark.data.parquet import ParquetPictures
 
-    monkeypatch.setattr(digests, "SETTLED_S", -1)
+    monkeypatch.setattr(paths, "SETTLED_S", -1)
     table(tmp_path / "data" / "a.parquet", [encoded(picture(0, i)) for i in range(3)], [0, 1, 2])
     pictures = ParquetPictures(tmp_path / "data", "image")
     first = pictures.digests(["a.parquet#0", "a.parquet#2"])
@@ -228,7 +228,7 @@ def test_digests_of_rows_are_remembered_until_the_table_changes(
 
 
 def test_a_second_reading_reads_no_picture(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "SETTLED_S", -1)
+    monkeypatch.setattr(paths, "SETTLED_S", -1)
     first = data.digest(str(mine / "mine.toml"))
     monkeypatch.setattr(digests, "hashed", lambda *_: pytest.fail("a picture was read again"))
     digests._remembered.cache_clear()  # as another process would
@@ -490,10 +490,10 @@ def test_bytes_that_changed_under_an_unchanged_stamp_are_found_by_verify(
     mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when a disk goes bad: nothing but reading every byte again shows it."""
-    monkeypatch.setattr(digests, "SETTLED_S", -1)
+    monkeypatch.setattr(paths, "SETTLED_S", -1)
     notes(mine, verify=True)
     image = mine / "pictures" / "test" / "cat" / "0.png"
-    monkeypatch.setattr(digests, "stamp_of", stamps_before_a_change(image))
+    monkeypatch.setattr(paths, "stamp_of", stamps_before_a_change(image))
     picture(0, 88).save(image)
     before = data.digest(str(mine / "mine.toml"))
     text = failure(mine, verify=True)
@@ -506,7 +506,7 @@ def test_bytes_that_changed_under_an_unchanged_stamp_are_found_by_verify(
 
 
 def stamps_before_a_change(image: Path) -> Callable[[str], str]:
-    stamp, real = digests.stamp_of(str(image)), digests.stamp_of
+    stamp, real = paths.stamp_of(str(image)), paths.stamp_of
     return lambda path: stamp if path == str(image) else real(path)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmark import data
+from benchmark import data, paths
 from benchmark.data import digests
 from benchmark.data.preparation import prepare_datasets
 from benchmark.errors import MISSING, UserError
@@ -165,7 +165,7 @@ def test_pictures_of_every_mode_come_out_in_rgb(dtd, mode):
 
 
 def test_digests_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
-    monkeypatch.setattr(digests, "SETTLED_S", -1)
+    monkeypatch.setattr(paths, "SETTLED_S", -1)
     file = tmp_path / "x.jpg"
     file.write_bytes(b"one")
     first = digests.of_file(file)
@@ -180,7 +180,7 @@ def test_digests_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
 
 
 def test_a_file_of_equal_size_and_time_under_the_same_name_is_read_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(digests, "SETTLED_S", -1)
+    monkeypatch.setattr(paths, "SETTLED_S", -1)
     one, two = tmp_path / "1.jpg", tmp_path / "2.jpg"
     for file in (one, two):
         file.write_bytes(file.name.encode())
@@ -195,8 +195,8 @@ def test_a_file_of_equal_size_and_time_under_the_same_name_is_read_again(tmp_pat
 
 def test_a_stamp_of_whole_seconds_is_not_remembered(tmp_path, monkeypatch):
     """As of file systems without finer times, where a second change leaves no trace."""
-    monkeypatch.setattr(digests, "SETTLED_S", -1)
-    monkeypatch.setattr(digests, "stamp_of", lambda _: "3-1000000000-1000000000-7")
+    monkeypatch.setattr(paths, "SETTLED_S", -1)
+    monkeypatch.setattr(paths, "stamp_of", lambda _: "3-1000000000-1000000000-7")
     file = tmp_path / "x.jpg"
     for content in (b"one", b"two"):
         file.write_bytes(content)
@@ -218,7 +218,7 @@ def test_what_the_memory_of_digests_says_in_another_form_is_not_believed(tmp_pat
     memory = digests._memory(str(tmp_path), cache_dir())
     memory.parent.mkdir(parents=True, exist_ok=True)
     memory.write_bytes(
-        line.format("0" * 63, digests.stamp_of(str(file))).encode() + b"\n\xff\xfe\0\n"
+        line.format("0" * 63, paths.stamp_of(str(file))).encode() + b"\n\xff\xfe\0\n"
     )
     assert digests.of_file(file) == hashlib.sha256(b"one").hexdigest()
 

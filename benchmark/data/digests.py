@@ -13,28 +13,23 @@ alone nothing is remembered.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from stat import S_ISREG
 from threading import Lock
 
-from benchmark.paths import cache_dir
+from benchmark import paths
+from benchmark.paths import cache_dir, is_settled
 
 Memo = dict[str, tuple[str, str]]  # name -> (stamp, sha256)
 LINE = re.compile(r"([0-9a-f]{64}) (\d+-\d+-\d+-\d+) ([^\n]+)")
 THREADS = min(8, os.cpu_count() or 1)  # that read files; changes no digest
 AT_ONCE = 512  # digests are written down after so many
-# A file that was changed so recently may be changed again within one tick of the file system's
-# clock, which its stamp would not show.
-SETTLED_S = 2.0
 PUT_RIGHT = Lock()  # of the threads that verify
 
 
@@ -62,9 +57,9 @@ def of_files(paths: Sequence[Path | str]) -> list[str]:
 def anew(content: Content) -> str:
     """The digest of a content, always read anew; a memory that says otherwise is put right."""
     memory = _memories([content])[content.file]
-    stamp, digest = stamp_of(content.file), content.compute()
+    stamp, digest = paths.stamp_of(content.file), content.compute()
     with PUT_RIGHT:
-        if _known(memory, content.name, stamp) != digest and _settled(content.file, stamp):
+        if _known(memory, content.name, stamp) != digest and is_settled(content.file, stamp):
             _write_down(memory, [(digest, stamp, content.name)])
     return digest
 
@@ -77,7 +72,7 @@ def whole(path: Path | str) -> Content:
 
 def remembered(contents: Sequence[Content], threads: int = THREADS) -> list[str]:
     """The digest of every content; those that are not remembered are computed by `threads`."""
-    stamps = {file: stamp_of(file) for file in dict.fromkeys(each.file for each in contents)}
+    stamps = {file: paths.stamp_of(file) for file in dict.fromkeys(each.file for each in contents)}
     memories = _memories(contents)
     digests = [_known(memories[each.file], each.name, stamps[each.file]) for each in contents]
     unknown = [i for i, digest in enumerate(digests) if not digest]
@@ -89,7 +84,7 @@ def remembered(contents: Sequence[Content], threads: int = THREADS) -> list[str]
         for i, digest in zip(part, computed, strict=True):
             digests[i] = digest
             file, name = contents[i].file, contents[i].name
-            if _settled(file, stamps[file]):
+            if is_settled(file, stamps[file]):
                 entries.setdefault(memories[file], []).append((digest, stamps[file], name))
         for memory, lines in entries.items():
             _write_down(memory, lines)
@@ -106,44 +101,15 @@ def _memories(contents: Sequence[Content]) -> dict[str, Path]:
 
 def hashed(path: Path | str, algorithm: str = "sha256") -> str:
     """Digest of a file, always read anew."""
-    _regular(path)
+    paths.require_regular(path)
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
-
-
-def _regular(path: Path | str) -> os.stat_result:
-    """Raises OSError for a pipe or a device, which may have no end."""
-    status = os.stat(path)
-    if not S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return status
-
-
-def stamp_of(path: str) -> str:
-    status = _regular(path)
-    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
-
-
-def _settled(path: str, stamp: str) -> bool:
-    """Whether a file that was just read is as its stamp said, and has been so for a while."""
-    try:
-        old = time.time() - os.stat(path).st_ctime > SETTLED_S
-        return old and _is_fine(stamp) and stamp == stamp_of(path)
-    except OSError:
-        return False
-
-
-def _is_fine(stamp: str) -> bool:
-    """Whether the time of the last change has parts of a second; two changes within one second
-    would else leave one stamp.
-    """
-    return not stamp.rsplit("-", 2)[1].endswith("0" * 9)
 
 
 def _known(memory: Path, name: str, stamp: str) -> str:
     """The remembered digest, or ''."""
     known = _remembered(memory).get(name)
-    return known[1] if known and known[0] == stamp and _is_fine(stamp) else ""
+    return known[1] if known and known[0] == stamp and paths.is_fine(stamp) else ""
 
 
 @lru_cache(maxsize=4096)  # folders, not files: ImageNet has a thousand

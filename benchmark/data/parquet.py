@@ -28,6 +28,7 @@ from benchmark.data.locations import DatasetLocation
 from benchmark.data.sources import HubTable
 from benchmark.data.specs import Spec
 from benchmark.errors import MISSING, UserError
+from benchmark.paths import stamp_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -192,7 +193,7 @@ def _label(value: Any, labels: dict[str, int], file: Path) -> int:
 
 def _read_cell(file: Path, column: str, row: int) -> Any:
     try:
-        stamp = digests.stamp_of(str(file))
+        stamp = stamp_of(file)
         ends = _row_group_ends(file, column, stamp)
         group = bisect_right(ends, row)
         cells = _row_group(file, column, group, stamp)
