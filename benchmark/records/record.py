@@ -146,9 +146,19 @@ class Record(BaseModel):
     provenance: dict[str, Any]
 
     @property
+    def right(self) -> int:
+        """Test images of all classes that were told right."""
+        return sum(self.counts.correct)
+
+    @property
+    def tested(self) -> int:
+        """Test images of all classes."""
+        return sum(self.counts.total)
+
+    @property
     def accuracy(self) -> float:
         """Top-1 accuracy over the whole test list, in [0, 1]."""
-        return sum(self.counts.correct) / max(1, sum(self.counts.total))
+        return self.right / max(1, self.tested)
 
     @property
     def class_accuracy(self) -> float:

@@ -2,6 +2,7 @@
 
 DIR/records/<key>.json  the record
 DIR/records/<key>.npz   predicted label of every test image, in test order
+DIR/records.index       what of all records tables are made of, once there are many (index.py)
 DIR/priors/<key>.*      the states that pretraining left, and what they were made from
 DIR/states/<key>.*      what was learned for several targets, likewise
 DIR/failures/<key>.txt  what went wrong, in a sentence, then the log; gone once the cell succeeds

@@ -58,10 +58,9 @@ class Calibrations:
             kept = self.store.confidences(record.key)
         except UserError:
             return None
-        counts = record.counts
         if kept is None or not len(kept.right_Q):
             return None
-        if len(kept.right_Q) != sum(counts.total) or kept.right_Q.sum() != sum(counts.correct):
+        if len(kept.right_Q) != record.tested or kept.right_Q.sum() != record.right:
             return None
         return calibration(kept.confidence_Q, kept.right_Q)
 

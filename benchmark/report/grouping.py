@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from benchmark import data
 from benchmark.errors import UserError
+from benchmark.records.index import without_collection
 from benchmark.records.record import Identity, Record, Scalar
 from benchmark.report.variants import (
     EvaluationSetting,
@@ -22,6 +23,7 @@ DatasetLists = dict[str, list[Record]]
 GroupedRecords = dict[EvaluationSetting, dict[MethodVariant, DatasetLists]]
 
 
+@without_collection()
 def group_records(
     records: Iterable[Record], notes: list[str] | None = None, superseded: bool = False
 ) -> GroupedRecords:
@@ -62,12 +64,13 @@ def _with_the_source(placed: list[tuple[_Place, Record]]) -> Iterator[tuple[_Pla
     """What was tested on the source stands beside the targets, whatever suite they are of."""
     suites: dict[tuple[EvaluationSetting, MethodVariant], set[str]] = defaultdict(set)
     for place, _ in placed:
-        if place.dataset != place.setting.learned_on:
+        if place.setting.learned_on not in ("", place.dataset):
             suites[place.in_any_suite].add(place.setting.suite)
     for place, record in placed:
-        own = {place.setting.suite}
-        source = place.dataset == place.setting.learned_on
-        for suite in sorted(suites.get(place.in_any_suite, own) if source else own):
+        if place.dataset != place.setting.learned_on:
+            yield place, record
+            continue
+        for suite in sorted(suites.get(place.in_any_suite, {place.setting.suite})):
             yield place._replace(setting=replace(place.setting, suite=suite)), record
 
 

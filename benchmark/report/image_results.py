@@ -59,7 +59,7 @@ class ImageResults:
         if labels_Q is None or len(labels_Q) != len(predicted_Q):
             return None
         right_Q: Array = predicted_Q == labels_Q
-        return right_Q if int(right_Q.sum()) == sum(record.counts.correct) else None
+        return right_Q if int(right_Q.sum()) == record.right else None
 
 
 def _read_labels(dataset: str, root: Path | None) -> tuple[str, Array] | None:

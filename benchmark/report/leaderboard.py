@@ -114,7 +114,7 @@ def _accuracies_and_costs(results: list[Result], found: Calibrations | None) -> 
         row=[row for row, _ in numbered],
         accuracy=[record.accuracy for record in records],
         class_accuracy=[record.class_accuracy for record in records],
-        total=[sum(record.counts.total) for record in records],
+        total=[record.tested for record in records],
     )
 
 

@@ -13,6 +13,7 @@ from benchmark import data
 from benchmark.backbones import weights
 from benchmark.errors import UserError, nearest
 from benchmark.methods import stable_name
+from benchmark.records.index import read_records
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 
@@ -42,7 +43,7 @@ def select_records(
     What concerns support sets (the last four) keeps all records that have none, of methods without
     shots: they stand beside every number of shots.
     """
-    records = list(store.records(notes))
+    records = read_records(store, notes)
     if not records:
         raise UserError(
             f"there are no records in {store.root}{_passed_over(notes)}; "

@@ -1,0 +1,248 @@
+"""An index beside the records, so that a report of many of them opens one file instead of each.
+
+It holds what tables are made of: identities, sums of counts, costs, notes, provenance. It is a
+memory and nothing more: a row serves only while the record's file has the very stamp (paths.py)
+under which it was read and checked, so a file that is new, changed or gone is seen at every look,
+and read anew. An index that is damaged, foreign or of another version is passed over and written
+again. Records that are copied elsewhere take no index along: their stamps are others.
+
+It lies in the results folder, or in the cache folder where that may only be read. Counts by class
+stay in the records and are read from there where they are asked for.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchmark.errors import UserError
+from benchmark.paths import cache_dir, is_settled, stamp_of, write_atomic
+from benchmark.records.record import Costs, Counts, Identity, Images, Record, Scalar, Whole
+from benchmark.records.store import Store, read
+
+FILE = "records.index"
+FEWEST = 1000  # records; fewer are read about as fast one by one
+WORTH_WRITING = 0.01  # share of the records that an index lacks, or has too many of
+MOST_BYTES = 10_000  # of an index, for each record
+OF_A_CELL = {"shots", "seed"}  # what the identities of one family differ in
+COSTS = tuple(Costs.model_fields)
+# Another list is another version; raise the number where the same record is kept in another way.
+FIELDS = ["version 1", *Identity.model_fields, *COSTS]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Row = tuple[
+    str,  # name of the file
+    str,  # its stamp
+    Whole,  # number of its family
+    Whole,  # shots
+    Whole,  # seed
+    Images,  # that are right
+    Images,  # tested
+    Share,  # mean accuracy by class
+    tuple[int | float | None, ...],  # costs
+    dict[str, Scalar],  # notes
+    Whole,  # number of its provenance
+]
+
+
+class Family(BaseModel):
+    """What many records share."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str
+    identity: Identity  # of one of them
+
+
+class Content(BaseModel):
+    """What is in the file, below the sha256 of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fields: list[str] = FIELDS
+    families: list[Family] = []
+    provenances: list[dict[str, Any]] = []
+    rows: list[Row] = []
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IndexedRecord:
+    """All that a report reads of a Record."""
+
+    key: str
+    title: str
+    identity: Identity
+    right: int
+    tested: int
+    class_accuracy: float
+    notes: dict[str, Scalar]
+    provenance: dict[str, Any]
+    _costs: tuple[int | float | None, ...]
+    _path: str
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / max(1, self.tested)
+
+    @property
+    def costs(self) -> Costs:
+        return Costs.model_validate(dict(zip(COSTS, self._costs, strict=True)))
+
+    @property
+    def counts(self) -> Counts:
+        """Of every class, from the record; UserError where it is no longer the one of the index."""
+        record = read(Path(self._path))
+        if (record.right, record.tested) != (self.right, self.tested):
+            raise UserError(f"{self._path} was changed a moment ago; give the command again")
+        return record.counts
+
+
+def read_records(store: Store, problems: list[str]) -> list[Record]:
+    """All trustworthy records in order of key; why others are passed over is added to `problems`.
+
+    Of a large folder they are IndexedRecords, which offer what reports read of a Record.
+    """
+    paths = {path.stem: str(path) for path in (store.root / "records").glob("*.json")}
+    if len(paths) < FEWEST:
+        return list(store.records(problems))
+    with without_collection():
+        return cast("list[Record]", _read_indexed(store.root, paths, problems))
+
+
+def _read_indexed(root: Path, paths: dict[str, str], problems: list[str]) -> list[IndexedRecord]:
+    place, stamps = _place(root), {name: _stamp(path) for name, path in paths.items()}
+    content = _load(place, MOST_BYTES * len(paths))
+    known = [row for row in content.rows if stamps.get(row[0]) == row[1]]
+    gone = len(content.rows) - len(known)
+    if gone > len(known):  # what only they needed goes with them
+        content, known = Content(), []
+    fresh = sorted(paths.keys() - {row[0] for row in known})
+    rows = list(_fresh_rows(content, [(paths[name], stamps[name]) for name in fresh], problems))
+    lasting = [row for row in rows if is_settled(paths[row[0]], row[1])]
+    if len(lasting) + gone > WORTH_WRITING * len(paths):
+        _save(place, content.model_copy(update={"rows": known + lasting}))
+    return _records(content, sorted(known + rows, key=lambda row: row[0]), paths)
+
+
+def _fresh_rows(
+    content: Content, files: list[tuple[str, str]], problems: list[str]
+) -> Iterator[Row]:
+    """The records of some files; what they share with others is added to `content`."""
+    if not files:
+        return
+    families = {_shared(each.title, each.identity): at for at, each in enumerate(content.families)}
+    provenances = {_text(each): at for at, each in enumerate(content.provenances)}
+    for path, stamp in files:
+        try:
+            record = read(Path(path))
+        except (OSError, UserError) as error:
+            problems.append(str(error))
+            continue
+        named = record.identity
+        family = families.setdefault(_shared(record.title, named), len(families))
+        if family == len(content.families):
+            content.families.append(Family(title=record.title, identity=named))
+        made = provenances.setdefault(_text(record.provenance), len(provenances))
+        if made == len(content.provenances):
+            content.provenances.append(record.provenance)
+        yield (
+            *(record.key, stamp, family, named.shots, named.seed),
+            *(record.right, record.tested, record.class_accuracy),
+            *(tuple(dict(record.costs).values()), record.notes, made),
+        )
+
+
+def _shared(title: str, identity: Identity) -> str:
+    """What the records of a family share."""
+    return f"{title}\n{identity.model_dump_json(exclude=OF_A_CELL)}"
+
+
+def _records(content: Content, rows: Iterable[Row], paths: dict[str, str]) -> list[IndexedRecord]:
+    return [
+        IndexedRecord(
+            key=key,
+            title=content.families[family].title,
+            identity=content.families[family].identity.model_copy(
+                update={"shots": shots, "seed": seed}
+            ),
+            right=right,
+            tested=tested,
+            class_accuracy=class_accuracy,
+            notes=notes,
+            provenance=content.provenances[made],
+            _costs=costs,
+            _path=paths[key],
+        )
+        for key, _, family, shots, seed, right, tested, class_accuracy, costs, notes, made in rows
+    ]
+
+
+def _text(tree: dict[str, Any]) -> str:
+    return json.dumps(tree, sort_keys=True)
+
+
+def _stamp(path: str) -> str:
+    """'' of what is no regular file, or has just gone."""
+    try:
+        return stamp_of(path)
+    except OSError:
+        return ""
+
+
+def _place(root: Path) -> Path:
+    """Where the index of a folder lies."""
+    if os.access(root, os.W_OK):
+        return root / FILE
+    name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:24]
+    return cache_dir() / "indexes" / name
+
+
+def _load(place: Path, most_bytes: int) -> Content:
+    """What an index holds; nothing where it is absent, damaged, foreign or of another version."""
+    with suppress(OSError, ValueError):
+        stamp_of(place)  # no pipe
+        with place.open("rb") as stream:
+            checksum, _, content = stream.read(most_bytes).partition(b"\n")
+        if checksum == _checksum(content):
+            read = Content.model_validate_json(content)
+            whole = all(
+                row[2] < len(read.families)
+                and row[-1] < len(read.provenances)
+                and len(row[-3]) == len(COSTS)
+                for row in read.rows
+            )
+            if whole and read.fields == FIELDS:
+                return read
+    return Content()
+
+
+def _save(place: Path, content: Content) -> None:
+    """On a full disk, or in a folder that may only be read, the next report reads all again."""
+    text = content.model_dump_json().encode()
+    with suppress(UserError):
+        write_atomic(place, _checksum(text) + b"\n" + text, durable=False)
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Millions of objects are made of which none is garbage; looking for some takes seconds."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
