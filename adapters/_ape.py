@@ -18,7 +18,7 @@ from torch import Tensor
 
 from adapters import _cache
 from adapters._settings import CacheModel, Refinement
-from benchmark.api import Episode, ImageSet, Labelled, Predictor, unit
+from benchmark.api import Episode, ImageSet, Labelled, Predictor, State, unit
 from benchmark.training.choose import choose_by_counts
 
 
@@ -135,8 +135,26 @@ def correct(
     return correct_ABG
 
 
-def predictor(refined: Refined, alpha: float, beta: float, gamma: float) -> Predictor:
+def scored(refined: Refined, alpha: float, beta: float, gamma: float) -> State:
+    """The state of a refined cache with its setting."""
+    trained = {"residual_KQ": refined.residual_KQ, "weight_KJ": refined.weight_KJ}
+    return {
+        **_cache.scored(refined.cache, alpha, beta),
+        "gamma": _cache.number(gamma),
+        "channel_Q": refined.channel_Q,
+        "bits_KJ": refined.bits_KJ,
+        **{name: tensor for name, tensor in trained.items() if tensor is not None},
+    }
+
+
+def predictor(state: State, scale: float) -> Predictor:
     """Logits of images by their features, block by block."""
+    cache, trained = (
+        _cache.from_state(state, scale),
+        (state.get("residual_KQ"), state.get("weight_KJ")),
+    )
+    refined = Refined(cache, state["channel_Q"], state["bits_KJ"], *trained)
+    alpha, beta, gamma = (float(state[name]) for name in ("alpha", "beta", "gamma"))
 
     @torch.no_grad()
     def predict(images: ImageSet) -> Tensor:

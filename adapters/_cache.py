@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adapters._settings import CacheModel, KeyTuning
-from benchmark.api import Crop, Episode, ImageSet, Labelled, Predictor, unit
+from benchmark.api import Crop, Episode, ImageSet, Labelled, Predictor, State, unit
 from benchmark.training import batches, loop, optimisers
 from benchmark.training.choose import choose_by_counts
 
@@ -46,27 +46,45 @@ class Cache:
         return int(self.shift_KJ.isfinite().sum())
 
 
-def fit(
-    episode: Episode, text_KD: Tensor, model: CacheModel, tuning: KeyTuning | None = None
-) -> Predictor:
-    """The whole method around a text classifier: build keys, perhaps tune them, choose a pair."""
-    return fit_batch([episode], [text_KD], model, tuning)[0]
-
-
-def fit_batch(
+def learn(
     episodes: Sequence[Episode],
     texts: Sequence[Tensor],
     model: CacheModel,
     tuning: KeyTuning | None = None,
-) -> list[Predictor]:
-    """`fit` for several runs, whose keys are tuned as a batch; `texts` holds text_KD of each."""
+) -> list[State]:
+    """The whole method around a text classifier: build keys, perhaps tune them, choose a pair. The
+    keys of several runs are tuned as a batch; `texts` holds text_KD of each.
+    """
     caches = [build(*given, model) for given in zip(episodes, texts, strict=True)]
     if tuning is not None:
         caches = tune(caches, episodes, model, tuning)
     pairs = zip(caches, episodes, strict=True)
     if tuning is not None and episodes[0].selection is not None:
-        return [predictor(cache, *better_pair(cache, episode, model)) for cache, episode in pairs]
-    return [predictor(cache, *choose(cache, episode, model)) for cache, episode in pairs]
+        return [scored(cache, *better_pair(cache, episode, model)) for cache, episode in pairs]
+    return [scored(cache, *choose(cache, episode, model)) for cache, episode in pairs]
+
+
+def scored(cache: Cache, alpha: float, beta: float) -> State:
+    """The state of a cache with its pair."""
+    return to_state(cache) | {"alpha": number(alpha), "beta": number(beta)}
+
+
+def to_state(cache: Cache) -> dict[str, Tensor]:
+    """The tensors of a cache; `present_KJ` tells keys from padding."""
+    present_KJ = cache.shift_KJ.isfinite()
+    return {"key_KJD": cache.key_KJD, "present_KJ": present_KJ, "text_KD": cache.text_KD}
+
+
+def from_state(state: State, scale: float) -> Cache:
+    """The cache of a state."""
+    shift_KJ = torch.zeros_like(state["key_KJD"][..., 0])
+    shift_KJ = (shift_KJ - 1).masked_fill(~state["present_KJ"], -torch.inf)
+    return Cache(state["key_KJD"], shift_KJ, state["text_KD"], scale)
+
+
+def number(value: float) -> Tensor:
+    """A setting as a tensor, to the last digit."""
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def build(episode: Episode, text_KD: Tensor, model: CacheModel) -> Cache:
@@ -102,8 +120,9 @@ def logits(cache: Cache, image_ND: Tensor, alpha: float, beta: float) -> Tensor:
     return cache.scale * image_ND @ cache.text_KD.T + alpha * affinity_NK
 
 
-def predictor(cache: Cache, alpha: float, beta: float) -> Predictor:
+def predictor(state: State, scale: float) -> Predictor:
     """Logits of images by their features, block by block."""
+    cache, alpha, beta = from_state(state, scale), float(state["alpha"]), float(state["beta"])
 
     def predict(images: ImageSet) -> Tensor:
         image_QD = images.features().to(cache.text_KD.device)

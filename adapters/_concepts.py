@@ -288,14 +288,6 @@ def text_lengths(episode: Episode, text_rms: float) -> Tensor:
     return wanted * length_K / length_K.square().mean().sqrt()
 
 
-def predictors(
-    form: Form, weights: Sequence[Tensor], episodes: Sequence[Episode]
-) -> list[Predictor]:
-    """A predictor for the weights_X of every episode, on stored features."""
-    pairs = zip(weights, episodes, strict=True)
-    return [predictor(form, weights_X, episode.target) for weights_X, episode in pairs]
-
-
 def predictor(form: Form, weights_X: Tensor, target: Target) -> Predictor:
     """Logits of the learned weights on stored features."""
     text_KD, scale = target.text_features(), target.backbone.logit_scale

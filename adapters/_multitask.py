@@ -171,6 +171,12 @@ def learn(
     ]
 
 
+def texts(states: Sequence[State], episodes: Sequence[Episode], context: Context) -> list[Tensor]:
+    """text_KD of the own classes of every episode."""
+    pairs = zip(states, episodes, strict=True)
+    return [text_features(state, episode.target, context) for state, episode in pairs]
+
+
 def text_features(state: State, target: Target, context: Context) -> Tensor:
     """text_KD of the target's classes around a learned context."""
     if not state:

@@ -1,9 +1,12 @@
-"""fit, fit_batch and learn of the methods whose learned state is free of classes.
+"""fit, fit_batch and learn of the methods whose learned state can be kept.
 
 Such a method writes what is its own, `_learn` (a state per episode, trained as a batch) and
 `predictor`, and names the rest:
 
     fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
+
+One that trains no runs as a batch leaves out `fit_batch`. One whose state belongs to the classes it
+was learned on says `transfers: ClassVar[bool] = False`.
 """
 
 from __future__ import annotations
@@ -33,5 +36,5 @@ def fit_batch(method: Learner, episodes: Sequence[Episode]) -> list[Predictor]:
 
 
 def learn(method: Learner, episode: Episode) -> State:
-    """The state that serves other classes as well."""
+    """The state of one episode."""
     return method._learn([episode])[0]

@@ -31,12 +31,13 @@ ICCV 2023; yangyangyang127/APE @ 70460de.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from adapters import _ape
+from adapters import _ape, _transfer
 from adapters._settings import CacheModel, Refinement
-from benchmark.api import Episode, Predictor
+from benchmark.api import Episode, Predictor, State, Target
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,22 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2304.01195"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"alpha": 0.0, "alpha_grid": "0"}
 
     cache: CacheModel = CacheModel()
     refinement: Refinement = Refinement()
 
-    def fit(self, episode: Episode) -> Predictor:
+    fit, learn = _transfer.fit, _transfer.learn
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _ape.predictor(state, target.backbone.logit_scale)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        return [self._refined(episode) for episode in episodes]
+
+    def _refined(self, episode: Episode) -> State:
         refined = _ape.build(episode, self.cache, self.refinement)
         chosen = _ape.choose(refined, episode, self.cache, self.refinement)
-        return _ape.predictor(refined, *chosen)
+        return _ape.scored(refined, *chosen)

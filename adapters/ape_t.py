@@ -35,9 +35,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from adapters import _ape, _checks, _concepts
+from adapters import _ape, _checks, _concepts, _transfer
 from adapters._settings import Adam, CacheModel, ConceptTraining, Refinement, StoredCrops
-from benchmark.api import Episode, Predictor
+from benchmark.api import Episode, Predictor, State, Target
 from benchmark.training import optimisers
 
 
@@ -47,6 +47,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2304.01195"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "alpha": 0.0, "alpha_grid": "0"}
 
@@ -60,10 +61,12 @@ class Adapter:
     def __post_init__(self) -> None:
         _checks.at_least(0, weight_decay=self.weight_decay)
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _ape.predictor(state, target.backbone.logit_scale)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         built = [_ape.build(episode, self.cache, self.refinement) for episode in episodes]
         most = max(refined.bits_KJ.shape[1] for refined in built)
         forms = [_form(_padded(refined, most), self.cache) for refined in built]
@@ -76,12 +79,12 @@ class Adapter:
         adam = self.adam
         return optimisers.adamw(weights, self.weight_decay, adam.epsilon, adam.beta1, adam.beta2)
 
-    def _chosen(self, refined: _ape.Refined, weights_KX: Tensor, episode: Episode) -> Predictor:
-        """The predictor at the pair that does best, without the padding of a batch."""
+    def _chosen(self, refined: _ape.Refined, weights_KX: Tensor, episode: Episode) -> State:
+        """The state at the pair that does best, without the padding of a batch."""
         quantity, keys = len(refined.channel_Q), refined.bits_KJ.shape[1]
         moved = _moved(refined, weights_KX[:, : quantity + keys])
         episode.notes["trainable_params"] = len(weights_KX) * quantity + refined.cache.keys
-        return _ape.predictor(moved, *_ape.choose(moved, episode, self.cache, self.refinement))
+        return _ape.scored(moved, *_ape.choose(moved, episode, self.cache, self.refinement))
 
 
 def _form(refined: _ape.Refined, model: CacheModel) -> _concepts.Form:

@@ -40,9 +40,9 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from adapters import _checks, _concepts
+from adapters import _checks, _concepts, _transfer
 from adapters._settings import ConceptTraining, StoredCrops, WarmUp
-from benchmark.api import Episode, Predictor
+from benchmark.api import Episode, Predictor, State, Target
 from benchmark.training import optimisers
 
 Draw = Literal["images", "views"]
@@ -54,6 +54,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2312.12730"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 
@@ -70,22 +71,24 @@ class Adapter:
         _checks.one_of(get_args(Draw), draw=self.draw)
         _checks.decay(momentum=self.momentum)
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        form = prototypes(_concepts.text_lengths(episodes[0], self.text_rms))
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _concepts.predictor(prototypes(state["length_K"]), state["w_KD"], target)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        length_K = _concepts.text_lengths(episodes[0], self.text_rms)
         recipe = _concepts.ConceptRecipe(
             self.training, self.crops, self.warmup, of_all_views=self.draw == "views"
         )
         learned = _concepts.learn(
             episodes,
-            form,
+            prototypes(length_K),
             recipe,
             lambda weights: optimisers.sgd(weights, self.momentum, 0.0),
             (self.constraint,),
         )
-        return _concepts.predictors(form, [w_1KD[0] for w_1KD in learned], episodes)
+        return [{"w_KD": w_1KD[0], "length_K": length_K} for w_1KD in learned]
 
 
 def prototypes(length_K: Tensor) -> _concepts.Form:

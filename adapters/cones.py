@@ -33,9 +33,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-from adapters import _checks, _concepts
+from adapters import _checks, _concepts, _transfer
 from adapters._settings import Adam, ConceptTraining, Regularisation, StoredCrops
-from benchmark.api import Episode, Predictor
+from benchmark.api import Episode, Predictor, State, Target
 
 Init = Literal["text", "random"]
 
@@ -46,6 +46,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2305.18993"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 
@@ -58,11 +59,13 @@ class Adapter:
     def __post_init__(self) -> None:
         _checks.one_of(get_args(Init), init=self.init)
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _concepts.predictor(_concepts.per_class(self.init), state["concept_KD"], target)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         form = _concepts.per_class(self.init)
         recipe = _concepts.ConceptRecipe(self.training, self.crops)
         concepts = _concepts.search(episodes, form, recipe, self.adam, self.regularisation)
-        return _concepts.predictors(form, concepts, episodes)
+        return [{"concept_KD": concept_KD} for concept_KD in concepts]

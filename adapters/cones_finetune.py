@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from adapters import _blocks, _checks, _concepts, _in_the_loop, _optimisers
+from adapters import _blocks, _checks, _concepts, _in_the_loop, _optimisers, _transfer
 from adapters._settings import (
     Adam,
     ConceptTraining,
@@ -38,7 +38,7 @@ from adapters._settings import (
     StoredCrops,
     TowerTuning,
 )
-from benchmark.api import Episode, Predictor, VisionTower, unit
+from benchmark.api import Episode, Predictor, State, Target, VisionTower, unit
 
 ADVICE = "take a ViT backbone, or cones, which needs no tower"
 
@@ -51,6 +51,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2305.18993"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text", "image blocks")
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "tune_epochs": "0"}
 
@@ -69,24 +70,30 @@ class Adapter:
         _checks.above_zero(concept_rate=self.concept_rate)
         _checks.at_least(0, layers=self.layers, keep_mb=self.keep_mb)
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def predictor(self, state: State, target: Target) -> Predictor:
+        tower = _blocks.vision(target.backbone, "cones_finetune", ADVICE)
+        first, device = self._first(tower), state["change_KD"].device
+        logits_of = self._logits_of(tower, state["begin_KD"], target.backbone.logit_scale)
+        over = torch.zeros(1, dtype=torch.int64, device=device)  # no step is looked at
+
+        def logits(pixels_NCHW: Tensor) -> Tensor:
+            return logits_of(state, _blocks.below(tower, first, pixels_NCHW), over)
+
+        return lambda images: _blocks.in_batches(images, device, logits)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         tower = _blocks.vision(episodes[0].backbone, "cones_finetune", ADVICE)
         pairs = list(zip(episodes, self._concepts(episodes), strict=True))
-        logits = [self._logits(each, begin_KD, tower) for each, begin_KD in pairs]
-        runs = [
-            self._run(*pair, logits_of, tower, alone=len(pairs) == 1)
-            for pair, logits_of in zip(pairs, logits, strict=True)
-        ]
+        runs = [self._run(*pair, tower, alone=len(pairs) == 1) for pair in pairs]
         optimiser = _optimisers.adamw(self.adam, self.tuning.tune_weight_decay)
         learned = _in_the_loop.learn(runs, tower, optimiser)
         for run in runs:  # concepts are trained twice, but counted once
             trained = sum(part.numel() for part in run.start.values())
             run.episode.notes["trainable_params"] = trained
-        made = zip(logits, learned, strict=True)
-        return [self._predictor(logits_of, parts, tower) for logits_of, parts in made]
+        pairs_of = zip(pairs, learned, strict=True)
+        return [{**parts, "begin_KD": begin_KD} for (_, begin_KD), parts in pairs_of]
 
     def _concepts(self, episodes: Sequence[Episode]) -> list[Tensor]:
         """The concepts of every run before tuning, of length sqrt(D)."""
@@ -96,27 +103,11 @@ class Adapter:
         recipe = _concepts.ConceptRecipe(self.training, self.crops)
         return _concepts.search(episodes, form, recipe, self.adam, self.regularisation)
 
-    def _logits(
-        self, episode: Episode, begin_KD: Tensor, tower: VisionTower
-    ) -> _in_the_loop.Logits:
-        first, scale = self._first(tower), episode.backbone.logit_scale
-
-        def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
-            concept_KD = begin_KD + self.concept_rate * parts["change_KD"]
-            return scale * _features(tower, first, parts, x_BLE) @ unit(concept_KD).T
-
-        return logits_of
-
     def _run(
-        self,
-        episode: Episode,
-        begin_KD: Tensor,
-        logits_of: _in_the_loop.Logits,
-        tower: VisionTower,
-        *,
-        alone: bool,
+        self, episode: Episode, begin_KD: Tensor, tower: VisionTower, *, alone: bool
     ) -> _in_the_loop.Run:
         first = self._first(tower)
+        logits_of = self._logits_of(tower, begin_KD, episode.backbone.logit_scale)
         crops = Crops(self.crops.views, self.tuning.tune_view_seed, self.crops.min_scale)
         schedule = _in_the_loop.schedule(episode, self.tuning.training, crops)
         read = _in_the_loop.inputs(
@@ -126,20 +117,17 @@ class Adapter:
         loss_of = _in_the_loop.cross_entropy(logits_of)
         return _in_the_loop.Run(episode, schedule, start, read, loss_of)
 
+    def _logits_of(self, tower: VisionTower, begin_KD: Tensor, scale: float) -> _in_the_loop.Logits:
+        first = self._first(tower)
+
+        def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
+            concept_KD = begin_KD + self.concept_rate * parts["change_KD"]
+            return scale * _features(tower, first, parts, x_BLE) @ unit(concept_KD).T
+
+        return logits_of
+
     def _first(self, tower: VisionTower) -> int:
         return _blocks.first_of(self.layers, len(tower.blocks))
-
-    def _predictor(
-        self, logits_of: _in_the_loop.Logits, parts: _in_the_loop.Parts, tower: VisionTower
-    ) -> Predictor:
-        """It holds nothing of what a run was trained on."""
-        first, device = self._first(tower), parts["change_KD"].device
-        over = torch.zeros(1, dtype=torch.int64, device=device)  # no step is looked at
-
-        def logits(pixels_NCHW: Tensor) -> Tensor:
-            return logits_of(parts, _blocks.below(tower, first, pixels_NCHW), over)
-
-        return lambda images: _blocks.in_batches(images, device, logits)
 
 
 def _weights(tower: VisionTower, first: int) -> dict[str, Tensor]:

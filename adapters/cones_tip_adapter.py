@@ -25,9 +25,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from adapters import _cache, _concepts
+from adapters import _cache, _concepts, _transfer
 from adapters._settings import Adam, CacheModel, ConceptTraining, Regularisation, StoredCrops
-from benchmark.api import Episode, Predictor, unit
+from benchmark.api import Episode, Predictor, State, Target, unit
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2305.18993"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "alpha": 0.0, "alpha_grid": "0"}
 
@@ -45,11 +46,13 @@ class Adapter:
     crops: StoredCrops = StoredCrops(min_scale=0.5)
     cache: CacheModel = CacheModel()
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _cache.predictor(state, target.backbone.logit_scale)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         form = _concepts.per_class("text")
         recipe = _concepts.ConceptRecipe(self.training, self.crops)
         concepts = _concepts.search(episodes, form, recipe, self.adam, self.regularisation)
-        return _cache.fit_batch(episodes, [unit(each_KD) for each_KD in concepts], self.cache)
+        return _cache.learn(episodes, [unit(each_KD) for each_KD in concepts], self.cache)

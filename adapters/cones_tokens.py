@@ -25,9 +25,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from adapters import _checks, _concepts
+from adapters import _checks, _concepts, _transfer
 from adapters._settings import Adam, ConceptTraining, Regularisation, StoredCrops
-from benchmark.api import Episode, Predictor, UserError, unit
+from benchmark.api import Episode, Predictor, State, Target, UserError, unit
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2305.18993"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0", "concepts": 1}
 
@@ -59,14 +60,19 @@ class Adapter:
                 " add some, with | between"
             )
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        form = several(self.templates.split("|")[: self.concepts - 1], self.tau)
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _concepts.predictor(self._form(), state["concept_MKD"], target)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        form = self._form()
         recipe = _concepts.ConceptRecipe(self.training, self.crops)
         concepts = _concepts.search(episodes, form, recipe, self.adam, self.regularisation)
-        return _concepts.predictors(form, concepts, episodes)
+        return [{"concept_MKD": concept_MKD} for concept_MKD in concepts]
+
+    def _form(self) -> _concepts.Form:
+        return several(self.templates.split("|")[: self.concepts - 1], self.tau)
 
 
 def several(templates: Sequence[str], tau: float) -> _concepts.Form:

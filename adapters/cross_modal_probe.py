@@ -34,9 +34,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from adapters import _checks, _concepts
+from adapters import _checks, _concepts, _transfer
 from adapters._settings import Adam, ConceptTraining, StoredCrops, WarmUp
-from benchmark.api import Episode, Predictor
+from benchmark.api import Episode, Predictor, State, Target
 from benchmark.training import optimisers
 
 
@@ -46,6 +46,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2301.06267"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 
@@ -62,18 +63,18 @@ class Adapter:
         _checks.at_least(0, weight_decay=self.weight_decay)
         _checks.at_most(1, kept=self.kept)
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        form = probe()
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _concepts.predictor(probe(), state["w_KD"], target)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         recipe = _concepts.ConceptRecipe(self.training, self.crops, self.warmup)
-        learned = _concepts.learn(episodes, form, recipe, self._optimiser, (self.text_weight,))
-        weights = [
-            torch.lerp(w_1KD[0], episode.text_features(), self.kept)
+        learned = _concepts.learn(episodes, probe(), recipe, self._optimiser, (self.text_weight,))
+        return [
+            {"w_KD": torch.lerp(w_1KD[0], episode.text_features(), self.kept)}
             for w_1KD, episode in zip(learned, episodes, strict=True)
         ]
-        return _concepts.predictors(form, weights, episodes)
 
     def _optimiser(self, weights: Tensor) -> optimisers.Update:
         adam = self.adam

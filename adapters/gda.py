@@ -34,15 +34,16 @@ mrflogs/ICLR24 @ 560fe21.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from adapters import _checks, _samples
+from adapters import _checks, _samples, _transfer
 from adapters._settings import StoredCrops
-from benchmark.api import Episode, ImageSet, Predictor
+from benchmark.api import Episode, ImageSet, Predictor, State, Target
 from benchmark.training.batches import Bank
 from benchmark.training.choose import choose_on_val
 
@@ -53,6 +54,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2402.04087"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"trust": 0.0, "alpha_grid": "0"}
 
@@ -64,18 +66,27 @@ class Adapter:
         _checks.numbers("alpha_grid", self.alpha_grid, low=0)
         _checks.at_least(0, trust=self.trust)
 
-    def fit(self, episode: Episode) -> Predictor:
+    fit, learn = _transfer.fit, _transfer.learn
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        weight_KD, bias_K = state["weight_KD"], state["bias_K"]
+
+        def predict(images: ImageSet) -> Tensor:
+            return images.features().to(weight_KD.device) @ weight_KD.T + bias_K
+
+        return predict
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        return [self._chosen(episode) for episode in episodes]
+
+    def _chosen(self, episode: Episode) -> State:
+        """The classifier at the alpha that does best."""
         bank, text_KD = _samples.views(episode, self.crops), episode.text_features()
         weight_KD, bias_K = discriminant(bank, text_KD)
         scale = episode.backbone.logit_scale
 
-        def predictor(alpha: float) -> Predictor:
-            classifier_KD = scale * text_KD + alpha * weight_KD
-
-            def predict(images: ImageSet) -> Tensor:
-                return images.features().to(text_KD.device) @ classifier_KD.T + alpha * bias_K
-
-            return predict
+        def classifier(alpha: float) -> State:
+            return {"weight_KD": scale * text_KD + alpha * weight_KD, "bias_K": alpha * bias_K}
 
         grid = _checks.numbers("alpha_grid", self.alpha_grid, low=0)
         freedom = self.crops.views * (len(episode.support) - len(bank.labels_M.unique()))
@@ -83,9 +94,9 @@ class Adapter:
             episode,
             [{"alpha": alpha} for alpha in grid],
             {"alpha": self.trust * freedom / text_KD.shape[1]},
-            lambda setting: predictor(float(setting["alpha"])),
+            lambda setting: self.predictor(classifier(float(setting["alpha"])), episode.target),
         )
-        return predictor(float(chosen["alpha"]))
+        return classifier(float(chosen["alpha"]))
 
 
 def discriminant(bank: Bank, text_KD: Tensor) -> tuple[Tensor, Tensor]:

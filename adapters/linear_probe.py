@@ -39,8 +39,8 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from adapters import _checks
-from benchmark.api import Episode, ImageSet, Labelled, Predictor, UserError
+from adapters import _checks, _transfer
+from benchmark.api import Episode, ImageSet, Labelled, Predictor, State, Target, UserError
 
 Head = tuple[Tensor, Tensor]  # weight_KD, bias_K
 
@@ -51,6 +51,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2103.00020"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
 
     grid: str = "1e6,1e4,1e2,1,1e-2,1e-4,1e-6"
     reach: float = 10.0  # factor around the peak of the grid at which the halvings begin
@@ -64,7 +65,20 @@ class Adapter:
         _checks.at_least(0, steps=self.steps)
         _checks.above_zero(c_without_val=self.c_without_val)
 
-    def fit(self, episode: Episode) -> Predictor:
+    fit, learn = _transfer.fit, _transfer.learn
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        weight_KD, bias_K = state["weight_KD"], state["bias_K"]
+
+        def predict(images: ImageSet) -> Tensor:
+            return images.features().to(weight_KD.device) @ weight_KD.T + bias_K
+
+        return predict
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        return [self._fitted(episode) for episode in episodes]
+
+    def _fitted(self, episode: Episode) -> State:
         classes, device = len(episode.class_names), episode.backbone.device
         support, heads = _Support.of(episode.support), dict[float, Future[Head]]()
         with _threads() as pool:
@@ -82,11 +96,7 @@ class Adapter:
             weight_KD, bias_K = (part.to(device) for part in heads_at([c])[0])
         episode.notes.update({"C": c, "trainable_params": weight_KD.numel() + bias_K.numel()})
         episode.notes["selection"] = "fixed" if episode.val is None else "val"
-
-        def predict(images: ImageSet) -> Tensor:
-            return images.features().to(device) @ weight_KD.T + bias_K
-
-        return predict
+        return {"weight_KD": weight_KD, "bias_K": bias_K}
 
     def _choose(self, correct_at: Callable[[Sequence[float]], list[int]]) -> float:
         """C by CoOp's rule: the better end of the last interval, even after better ones."""

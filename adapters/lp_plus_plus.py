@@ -36,9 +36,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import _checks, _samples
+from adapters import _checks, _samples, _transfer
 from adapters._settings import StoredCrops
-from benchmark.api import Episode, ImageSet, Predictor
+from benchmark.api import Episode, ImageSet, Predictor, State, Target
 from benchmark.training import loop
 from benchmark.training.batches import Bank
 from benchmark.training.optimisers import Update
@@ -52,6 +52,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2404.02285"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
 
     epochs: int = 300
@@ -64,10 +65,17 @@ class Adapter:
         _checks.at_least(0, epochs=self.epochs, alpha_factor=self.alpha_factor)
         _checks.decay(momentum=self.momentum)
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def predictor(self, state: State, target: Target) -> Predictor:
+        weights_KX, text_KD = state["weights_KX"], target.text_features()
+
+        def predict(images: ImageSet) -> Tensor:
+            return logits(images.features().to(weights_KX.device), weights_KX, text_KD)
+
+        return predict
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         runs = [_run(episode, self) for episode in episodes]
         weights_RKX = torch.stack([run.start_KX for run in runs])
         rate_TR = torch.stack([run.rate for run in runs]).expand(self.epochs, -1)
@@ -77,9 +85,7 @@ class Adapter:
         for run, episode, loss_T in zip(runs, episodes, loss_TR.T, strict=True):
             loop.note_training(episode, run.start_KX.numel(), loss_T)
         best.note(episodes)
-        return [
-            _predictor(head_KX, run) for head_KX, run in zip(best.weights_RKX, runs, strict=True)
-        ]
+        return [{"weights_KX": weights_KX} for weights_KX in best.weights_RKX]
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,10 +209,3 @@ def _kept(update: Update, best: _Best) -> Update:
         best.look(weights_RKX)
 
     return update_and_look
-
-
-def _predictor(weights_KX: Tensor, run: _Run) -> Predictor:
-    def predict(images: ImageSet) -> Tensor:
-        return logits(images.features().to(weights_KX.device), weights_KX, run.text_KD)
-
-    return predict

@@ -32,15 +32,16 @@ Models, CVPR 2025; read through omarnust/BReg-Adapter @ c89ce54.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from adapters import _checks, _samples
+from adapters import _checks, _samples, _transfer
 from adapters._settings import StoredCrops
-from benchmark.api import Episode, ImageSet, Predictor, UserError
+from benchmark.api import Episode, ImageSet, Predictor, State, Target, UserError
 from benchmark.training.batches import Bank
 from benchmark.training.choose import Setting, choose_on_val
 
@@ -53,6 +54,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2501.11175"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"lam": 0.0, "lam_grid": "0"}
 
@@ -76,7 +78,26 @@ class Adapter:
         """The grid of lambdas, ascending."""
         return _checks.numbers("lam_grid", self.lam_grid, low=0)
 
-    def fit(self, episode: Episode) -> Predictor:
+    fit, learn = _transfer.fit, _transfer.learn
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        text_KD, scale = target.text_features(), target.backbone.logit_scale
+        sample_MD, dual_MK, beta = state["sample_MD"], state["dual_MK"], float(state["beta"])
+
+        def predict(images: ImageSet) -> Tensor:
+            parts = images.features().to(text_KD.device).split(BLOCK)
+            return torch.cat([scale * score(part_ND) for part_ND in parts])
+
+        def score(image_ND: Tensor) -> Tensor:
+            return image_ND @ text_KD.T + kernel(image_ND, sample_MD, beta) @ dual_MK
+
+        return predict
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        return [self._chosen(episode) for episode in episodes]
+
+    def _chosen(self, episode: Episode) -> State:
+        """The solution at the pair that does best."""
         settings: list[Setting] = [
             {"beta": beta, "lam": lam} for beta in self.betas for lam in self.lams
         ]
@@ -85,25 +106,21 @@ class Adapter:
             episode,
             settings,
             {"beta": self.beta, "lam": self.lam},
-            lambda setting: _predictor(episode, mean_bank, setting, self.crops.views),
+            lambda setting: self.predictor(
+                _solved(episode, mean_bank, setting, self.crops.views), episode.target
+            ),
         )
-        return _predictor(episode, _samples.views(episode, self.crops), chosen)
+        return _solved(episode, _samples.views(episode, self.crops), chosen)
 
 
-def _predictor(episode: Episode, bank: Bank, setting: Setting, times: int = 1) -> Predictor:
-    text_KD, scale = episode.text_features(), episode.backbone.logit_scale
+def _solved(episode: Episode, bank: Bank, setting: Setting, times: int = 1) -> State:
+    """Samples, dual variables and beta; samples that occur `times` times stand once."""
+    text_KD = episode.text_features()
     beta, lam = float(setting["beta"]), float(setting["lam"])
     residual_MK = _samples.one_hot(bank.labels_M, text_KD) - bank.image_MD @ text_KD.T
     dual_MK = duals(bank.image_MD, residual_MK, beta, lam, times)
-
-    def predict(images: ImageSet) -> Tensor:
-        parts = images.features().to(text_KD.device).split(BLOCK)
-        return torch.cat([scale * score(part_ND) for part_ND in parts])
-
-    def score(image_ND: Tensor) -> Tensor:
-        return image_ND @ text_KD.T + kernel(image_ND, bank.image_MD, beta) @ dual_MK
-
-    return predict
+    beta_tensor = torch.tensor(beta, dtype=torch.float64)
+    return {"sample_MD": bank.image_MD, "dual_MK": dual_MK, "beta": beta_tensor}
 
 
 def kernel(x_ND: Tensor, y_MD: Tensor, beta: float) -> Tensor:

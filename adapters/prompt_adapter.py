@@ -91,25 +91,21 @@ class Adapter:
     def pretrain(self, episodes: Sequence[Episode]) -> State:
         return _multitask.pretrain(episodes, self._source_recipe())
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
-
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        pairs = zip(self._learn(episodes), episodes, strict=True)
-        return [
-            _cache.fit(each, _multitask.text_features(state, each.target, self.context), self.cache)
-            for state, each in pairs
-        ]
-
-    learn = _transfer.learn
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
+        if "key_KJD" in state:
+            return _cache.predictor(state, target.backbone.logit_scale)
         text_KD = _multitask.text_features(state, target, self.context)
         return _prompts.classifier(text_KD, target.backbone.logit_scale)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
-        return _multitask.learn(episodes, recipe, transfer=self.transfer)
+        states = _multitask.learn(episodes, recipe, transfer=self.transfer)
+        if not (self.cache.alpha or any(self.cache.alphas)):
+            return states  # no cache: nothing in them belongs to a class
+        texts = _multitask.texts(states, episodes, self.context)
+        return _cache.learn(episodes, texts, self.cache)
 
     def _source_recipe(self) -> _multitask.SourceRecipe:
         return _multitask.SourceRecipe(self.context, self.source_training, self.sgd, self.crops)

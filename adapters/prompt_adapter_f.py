@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from adapters import _cache, _multitask, _prompts
+from adapters import _cache, _multitask, _prompts, _transfer
 from adapters._settings import (
     CacheModel,
     Context,
@@ -36,7 +36,7 @@ from adapters._settings import (
     PromptTraining,
     Sgd,
 )
-from benchmark.api import Episode, Predictor, State
+from benchmark.api import Episode, Predictor, State, Target
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2303.15234"
     version: ClassVar[int] = 3
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("prompts",)
     sources: ClassVar[str] = "others"
     source_shots: ClassVar[int] = 0
@@ -74,17 +75,16 @@ class Adapter:
     def pretrain(self, episodes: Sequence[Episode]) -> State:
         return _multitask.pretrain(episodes, self._source_recipe())
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _cache.predictor(state, target.backbone.logit_scale)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
         states = _multitask.learn(episodes, recipe, transfer=self.transfer)
-        pairs = zip(states, episodes, strict=True)
-        texts = [
-            _multitask.text_features(state, each.target, self.context) for state, each in pairs
-        ]
-        return _cache.fit_batch(episodes, texts, self.cache, self.tuning)
+        texts = _multitask.texts(states, episodes, self.context)
+        return _cache.learn(episodes, texts, self.cache, self.tuning)
 
     def _source_recipe(self) -> _multitask.SourceRecipe:
         return _multitask.SourceRecipe(self.context, self.source_training, self.sgd, self.crops)

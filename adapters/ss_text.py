@@ -28,14 +28,15 @@ jusiro/SS-Text @ 4ff4897.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from adapters import _checks, _samples
-from benchmark.api import Episode, ImageSet, Predictor, unit
+from adapters import _checks, _samples, _transfer
+from benchmark.api import Episode, ImageSet, Predictor, State, Target, unit
 from benchmark.training.batches import Bank
 
 
@@ -45,6 +46,7 @@ class Adapter:
     paper: ClassVar[str] = "github.com/jusiro/SS-Text"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
 
     repel: bool = False  # SS-Text+
@@ -53,17 +55,25 @@ class Adapter:
     def __post_init__(self) -> None:
         _checks.above_zero(least_lambda=self.least_lambda)
 
-    def fit(self, episode: Episode) -> Predictor:
+    fit, learn = _transfer.fit, _transfer.learn
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        weight_KD = state["weight_KD"]
+
+        def predict(images: ImageSet) -> Tensor:
+            return images.features().to(weight_KD.device) @ weight_KD.T
+
+        return predict
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        return [{"weight_KD": self._weights(episode)} for episode in episodes]
+
+    def _weights(self, episode: Episode) -> Tensor:
         text_KD, scale = episode.text_features(), episode.backbone.logit_scale
         moved_KD = prototypes(
             _samples.centres(episode), text_KD, scale, self.least_lambda, self.repel
         )
-        weight_KD = scale * unit(moved_KD)
-
-        def predict(images: ImageSet) -> Tensor:
-            return images.features().to(text_KD.device) @ weight_KD.T
-
-        return predict
+        return scale * unit(moved_KD)
 
 
 def prototypes(

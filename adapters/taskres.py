@@ -38,9 +38,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from adapters import _checks, _concepts
+from adapters import _checks, _concepts, _transfer
 from adapters._settings import Adam, ConceptTraining, StoredCrops, WarmUp
-from benchmark.api import Episode, Predictor
+from benchmark.api import Episode, Predictor, State, Target
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2211.10277"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"epochs": "0"}
 
@@ -64,15 +65,19 @@ class Adapter:
         _checks.at_least(0, weight_decay=self.weight_decay, text_rms=self.text_rms)
         _checks.above_zero(alpha=self.alpha)
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
-        form = residual(self.alpha, _concepts.text_lengths(episodes[0], self.text_rms))
+    def predictor(self, state: State, target: Target) -> Predictor:
+        form = residual(self.alpha, state["length_K"])
+        return _concepts.predictor(form, state["x_KD"], target)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        length_K = _concepts.text_lengths(episodes[0], self.text_rms)
+        form = residual(self.alpha, length_K)
         recipe = _concepts.ConceptRecipe(self.training, self.crops, self.warmup)
         optimiser = _concepts.adam_l2(self.adam, self.weight_decay)
         learned = _concepts.learn(episodes, form, recipe, optimiser, (0.0,))
-        return _concepts.predictors(form, [x_1KD[0] for x_1KD in learned], episodes)
+        return [{"x_KD": x_1KD[0], "length_K": length_K} for x_1KD in learned]
 
 
 def residual(alpha: float, length_K: Tensor) -> _concepts.Form:

@@ -33,12 +33,13 @@ Source: Zhang et al., Tip-Adapter, ECCV 2022; gaopengcuhk/Tip-Adapter @ d0e2d6f.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from adapters import _cache
+from adapters import _cache, _transfer
 from adapters._settings import CacheModel
-from benchmark.api import Episode, Predictor
+from benchmark.api import Episode, Predictor, State, Target
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,17 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2207.09519"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"alpha": 0.0, "alpha_grid": "0"}
 
     cache: CacheModel = CacheModel()
 
-    def fit(self, episode: Episode) -> Predictor:
-        return _cache.fit(episode, episode.text_features(), self.cache)
+    fit, learn = _transfer.fit, _transfer.learn
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _cache.predictor(state, target.backbone.logit_scale)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        texts = [episode.text_features() for episode in episodes]
+        return _cache.learn(episodes, texts, self.cache)

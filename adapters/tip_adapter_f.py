@@ -38,9 +38,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from adapters import _cache
+from adapters import _cache, _transfer
 from adapters._settings import CacheModel, KeyTuning
-from benchmark.api import Episode, Predictor
+from benchmark.api import Episode, Predictor, State, Target
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,18 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2207.09519"
     version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {"tune_epochs": 0, "alpha": 0.0, "alpha_grid": "0"}
 
     cache: CacheModel = CacheModel()
     tuning: KeyTuning = KeyTuning()
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self.fit_batch([episode])[0]
+    fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
-    def fit_batch(self, episodes: Sequence[Episode]) -> list[Predictor]:
+    def predictor(self, state: State, target: Target) -> Predictor:
+        return _cache.predictor(state, target.backbone.logit_scale)
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         texts = [episode.text_features() for episode in episodes]
-        return _cache.fit_batch(episodes, texts, self.cache, self.tuning)
+        return _cache.learn(episodes, texts, self.cache, self.tuning)

@@ -24,15 +24,16 @@ Tip-Adapter, ECCV 2022.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from adapters import _cache
+from adapters import _cache, _transfer
 from adapters._settings import CacheModel
-from benchmark.api import Episode, ImageSet, Predictor
+from benchmark.api import Episode, ImageSet, Predictor, State, Target
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,21 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2207.09519"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
 
     cache: CacheModel = CacheModel()
 
-    def fit(self, episode: Episode) -> Predictor:
-        cache = _cache.build(episode, episode.text_features(), self.cache)
-        episode.notes["voters"] = len(self.cache.alphas) * len(self.cache.betas)
+    fit, learn = _transfer.fit, _transfer.learn
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        for episode in episodes:
+            episode.notes["voters"] = len(self.cache.alphas) * len(self.cache.betas)
+        built = [_cache.build(each, each.text_features(), self.cache) for each in episodes]
+        return [_cache.to_state(cache) for cache in built]
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        cache = _cache.from_state(state, target.backbone.logit_scale)
 
         def predict(images: ImageSet) -> Tensor:
             image_QD = images.features().to(cache.text_KD.device)

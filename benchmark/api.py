@@ -2,8 +2,9 @@
 
 An adapter is a frozen dataclass of hyper-parameters with one method, `fit(episode) -> predict`;
 `predict(images)` returns logits. Images carry no labels, so a method cannot tune itself on what it
-will be tested on. Where what is learned holds nothing of the classes, `fit` is made of two more
-methods, `learn(episode) -> state` and `predictor(state, target) -> predict` (Transferable).
+will be tested on. `fit` may be made of two more methods, `learn(episode) -> state` and
+`predictor(state, target) -> predict`: then what is learned can be kept (Keepable), and serves other
+classes where it holds nothing of those it was learned on (Transferable).
 
 Shape suffixes are part of every name: N images, S support, Q query, K classes, V views, T
 templates, D joint embedding, L tokens, E token width, P soft prompts, C H W pixels. Features are
@@ -31,6 +32,7 @@ __all__ = [
     "Episode",
     "FeatureBackbone",
     "ImageSet",
+    "Keepable",
     "Labelled",
     "Predictor",
     "Pretrainable",
@@ -44,7 +46,7 @@ __all__ = [
     "VisionTower",
 ]
 
-# What pretraining, or learning that is free of classes, leaves behind.
+# What pretraining or learning leaves behind.
 State = Mapping[str, Tensor]
 # (layer, attention input, attention output) -> new attention output, in float32 where its numbers
 # need that room; it works token by token.
@@ -558,19 +560,30 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
-class Transferable(Adapter, Protocol):
-    """An adapter whose learned state holds nothing of the classes it was learned on.
+class Keepable(Adapter, Protocol):
+    """An adapter whose learned state is tensors, from which alone it predicts: `fit(episode)` is
+    `predictor(learn(episode), episode.target)`, also after the state was stored.
 
-    So it becomes a predictor for other classes and datasets, and `fit(episode)` is
-    `predictor(learn(episode), episode.target)`. Where this holds for some hyper-parameters only,
-    the class variable `transfers_at` gives them, as {"rank": 0}.
+    Where the state belongs to the classes it was learned on, as a cache or a row per class does,
+    the class variable `transfers` is False; without it the adapter is Transferable.
     """
 
     def learn(self, episode: Episode) -> State:
-        """Tensors without gradient, whose shapes do not depend on the number of classes."""
+        """Finite tensors without gradient."""
 
     def predictor(self, state: State, target: Target) -> Predictor:
         """A predictor for the target's classes; `state` lies on the backbone's device."""
+
+
+@runtime_checkable
+class Transferable(Keepable, Protocol):
+    """A Keepable adapter whose learned state holds nothing of the classes it was learned on.
+
+    So it becomes a predictor for other classes and datasets, and no shape of the state depends on
+    the number of classes. Where this holds for some hyper-parameters only, the class variable
+    `transfers_at` gives them, as {"rank": 0}. Which methods are, `methods.card` knows: in Python's
+    eyes every Keepable has the two methods.
+    """
 
 
 @runtime_checkable

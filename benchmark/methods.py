@@ -49,6 +49,7 @@ class Card:
     parameters: dict[str, Parameter]  # by flat name, in the order of the fields
     pretrains: bool = False
     batchable: bool = False  # can train several runs at once (api.Batchable)
+    keeps: bool = False  # what it learns can be stored (api.Keepable)
     transfers: bool = False  # what it learns may serve other classes (api.Transferable)
     transfers_at: Mapping[str, Scalar] = field(default_factory=dict)  # where it does
     needs: tuple[str, ...] = ()  # of a backbone (backbones/abilities.py)
@@ -211,6 +212,7 @@ def _card(name: str, adapter: type, doc: str, source: bytes) -> Card:
             f"class Adapter of '{name}' is not a dataclass; put @dataclass(frozen=True) above it"
         )
     pretrains = hasattr(adapter, "pretrain")
+    keeps = hasattr(adapter, "learn") and hasattr(adapter, "predictor")
     return Card(
         name=name,
         **{key: getattr(adapter, key) for key in REQUIRED},
@@ -218,7 +220,8 @@ def _card(name: str, adapter: type, doc: str, source: bytes) -> Card:
         parameters=parameters_of(name, adapter),
         pretrains=pretrains,
         batchable=hasattr(adapter, "fit_batch"),
-        transfers=hasattr(adapter, "learn") and hasattr(adapter, "predictor"),
+        keeps=keeps,
+        transfers=keeps and getattr(adapter, "transfers", True),
         transfers_at=getattr(adapter, "transfers_at", {}),
         needs=tuple(getattr(adapter, "needs", ())),
         sources=getattr(adapter, "sources", ""),

@@ -278,7 +278,8 @@ def test_apes_choice_counts_what_its_predictors_get_right() -> None:
     for a, alpha in enumerate(grid[0]):
         for b, beta in enumerate(grid[1]):
             for g, gamma in enumerate(grid[2]):
-                predict = _ape.predictor(refined, alpha, beta, gamma)
+                state = _ape.scored(refined, alpha, beta, gamma)
+                predict = _ape.predictor(state, given.backbone.logit_scale)
                 assert int(counts_ABG[a, b, g]) == correct(predict, given.val)
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmark import methods
-from benchmark.api import Pretrainable, Transferable
+from benchmark.api import Keepable, Pretrainable
 from benchmark.conformance import toy
 from benchmark.conformance.checks import CHECKS
 from benchmark.conformance.subject import Check, Subject
@@ -67,7 +67,8 @@ def test_what_the_source_says_is_what_the_class_has(name: str) -> None:
         kind.few_shot,
     )
     assert card.pretrains == isinstance(kind(), Pretrainable)
-    assert card.transfers == isinstance(kind(), Transferable)
+    assert card.keeps == isinstance(kind(), Keepable)
+    assert card.transfers == (card.keeps and getattr(kind, "transfers", True))
     if card.pretrains:
         assert (card.sources, card.source_shots) == (kind.sources, kind.source_shots)
         assert kind.sources in {"others", "all"}

@@ -1,4 +1,6 @@
-"""The checks of the second half of the contract: what is learned on some classes serves others."""
+"""The checks of the second half of the contract: what is learned can be kept, and what is learned
+on some classes may serve others.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +19,22 @@ OTHER_TEMPLATES = ("itap of a {}.", "a {}.")
 FROM_NAMES = "make its classifier from target.class_names"
 
 
+def keeps(subject: Subject) -> bool:
+    return subject.card().keeps
+
+
 def transfers(subject: Subject) -> bool:
     return subject.card().transfers
 
 
-def state_is_plain(subject: Subject) -> None:
+def state_is_free_of_classes(subject: Subject) -> None:
     few, many = (_learned(subject, classes=classes) for classes in (2, 4))
-    for name, tensor in few.items():
-        if not isinstance(tensor, Tensor) or tensor.requires_grad:
-            raise ContractViolation(
-                f"learn returned '{name}' that is no tensor without gradient; detach() it"
-            )
     shapes = [{name: tuple(part.shape) for name, part in state.items()} for state in (few, many)]
     if shapes[0] != shapes[1]:
         raise ContractViolation(
             f"what was learned on 2 and on 4 classes has the shapes {shapes[0]} and {shapes[1]}; "
-            "leave out what belongs to a class, or say in transfers_at when nothing does"
+            "leave out what belongs to a class, or say in transfers_at when nothing does, or"
+            " transfers = False"
         )
 
 
@@ -65,13 +67,36 @@ def serves_other_classes(subject: Subject) -> None:
 
 
 def fit_is_learn_then_predict(subject: Subject) -> None:
-    given, images = subject.episode(), toy.held_out().images
-    fitted_QK = _adapter(subject).fit(given)(images)
-    if not torch.equal(fitted_QK, _predicted(subject, _learned(subject), given.target)):
-        raise ContractViolation(
-            "fit gives other logits than predictor(learn(episode), episode.target), with nothing "
-            "but the state between the two; write fit as these two steps"
-        )
+    """At the settings of all checks, and where a method serves other classes at some only, there
+    as well.
+    """
+    card = subject.card()
+    settings = {**card.defaults, **subject.settings()}
+    elsewhere = card.transfers and any(settings[k] != v for k, v in card.transfers_at.items())
+    for changes in ({}, card.transfers_at) if elsewhere else ({},):
+        given, images = subject.episode(), toy.held_out().images
+        fitted_QK = subject.adapter(**changes).fit(given)(images)
+        state = subject.adapter(**changes).learn(subject.episode())
+        _require_plain(state)
+        predict = subject.adapter(**changes).predictor(_copied(state), given.target)
+        if not torch.equal(fitted_QK, predict(images)):
+            raise ContractViolation(
+                "fit gives other logits than predictor(learn(episode), episode.target), with"
+                " nothing but the state between the two; write fit as these two steps"
+            )
+
+
+def _require_plain(state: State) -> None:
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor) or tensor.requires_grad:
+            raise ContractViolation(
+                f"learn returned '{name}' that is no tensor without gradient; detach() it"
+            )
+        if not bool(tensor.isfinite().all()):
+            raise ContractViolation(
+                f"learn returned '{name}' with numbers that are not finite; a mask of bool can"
+                " say which places are empty"
+            )
 
 
 def _adapter(subject: Subject) -> Any:
@@ -85,13 +110,16 @@ def _learned(subject: Subject, **case: Any) -> State:
 
 def _predicted(subject: Subject, state: State, target: Target) -> Tensor:
     """By a fresh adapter from a copy of the state: all that is left after an interruption."""
-    copied = {name: part.detach().clone() for name, part in state.items()}
-    logits_QK: Tensor = _adapter(subject).predictor(copied, target)(toy.held_out().images)
+    logits_QK: Tensor = _adapter(subject).predictor(_copied(state), target)(toy.held_out().images)
     return logits_QK
 
 
+def _copied(state: State) -> dict[str, Tensor]:
+    return {name: part.detach().clone() for name, part in state.items()}
+
+
 CHECKS = (
-    Check("what is learned is plain tensors, free of classes", state_is_plain, transfers),
+    Check("what is learned is free of classes", state_is_free_of_classes, transfers),
     Check("what is learned serves other classes", serves_other_classes, transfers),
-    Check("fit is learn, then predictor", fit_is_learn_then_predict, transfers),
+    Check("fit is learn, then predictor", fit_is_learn_then_predict, keeps),
 )
