@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmark.api import Adapter, Episode, ImageSet, Labelled, Predictor
     from benchmark.backbones.clip import from_model as backbone
+    from benchmark.compute.loaded_adapters import load_adapter
     from benchmark.compute.runner import run
     from benchmark.data.sampling import few_shot
     from benchmark.errors import UserError
@@ -34,6 +35,7 @@ __all__ = [
     "backbone",
     "choose_on_val",
     "few_shot",
+    "load_adapter",
     "load_results",
     "run",
     "train",
@@ -51,6 +53,7 @@ _SOURCES = {  # public name -> module and name there
     "backbone": ("benchmark.backbones.clip", "from_model"),
     "choose_on_val": ("benchmark.training.choose", "choose_on_val"),
     "few_shot": ("benchmark.data.sampling", "few_shot"),
+    "load_adapter": ("benchmark.compute.loaded_adapters", "load_adapter"),
     "load_results": ("benchmark.report.frames", "load_results"),
     "run": ("benchmark.compute.runner", "run"),
     "train": ("benchmark.training.loop", "train"),

@@ -22,6 +22,7 @@ from benchmark.commands.features import features
 from benchmark.commands.list_ import list_
 from benchmark.commands.merge import merge
 from benchmark.commands.plan import plan
+from benchmark.commands.predict import predict
 from benchmark.commands.prepare import prepare
 from benchmark.commands.replay import replay
 from benchmark.commands.report import report
@@ -36,6 +37,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {  # of --help, in this ord
     "Get ready": (prepare, features, test_),
     "Run cells": (plan, run, status, replay, check),
     "Read results": (report, compare, export, merge),
+    "Use what was learnt": (predict,),
 }
 
 

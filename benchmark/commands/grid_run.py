@@ -35,6 +35,7 @@ class RunRequest:
     accept_changed_data: bool = False
     device: str = "auto"
     force: bool = False
+    keep: bool = False  # what was learnt
     executor: ExecutorChoice = field(default_factory=ExecutorChoice)
     limit_s: float | None = None  # seconds for one cell
     batch: bool | None = None
@@ -99,6 +100,7 @@ def _outcomes(
             accept_changed_data=request.accept_changed_data,
             device=request.device,
             force=request.force,
+            keep=request.keep,
             limit_s=request.limit_s,
             batch=request.batch,
             executor=executor,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -18,9 +17,17 @@ import torch
 from torch import Tensor
 
 from benchmark import methods
-from benchmark.api import Adapter, Batchable, ImageSet, Predictor, Target, UserError
-from benchmark.backbones.precision import arithmetic
-from benchmark.compute import peak_memory, power
+from benchmark.api import (
+    Adapter,
+    Batchable,
+    ImageSet,
+    Keepable,
+    Predictor,
+    State,
+    Target,
+    UserError,
+)
+from benchmark.compute import kept_adapters, peak_memory, power
 from benchmark.compute.episode import Problem, problem
 from benchmark.compute.macs import added_macs
 from benchmark.compute.metrics import score
@@ -28,7 +35,7 @@ from benchmark.compute.priors import prior_of
 from benchmark.compute.provenance import provenance
 from benchmark.compute.resources import Resources, changed
 from benchmark.compute.stages import OnStage
-from benchmark.compute.threads import threads_for
+from benchmark.compute.threads import as_computed
 from benchmark.compute.timing import timed
 from benchmark.compute.transfer import transferred
 from benchmark.grid import Cell
@@ -56,21 +63,18 @@ def compute_records(
     *,
     memory_share: float = 1.0,
     grid_file: str = "",
+    keep: bool = False,
 ) -> list[Record]:
     """Compute cells of one method, backbone and dataset, then put their records in the store.
 
     Raises what the method raises; nothing is kept of a failure. `memory_share` below 1 has the text
-    side work in smaller chunks; `grid_file` is what records say of the file the cells are from.
+    side work in smaller chunks; `grid_file` is what records say of the file the cells are from;
+    `keep` stores what was learnt beside the record.
     """
     first = cells[0][0]
     backbone = resources.backbone(first.backbone, first.precision)
-    with _current(backbone.device), threads_for(backbone), arithmetic(first.precision):
-        return _compute(resources, store, on_stage, cells, memory_share, grid_file)
-
-
-def _current(device: torch.device) -> AbstractContextManager[Any]:
-    """The GPU that torch's calls without a device mean: the second of two is not the usual one."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    with as_computed(backbone, first.precision):
+        return _compute(resources, store, on_stage, cells, memory_share, grid_file, keep)
 
 
 def _compute(
@@ -80,6 +84,7 @@ def _compute(
     cells: Sequence[tuple[Cell, Identity]],
     memory_share: float,
     grid_file: str,
+    keep: bool,
 ) -> list[Record]:
     first = cells[0][0]
     _require_planned_code(cells[0][1])
@@ -95,7 +100,7 @@ def _compute(
         for cell, identity in cells
     ]
     with power.metered(device) as energy:
-        fitted = _fitted(store, adapter, runs, on_stage)
+        fitted = _fitted(store, adapter, runs, on_stage, keep)
         finished = [
             _finished(resources, run, predict, fit_s, fitted.together, on_stage)
             for run, predict, fit_s in zip(runs, fitted.predictors, fitted.fit_s, strict=True)
@@ -105,9 +110,22 @@ def _compute(
         _completed(record, energy().share(share), grid_file)
         for (record, *_), share in zip(finished, shares, strict=True)
     ]
+    if keep:
+        kept = zip(records, runs, fitted.states, strict=True)
+        records = [_with_adapter(record, run, state, store) for record, run, state in kept]
     for record, (_, predicted_Q, confidences) in zip(records, finished, strict=True):
         store.put(record, predicted_Q.numpy(), confidences)
     return records
+
+
+def _with_adapter(record: Record, run: CellRun, state: State, store: Store) -> Record:
+    """The record that says that what was learnt lies beside it, after that was written."""
+    made = run.problem
+    digest = kept_adapters.keep(
+        store, record.identity, made.target, state, made.answers.pictures.exif
+    )
+    told = record.provenance | {"adapter_sha256": digest}
+    return record.model_copy(update={"provenance": told})
 
 
 def _require_planned_code(identity: Identity) -> None:
@@ -154,26 +172,35 @@ def _run(
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A predictor per run, each one's share of the seconds, and how many were fitted together."""
+    """A predictor per run, each one's share of the seconds, and how many were fitted together;
+    what was learnt of each where that is to be kept."""
 
     predictors: Sequence[Predictor]
     fit_s: list[float]
     together: int
+    states: Sequence[State] = ()
 
 
-def _fitted(store: Store, adapter: Adapter, runs: Sequence[CellRun], on_stage: OnStage) -> Fitted:
+def _fitted(
+    store: Store, adapter: Adapter, runs: Sequence[CellRun], on_stage: OnStage, keep: bool
+) -> Fitted:
     problems = [run.problem for run in runs]
     torch.manual_seed(runs[0].cell.seed)  # for plug-ins that forget episode.rng()
     if runs[0].cell.evaluation != FEW_SHOT:
         on_stage(runs[0].cell, "fit")
         made = transferred(store, adapter, runs[0].cell, runs[0].identity, problems)
-        return Fitted(made.predictors, [made.share_s] * len(runs), made.shared_by)
+        states = [made.state] * len(runs) if made.state is not None else []
+        return Fitted(made.predictors, [made.share_s] * len(runs), made.shared_by, states)
     on_stage(runs[0].cell, "fit" if len(runs) == 1 else f"fit {len(runs)} runs in one batch")
     if len(runs) > 1:
         assert isinstance(adapter, Batchable), "only methods with fit_batch are given several runs"
         episodes = [problem.episode for problem in problems]
         predictors, seconds = timed(partial(adapter.fit_batch, episodes), problems)
         return Fitted(predictors, [seconds * share for share in _shares(runs)], len(runs))
+    if keep:
+        assert isinstance(adapter, Keepable), "only methods with a state are asked to keep it"
+        state, seconds = timed(partial(adapter.learn, problems[0].episode), problems)
+        return Fitted([adapter.predictor(state, problems[0].target)], [seconds], 1, [state])
     predict, seconds = timed(partial(adapter.fit, problems[0].episode), problems)
     return Fitted([predict], [seconds], 1)
 

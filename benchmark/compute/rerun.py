@@ -9,14 +9,13 @@ from pathlib import Path
 
 from benchmark import methods, text_sets
 from benchmark.compute import runner
-from benchmark.errors import UserError, nearest
+from benchmark.errors import UserError
 from benchmark.grid import Cell
+from benchmark.records.keys import find_key
 from benchmark.records.record import Identity, Record, key
 from benchmark.records.store import Store, read
 
 TRACED = ("commit", "device", "threads", "packages")  # provenance that can move a number
-EXAMPLE_KEY = "b11fdd36fd8a"
-MOST_HINTED = 50  # records: among more of them the nearest key means nothing
 ABSENT = object()
 
 
@@ -36,22 +35,7 @@ class Rerun:
 
 def find(store: Store, prefix: str) -> Record:
     """The record whose key is or begins with `prefix`; UserError unless there is exactly one."""
-    # anything else could be a pattern or a path to another folder
-    if not prefix.isalnum() or len(prefix) > len(EXAMPLE_KEY):
-        raise UserError(
-            f"'{prefix[:60]}' is no key of a record; keys are digits and letters, "
-            f"as '{EXAMPLE_KEY}'"
-        )
-    keys = sorted(path.stem for path in (store.root / "records").glob(f"{prefix}*.json"))
-    if len(keys) > 1 and prefix not in keys:
-        raise UserError(
-            f"'{prefix}' begins {len(keys)} keys ({', '.join(keys[:5])}); give more digits"
-        )
-    if not keys:
-        every = [path.stem for path in (store.root / "records").glob("*.json")]
-        hint = f"; {nearest(prefix, every)}" if every and len(every) < MOST_HINTED else ""
-        raise UserError(f"no record {prefix} in {store.root}{hint}")
-    return read(store.path(prefix if prefix in keys else keys[0]))
+    return read(store.path(find_key(store.root / "records", prefix, "record", store.root)))
 
 
 def cell_of(identity: Identity) -> Cell:

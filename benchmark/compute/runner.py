@@ -25,9 +25,11 @@ from benchmark.compute.history import History
 from benchmark.compute.short_classes import refuse_short_classes
 from benchmark.compute.stages import OnStage, ignore_stage
 from benchmark.compute.texts import require_sentences
+from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.protocols import FEW_SHOT
 from benchmark.records.announcements import announce_plan, failed_at
+from benchmark.records.kept_adapters import is_kept
 from benchmark.records.progress import forget_finished_plans
 from benchmark.records.record import Identity, Record, key
 from benchmark.records.store import Store
@@ -116,6 +118,7 @@ def run(
     limit_s: float | None = None,
     batch: bool | None = None,
     grid_file: str = "",
+    keep: bool = False,
 ) -> Iterator[Outcome]:
     """Outcomes as they come: first the cells on record, then what is computed; a failure stops no
     other cell.
@@ -124,8 +127,9 @@ def run(
     with data that differ from their spec and marks every record; `on_stage` hears of each stage of
     the default executor; `limit_s` bounds the seconds of one cell; `batch` trains shots and
     seeds of a method in one batch wherever it can (True), nowhere (False), or where it pays
-    (None); `grid_file` is what new records say of the file that the cells are from. Raises
-    UserError where going on makes no sense: a full disk.
+    (None); `grid_file` is what new records say of the file that the cells are from; `keep` stores
+    what was learnt beside each record (compute/kept_adapters.py), for which every cell is trained
+    alone. Raises UserError where going on makes no sense: a full disk.
     """
     planned = {
         key(identity): (cell, identity)
@@ -133,9 +137,12 @@ def run(
             cells, root=root, device=device, accept_changed_data=accept_changed_data
         )
     }
-    known = {} if force else {name: record for name in planned if (record := store.get(name))}
+    wanted = [name for name in planned if not keep or is_kept(store, name)]
+    known = {} if force else {name: record for name in wanted if (record := store.get(name))}
     missing = {name: made for name, made in planned.items() if name not in known}
     _check_methods(cell for cell, _ in missing.values())
+    if keep:
+        _check_keeping(cell for cell, _ in missing.values())
     executor = executor or Serial(on_stage)
     if executor.on_this_machine:
         _check_devices((cell for cell, _ in missing.values()), device)
@@ -152,6 +159,7 @@ def run(
             limit_s,
             store.lease_s,
             grid_file=grid_file,
+            keep=keep,
         )
         yield from _computed(
             _tasks(missing, known.values(), store), store, executor, options, batch
@@ -219,15 +227,20 @@ def batch_of(options: RunOptions, batch: bool | None, cell: Cell) -> Cell | None
 
     On a GPU shots and seeds of a method are trained in one batch, since alone they leave it idle;
     on a CPU the seeds of the tiny backbone, whose steps cost more to start than to compute. `batch`
-    says so everywhere (True) or nowhere (False). A cell with a time limit is trained alone. A batch
-    adds in another order than one run: in float64 (the tiny backbone) no count moves, elsewhere a
-    few may.
+    says so everywhere (True) or nowhere (False). A cell with a time limit is trained alone, and so
+    is one whose state is kept. A batch adds in another order than one run: in float64 (the tiny
+    backbone) no count moves, elsewhere a few may.
     """
     if cell.evaluation != FEW_SHOT:
         return None if options.limit_s is not None else cell.learned
     on_gpu = device_for(cell.backbone, options.device) != "cpu"
     wanted = (on_gpu or cell.backbone == weights.TINY) if batch is None else batch
-    if not wanted or options.limit_s is not None or not methods.card(cell.method).batchable:
+    if (
+        not wanted
+        or options.limit_s is not None
+        or options.keep
+        or not methods.card(cell.method).batchable
+    ):
         return None
     return replace(cell, seed=0, shots=0 if on_gpu or batch else cell.shots)
 
@@ -238,6 +251,21 @@ def _check_methods(cells: Iterable[Cell]) -> None:
     """
     for method, params in dict.fromkeys((cell.method, cell.params) for cell in cells):
         methods.load(method, dict(params))
+
+
+def _check_keeping(cells: Iterable[Cell]) -> None:
+    """UserError for a method whose learnt state cannot be kept, or not under this protocol."""
+    for method, params, evaluation in dict.fromkeys(
+        (cell.method, cell.params, cell.evaluation) for cell in cells
+    ):
+        card = methods.card(method)
+        if not card.keeps:
+            raise UserError(
+                f"{method} cannot be kept: it gives no state, only a function; leave out --keep, or"
+                " give it learn and predictor as benchmark/api.py says"
+            )
+        if evaluation != FEW_SHOT and (bound := card.bound(dict(params))):
+            raise UserError(f"{bound}, so it can be kept under --protocol {FEW_SHOT} only")
 
 
 def _check_devices(cells: Iterable[Cell], device: str) -> None:

@@ -1,15 +1,16 @@
-"""How many threads a backbone is worth."""
+"""The surroundings a backbone computes in: device, arithmetic, and how many threads it is worth."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from threadpoolctl import threadpool_limits
 
 from benchmark.backbones.clip import Loaded
+from benchmark.backbones.precision import arithmetic
 
 LIBRARIES = (
     "OMP_NUM_THREADS",
@@ -18,6 +19,18 @@ LIBRARIES = (
 )  # what they read when they are loaded
 # parameters below which threads cost more in hand-overs than they bring (20x on a busy machine)
 SMALL_BACKBONE = 10_000_000
+
+
+@contextmanager
+def as_computed(backbone: Loaded, precision: str) -> Iterator[None]:
+    """What every cell of a backbone is computed in, and whatever shall give the same numbers.
+
+    torch's calls without a device mean the backbone's GPU: the second of two is not the usual one.
+    """
+    device = backbone.device
+    current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    with current, threads_for(backbone), arithmetic(precision):
+        yield
 
 
 @contextmanager

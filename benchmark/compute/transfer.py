@@ -29,11 +29,13 @@ TESTED = {"dataset", "dataset_digest", "classes", "evaluation", "learned_on"}
 
 @dataclass(frozen=True, eq=False)
 class Transferred:
-    """A predictor for every problem, each one's share of the seconds, and how many share them."""
+    """A predictor for every problem, each one's share of the seconds, and how many share them; what
+    was learnt, where it serves all of them."""
 
     predictors: Sequence[Predictor]
     share_s: float
     shared_by: int
+    state: State | None = None
 
 
 def transferred(
@@ -52,7 +54,7 @@ def transferred(
         lambda: [_predictor(adapter, made.state, problem) for problem in problems], problems
     )
     share_s = made.seconds / shared_by + seconds / len(problems)
-    return Transferred(predictors, share_s, shared_by)
+    return Transferred(predictors, share_s, shared_by, made.state)
 
 
 def state_identity(cell: Cell, identity: Identity) -> dict[str, Any]:

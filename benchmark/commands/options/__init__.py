@@ -34,6 +34,7 @@ from benchmark.commands.options.running import (
     Executor,
     Force,
     GpusPerCell,
+    Keep,
     Shard,
     TimeLimit,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "Force",
     "GpusPerCell",
     "Json",
+    "Keep",
     "LearnFrom",
     "Method",
     "OfProtocol",

@@ -92,3 +92,11 @@ DryRun = Annotated[
         "--dry-run", help="Say what would run, and stop: the same as `plan`.", rich_help_panel=PANEL
     ),
 ]
+Keep = Annotated[
+    bool,
+    typer.Option(
+        "--keep",
+        help="Keep what is learnt beside each record, for `predict` and `export --adapter`.",
+        rich_help_panel=PANEL,
+    ),
+]

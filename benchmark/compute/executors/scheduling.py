@@ -92,6 +92,7 @@ class RunOptions:
     force: bool = False
     limit_s: float | None = None  # for one cell
     lease_s: float = LEASE_S  # of claims (store.Store)
+    keep: bool = False  # what was learnt, beside each record
     folder: Path = field(default_factory=Path.cwd)  # what plug-ins and dataset files are named from
     settings: tuple[tuple[str, str], ...] = field(default_factory=lambda: settings(os.environ))
     run_name: str = field(default_factory=lambda: uuid4().hex)  # no other run has it

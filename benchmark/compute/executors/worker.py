@@ -20,6 +20,7 @@ from benchmark.compute.stages import OnStage
 from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.records.announcements import announced
+from benchmark.records.kept_adapters import is_kept
 from benchmark.records.store import Store
 
 if TYPE_CHECKING:
@@ -74,9 +75,7 @@ def _batch(batch: Batch, worker: Worker) -> Iterator[TaskReport]:
     with ExitStack() as claims:
         mine = [task for task in batch if claims.enter_context(worker.store.claim(task.key))]
         # finished by others since the plan
-        found = (
-            [] if worker.options.force else [task for task in mine if worker.store.has(task.key)]
-        )
+        found = [] if worker.options.force else [task for task in mine if _done(task, worker)]
         todo = [task for task in mine if task not in found]
         yield from (TaskReport(task.key, "busy") for task in batch if task not in mine)
         yield from (TaskReport(task.key, "found") for task in found)
@@ -87,6 +86,12 @@ def _batch(batch: Batch, worker: Worker) -> Iterator[TaskReport]:
                     announced(worker.store, task.key, str(task.cell), task.expected_s)
                 )
             yield from _computed(todo, worker)
+
+
+def _done(task: Task, worker: Worker) -> bool:
+    """Whether its record is there, and what was learnt beside it where that is asked for."""
+    kept = not worker.options.keep or is_kept(worker.store, task.key)
+    return kept and worker.store.has(task.key)
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,7 @@ def _compute(tasks: Sequence[Task], worker: Worker, log: cell_logs.Log) -> None:
         on_stage,
         [(task.cell, task.identity) for task in tasks],
         grid_file=worker.options.grid_file,
+        keep=worker.options.keep,
     )
     try:
         compute()

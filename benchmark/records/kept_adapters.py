@@ -1,0 +1,102 @@
+"""What a method has learnt, kept beside its record: which files there are and what they must say.
+
+DIR/adapters/<key>.safetensors  the tensors
+DIR/adapters/<key>.json         what they are and what they belong to; written last
+
+Nothing in them is executed. They are read as a stranger's: names, numbers and sizes are checked
+here, the tensors themselves in benchmark/compute/kept_adapters.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.errors import UserError
+from benchmark.records.keys import find_key
+from benchmark.records.predictions import is_small
+from benchmark.records.record import Identity, key
+from benchmark.records.store import Store
+
+FORMAT = 1
+MOST_TENSORS = 100_000
+# as safetensors names them
+Dtype = Literal["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"]
+Extent = Annotated[int, Field(ge=0, lt=1 << 40)]
+Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=1_000_000)]
+Sentences = Annotated[tuple[tuple[str, ...], ...], Field(max_length=1_000_000)]
+
+
+class KeptTensor(BaseModel):
+    """What a tensor must be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dtype: Dtype
+    shape: Annotated[tuple[Extent, ...], Field(max_length=16)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of its numbers, row by row
+
+
+class KeptAdapter(BaseModel):
+    """All that is needed to predict beside the backbone, the method's code and the tensors.
+
+    Tensors named "state/..." are what the method has learnt; "target/text_KD" is the zero-shot
+    classifier of the classes, where the backbone has a text side.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    key: str
+    identity: Identity  # method and parameters, backbone, digest of its weights, precision, ...
+    class_names: Texts  # K, in label order
+    templates: Texts
+    texts: Sentences = ()  # of every class, in place of the filled templates
+    exif: Literal["ignore", "apply"] = "ignore"  # whether pictures are turned as EXIF data say
+    tensors: Annotated[dict[str, KeptTensor], Field(max_length=MOST_TENSORS)]
+
+
+def json_file(store: Store, name: str) -> Path:
+    return store.root / "adapters" / f"{name}.json"
+
+
+def tensor_file(store: Store, name: str) -> Path:
+    return json_file(store, name).with_suffix(".safetensors")
+
+
+def is_kept(store: Store, name: str) -> bool:
+    """Whether what was learnt lies beside a record."""
+    return json_file(store, name).is_file() and tensor_file(store, name).is_file()
+
+
+def find(store: Store, prefix: str) -> KeptAdapter:
+    """The adapter whose key is or begins with `prefix`; UserError unless there is exactly one."""
+    folder = store.root / "adapters"
+    if not any(folder.glob("*.json")):
+        raise UserError(
+            f"no adapter is kept in {store.root}; give the command of a run again with --keep"
+        )
+    return read(json_file(store, find_key(folder, prefix, "kept adapter", store.root)))
+
+
+def read(path: Path) -> KeptAdapter:
+    """The description of one adapter; UserError where it is none of this suite."""
+    if not is_small(path):
+        raise UserError(f"{path} is no file, or too large to describe an adapter; keep it anew")
+    try:
+        found = KeptAdapter.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        what = error.errors()[0]
+        where = ".".join(map(str, what["loc"])) or "the file"
+        raise UserError(
+            f"{path} does not describe an adapter of this suite ({where}: {what['msg']});"
+            " run its cell again with --keep --force"
+        ) from None
+    if found.key != key(found.identity) or found.key != path.stem:
+        raise UserError(
+            f"{path} was changed or renamed: its identity hashes to {key(found.identity)}; run its"
+            " cell again with --keep --force"
+        )
+    return found

@@ -1,0 +1,307 @@
+"""What was learnt is kept, loaded, and says the same; what was tampered with is told so."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import benchmark
+from benchmark import Cell, Store, data, methods
+from benchmark.api import Target
+from benchmark.cli import execute
+from benchmark.compute import runner
+from benchmark.compute.classifier_matrix import classifier_matrix
+from benchmark.errors import UserError
+from benchmark.records.kept_adapters import is_kept, json_file, tensor_file
+
+FEW = (("epochs", "1"), ("views", 1))
+METHODS = {"tip_adapter": (), "gda": (), "nearest_mean": (), "coop": FEW, "apt": FEW}
+EVERY = 16  # test pictures that are written as files: those at these steps
+
+
+def cell(method: str) -> Cell:
+    return Cell(
+        method=method,
+        dataset="tiny_digits",
+        shots=1,
+        seed=1,
+        backbone="tiny",
+        params=METHODS.get(method, ()),
+    )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which what every one of METHODS has learnt is kept."""
+    folder = tmp_path_factory.mktemp("results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FSBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "fsbench-cache"))
+        outcomes = list(runner.run([cell(each) for each in METHODS], Store(folder), keep=True))
+    assert [outcome.error for outcome in outcomes] == [None] * len(METHODS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def keys(results: Path) -> dict[str, str]:
+    """Method -> key."""
+    return {record.identity.method: record.key for record in Store(results).records()}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some of the test pictures as files, and one that is no picture."""
+    folder, test = tmp_path_factory.mktemp("pictures"), data.load("tiny_digits").test
+    for i in range(0, len(test), EVERY):
+        test.open(i).save(folder / f"{i:05}.png")
+    (folder / "99999.jpg").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no picture by its name")
+    return folder
+
+
+def test_all_of_our_methods_can_be_kept() -> None:
+    assert [name for name in methods.own() if not methods.card(name).keeps] == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_predictions_are_those_of_the_record(
+    method: str,
+    results: Path,
+    keys: dict[str, str],
+    pictures: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    key = keys[method]
+    assert Store(results).get(key).provenance["adapter_sha256"]  # type: ignore[union-attr]
+    assert execute(["predict", key[:6], str(pictures), "--results", str(results)]) == 1
+    said, warned = capsys.readouterr()
+    assert "99999.jpg cannot be decoded" in warned
+    assert "1 files are no pictures by their names" in warned
+    rows = list(csv.DictReader(said.splitlines()))
+    assert [Path(row["path"]).stem for row in rows] == sorted(
+        path.stem for path in pictures.glob("*.png")
+    )
+    store = Store(results)
+    assert [int(row["label"]) for row in rows] == store.predictions(key)[::EVERY].tolist()
+    confidences = store.confidences(key)
+    assert confidences is not None
+    given = np.array([float(row["probability"]) for row in rows])
+    assert np.allclose(given, confidences.confidence_Q[::EVERY], atol=1e-3)
+
+
+def test_top_classes_features_and_lists(
+    results: Path, keys: dict[str, str], pictures: Path, tmp_path: Path
+) -> None:
+    first, second = sorted(pictures.glob("*.png"))[:2]
+    listing = tmp_path / "list.csv"
+    listing.write_text(f"name,path\na,{second}\nb,{first}\n")
+    out, words = tmp_path / "out.csv", ["predict", keys["gda"], str(listing)]
+    words += ["--results", str(results), "--out", str(out), "--top", "99"]
+    read = {}
+    for kind in ("safetensors", "npz", "parquet"):
+        assert execute([*words, "--features", str(tmp_path / f"f.{kind}")]) == 0
+    read["safetensors"] = load_file(tmp_path / "f.safetensors")["feature_ND"].numpy()
+    read["npz"] = np.load(tmp_path / "f.npz")["feature_ND"]
+    from pandas import read_parquet
+
+    read["parquet"] = np.stack(read_parquet(tmp_path / "f.parquet")["feature"])
+    for feature_ND in read.values():
+        assert np.array_equal(feature_ND, read["npz"])
+        assert np.allclose(np.linalg.norm(feature_ND, axis=1), 1)
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [row["path"] for row in rows] == [str(second), str(first)]
+    chances = [float(v) for k, v in rows[0].items() if k.startswith("probability")]
+    assert len(chances) == 10
+    assert chances == sorted(chances, reverse=True)
+    assert sum(chances) == pytest.approx(1, abs=1e-4)
+    assert execute([*words, "--features", str(tmp_path / "f.csv")]) == 2
+
+
+def test_a_cell_on_record_is_run_again_where_its_adapter_is_missing(tmp_path: Path) -> None:
+    store, cells = Store(tmp_path), [cell("nearest_mean")]
+    (before,) = runner.run(cells, store)
+    assert not is_kept(store, before.key)
+    (kept,) = runner.run(cells, store, keep=True)
+    assert not kept.cached
+    assert is_kept(store, before.key)
+    assert kept.record is not None
+    assert before.record is not None
+    assert kept.record.counts == before.record.counts
+    (again,) = runner.run(cells, store, keep=True)
+    assert again.cached
+
+
+# --- the classifier matrix
+
+
+def test_a_matrix_is_that_of_the_state(results: Path, keys: dict[str, str]) -> None:
+    adapter = benchmark.load_adapter(keys["gda"], results)
+    matrix = classifier_matrix(adapter)
+    state = load_file(tensor_file(Store(results), keys["gda"]))
+    torch.testing.assert_close(matrix.weight_KD, state["state/weight_KD"], rtol=0, atol=1e-9)
+    torch.testing.assert_close(matrix.bias_K, state["state/bias_K"], rtol=0, atol=1e-9)
+    mean = classifier_matrix(benchmark.load_adapter(keys["nearest_mean"], results))
+    state = load_file(tensor_file(Store(results), keys["nearest_mean"]))
+    torch.testing.assert_close(mean.weight_KD / mean.scale, state["state/mean_KD"])
+
+
+@pytest.mark.parametrize("kind", ["csv", "safetensors", "npz"])
+def test_a_matrix_as_a_file(kind: str, results: Path, keys: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / f"matrix.{kind}"
+    words = ["export", "--adapter", keys["coop"], "--results", str(results)]
+    assert execute([*words, "--out", str(file)]) == 0
+    wanted = classifier_matrix(benchmark.load_adapter(keys["coop"], results))
+    names, weight_KD = read_matrix(file)
+    assert names == list(wanted.class_names)
+    np.testing.assert_array_equal(weight_KD, wanted.weight_KD.numpy())
+
+
+def read_matrix(file: Path) -> tuple[list[str], object]:
+    if file.suffix == ".npz":
+        arrays = np.load(file)
+        return arrays["class_names"].tolist(), arrays["weight_KD"]
+    if file.suffix == ".csv":
+        rows = list(csv.reader(file.read_text().splitlines()))[1:]
+        return [row[0] for row in rows], np.array([row[2:] for row in rows], dtype=np.float64)
+    from safetensors import safe_open
+
+    with safe_open(file, "np") as opened:
+        return json.loads(opened.metadata()["class_names"]), opened.get_tensor("weight_KD")
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [("tip_adapter", "is not linear in the image feature"), ("apt", "so it has no pixels")],
+)
+def test_a_method_that_is_no_matrix_says_why(
+    method: str,
+    sentence: str,
+    results: Path,
+    keys: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert execute(["export", "--adapter", keys[method], "--results", str(results)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+# --- other people's files
+
+
+def other_numbers(folder: Path, key: str) -> None:
+    file = tensor_file(Store(folder), key)
+    tensors = load_file(file)
+    tensors["state/bias_K"][0] += 1
+    save_file(tensors, file)
+
+
+def other_tensors(folder: Path, key: str) -> None:
+    save_file({"state/bias_K": torch.zeros(10)}, tensor_file(Store(folder), key))
+
+
+def no_tensors(folder: Path, key: str) -> None:
+    tensor_file(Store(folder), key).write_bytes(b"\x80\x04K\x01.")
+
+
+def other_shape(folder: Path, key: str) -> None:
+    """A whole adapter whose tensors agree with its description, but not with the method."""
+    from benchmark.compute.kept_adapters import keep
+
+    adapter = benchmark.load_adapter(key, folder)
+    target = Target("x", adapter.class_names, ("a {}.",), adapter.resources.backbone("tiny"), 1)
+    state = {"weight_KD": torch.zeros(10, 3).double(), "bias_K": torch.zeros(10).double()}
+    keep(Store(folder), adapter.kept.identity, target, state, "ignore")
+
+
+def edited(**changes: object) -> Callable[[Path, str], None]:
+    """The description with other facts, under the key that these facts hash to."""
+
+    def change(folder: Path, key: str) -> None:
+        from benchmark.records.record import Identity
+        from benchmark.records.record import key as key_of
+
+        store = Store(folder)
+        facts = json.loads(json_file(store, key).read_text())
+        facts["identity"] |= changes
+        name = key_of(Identity(**facts["identity"]))
+        facts["key"] = name
+        json_file(store, name).write_text(json.dumps(facts))
+        shutil.copy(tensor_file(store, key), tensor_file(store, name))
+        json_file(store, key).unlink()
+
+    return change
+
+
+def renamed_identity(folder: Path, key: str) -> None:
+    file = json_file(Store(folder), key)
+    file.write_text(file.read_text().replace('"seed": 1', '"seed": 2'))
+
+
+def loaded(key: str, folder: Path) -> torch.Tensor:
+    """Loads an adapter and asks it."""
+    adapter = benchmark.load_adapter(key, folder, device="cpu")
+    dim = adapter.resources.backbone("tiny").dim
+    return adapter.logits(benchmark.ImageSet.from_features(torch.ones(1, dim).double()))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "sentence"),
+    [
+        (other_numbers, "'state/bias_K' has other numbers"),
+        (other_tensors, "it holds other tensors"),
+        (no_tensors, "is not what"),
+        (other_shape, "are not what gda leaves"),
+        (renamed_identity, "was changed or renamed"),
+        (edited(adapter_version=99), "learnt by version 99 of gda"),
+        (edited(code="0123456789ab"), "the code of gda is not that"),
+        (edited(weights_digest="0" * 64), "learnt on the weights 000000000000 of tiny"),
+        (edited(method="os"), "add --method os"),
+        (edited(precision="float16"), "needs a GPU"),
+        (edited(params={"alpha_grid": "__import__('os')"}), "alpha_grid"),
+    ],
+)  # fmt: skip
+def test_a_foreign_adapter_is_answered_in_a_sentence(
+    tamper: Callable[[Path, str], None],
+    sentence: str,
+    results: Path,
+    keys: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    key = keys["gda"]
+    for file in (json_file(Store(results), key), tensor_file(Store(results), key)):
+        (tmp_path / "adapters").mkdir(exist_ok=True)
+        shutil.copy(file, tmp_path / "adapters" / file.name)
+    tamper(tmp_path, key)
+    (now,) = (file.stem for file in (tmp_path / "adapters").glob("*.json"))
+    with pytest.raises(UserError, match=sentence):
+        loaded(now, tmp_path)
+
+
+def test_wrong_keys_are_answered_in_a_sentence(
+    results: Path, keys: dict[str, str], tmp_path: Path
+) -> None:
+    for key, folder, sentence in [
+        ("../../etc", results, "is no key of a record"),
+        ("zzzz", results, "no kept adapter zzzz"),
+        ("abcd", tmp_path, "give the command of a run again with --keep"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            benchmark.load_adapter(key, folder)
+
+
+def test_a_method_without_a_state_cannot_be_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "--keep", "--method", "tests.plugins.rows", "--dataset", "tiny_digits"]
+    words += ["--shots", "1", "--seed", "1", "--results", str(tmp_path)]
+    assert execute(words) == 2
+    assert "cannot be kept: it gives no state" in capsys.readouterr().err
+    words = ["run", "--keep", "--method", "tip_adapter", "--protocol", "domain", "--plain"]
+    assert execute([*words, "--backbone", "tiny", "--results", str(tmp_path)]) == 2
+    assert "can be kept under --protocol few-shot only" in capsys.readouterr().err
