@@ -23,7 +23,8 @@ from benchmark.errors import UserError
 from benchmark.records.kept_adapters import is_kept, json_file, tensor_file
 
 FEW = (("epochs", "1"), ("views", 1))
-METHODS = {"tip_adapter": (), "gda": (), "nearest_mean": (), "coop": FEW, "apt": FEW}
+PAIR = (("alpha_grid", "1"), ("beta_grid", "1"))
+METHODS = {"tip_adapter": PAIR, "gda": (), "nearest_mean": (), "coop": FEW, "apt": FEW}
 EVERY = 16  # test pictures that are written as files: those at these steps
 
 
@@ -83,7 +84,7 @@ def test_predictions_are_those_of_the_record(
     assert execute(["predict", key[:6], str(pictures), "--results", str(results)]) == 1
     said, warned = capsys.readouterr()
     assert "99999.jpg cannot be decoded" in warned
-    assert "1 files are no pictures by their names" in warned
+    assert "1 file whose name is not of a picture passed over" in warned
     rows = list(csv.DictReader(said.splitlines()))
     assert [Path(row["path"]).stem for row in rows] == sorted(
         path.stem for path in pictures.glob("*.png")
@@ -303,5 +304,5 @@ def test_a_method_without_a_state_cannot_be_kept(
     assert execute(words) == 2
     assert "cannot be kept: it gives no state" in capsys.readouterr().err
     words = ["run", "--keep", "--method", "tip_adapter", "--protocol", "domain", "--plain"]
-    assert execute([*words, "--backbone", "tiny", "--results", str(tmp_path)]) == 2
+    assert execute([*words, "--learn-from", "tiny_shapes", "--results", str(tmp_path)]) == 2
     assert "can be kept under --protocol few-shot only" in capsys.readouterr().err

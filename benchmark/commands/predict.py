@@ -96,5 +96,6 @@ def predict(
 
 
 def _remarks(said: Prediction, others: int) -> list[str]:
-    passed_over = [f"{others} files are no pictures by their names; they were passed over"]
-    return [*said.unreadable.values(), *(passed_over if others else [])]
+    files = "1 file whose name is" if others == 1 else f"{others} files whose names are"
+    passed_over = [f"{files} not of a picture passed over"] if others else []
+    return [*said.unreadable.values(), *passed_over]

@@ -4,7 +4,8 @@
 
 f: the backbone's image feature of unit length. The predictor itself is asked, at the unit vectors e
 of all coordinates and at their negatives: W e = (logits(e) - logits(-e)) / 2, b is the mean of the
-two. What it says of random features must then be W f + b, or the method is no matrix.
+two. What it says of random features, and of some near each row of W, where images of the class lie,
+must then be W f + b to rounding, or the method is no matrix.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmark.api import ImageSet, UserError
+from benchmark.api import ImageSet, UserError, unit
 from benchmark.compute.loaded_adapters import LoadedAdapter
 
 TRIED = 64  # random features
-TOLERANCE = 1e-4  # of a class's largest logit
+ROUNDINGS = 1000  # of a class's largest logit: how far W f + b may be off
 KINDS = (".csv", ".safetensors", ".npz")
 
 
@@ -45,20 +46,27 @@ def classifier_matrix(adapter: LoadedAdapter) -> ClassifierMatrix:
         weight_KD = (plus_DK / 2 - minus_DK / 2).T
         # no mean: the sum of the least logits of a class that is never predicted has no room
         bias_K = (plus_DK / 2 + minus_DK / 2).median(0).values
-        rng = torch.Generator().manual_seed(0)
-        noise_ND = torch.randn(TRIED, backbone.dim, generator=rng, dtype=torch.float64)
-        feature_ND = torch.nn.functional.normalize(noise_ND, dim=1).to(basis_DD)
+        feature_ND = _tried(weight_KD).to(basis_DD)
         wanted_NK = _logits(adapter, feature_ND)
     except UserError as error:
         raise UserError(f"{method} has no classifier matrix: {error}") from error
     found_NK = feature_ND.cpu() @ weight_KD.T + bias_K
-    room_K = TOLERANCE * wanted_NK.abs().amax(0)
+    room_K = ROUNDINGS * torch.finfo(wanted_NK.dtype).eps * wanted_NK.abs().amax(0)
     if bool(((found_NK - wanted_NK).abs() > room_K).any()):
         raise UserError(
             f"{method} is not linear in the image feature, so it has no classifier matrix;"
             f" `predict {adapter.kept.key}` applies it as it is"
         )
     return ClassifierMatrix(adapter.class_names, weight_KD, bias_K, backbone.logit_scale)
+
+
+def _tried(weight_KD: Tensor) -> Tensor:
+    """feature_ND of unit length, in random directions and between these and the rows of W."""
+    rng = torch.Generator().manual_seed(0)
+    noise_ND = torch.randn(TRIED, weight_KD.shape[1], generator=rng, dtype=torch.float64)
+    noise_ND, row_KD = unit(noise_ND), unit(weight_KD.double())
+    nearby_ND = row_KD + 0.5 * noise_ND[torch.arange(len(row_KD)) % TRIED]
+    return torch.cat([noise_ND, unit(nearby_ND)])
 
 
 def _logits(adapter: LoadedAdapter, feature_ND: Tensor) -> Tensor:
