@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Protocol
 
@@ -58,9 +58,23 @@ class CudaRecorder:
     ) -> tuple[Callable[[], None], StepResult | None]:
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream()
-        with torch.cuda.graph(graph, pool=self._pool, stream=stream):
-            filled = work()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=stream):
+                filled = work()
+        except RuntimeError:
+            self._end_recording()
+            raise
         return graph.replay, filled
+
+    def _end_recording(self) -> None:
+        """After a recording that failed, torch (2.11) leaves its generator and its memory pool as
+        if it went on: the next random number outside would be an error, and memory that other
+        streams have used would never be free again."""
+        device = torch.cuda.current_device()
+        generator = torch.cuda.default_generators[device]
+        generator.graphsafe_set_state(generator.clone_state())  # a clone is not recording
+        with suppress(RuntimeError):
+            torch._C._cuda_endAllocateToPool(device, self._pool)
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
