@@ -211,10 +211,10 @@ def suite_records(method: str, **costs: object) -> list[Record]:
 
 def test_costs_show_energy_only_where_a_record_has_it() -> None:
     (without,) = cost_tables(group_records(suite_records("coop")))
-    assert "energy" not in rendering.markdown(without)
+    assert "energy" not in rendering.markdown([without])
     (table,) = cost_tables(
         group_records(suite_records("coop", energy_j=4321.0, gpu_use=0.87) + suite_records("cones"))
     )
     assert table.columns[-2:] == ("energy J", "GPU %")
     assert sorted(row.values[-2:] for row in table.rows) == [("-", "-"), ("4.32k", "87")]
-    assert "other programs included" in rendering.markdown(table)
+    assert "other programs included" in rendering.markdown([table])

@@ -28,7 +28,7 @@ def test_a_row_says_what_its_accuracy_costs() -> None:
         "cones", 16, 0.75, added_macs=51_200, images_per_s=2000.0
     ) + suite_records("cones", 1, 0.5, added_macs=1)
     (table,) = cost_tables(group_records(records))
-    text = rendering.markdown(table)
+    text = rendering.markdown([table])
     assert "ConES (16 shots)" in text
     for part in ("75.0", "8.19k", "51.2k", "1.50", "2.00", "410", "2k"):
         assert part in text, part

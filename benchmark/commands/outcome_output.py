@@ -7,12 +7,11 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmark.commands import printing
 from benchmark.commands.printing import say
 from benchmark.compute.runner import Outcome
 from benchmark.records.store import Store
 from benchmark.report import grouping, protocol_tables, tables
-from benchmark.report.result_table import ResultTable
-from benchmark.report.text_tables import plain_text, text_table
 
 CELL_FIELDS = ("method", "dataset", "shots", "seed", "backbone")
 
@@ -44,17 +43,10 @@ def print_tables(outcomes: Sequence[Outcome], out: Console) -> None:
         for kind in (tables.KINDS[:2] if several else tables.KINDS[:1])
         for table in tables.tables(groups, kind)
     ]
-    for table in [*made, *protocol_tables.tables(groups, tables.KINDS[0])]:
+    made += protocol_tables.tables(groups, tables.KINDS[0])
+    if made:
         out.print()
-        _print_table(table, out)
-
-
-def _print_table(table: ResultTable, out: Console) -> None:
-    """On a terminal as wide as that, elsewhere as wide as it is."""
-    if out.is_terminal:
-        out.print(text_table(table, out.width))
-    else:
-        out.file.write(plain_text(table))
+        printing.print_tables(made, out)
 
 
 def print_failures(outcomes: Sequence[Outcome], store: Store, err: Console) -> None:

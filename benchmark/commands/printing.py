@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.report.result_table import ResultTable
+
 
 def consoles() -> tuple[Console, Console]:
     """Consoles for stdout and stderr, bound to the streams of this moment.
@@ -36,6 +38,19 @@ def warn(notes: Sequence[str]) -> None:
     """Print one warning per note on stderr."""
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
+
+
+def print_tables(tables: Sequence[ResultTable], out: Console) -> None:
+    """On a terminal as wide as that; elsewhere as wide as they are, unless COLUMNS says a width."""
+    from benchmark.report.text_tables import plain_text, text_tables
+
+    if not tables:
+        return
+    if out.is_terminal:
+        out.print(text_tables(tables, out.width))
+    else:
+        width = [out.width] if os.environ.get("COLUMNS", "").isdecimal() else []
+        out.file.write(plain_text(tables, *width))
 
 
 def wants_plain(console: Console, requested: bool) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.commands import options as opt
 from benchmark.commands import report_options as own
-from benchmark.commands.printing import warn
+from benchmark.commands.printing import print_tables, warn
 from benchmark.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def report(
     val: opt.OnlyVal = "",
     precision: opt.OnlyPrecision = "",
     superseded: opt.Superseded = False,
+    text_width: own.TextWidth = None,
     metric: own.Metric = None,
     cost: own.Cost = False,
     calibration: own.Calibration = False,
@@ -70,17 +71,17 @@ def report(
     elif cost:
         from benchmark.report.cost_tables import cost_tables
 
-        _print_tables(cost_tables(groups), form)
+        _print_tables(cost_tables(groups), form, text_width)
     elif calibration:
         from benchmark.report.calibration import Calibrations
         from benchmark.report.calibration_tables import calibration_tables
 
-        _print_tables(calibration_tables(groups, Calibrations(store)), form)
+        _print_tables(calibration_tables(groups, Calibrations(store)), form, text_width)
     else:
         from benchmark.report.image_results import ImageResults
 
         tables = _tables(groups, ImageResults(store, data_root), table, metric, own_h=form == "csv")
-        _print_tables(tables, form)
+        _print_tables(tables, form, text_width)
     warn(notes)
 
 
@@ -130,17 +131,13 @@ def _tables(
     return [*shown, *protocol_tables.tables(groups, kind, rank, chosen, own_h=own_h)]
 
 
-def _print_tables(tables: list[ResultTable], form: str) -> None:
+def _print_tables(tables: list[ResultTable], form: str, text_width: float | None) -> None:
     from rich.console import Console
 
-    from benchmark.report import rendering
-    from benchmark.report.text_tables import text_table
+    from benchmark.report import latex_tables, rendering
 
-    out = Console()
-    if form != "text" or not out.is_terminal:
-        print(rendering.render(tables, form), end="")
-        return
-    for number, table in enumerate(tables):
-        if number:
-            out.print()
-        out.print(text_table(table, out.width))
+    if form == "text":
+        print_tables(tables, Console())
+    else:
+        width = text_width or latex_tables.TEXT_WIDTH
+        print(rendering.render(tables, form, width), end="")

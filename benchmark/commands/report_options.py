@@ -16,6 +16,16 @@ Kind = Annotated[
 Format = Annotated[
     str, typer.Option("--format", metavar="FORMAT", help="text, markdown, csv or latex.")
 ]
+TextWidth = Annotated[
+    float | None,
+    typer.Option(
+        "--text-width",
+        metavar="POINTS",
+        min=100,
+        help="With --format latex: \\textwidth of the paper, which no table exceeds.",
+        show_default="345, of LaTeX's article class",
+    ),
+]
 Metric = Annotated[
     str | None,
     typer.Option(

@@ -21,10 +21,14 @@ tables.py            dataset x shots, method x shots, method x dataset
 protocol_tables.py   base-to-new, and the targets of one source
 halves.py            base and new classes and their harmonic mean
 cost_tables.py       what accuracy costs: parameters, computation, seconds
-cell_texts.py        what stands in a cell and below a table
+cell_texts.py        what stands in a cell and above a column
+footnotes.py         what stands below tables: signs, notes and facts, each once
+short_names.py       long names of rows, cut and numbered
 marks.py             the words for the best of a column and for what ties with it
 text_tables.py       a table for the terminal, as wide as that
-rendering.py         a table as plain text, Markdown, CSV, LaTeX
+rendering.py         a table as plain text, Markdown, CSV
+latex_tables.py      ... and as a float for a paper, as wide as its text
+latex_width.py       how wide a text is in LaTeX
 frames.py            records as pandas frames: `load_results`
 leaderboard.py       one CSV row per result, for `export`
 figures.py           curves, costs and differences as PDF and PNG

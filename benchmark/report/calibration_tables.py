@@ -14,7 +14,7 @@ from benchmark.report.averages import (
     seed_of,
 )
 from benchmark.report.calibration import BINS, COVERAGES, Calibration, Calibrations
-from benchmark.report.coverage import coverage, remedy
+from benchmark.report.coverage import coverage, not_shared
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
 from benchmark.report.result_table import ResultRow, ResultTable
@@ -56,7 +56,7 @@ def _table(
     records = list(records_of(variants))
     lacking = sum(found.of(record) is None for record in records)
     lack = f"{lacking} of {len(records)} records keep no confidences: they are left out"
-    notes = (*NOTES, *([lack] if lacking else []), *remedy(covered, variants))
+    notes = (*NOTES, *([lack] if lacking else []), *not_shared(covered, variants))
     return ResultTable(
         f"Calibration in %{covered.in_title}: {setting}",
         ("method", "shots"),

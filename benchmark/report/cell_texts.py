@@ -1,7 +1,8 @@
-"""What stands in a cell and below a table, in every format. Percent exists from here on only."""
+"""What stands in a cell and above a column, in every format. Percent exists from here on only."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from benchmark.report.averages import Average, IncompleteMean, MeanAccuracy
@@ -48,14 +49,12 @@ def names(table: ResultTable, row: ResultRow) -> list[str]:
     return [f"{row.label} ({row.group})" if row.group else row.label]
 
 
-def footnotes(table: ResultTable, best: str = "*", tied: str = "~") -> list[str]:
-    """What marks mean, what applies to all numbers, and what a dagger means."""
-    notes = [*table.notes, *table.facts]
-    if any(row.marks for row in table.rows):
-        tests = "paired tests over images, seeds or datasets, Holm, 95 %"
-        notes.insert(0, f"{best} best of its column; {tied} cannot be told from it ({tests})")
-    if any(FEWER in text for row in table.rows for text, _ in row_cells(row)):
-        notes.append(f"{FEWER} fewer seeds than the rest of the row")
-    if any(isinstance(value, IncompleteMean) for row in table.rows for value in row.values):
-        notes.append(f"{DASH} (n/m): n of the m datasets that the mean is over are there")
-    return notes
+def two_lines(heading: str, width: int) -> tuple[str, str]:
+    """A heading over two lines, broken at the space or underscore nearest to its middle; on the
+    second alone where it is no longer than `width`, or cannot be broken.
+    """
+    breaks = [found.end() for found in re.finditer(r"[ _]", heading)]
+    if len(heading) <= width or not breaks:
+        return "", heading
+    at = min(breaks, key=lambda place: abs(2 * place - len(heading)))
+    return heading[:at].rstrip(), heading[at:]

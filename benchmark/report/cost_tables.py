@@ -14,7 +14,7 @@ from benchmark.report.averages import (
     accuracies_by_shots,
     mean_over_datasets,
 )
-from benchmark.report.coverage import Coverage, coverage, remedy
+from benchmark.report.coverage import Coverage, coverage, not_shared
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
 from benchmark.report.result_table import ResultRow, ResultTable
@@ -68,7 +68,7 @@ def _table(setting: EvaluationSetting, variants: VariantRecords) -> ResultTable:
         ("", "method"),
         COLUMNS + POWER if power else COLUMNS,
         tuple(rows),
-        (*notes, *remedy(covered, variants)),
+        (*notes, *not_shared(covered, variants)),
     )
 
 

@@ -57,10 +57,15 @@ def coverage(setting: EvaluationSetting, variants: VariantRecords) -> Coverage:
     return Coverage(tuple(name for name in setting.members if name in tested), len(setting.members))
 
 
-def remedy(covered: Coverage, variants: VariantRecords) -> list[str]:
-    """Where rows lack datasets of the mean: the datasets that compare all of them."""
+def not_shared(covered: Coverage, variants: VariantRecords) -> list[str]:
+    """Where rows lack datasets of the mean: which, or the few that all of them have. `--dataset`
+    with the shared ones compares all rows.
+    """
     has = [{name for name in covered.datasets if found.get(name)} for found in variants.values()]
     shared = [name for name in covered.datasets if all(name in each for each in has)]
-    if not shared or len(shared) == len(covered.datasets):
+    lacking = [name for name in covered.datasets if name not in shared]
+    if not lacking:
         return []
-    return [f"all rows have {', '.join(shared)}: --dataset {','.join(shared)} compares them there"]
+    if len(shared) < len(lacking):
+        return [f"the only datasets of all rows: {', '.join(shared) or 'none'}"]
+    return [f"not every row has {', '.join(lacking)}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from benchmark import data
 from benchmark.records.record import Scalar
 from benchmark.report.variants import OF_THE_PRESET, MethodVariant, own_card
 
@@ -83,3 +84,8 @@ def _usual_parameters(
         return card.defaults
     shared = set.intersection(*(set(other.params) for other in same_method))
     return {name: value for name, value in shared if name not in variant.changed}
+
+
+def dataset_title(name: str) -> str:
+    """The title of a shipped dataset, as papers print it; any other name as it is."""
+    return data.read_spec(name).title if name in data.names() else name

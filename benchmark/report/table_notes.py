@@ -10,7 +10,7 @@ from dataclasses import replace
 from benchmark.grid import IMBALANCED
 from benchmark.records.record import BEYOND_FEW_SHOT, Identity, Record
 from benchmark.report.contamination import seen_notes
-from benchmark.report.coverage import coverage, remedy
+from benchmark.report.coverage import coverage, not_shared
 from benchmark.report.headings import headings
 from benchmark.report.result_table import ResultTable
 from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords
@@ -47,7 +47,7 @@ def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[s
         if not variant.ranked
     ]
     versions = f"image pipeline {setting.transform}, protocol {setting.protocol}"
-    holes = remedy(coverage(setting, variants), variants)
+    holes = not_shared(coverage(setting, variants), variants)
     return ("; ".join([*shared, versions]), *holes, *priors, *barred)
 
 

@@ -10,62 +10,88 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.report.cell_texts import SUFFIXES, footnotes, row_cells
-from benchmark.report.marks import BEST
-from benchmark.report.result_table import ResultTable
+from benchmark.report.cell_texts import SUFFIXES, row_cells, two_lines
+from benchmark.report.footnotes import WIDEST, footnotes, wrapped
+from benchmark.report.marks import BEST, Mark
+from benchmark.report.result_table import ResultRow, ResultTable
+from benchmark.report.short_names import shortened
 
 UNLIMITED = 10_000  # columns, where no terminal limits a line
-Column = tuple[Sequence[Text], int]  # heading and values, and their width
+Column = tuple[Sequence[Text], int]  # headings and values, and their width
 GAP = 2  # spaces between columns
 NARROWEST_NAME = 16  # characters that a name keeps in the narrowest terminal
+HEADS = 2  # lines above the values; the first is left out where it is empty
 
 
-def text_table(table: ResultTable, width: int = UNLIMITED) -> Group:
-    """A table for a terminal of `width` columns.
+def text_tables(tables: Sequence[ResultTable], width: int = UNLIMITED) -> Group:
+    """Tables for a terminal of `width` columns, notes that all of them share below the last.
 
     Columns that do not fit stand in another block below, the names of the rows again beside them.
-    A name that takes more than two fifths of the width is wrapped; a number never is.
+    A name that takes more than two fifths of the width is cut, and said whole in a note.
     """
-    names = _name_cells(table)
-    longest = max(len(name) for name in names)
-    name_width = min(longest, max(NARROWEST_NAME, width * 2 // 5))
-    columns = list(zip(*_value_cells(table), strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    parts: list[RenderableType] = [Text(table.title, style="bold cyan")]
-    for number, block in enumerate(_blocks(widths, width - name_width)):
-        parts += [Text()] if number else []
-        grid = [(names, name_width), *((columns[at], widths[at]) for at in block)]
-        parts += _block(grid, [row.group for row in table.rows])
-    return Group(*parts, *(Text(note, style="dim") for note in footnotes(table)))
+    label = max(NARROWEST_NAME, width * 2 // 5)
+    tables = [shortened(table, label, width) for table in tables]
+    alone, together = footnotes(tables)
+    parts: list[RenderableType] = []
+    for table, notes in zip(tables, alone, strict=True):
+        parts += [Text()] if parts else []
+        parts += [*_one(table, width), *_notes(notes, width)]
+    if len(tables) > 1:
+        parts.append(Text())
+    return Group(*parts, *_notes(together, width))
 
 
-def plain_text(table: ResultTable, width: int = UNLIMITED) -> str:
-    """`text_table` without colours, for files and pipes; no line ends in spaces."""
+def plain_text(tables: Sequence[ResultTable], width: int = UNLIMITED) -> str:
+    """`text_tables` without colours, for files and pipes; no line ends in spaces."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
-        console.print(text_table(table, width))
+        console.print(text_tables(tables, width))
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def _notes(notes: Iterable[str], width: int) -> list[Text]:
+    return [Text(wrapped(note, min(width, WIDEST)), style="dim") for note in notes]
+
+
+def _one(table: ResultTable, width: int) -> Iterator[RenderableType]:
+    """The title and the blocks of one table."""
+    yield Text(wrapped(table.title, width), style="bold cyan")
+    names = _name_cells(table)
+    name_width = max(len(name) for name in names)
+    space = width - name_width
+    columns, widths = _columns(table, split=False)
+    if sum(widths) + GAP * len(widths) > space:
+        columns, widths = _columns(table, split=True)
+    for number, block in enumerate(_blocks(widths, space)):
+        if number:
+            yield Text()
+        grid = [(names, name_width), *((columns[at], widths[at]) for at in block)]
+        yield from _block(grid, [row.group for row in table.rows])
 
 
 def _name_cells(table: ResultTable) -> list[Text]:
     """The heading of the names, then the name of every row, indented below those of groups."""
     indent = " " * GAP if table.heads[0] else ""
-    styles = ["dim", *("bold" if row.mean else "" for row in table.rows)]
-    names = [table.heads[1], *(row.label for row in table.rows)]
+    styles = ["dim", "dim", *("bold" if row.mean else "" for row in table.rows)]
+    names = ["", table.heads[1], *(row.label for row in table.rows)]
     return [Text(indent + name, style=style) for name, style in zip(names, styles, strict=True)]
 
 
-def _value_cells(table: ResultTable) -> list[list[Text]]:
-    """The headings of the values, then the values of every row."""
-    rows = [[Text(name, style="dim") for name in table.columns]]
-    for row in table.rows:
-        cells = row_cells(row)
-        bold = [row.mean or mark == BEST for _, mark in cells]
-        texts = [text + SUFFIXES[mark] for text, mark in cells]
-        rows.append(
-            [Text(text, style="bold" if b else "") for text, b in zip(texts, bold, strict=True)]
-        )
-    return rows
+def _columns(table: ResultTable, *, split: bool) -> tuple[list[list[Text]], list[int]]:
+    """Every column, two lines of its heading first, and its width. With `split` a heading that is
+    longer than its values takes both lines where it can.
+    """
+    lines = [row_cells(row) for row in table.rows]
+    columns = []
+    for at, heading in enumerate(table.columns):
+        values = [_value(row, *cells[at]) for row, cells in zip(table.rows, lines, strict=True)]
+        longest = max(map(len, values), default=0) if split else len(heading)
+        columns.append([*(Text(each, "dim") for each in two_lines(heading, longest)), *values])
+    return columns, [max(map(len, column)) for column in columns]
+
+
+def _value(row: ResultRow, text: str, mark: Mark | None) -> Text:
+    return Text(text + SUFFIXES[mark], style="bold" if row.mean or mark == BEST else "")
 
 
 def _blocks(widths: Sequence[int], space: int) -> Iterator[range]:
@@ -81,8 +107,9 @@ def _blocks(widths: Sequence[int], space: int) -> Iterator[range]:
 
 def _block(grid: Sequence[Column], groups: Sequence[str]) -> Iterator[RenderableType]:
     """Some columns of all rows: the headings, then every group below its name."""
-    yield _table(grid, range(1))
-    for group, members in groupby(enumerate(groups, start=1), key=lambda item: item[1]):
+    two = any(cells[0].plain.strip() for cells, _ in grid)
+    yield _table(grid, range(0 if two else 1, HEADS))
+    for group, members in groupby(enumerate(groups, start=HEADS), key=lambda item: item[1]):
         if group:
             yield Text(group, style="bold")
         yield _table(grid, [row for row, _ in members])
@@ -96,7 +123,7 @@ def _table(grid: Sequence[Column], rows: Iterable[int]) -> Table:
             # the gap is part of the width, since rich takes its time over padding
             table.add_column(width=GAP + width, no_wrap=True, justify="right")
         else:
-            table.add_column(width=width, overflow="fold")
+            table.add_column(width=width, no_wrap=True)
     for row in rows:
         table.add_row(*(cells[row] for cells, _ in grid))
     return table
