@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -51,8 +53,26 @@ def test_the_bar_shows_the_running_cell_its_stage_and_failures() -> None:
             view.on_outcome(outcome)
     text = stream.getvalue()
     assert "failed coop tiny_digits 4-shot seed 3 tiny: the learning rate [0.1] is too high" in text
-    assert "coop tiny_digits 4-shot seed 3 tiny: fit" in text
+    assert "  coop tiny_digits 4-shot seed 3 tiny\n  fit" in text
+    assert "3/3" in text
     assert "1 failed" in text
+
+
+def test_at_80_columns_the_count_and_the_step_stay_and_only_a_long_name_is_cut() -> None:
+    stream = io.StringIO()
+    shown = Console(file=stream, force_terminal=True, width=80, color_system=None, _environ={})
+    cell = dataclasses.replace(CELLS[0], params=(("ctx_init", "a photo of a very long text" * 4),))
+    with live_view.bar(shown, 200) as view:
+        view.on_outcome(OUTCOMES[0])
+        view.on_outcome(OUTCOMES[2])
+        view.on_stage(cell, "fit, step 120 of 800, loss 1.23")
+    picture = stream.getvalue().replace("\r", "\n")
+    assert "2/200" in picture
+    assert "1 failed" in picture
+    assert "  fit, step 120 of 800, loss 1.23" in picture
+    assert "coop tiny_digits 4-shot seed 1 tiny ctx_init=a photo" in picture
+    plain = re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", picture)
+    assert max(map(len, plain.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
@@ -73,8 +93,8 @@ def test_plain_without_a_terminal_on_request_and_under_ci(
 
 
 def test_the_time_left_comes_from_the_cells_computed_so_far() -> None:
-    assert live_view._left(30.0, 0, 10) == ""
-    assert live_view._left(30.0, 3, 7) == "1 min 10 s left"
+    assert live_view._left_s(30.0, 0, 10) == []
+    assert live_view._left_s(30.0, 3, 7) == [70.0]
 
 
 @pytest.mark.parametrize(

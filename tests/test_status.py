@@ -22,7 +22,7 @@ import pytest
 from rich.console import Console
 
 from benchmark.cli import execute
-from benchmark.commands import progress_view
+from benchmark.commands import progress_text, progress_view
 from benchmark.records.announcements import announce_plan, announced
 from benchmark.records.progress import read_progress
 from benchmark.records.store import LEASE_S, Store
@@ -108,7 +108,7 @@ def keys(entries: tuple[Any, ...]) -> list[str]:
 
 def text(store: Store) -> str:
     return "\n".join(
-        line.plain for line in progress_view.lines(read_progress(store), str(store.root))
+        line.plain for line in progress_text.lines(read_progress(store), str(store.root))
     )
 
 
@@ -159,10 +159,10 @@ def test_a_running_cell_takes_one_line_where_the_terminal_is_wide_enough(store: 
         claimed(store, key, HERE, os.getpid() if key == KEYS[0] else os.getppid(), for_s=20)
         store.log(key).write_text("[     2.0 s] a stage with a long description\n")
     progress = read_progress(store)
-    *_, first, second = (line.plain for line in progress_view.lines(progress, "r", 120))
+    *_, first, second = (line.plain for line in progress_text.lines(progress, "r", 120))
     assert first.index("20 s") == second.index("20 s")
     assert first.index("a stage") < first.index("process")
-    narrow = [line.plain for line in progress_view.lines(progress, "r", 80)]
+    narrow = [line.plain for line in progress_text.lines(progress, "r", 80)]
     assert max(map(len, narrow)) <= 80
     below = narrow[narrow.index(f"  {cell(KEYS[0])}") + 1]
     process = f"process {os.getpid()} on {HERE}"
@@ -399,7 +399,7 @@ def test_many_failures_are_cut_short_for_people(store: Store) -> None:
     plan(store, *many)
     for key in many:
         store.fail(key, "it broke\n")
-    assert text(store).count("it broke") == progress_view.SHOWN
+    assert text(store).count("it broke") == progress_text.SHOWN
     assert "and 15 more; --json names them all" in text(store)
 
 

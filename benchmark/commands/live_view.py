@@ -7,14 +7,25 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 from benchmark.commands.printing import duration, say, wants_plain
 from benchmark.compute.runner import Outcome
 from benchmark.compute.stages import OnStage
 from benchmark.grid import Cell
+
+REFRESHES = 5  # a second: enough for a spinner, and a hundredth of a processor
 
 
 @dataclass(frozen=True)
@@ -50,17 +61,20 @@ def lines(console: Console, total: int) -> Iterator[LiveView]:
 
 @contextmanager
 def bar(console: Console, total: int) -> Iterator[LiveView]:
-    """One bar for the grid: cells done, time left, the running cell and its stage.
+    """Three lines that are never cut at 80 columns but for their ends: the grid, the running cell,
+    and how far it has come. A spinner and the time move even where nothing is told.
 
-    Failures are printed above the bar.
+    Failures are printed above.
     """
     progress = _grid_progress(console)
-    task = progress.add_task("starting", total=total, left="", failures="")
+    task = progress.add_task("", total=total, left="", failures="")
     counts = {"ended": 0, "computed": 0, "failed": 0}
+    running = ["", "starting"]  # the cell, and its stage
+    ends_at: list[float] = []  # by the monotonic clock; empty before the first cell
     start = time.monotonic()
 
     def on_stage(cell: Cell, name: str) -> None:
-        progress.update(task, description=escape(f"{cell}: {name}"))
+        running[:] = [str(cell), name]
 
     def on_outcome(outcome: Outcome) -> None:
         counts["ended"] += 1
@@ -68,30 +82,44 @@ def bar(console: Console, total: int) -> Iterator[LiveView]:
         counts["failed"] += outcome.error is not None
         if outcome.error:
             message = f"[red]failed[/red] {escape(f'{outcome.cell}: {outcome.error}')}"
-            progress.console.print(message, highlight=False)
-        left = _left(time.monotonic() - start, counts["computed"], total - counts["ended"])
+            live.console.print(message, highlight=False)
+        paces = time.monotonic() - start, counts["computed"], total - counts["ended"]
+        ends_at[:] = [time.monotonic() + left_s for left_s in _left_s(*paces)]
         failures = f"{counts['failed']} failed" if counts["failed"] else ""
-        progress.update(task, advance=1, left=left, failures=failures)
+        progress.update(task, advance=1, failures=failures)
 
-    with progress:
+    def picture() -> Group:
+        left = [f"{duration(max(0.0, at - time.monotonic()))} left" for at in ends_at]
+        progress.update(task, left="".join(left))
+        lines = [Text(f"  {text}", no_wrap=True, overflow="ellipsis") for text in running if text]
+        return Group(progress.get_renderable(), *lines)
+
+    live = Live(
+        console=console,
+        get_renderable=picture,
+        transient=True,
+        refresh_per_second=REFRESHES,
+    )
+    with live:
         yield LiveView(on_stage, on_outcome)
 
 
 def _grid_progress(console: Console) -> Progress:
+    """The line of the grid: its count comes before what a narrow terminal may cut."""
     return Progress(
-        BarColumn(bar_width=30),
+        SpinnerColumn(),
         MofNCompleteColumn(),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
         TextColumn("[cyan]{task.fields[left]}"),
         TextColumn("[red]{task.fields[failures]}"),
-        TextColumn("{task.description}"),
         console=console,
-        transient=True,
     )
 
 
-def _left(elapsed_s: float, computed: int, missing: int) -> str:
-    """The time left at the mean pace of the cells computed so far; '' before the first."""
-    return f"{duration(elapsed_s / computed * missing)} left" if computed else ""
+def _left_s(elapsed_s: float, computed: int, missing: int) -> list[float]:
+    """Seconds left at the mean pace of the cells computed so far; empty before the first."""
+    return [elapsed_s / computed * missing] if computed else []
 
 
 def _result(outcome: Outcome) -> str:

@@ -35,6 +35,7 @@ from benchmark.features.transforms import (
     random_view,
     view_rng,
 )
+from benchmark.ticks import tell
 
 # Rows encoded at once. On a GPU more bring nothing (an H100 runs a ViT-B/16 at 98 % of its best).
 # On a CPU a buffer of more than 32 MB is given back to the system after every layer, and fresh
@@ -233,12 +234,15 @@ def features(encoder: Encoder, pictures: PictureCrops) -> Iterator[Tensor]:
     """image_NVD of all cuts (N pictures, V cuts each), some pictures after the other."""
     run = _on_gpu if encoder.device.type == "cuda" else _on_cpu
     rest_ND: list[Tensor] = []
+    done = 0  # pictures
     for image_ND in run(encoder, _batches(pixels(encoder, pictures), encoder.rows)):
         rest_ND.append(image_ND)
         whole = sum(map(len, rest_ND)) // pictures.per_picture * pictures.per_picture
         if whole:
             rows_ND = torch.cat(rest_ND)
             rest_ND = [rows_ND[whole:]]
+            done += whole // pictures.per_picture
+            tell("encoding image", done, len(pictures.positions))
             yield rows_ND[:whole].unflatten(0, (-1, pictures.per_picture))
 
 

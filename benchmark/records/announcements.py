@@ -4,6 +4,7 @@ DIR/plans/<hash>.json   cells of a grid that were not on record when it began:
                         {key: [cell, expected seconds]}; gone when all are done
 DIR/running/<key>.json  a cell that is being computed, since the file was written:
                         {cell, host, pid, expected_s}
+DIR/running/<key>.txt   how far it has come, one line, written at most once a second
 
 No number depends on these files. progress.py reads them.
 """
@@ -16,10 +17,12 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from benchmark.paths import write_atomic
 from benchmark.records.store import Store
 
+LONGEST_STEP = 200  # characters
 Planned = Mapping[str, tuple[str, float | None]]  # key -> the cell in words, expected seconds
 
 
@@ -44,6 +47,27 @@ def announced(store: Store, key: str, cell: str, expected_s: float | None) -> It
         yield
     finally:
         path.unlink(missing_ok=True)
+        _step_file(store, key).unlink(missing_ok=True)
+
+
+def _step_file(store: Store, key: str) -> Path:
+    return store.root / "running" / f"{key}.txt"
+
+
+def note_step(store: Store, key: str, text: str) -> None:
+    """Say how far a cell has come; nothing takes it back. Where it cannot be said, it is not."""
+    with suppress(OSError):
+        if text:
+            _step_file(store, key).write_text(text, encoding="utf-8")
+        else:
+            _step_file(store, key).unlink(missing_ok=True)
+
+
+def read_step(store: Store, key: str) -> str:
+    """How far a cell has come; '' where nothing is said."""
+    with suppress(OSError, ValueError), _step_file(store, key).open(encoding="utf-8") as file:
+        return file.read(LONGEST_STEP)
+    return ""
 
 
 def failed_at(store: Store, key: str) -> float:

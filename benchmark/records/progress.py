@@ -8,28 +8,23 @@ of life, and never asked for. announcements.py describes the files.
 from __future__ import annotations
 
 import os
-import re
 import socket
-import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
 from benchmark.paths import clock_of
-from benchmark.records.announcements import Planned
+from benchmark.records.announcements import Planned, read_step
+from benchmark.records.progress_files import last_words, mtime, read, sentence
 from benchmark.records.store import Store
 
-T = TypeVar("T")
 Wanted = Callable[[str], bool]  # whether a cell, in words, is asked for
 Seconds = Annotated[float, Field(ge=0, le=1e9)] | None
-KEY = re.compile("[0-9a-f]{12}")
-LARGEST_BYTES = 50_000_000  # of a file worth reading: a plan of several hundred thousand cells
-READ_BYTES = 50_000  # of a failure or a log: more than the runner keeps of one
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ class Running:
     since: float  # seconds of the file system's clock
     for_s: float
     expected_s: float | None
-    last_words: str  # of its log
+    last_words: str  # of its log, and how far it has come
 
     @property
     def worker(self) -> tuple[str, int]:
@@ -138,7 +133,7 @@ def _plans(store: Store, remarks: list[str], wanted: Wanted) -> list[_Plan]:
     """What is wanted of all plans, the oldest first."""
     plans = []
     for path in (store.root / "plans").glob("*.json"):
-        if (cells := _read(path, PLAN, remarks)) and (at := _mtime(path)) is not None:
+        if (cells := read(path, PLAN, remarks)) and (at := mtime(path)) is not None:
             kept = {key: item for key, item in cells.items() if wanted(item[0])}
             plans.append(_Plan(kept, at))
     return sorted(plans, key=lambda plan: plan.since)
@@ -148,7 +143,7 @@ def forget_finished_plans(store: Store) -> None:
     """Remove plans of which nothing is left to do, whoever finished them."""
     done = store.keys()
     for path in (store.root / "plans").glob("*.json"):
-        if (cells := _read(path, PLAN, [])) and cells.keys() <= done:
+        if (cells := read(path, PLAN, [])) and cells.keys() <= done:
             path.unlink(missing_ok=True)
 
 
@@ -162,8 +157,8 @@ def _announcements(
     paths = sorted((store.root / "running").glob("*.json"))
     now = clock_of(store.root / "running") if paths else 0.0
     for path in paths:
-        if (announced := _read(path, ANNOUNCED, remarks)) and (since := _mtime(path)) is not None:
-            log = _last_words(store.log(path.stem))
+        if (announced := read(path, ANNOUNCED, remarks)) and (since := mtime(path)) is not None:
+            said = [last_words(store.log(path.stem)), read_step(store, path.stem)]
             running_cell = Running(
                 path.stem,
                 announced.cell,
@@ -172,7 +167,7 @@ def _announcements(
                 since,
                 max(0.0, now - since),
                 announced.expected_s,
-                log,
+                ", ".join(filter(None, said)),
             )
             if _alive(store, running_cell, now):
                 alive.append(running_cell)
@@ -188,7 +183,7 @@ def _alive(store: Store, running_cell: Running, now: float) -> bool:
     The age counts on this machine too, since a number of a process that is gone may be another's
     after a restart.
     """
-    heard = _mtime(store.root / "locks" / f"{running_cell.key}.lock")
+    heard = mtime(store.root / "locks" / f"{running_cell.key}.lock")
     if heard is None or now - heard > store.lease_s:
         return False
     return running_cell.host != socket.gethostname() or _lives(running_cell.pid)
@@ -219,8 +214,8 @@ def _failures(
     failures = []
     for key in sorted(among):
         path = store.failure(key)
-        if (at := _mtime(path)) is not None and at >= anew.get(key, 0.0):
-            failures.append(Failed(key, planned[key][0], _sentence(path, planned[key][0]), path))
+        if (at := mtime(path)) is not None and at >= anew.get(key, 0.0):
+            failures.append(Failed(key, planned[key][0], sentence(path, planned[key][0]), path))
     return tuple(failures)
 
 
@@ -248,54 +243,3 @@ def _left_s(
     return (sum(taken[key] for key in waiting) + sum(max(0.0, left) for left in begun_s)) / len(
         by_worker
     )
-
-
-def _read(path: Path, what: TypeAdapter[T], remarks: list[str]) -> T | None:
-    """None for a file that has just been taken back, and, with a remark, for what no run writes."""
-    try:
-        about = path.stat()
-        if (
-            stat.S_ISREG(about.st_mode)
-            and about.st_size <= LARGEST_BYTES
-            and KEY.fullmatch(path.stem)
-        ):
-            return what.validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        pass
-    remarks.append(f"{path} is not what a run writes there; it is passed over")
-    return None
-
-
-def _mtime(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None
-
-
-def _lines(path: Path, *, end: bool = False) -> list[str]:
-    """Lines that are not blank, of the beginning or the end of a file; none where it cannot be
-    read.
-    """
-    try:
-        if not path.is_file():
-            return []
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - READ_BYTES) if end else 0)
-            text = file.read(READ_BYTES).decode(errors="replace")
-    except OSError:
-        return []
-    # a bar draws over itself after \r
-    return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
-
-
-def _last_words(path: Path) -> str:
-    return next(iter(_lines(path, end=True)[-1:]), "")
-
-
-def _sentence(path: Path, cell: str) -> str:
-    """What went wrong. Failures of older versions begin with the cell and end with the error."""
-    first = next(iter(_lines(path)), "")
-    return _last_words(path) if first == cell else first

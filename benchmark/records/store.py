@@ -144,6 +144,7 @@ class Store:
         with self.claim(announcement.stem) as nobody_at_it:
             if nobody_at_it:
                 announcement.unlink(missing_ok=True)
+                announcement.with_suffix(".txt").unlink(missing_ok=True)
 
     @contextmanager
     def claim(self, key: str, wait: bool = False) -> Iterator[bool]:

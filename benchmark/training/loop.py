@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from benchmark.api import Episode, UserError
+from benchmark.ticks import tell
 from benchmark.training.capture import Kind, Recorder, Steps, recorder_for, side_stream
 from benchmark.training.optimisers import Update
 
@@ -79,9 +81,15 @@ def train(
     with side_stream(weights.device):
         for t, kind in enumerate(kinds):
             steps.run(kind)
+            tell("step", t + 1, len(kinds), partial(_mean_loss, loss_TR, t, kind[0]))
             if t % CHECK_EVERY == CHECK_EVERY - 1 or t == len(kinds) - 1:
                 require_finite(loss_TR[: t + 1], rate_TR)
     return loss_TR
+
+
+def _mean_loss(loss_TR: Tensor, t: int, live: int) -> float:
+    """Of the runs still in training at step t. Reading it waits for the device."""
+    return float(loss_TR[t, :live].mean())
 
 
 def _live(rate_TR: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmark.commands import progress_view
+from benchmark.commands import progress_text, progress_view
 from benchmark.records.store import Store
 from testbed.mutation import json_text, mutated, mutated_tree
 from testbed.targets.inputs import Random, written
@@ -58,6 +58,6 @@ def read_grid(folder: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         written(folder / "results" / name, content)
     progress = progress_view.existing_progress(Store(folder / "results"), [])
-    progress_view.as_dict(progress, "results")
-    for line in progress_view.lines(progress, "results"):
+    progress_text.as_dict(progress, "results")
+    for line in progress_text.lines(progress, "results"):
         assert "\x1b" not in line.plain, "a stranger steers the terminal"

@@ -18,6 +18,7 @@ from benchmark.compute.executors import cell_logs
 from benchmark.compute.executors.limits import GRACE_S
 from benchmark.compute.executors.scheduling import Job, RunOptions, Task, TaskReport
 from benchmark.compute.stages import OnStage
+from benchmark.records.announcements import read_step
 from benchmark.records.store import Store
 
 LOST_AT_MOST = 3  # workers that may die over a cell before it counts as failed
@@ -65,9 +66,18 @@ class RunningJobs:
                 yield from self._next()
                 if time.monotonic() - looked > LOOK_S:
                     looked = time.monotonic()
+                    self._show_steps()
                     yield from self._overdue()
         finally:
             self._end_all()
+
+    def _show_steps(self) -> None:
+        """How far the cell has come that has been running longest."""
+        store = Store(self.options.results)
+        for entry in [entry for entry in self.running if entry.open][:1]:
+            first = min(entry.open, key=lambda task: task.key)
+            if step := read_step(store, first.key):
+                self.on_stage(first.cell, f"running, {step}")
 
     def _end_all(self) -> None:
         """Interrupted: what still runs is of no use to anybody. Asked first, so that workers tidy

@@ -19,9 +19,10 @@ from benchmark.compute.executors.scheduling import Batch, Job, RunOptions, Task,
 from benchmark.compute.stages import OnStage
 from benchmark.errors import UserError
 from benchmark.grid import Cell
-from benchmark.records.announcements import announced
+from benchmark.records.announcements import announced, note_step
 from benchmark.records.kept_adapters import is_kept
 from benchmark.records.store import Store
+from benchmark.ticks import Tick, heard_by
 
 if TYPE_CHECKING:
     from benchmark.compute.resources import Resources
@@ -151,9 +152,18 @@ def _compute(tasks: Sequence[Task], worker: Worker, log: cell_logs.Log) -> None:
     """A single cell for which memory runs out is tried once more in smaller chunks."""
     from benchmark.compute.cell import compute_records
 
+    first = min(tasks, key=lambda task: task.key)  # which `status` shows of a batch
+    now: list[str] = []  # the stage that is going on
+
     def on_stage(cell: Cell, stage: str) -> None:
         log.say(stage)
+        note_step(worker.store, first.key, "")
+        now[:] = [stage]
         worker.on_stage(cell, stage)
+
+    def on_tick(tick: Tick) -> None:
+        note_step(worker.store, first.key, str(tick))
+        worker.on_stage(first.cell, ", ".join([*now, str(tick)]))
 
     compute = partial(
         compute_records,
@@ -165,7 +175,8 @@ def _compute(tasks: Sequence[Task], worker: Worker, log: cell_logs.Log) -> None:
         keep=worker.options.keep,
     )
     try:
-        compute()
+        with heard_by(on_tick):
+            compute()
         return
     except Exception as error:
         if len(tasks) > 1 or not limits.out_of_memory(error):
@@ -175,7 +186,8 @@ def _compute(tasks: Sequence[Task], worker: Worker, log: cell_logs.Log) -> None:
             + traceback.format_exc()
         )
     limits.free_memory()
-    compute(memory_share=AFTER_OUT_OF_MEMORY)
+    with heard_by(on_tick):
+        compute(memory_share=AFTER_OUT_OF_MEMORY)
 
 
 def _gave_up(worker: Worker, keys: Sequence[str], log: cell_logs.Log) -> None:
