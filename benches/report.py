@@ -1,5 +1,5 @@
-"""How long reports take over 10,000 records: `python -m benches.report`. Each command runs in a
-fresh process, best of three.
+"""How long reports take over 10,000 records, and how soon pages of 5,000 and 50,000 are there:
+`python -m benches.report`. Each command, and each browser, is a fresh process; best of three.
 
 Wall and processor seconds are both told: on a machine that others use, only the second means
 something.
@@ -14,11 +14,21 @@ import tempfile
 import time
 from pathlib import Path
 
+from testbed import chromium
+from testbed.study import study
 from testbed.synthetic import CLASSIC, grid, write
 
 METHODS = [f"method_{index}" for index in range(15)]
 BACKBONES = ("RN50/openai", "RN101/openai", "ViT-B-32/openai", "ViT-B-16/openai")
 CLASSES = 199  # the eleven have 2,191 classes
+STUDIES = {(16, 2): 1.0, (78, 4): 3.0}  # rows and backbones -> seconds until the page can be used
+CLICK = """(async () => {
+    const began = performance.now();
+    document.querySelector('#matrix [data-column=dtd]').click();
+    document.body.offsetHeight;
+    await new Promise((then) => requestAnimationFrame(() => setTimeout(then)));
+    return performance.now() - began;
+})()"""
 
 
 def seconds(*arguments: str) -> tuple[float, float]:
@@ -69,6 +79,37 @@ def main() -> None:
             f"page without images: {weight / 1e6:.1f} MB (at most 5), "
             f"of which at once {at_once(page) / 1e6:.2f} MB"
         )
+        pages(Path(name))
+
+
+def pages(folder: Path) -> None:
+    """Build the page of every study and open it."""
+    for (rows, backbones), most in STUDIES.items():
+        store, page = folder / f"store-{rows}", folder / f"page-{rows}"
+        count = len(write(store, study(rows, backbones)))
+        wall_s, processor_s = seconds("report", "--html", str(page), "--results", str(store))
+        print(
+            f"page of {count} records: written in {wall_s:.1f} s, of which {processor_s:.1f} s "
+            f"on a processor; at once {at_once(page) / 1e6:.2f} MB"
+        )
+        if chromium.browser_path():
+            paint, ready, click = map(min, zip(*(opened(page) for _ in range(3)), strict=True))
+            print(
+                f"  first paint {paint:.2f} s, drawn and usable {ready:.2f} s (at most {most}), "
+                f"sorted after a click in {click:.2f} s"
+            )
+
+
+def opened(page: Path) -> tuple[float, float, float]:
+    """Seconds in a fresh browser: first paint, everything drawn, and a click on a heading."""
+    with (
+        tempfile.TemporaryDirectory() as profile,
+        chromium.tab(page / "index.html", Path(profile)) as tab,
+    ):
+        tab.screen(1440, 900)
+        paint = tab.ask("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        ready = tab.ask("performance.getEntriesByType('navigation')[0].loadEventEnd")
+        return paint / 1000, ready / 1000, tab.ask(CLICK) / 1000
 
 
 def at_once(page: Path) -> int:

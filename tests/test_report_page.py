@@ -246,9 +246,8 @@ def test_csv_and_latex_hold_what_the_matrix_shows(tab: chromium.Tab) -> None:
         label = "mean" if at == 1 else name
         for row, tex, text in zip(rows, latex, column(tab, label), strict=True):
             assert row[name] == ("" if text == NOTHING else text.split()[0].rstrip("★≈†"))
-            assert (name in row["best"].replace("mean of 11", "x").split()) == (
-                "★" in text and at > 1
-            )
+            assert (name in row["best"].split("; ")) == ("★" in text)
+            assert (name in row["tied"].split("; ")) == ("≈" in text)
             deviation = re.search(r"± ([\d.]+)", text)
             assert row[f"{name} deviation"] == (deviation[1] if deviation else "")
             cell = tex.removesuffix(r" \\").split(" & ")[at]
@@ -367,6 +366,16 @@ def test_the_page_can_be_used_from_the_keyboard(tab: chromium.Tab) -> None:
         f"{tables}.every((one) => one.querySelector('thead th[scope=col]')"
         " && one.querySelector('tbody th[scope=row]'))"
     )
+
+
+@needs_browser
+def test_costs_begin_with_the_least(tab: chromium.Tab) -> None:
+    go(tab, f"{CLASSIC_16}&sort=-dtd")
+    choose(tab, "f-show", "Seconds of training")
+    sorted_by = "document.querySelector('#matrix [aria-sort=ascending]').textContent"
+    assert tab.ask(sorted_by) == "dtd"
+    choose(tab, "f-show", "Accuracy in %")
+    assert tab.ask("document.querySelector('#matrix [aria-sort=descending]').textContent") == "dtd"
 
 
 @needs_browser

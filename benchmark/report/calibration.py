@@ -54,6 +54,8 @@ class Calibrations:
         return self._known[record.key]
 
     def _read(self, record: Record) -> Calibration | None:
+        if not self.store.beside(record.key).is_file():
+            return None
         try:
             kept = self.store.confidences(record.key)
         except UserError:

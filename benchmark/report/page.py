@@ -39,9 +39,13 @@ def write_page(
     results, found = ImageResults(store, root), Calibrations(store)
     index = page_data.index(groups, results, found)
     shown, thumbnails = page_images.pictured(groups, results) if images else ({}, {})
-    closer = [*record_lists(groups), *details(groups, results, found)]
     files = {
-        f"records/{each.name}.js": script("detail", each.name, each.content) for each in closer
+        f"{kind}/{each.name}.js": script("detail", f"{kind}/{each.name}", each.content)
+        for kind, made in (
+            ("lists", record_lists(groups)),
+            ("records", details(groups, results, found)),
+        )
+        for each in made
     }
     files |= {
         f"images/{dataset}.js": script("pictures", dataset, content)
@@ -74,6 +78,7 @@ def _check(folder: Path) -> None:
 def _clear(folder: Path) -> None:
     """Remove the parts of an earlier page."""
     for stale in [
+        *folder.glob("lists/*.js"),
         *folder.glob("records/*.js"),
         *folder.glob("images/*.js"),
         *folder.glob("images/*/*.png"),

@@ -34,7 +34,7 @@ def record_lists(groups: GroupedRecords) -> Iterator[PageDetail]:
     """One per setting, named by its place in the index: every record in columns."""
     first = 0
     for place, (setting, variants) in enumerate(groups.items()):
-        yield PageDetail(f"of-setting-{place}", in_columns(_listed(setting, variants, first)))
+        yield PageDetail(str(place), in_columns(_listed(setting, variants, first)))
         first += len(variants)
 
 

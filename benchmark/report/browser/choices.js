@@ -76,11 +76,18 @@ function options(select, pairs, wanted) {
 }
 
 function listenToFields() {
-  for (const name of [...FACETS, "show", "dataset"]) byId(`f-${name}`).addEventListener("change", (event) => choose({ [name]: event.target.value }));
+  for (const name of [...FACETS, "dataset"]) byId(`f-${name}`).addEventListener("change", (event) => choose({ [name]: event.target.value }));
+  byId("f-show").addEventListener("change", (event) => choose({ show: event.target.value, sort: bestFirst(event.target.value) }));
   for (const name of ["spread", "names"]) byId(`f-${name}`).addEventListener("change", (event) => choose({ [name]: event.target.checked ? "yes" : "" }));
   byId("f-methods").addEventListener("input", (event) => choose({ methods: event.target.value }));
   byId("reset").addEventListener("click", () => choose(USUAL));
   addEventListener("hashchange", () => { readAddress(); draw(); });
+}
+
+/* The column that is sorted by stays; of costs and errors the least stand first. */
+function bestFirst(show) {
+  const column = chosen.sort.replace(/^-/, "");
+  return column === "method" || MEASURES.find((measure) => measure.id === show).low ? column : `-${column}`;
 }
 
 /* Parts of names or headings between commas; any of them will do. */

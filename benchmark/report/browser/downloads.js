@@ -15,7 +15,7 @@ const rowsInOrder = (matrix) => matrix.blocks.flatMap((block) => block.rows.map(
 
 function csvRow(matrix, row, block) {
   const fields = matrix.columns.flatMap((column) => [plainText(column, row), ...extraParts(matrix, column).map(([, part]) => column.parts(row)[part] || "")]);
-  const marked = (mark) => matrix.columns.filter((column) => column.parts?.(row).mark === mark).map((column) => column.label).join(" ");
+  const marked = (mark) => matrix.columns.filter((column) => column.parts?.(row).mark === mark).map((column) => column.label).join("; ");
   return [...fields, block.split(":")[0].toLowerCase(), marked("best"), marked("tied")];
 }
 

@@ -43,5 +43,5 @@ function arrive(name, content) {
   waiting.delete(name);
 }
 
-function detail(name, content) { arrive(`records/${name}.js`, content); }
+function detail(name, content) { arrive(`${name}.js`, content); }
 function pictures(name, content) { arrive(`images/${name}.js`, content); }

@@ -70,7 +70,7 @@ function matrixBlocks(view, rows, sort) {
 
 function drawMatrix(view) {
   const matrix = matrixOf(view);
-  byId("matrix").classList.toggle("long", chosen.names !== "");
+  document.querySelector("main").classList.toggle("long", chosen.names !== "");
   byId("matrix-title").textContent = `${matrix.measure.label}, ${view.shots}-shot`;
   byId("matrix").caption.textContent = captionOf(matrix);
   drawTable(byId("matrix"), matrix.columns, matrix.blocks, matrix.sort, (sort) => choose({ sort }));

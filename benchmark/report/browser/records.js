@@ -7,7 +7,7 @@ function drawRecords(view) {
   const box = byId("records");
   box.hidden = view.setting.classes === "H"; // made of two settings' records
   firstRecord = 0;
-  if (box.open && !box.hidden) fetchScript(`records/of-setting-${view.place}.js`, (list) => showPage(view, list));
+  if (box.open && !box.hidden) fetchScript(`lists/${view.place}.js`, (list) => showPage(view, list));
 }
 
 function recordsOf(view, list) {

@@ -36,6 +36,7 @@ function widened(figure) {
 function results(content) {
   all = content;
   gatherViews();
+  if (!views.length) return byId("status").append("There are no records to show.");
   readAddress();
   listenToFields();
   for (const id of ["filters", "versus"]) byId(id).addEventListener("submit", (event) => event.preventDefault());
