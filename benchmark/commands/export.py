@@ -1,62 +1,123 @@
-"""`export`: write the leaderboard as CSV, or the classifier matrix of a kept adapter."""
+"""`export`: write results as data, or the classifier matrix of a kept adapter."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from benchmark.commands import export_options as own
 from benchmark.commands import options as opt
+from benchmark.commands.option_fields import RecordFilters, takes_fields
 from benchmark.commands.printing import warn
+from benchmark.errors import UserError
 
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", parser=opt.path, metavar="FILE", help="Where to write.", show_default="stdout"
-    ),
-]
-Adapter = Annotated[
-    str,
-    typer.Option(
-        "--adapter",
-        metavar="KEY",
-        help="Write the classifier matrix of a kept adapter instead: logits = f W' + b of a unit "
-        "image feature f. The ending of --out says how: .csv, .safetensors or .npz.",
-        show_default=False,
-    ),
-]
+if TYPE_CHECKING:
+    import pandas as pd
 
-
-def export(
-    results: opt.Results = opt.DEFAULT,
-    out: Out = None,
-    protocol: opt.OfProtocol = "",
-    superseded: opt.Superseded = False,
-    adapter: Adapter = "",
-    device: opt.Device = "auto",
-    method: opt.Trusted = opt.NOTHING,
-) -> None:
-    """Write the leaderboard as CSV, one row per method x dataset x shots x backbone x protocol."""
-    if adapter:
-        _export_adapter(adapter, results, out, device, method)
-        return
-    from benchmark.paths import write_atomic
+    from benchmark.records.record import Record
     from benchmark.records.store import Store
-    from benchmark.report import grouping, record_selection
-    from benchmark.report.calibration import Calibrations
-    from benchmark.report.leaderboard import leaderboard_csv
 
+
+@takes_fields
+def export(
+    filters: RecordFilters,
+    results: opt.Results = opt.DEFAULT,
+    out: own.Out = None,
+    form: own.Format = None,
+    per_record: own.Records = False,
+    per_class: own.PerClass = False,
+    confusion: own.Confusion = False,
+    to: own.To = None,
+    online: own.Online = False,
+    adapter: own.Adapter = "",
+    device: opt.Device = "auto",
+    superseded: opt.Superseded = False,
+    data_root: opt.DataRoot = None,
+) -> None:
+    """Write the leaderboard, one row per method x dataset x shots x backbone x protocol.
+
+    Or a row per record, per class, or per pair of classes. docs/data.md describes the columns.
+    """
+    if adapter:
+        _export_adapter(adapter, results, out, device, filters.methods)
+        return
+    from benchmark.commands.record_choice import chosen_records
+    from benchmark.records.store import Store
+    from benchmark.report.grouping import current
+
+    form = _format(form, out)
+    kinds = {"--records": per_record, "--per-class": per_class, "--confusion": confusion}
+    kinds |= {"--to": to is not None}
+    chosen = [flag for flag, given in kinds.items() if given]
+    if len(chosen) > 1:
+        raise UserError(f"{' and '.join(chosen)} are tables of their own; take one of them")
     notes: list[str] = []
     store = Store(results)
-    records = record_selection.select_records(store, notes, protocol=protocol)
-    groups = grouping.group_records(records, notes, superseded)
-    text = leaderboard_csv(groups, Calibrations(store))
+    records = chosen_records(store, filters, notes)
+    if to:
+        _hand_over(records if superseded else current(records, notes), to, online)
+    else:
+        kind = chosen[0] if chosen else "--leaderboard"
+        _write(_frame(kind, store, records, notes, superseded, data_root, form), out, form)
+    warn(notes)
+
+
+def _hand_over(records: Sequence[Record], to: str, online: bool) -> None:
+    from benchmark.report import sinks
+
+    with sinks.opened(to, online=online) as sink:
+        for record in records:
+            sink(record)
+    print(f"{len(records)} records handed to {to}")
+
+
+def _format(form: str | None, out: Path | None) -> str:
+    ending = out.suffix.lower().lstrip(".") if out else ""
+    form = opt.one_of("format", form or (ending if ending in own.FORMATS else "csv"), own.FORMATS)
+    if form == "parquet" and out is None:
+        raise UserError("--format parquet writes a file; name it with --output FILE")
+    return form
+
+
+def _frame(
+    kind: str,
+    store: Store,
+    records: list[Record],
+    notes: list[str],
+    superseded: bool,
+    data_root: Path | None,
+    form: str,
+) -> pd.DataFrame:
+    from benchmark.report import class_frames, frames, grouping, leaderboard
+    from benchmark.report.calibration import Calibrations
+
+    kept = records if superseded else grouping.current(records, notes)
+    if kind == "--records":
+        return frames.sorted_frame(kept)
+    if kind == "--per-class":
+        return class_frames.class_frame(kept)
+    if kind == "--confusion":
+        return class_frames.confusion_frame(store, kept, data_root, notes)
+    groups = grouping.group_records(kept, notes, superseded=True)
+    frame = leaderboard.leaderboard_frame(groups, Calibrations(store))
+    return leaderboard.with_decimals(frame) if form == "csv" else frame
+
+
+def _write(frame: pd.DataFrame, out: Path | None, form: str) -> None:
+    from benchmark.paths import write_atomic
+
+    if form == "parquet" and out:
+        content = io.BytesIO()
+        frame.to_parquet(content, index=False)
+        write_atomic(out, content.getvalue())
+        return
+    text = frame.to_csv(index=False, lineterminator="\n")
     if out:
         write_atomic(out, text.encode())
     else:
         print(text, end="")
-    warn(notes)
 
 
 def _export_adapter(

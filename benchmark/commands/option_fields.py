@@ -49,6 +49,23 @@ class GridFileFlags:
     trusted: opt.Trust = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecordFilters:
+    """The options that say which records are shown; an empty one keeps all."""
+
+    methods: opt.Method = field(default_factory=list)
+    datasets: opt.Dataset = field(default_factory=list)
+    backbones: opt.Backbone = field(default_factory=list)
+    suites: opt.OnlySuite = field(default_factory=list)
+    shots: opt.OnlyShots = field(default_factory=list)
+    seeds: opt.OnlySeed = field(default_factory=list)
+    preset: opt.OnlyPreset = ""
+    protocol: opt.OfProtocol = ""
+    sampler: opt.OnlySampler = ""
+    val: opt.OnlyVal = ""
+    precision: opt.OnlyPrecision = ""
+
+
 def takes_fields(command: Callable[..., None]) -> Callable[..., None]:
     """`command` for typer: each parameter that is a dataclass becomes a parameter per field."""
     whole = signature(command, eval_str=True)

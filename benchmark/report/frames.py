@@ -42,11 +42,16 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     records = select_records(Store(Path(folder)), problems)
     for problem in problems:
         warnings.warn(problem, stacklevel=2)
+    return sorted_frame(records)
+
+
+def sorted_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """The frame of `load_results`."""
     return records_frame(records).sort_values(ORDER, ignore_index=True)
 
 
 def records_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """The frame of `load_results`, in the order given."""
+    """The columns of `load_results`, in the order given."""
     import pandas as pd
 
     kept = list(records)

@@ -31,7 +31,7 @@ def group_records(
     kept = list(records)
     notes = [] if notes is None else notes
     if not superseded:
-        kept = _current(kept, notes)
+        kept = current(kept, notes)
     groups: GroupedRecords = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for place, record in _with_the_source(list(_places(kept))):
         groups[place.setting][place.variant][place.dataset].append(record)
@@ -74,7 +74,7 @@ def _with_the_source(placed: list[tuple[_Place, Record]]) -> Iterator[tuple[_Pla
             yield place._replace(setting=replace(place.setting, suite=suite)), record
 
 
-def _current(records: list[Record], notes: list[str]) -> list[Record]:
+def current(records: list[Record], notes: list[str]) -> list[Record]:
     """Without records of an older adapter version where there is a newer one."""
     newest: dict[str, int] = {}
     for record in records:

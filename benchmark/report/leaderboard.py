@@ -55,10 +55,16 @@ def leaderboard_csv(groups: GroupedRecords, found: Calibrations | None = None) -
     """CSV text. Accuracies are fractions; costs are means over the row's seeds. Without `found` the
     columns of calibration are empty.
     """
-    frame = leaderboard_frame(groups, found)
-    for column, decimals in DECIMALS.items():
-        frame[column] = [_fixed(value, decimals) for value in frame[column].astype("Float64")]
-    return frame.to_csv(index=False, lineterminator="\n")
+    return with_decimals(leaderboard_frame(groups, found)).to_csv(index=False, lineterminator="\n")
+
+
+def with_decimals(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame of `leaderboard_frame` as its CSV shows numbers: as texts of fixed decimals."""
+    texts = {
+        column: [_fixed(value, decimals) for value in frame[column].astype("Float64")]
+        for column, decimals in DECIMALS.items()
+    }
+    return frame.assign(**texts)
 
 
 def leaderboard_frame(groups: GroupedRecords, found: Calibrations | None = None) -> pd.DataFrame:

@@ -1,0 +1,23 @@
+"""The records that the options of a command choose."""
+
+from __future__ import annotations
+
+from benchmark.commands.option_fields import RecordFilters
+from benchmark.commands.options.values import whole_numbers
+from benchmark.records.record import Record
+from benchmark.records.store import Store
+from benchmark.report import record_selection
+
+
+def chosen_records(store: Store, filters: RecordFilters, notes: list[str]) -> list[Record]:
+    """The records that pass all filters; what was passed over is added to `notes`."""
+    return record_selection.select_records(
+        *(store, notes, filters.methods, filters.datasets, filters.backbones),
+        *(filters.preset, filters.protocol),
+        suites=filters.suites,
+        precision=filters.precision,
+        shots=whole_numbers("shots", filters.shots),
+        seeds=whole_numbers("seed", filters.seeds),
+        sampler=filters.sampler,
+        val=filters.val,
+    )

@@ -1,0 +1,188 @@
+"""`export`: the same records as `report`, as data."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark import data
+from benchmark.records.record import Record
+from benchmark.records.store import Store
+from benchmark.report.class_frames import NAMING
+from benchmark.report.frames import load_results
+from testbed.synthetic import grid, identity, record, write
+from tests.conftest import Invoke
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "data.md").read_text()
+
+
+def predicted(seed: int, store: Store, classes: str = "all", shift: int = 1) -> Record:
+    """A record on tiny_digits that takes every second image for the next class."""
+    tested = data.load("tiny_digits", classes=classes)
+    labels_Q, count = np.array(tested.test.labels), len(tested.class_names)
+    told_Q = np.where(np.arange(len(labels_Q)) % 2, labels_Q, (labels_Q + shift) % count)
+    named = identity(seed=seed, classes=classes, dataset_digest=tested.digest)
+    right = [int((told_Q[labels_Q == label] == label).sum()) for label in range(count)]
+    stored = record(named, right, np.bincount(labels_Q).tolist())
+    store.put(stored, told_Q)
+    return stored
+
+
+def read(result: object) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(result.out))  # type: ignore[attr-defined]
+
+
+def test_the_page_describes_every_column(invoke: Invoke, tmp_path: Path) -> None:
+    predicted(1, Store(tmp_path))
+    sections = re.split(r"^## ", PAGE, flags=re.M)
+    for flag, at, before in (
+        ("--records", 1, ()),
+        ("--per-class", 2, NAMING),
+        ("--confusion", 3, NAMING),
+    ):
+        cells = re.findall(r"^\| (`.*?) \|", sections[at], re.M)
+        described = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+        assert [*before, *described] == list(read(invoke("export", flag, "--results", tmp_path)))
+
+
+def test_filters_are_those_of_report(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, grid(["coop", "linear_probe"], shots=(1, 4), seeds=(1, 2)))
+    write(tmp_path, [record(identity("zero_shot", shots=0, seed=0), [1], [2])])
+    options = ["--shots", "4", "--seed", "2", "--dataset", "tiny_digits", "--results", tmp_path]
+    for flag in ("--records", "--per-class"):
+        found = read(invoke("export", flag, *options))
+        rows = set(zip(found.method, found.dataset, found.shots, found.seed, strict=True))
+        assert rows == {
+            *((method, "tiny_digits", 4, 2) for method in ("coop", "linear_probe")),
+            ("zero_shot", "tiny_digits", 0, 0),
+        }
+    few = read(invoke("export", "--method", "coop", *options))
+    assert few[["method", "shots", "seeds"]].to_numpy().tolist() == [["coop", 4, 2]]
+    wrong = invoke("export", "--method", "cop", *options)
+    assert wrong.code == 2
+    assert "did you mean 'coop'?" in wrong.err
+
+
+def test_parquet_is_the_frame_itself_and_csv_its_text(invoke: Invoke, tmp_path: Path) -> None:
+    write(tmp_path, grid(["coop"], shots=(1,), seeds=(1, 2)))
+    for name in ("frame.parquet", "frame.csv"):
+        out = tmp_path / name
+        assert invoke("export", "--records", "--output", out, "--results", tmp_path).code == 0
+    frame = load_results(tmp_path)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "frame.parquet"), frame)
+    assert (tmp_path / "frame.csv").read_text() == frame.to_csv(index=False)
+    printed = invoke("export", "--results", tmp_path).out
+    best = tmp_path / "best.parquet"
+    invoke("export", "--format", "parquet", "--out", best, "--results", tmp_path)
+    means = pd.read_parquet(best)["mean"]
+    assert [f"{mean:.6f}" in printed for mean in means] == [True] * 3
+    refused = invoke("export", "--format", "parquet", "--results", tmp_path)
+    assert "--format parquet writes a file; name it with --output FILE" in refused.err
+    assert "takes csv, parquet, not 'xml'" in invoke("export", "--format", "xml").err
+
+
+@pytest.mark.parametrize("classes", ["all", "base", "new"])
+def test_confusions_are_counted_image_by_image(
+    invoke: Invoke, tmp_path: Path, classes: str
+) -> None:
+    stored = predicted(1, Store(tmp_path), classes)
+    found = read(invoke("export", "--confusion", "--results", tmp_path))
+    tested = data.load("tiny_digits", classes=classes)
+    names = tested.class_names
+    told_Q = Store(tmp_path).predictions(stored.key)
+    expected: dict[tuple[str, str], int] = {}
+    for true, told in zip(tested.test.labels, told_Q, strict=True):
+        pair = (names[true], names[told])
+        expected[pair] = expected.get(pair, 0) + 1
+    pairs = zip(found.class_name, found.predicted_name, strict=True)
+    assert dict(zip(pairs, found.images, strict=True)) == expected
+    by_class = read(invoke("export", "--per-class", "--results", tmp_path))
+    assert by_class.class_name.tolist() == list(names)
+    right = found[found.label == found.predicted].images
+    assert right.tolist() == by_class.correct.tolist() == stored.counts.correct
+
+
+def test_what_has_no_confusions_is_counted_and_named(invoke: Invoke, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    predicted(1, store)
+    without = predicted(2, store)
+    store.beside(without.key).unlink()
+    contradicted = predicted(3, store)
+    store.put(contradicted, np.zeros(640, dtype=int))
+    outside = predicted(4, store)
+    store.put(outside, np.full(640, -1))
+    write(tmp_path, [record(identity("coop", "unheard_of"), [1], [2])])
+    result = invoke("export", "--confusion", "--results", tmp_path)
+    assert read(result).seed.unique().tolist() == [1]
+    assert "4 records have no confusions" in result.err
+    one = invoke("export", "--records", "--confusion", "--results", tmp_path)
+    assert "--records and --confusion are tables of their own" in one.err
+
+
+# other programs
+
+
+class Writers:
+    """A stand-in for both libraries, which notes what it is given."""
+
+    def __init__(self) -> None:
+        self.scalars: list[tuple[str, str, float, int]] = []
+        self.runs: list[dict[str, Any]] = []
+
+    def Writer(self, folder: str) -> Any:
+        def add_scalar(tag: str, value: float, step: int) -> None:
+            self.scalars.append((Path(folder).name, tag, value, step))
+
+        return SimpleNamespace(add_scalar=add_scalar, close=lambda: None)
+
+    def init(self, **given: Any) -> Any:
+        self.runs.append(given | {"summary": {}})
+        return SimpleNamespace(summary=self.runs[-1]["summary"], finish=lambda: None)
+
+
+def test_records_are_handed_over_only_where_it_is_asked_and_nothing_is_sent(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = Writers()
+    monkeypatch.setitem(sys.modules, "tensorboard", fake)
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", fake)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    stored = write(tmp_path, grid(["coop"], ["tiny_digits"], shots=(1, 4), seeds=(1,)))
+    invoke("export", "--results", tmp_path)
+    assert (fake.scalars, fake.runs) == ([], [])
+    result = invoke("export", "--to", f"tensorboard:{tmp_path}/curves", "--results", tmp_path)
+    assert result.out == f"2 records handed to tensorboard:{tmp_path}/curves\n"
+    assert sorted(fake.scalars)[:2] == [
+        ("coop tiny float64 seed 1", "few-shot/tiny_digits/all/accuracy", each.accuracy, shots)
+        for shots, each in zip((1, 4), stored, strict=True)
+    ]
+    for more, mode in (([], "offline"), (["--online"], "online")):
+        fake.runs.clear()
+        assert invoke("export", "--to", "wandb:mine", *more, "--results", tmp_path).code == 0
+        assert {each["mode"] for each in fake.runs} == {mode}
+    by_key = {each["id"]: each for each in fake.runs}
+    assert by_key.keys() == {each.key for each in stored}
+    run = by_key[stored[0].key]
+    assert run["config"] == stored[0].identity.model_dump(mode="json")
+    assert run["summary"]["accuracy"] == stored[0].accuracy
+    assert run["summary"]["fit_s"] == stored[0].costs.fit_s
+
+
+def test_a_program_that_is_unknown_or_missing_is_said(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, grid(["coop"], ["tiny_digits"], shots=(1,), seeds=(1,)))
+    unknown = invoke("export", "--to", "tensorbord:x", "--results", tmp_path)
+    assert "not 'tensorbord:x'; did you mean 'tensorboard'?" in unknown.err
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    missing = invoke("export", "--to", "wandb:x", "--results", tmp_path)
+    assert missing.code == 2
+    assert "pip install -e '.[wandb]'" in missing.err
