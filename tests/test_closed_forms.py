@@ -111,11 +111,11 @@ def test_gda_without_validation_trusts_one_image_per_class_with_nothing() -> Non
     assert four.notes["alpha"] == 0.5 * 10 * (12 - 3) / 16
 
 
-@pytest.mark.parametrize("name", ["gda", "proker", "ss_text", "ape", "tip_adapter_vote"])
+@pytest.mark.parametrize("name", ["gda", "proker", "ss_text", "ape", "tip_adapter_vote", "timo"])
 def test_the_order_of_the_support_set_is_irrelevant(name: str) -> None:
     given = features64.episode((4, 4, 4))
     one_view = {} if name == "ss_text" else {"key_views": 1, "key_min_scale": 1.0}
-    if name in {"gda", "proker"}:
+    if name in {"gda", "proker", "timo"}:
         one_view = {"views": 1, "min_scale": 1.0}
     np.testing.assert_allclose(
         predicted(name, given, **one_view),

@@ -23,7 +23,7 @@ from tests import features64
 
 EPOCHS, SCALE = 30, features64.SCALE
 HEADS = ("lp_plus_plus", "clip_adapter", "linear_adapter", "cross_modal_probe", "ape_t")
-CLOSED = ("gda", "proker", "ss_text", "ape", "tip_adapter_vote")
+CLOSED = ("gda", "proker", "ss_text", "ape", "tip_adapter_vote", "timo")
 
 
 def predicted(name: str, given: Episode, **params: object) -> Tensor:
