@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,6 +33,8 @@ from benchmark.commands.test_ import test_
 from benchmark.errors import UserError
 
 INTERRUPTED = 130
+SHORT, LONG = "fsbench", "python -m benchmark"  # names of this program
+COMPLETION = ("--install-completion", "--show-completion")
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {  # of --help, in this order
     "Look around": (list_, doctor),
     "Get ready": (prepare, features, test_),
@@ -43,9 +46,9 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {  # of --help, in this ord
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from benchmark.commands.machine_facts import version_line
 
-        print(f"fsbench {version('fsbench')}")
+        print(version_line())
         raise typer.Exit
 
 
@@ -59,7 +62,7 @@ def _main(
 
 
 def _assembled() -> typer.Typer:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+    app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True)
     app.callback()(_main)
     for panel, commands in PANELS.items():
         for command in commands:
@@ -73,7 +76,7 @@ app = _assembled()
 
 def main() -> None:
     """Run the command line of this process and end it with the exit code."""
-    code = execute(sys.argv[1:])
+    code = execute(sys.argv[1:], _program(sys.argv))
     # Python remembers an interrupt that lands in code run from text, as dataclasses run theirs when
     # they are made, and although handled it would end the process by a signal. Text that runs well
     # clears that.
@@ -81,10 +84,18 @@ def main() -> None:
     sys.exit(code)
 
 
-def execute(arguments: Sequence[str]) -> int:
+def _program(argv: Sequence[str]) -> str:
+    """How the program was called; completion is that of `fsbench`, since no shell completes what
+    stands behind `python -m`.
+    """
+    completing = any(word in COMPLETION for word in argv[1:])
+    return SHORT if completing or Path(argv[0]).stem == SHORT else LONG
+
+
+def execute(arguments: Sequence[str], program: str = LONG) -> int:
     """Run one command line and return its exit code; a user's error is one sentence on stderr."""
     try:
-        code = app(list(arguments), prog_name="python -m benchmark", standalone_mode=False)
+        code = app(list(arguments), prog_name=program, standalone_mode=False)
         return int(code or 0)
     except UserError as error:
         return _complain(str(error), error.exit_code)

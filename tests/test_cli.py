@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +18,9 @@ from pathlib import Path
 import pytest
 
 from benchmark import data, grid, methods
+from benchmark.cli import execute
 from benchmark.commands.row_tables import print_rows
+from benchmark.commands.run import run
 from benchmark.compute import runner
 from benchmark.records.record import Identity, Scalar, key
 from benchmark.records.store import Store
@@ -268,12 +272,14 @@ def test_lists_are_the_same_for_people_and_machines(invoke: Invoke, what: str) -
 def test_a_list_has_one_line_a_row_and_keeps_it_whole_without_a_terminal(invoke: Invoke) -> None:
     names = methods.names()
     heading, *lines = invoke("list", "methods").out.splitlines()
-    assert heading.split() == ["name", "title", "needs", "paper"]
+    assert heading.split() == ["name", "title", "family", "needs", "paper"]
     assert len(lines) == len(names)
     coop = lines[names.index("coop")]
-    assert re.fullmatch(r"coop +CoOp +shots +arXiv:2109\.01134", coop)
+    assert re.fullmatch(r"coop +CoOp +prompts +shots +arXiv:2109\.01134", coop)
     zero_shot = lines[names.index("zero_shot")]
-    assert re.fullmatch(r"zero_shot +Zero-shot CLIP +nothing +arXiv:2103\.00020", zero_shot)
+    assert re.fullmatch(
+        r"zero_shot +Zero-shot CLIP +zero-shot +nothing +arXiv:2103\.00020", zero_shot
+    )
 
 
 def test_one_name_of_a_list_shows_everything_about_it(invoke: Invoke) -> None:
@@ -282,6 +288,26 @@ def test_one_name_of_a_list_shows_everything_about_it(invoke: Invoke) -> None:
     text = invoke("list", "methods", "coop").out
     assert all(re.search(rf"^  {name} ", text, re.MULTILINE) for name in row["params"])
     assert "did you mean 'coop'?" in invoke("list", "methods", "cop").err
+    digits = json.loads(invoke("list", "datasets", "tiny_digits", "--json").out)
+    assert (digits["train"], digits["suites"]) == (320, ["tiny"])
+    resnet = json.loads(invoke("list", "backbones", "RN50/openai", "--json").out)
+    assert (resnet["prompts"], resnet["image blocks"]) == (True, False)
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "suites", "backbones", "status"])
+def test_a_list_keeps_to_one_line_a_row_at_80_columns(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    command = ["prepare", "--status"] if what == "status" else ["list", what]
+    names = [row["name"] for row in json.loads(invoke(*command, "--json").out)]
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the stream for a terminal then
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in invoke(*command).out.splitlines()]
+    assert [line.split()[0] for line in lines[1:]] == names, "every name whole, no line wrapped"
+    assert max(map(len, lines)) <= 80
+    cut = [line for line in lines if "\N{HORIZONTAL ELLIPSIS}" in line]
+    assert all(line.endswith("\N{HORIZONTAL ELLIPSIS}") for line in cut), "only the last column"
 
 
 def test_rows_are_cut_to_a_terminal_and_whole_elsewhere(
@@ -300,7 +326,55 @@ def test_rows_are_cut_to_a_terminal_and_whole_elsewhere(
 
 
 def test_the_version_is_that_of_the_package(invoke: Invoke) -> None:
-    assert invoke("--version").out == f"fsbench {version('fsbench')}\n"
+    line = invoke("--version").out
+    assert line.startswith(f"fsbench {version('fsbench')}, torch {version('torch')}, Python 3.")
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [
+        ("run --method co", ["cones", "coop"]),
+        ("run --method zero_shot,tip", ["zero_shot,tip_adapter", "zero_shot,tip_adapter_f"]),
+        ("check --dataset tiny_d", ["tiny_digits"]),
+        ("plan --backbone ViT-L", ["ViT-L-14/openai"]),
+        ("run --suite cl", ["classic"]),
+        ("run --set coop.n", ["coop.n_ctx="]),
+        ("run --set coo", ["coop."]),
+        ("run --sampler nes", ["nested"]),
+        ("run --precision bf", ["bfloat16"]),
+        ("report --protocol cross", ["cross-dataset"]),
+        ("list meth", ["methods"]),
+        ("list datasets tiny_d", ["tiny_digits"]),
+        ("rep", ["replay", "report"]),
+    ],
+)
+def test_a_shell_completes_commands_options_and_their_values(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    offers: list[str],
+) -> None:
+    words = ["fsbench", *line.split()]
+    monkeypatch.setenv("COMP_WORDS", " ".join(words))
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    monkeypatch.setenv("_FSBENCH_COMPLETE", "complete_bash")
+    with pytest.raises(SystemExit):
+        execute([], "fsbench")
+    offered = capsys.readouterr().out.split()
+    assert set(offers) <= set(offered)
+    assert all(each.rpartition(",")[2].startswith(words[-1].rpartition(",")[2]) for each in offered)
+
+
+def test_every_option_of_a_run_stands_in_a_group(invoke: Invoke) -> None:
+    parameters = inspect.signature(run).parameters.values()
+    options = [typing.get_args(each.annotation)[1] for each in parameters]
+    assert not [each.param_decls for each in options if not each.rich_help_panel]
+    shown = invoke("run", "--help").out
+    panels = ["Grids written down", "Which cells", "How a cell is made", "Data", "Where and how"]
+    places = [shown.index(f"─ {panel}") for panel in panels]
+    assert places == sorted(places)
+    assert "[default: (1,2,3)]" in shown
 
 
 def test_doctor_finds_what_is_embedded(invoke: Invoke, tmp_path: Path) -> None:

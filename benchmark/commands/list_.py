@@ -8,11 +8,21 @@ from typing import Annotated
 import typer
 
 from benchmark.commands import options as opt
+from benchmark.commands.options import completion
 from benchmark.commands.printing import print_json
 
-What = Annotated[str, typer.Argument(metavar="methods|datasets|suites|backbones")]
+
+def _names(context: typer.Context, incomplete: str) -> list[str]:
+    return completion.names_of(str(context.params.get("what")), incomplete)
+
+
+What = Annotated[
+    str,
+    typer.Argument(metavar="methods|datasets|suites|backbones", autocompletion=completion.lists),
+]
 Name = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="Show everything about this one.")
+    str | None,
+    typer.Argument(metavar="[NAME]", autocompletion=_names, help="Show everything about this one."),
 ]
 
 
@@ -29,7 +39,7 @@ def list_(
         return print_json(rows)
     from benchmark.commands.row_tables import print_rows
 
-    print_rows(rows, list_rows.COLUMNS[what], wrap=what == "suites")
+    print_rows(rows, list_rows.COLUMNS[what])
     return None
 
 

@@ -13,10 +13,10 @@ from benchmark.methods import Card
 Row = dict[str, Any]
 Rows = list[Row]
 COLUMNS = {  # that a table shows; JSON and the details of one name have everything
-    "methods": ("name", "title", "needs", "paper"),
+    "methods": ("name", "title", "family", "needs", "paper"),
     "datasets": ("name", "title", "classes", "test", "prepared", "licence"),
     "suites": ("name", "prepared", "datasets"),
-    "backbones": ("name", "what"),
+    "backbones": ("name", "here", "what"),
 }
 
 
@@ -36,9 +36,15 @@ def rows(what: str, data_root: Path | None) -> Rows:
 def row(what: str, name: str, data_root: Path | None) -> Row:
     """Everything about one method, dataset, suite or backbone; UserError for an unknown name."""
     by_name = {each["name"]: each for each in rows(what, data_root)}
-    if name not in by_name:
+    given_by_file = name.endswith({"methods": ".py", "datasets": ".toml"}.get(what, "\0"))
+    if name not in by_name and not given_by_file:
         raise UserError(f"there is no '{name}' among {what}; {nearest(name, list(by_name))}")
-    return by_name[name]
+    details: dict[str, Callable[[], Row]] = {
+        "methods": lambda: _method(name),
+        "datasets": lambda: _dataset_details(name, data_root),
+        "backbones": lambda: by_name[name] | _abilities(name),
+    }
+    return details[what]() if what in details else by_name[name]
 
 
 # Each list imports what it needs itself, so that the list of methods comes at once.
@@ -59,7 +65,17 @@ def _suites(data_root: Path | None) -> Rows:
 def _backbones(data_root: Path | None) -> Rows:
     from benchmark.backbones import weights
 
-    return [{"name": name, "what": what} for name, what in weights.NAMED.items()]
+    return [
+        {"name": name, "here": weights.seem_here(name), "what": what}
+        for name, what in weights.NAMED.items()
+    ]
+
+
+def _abilities(name: str) -> Row:
+    from benchmark.backbones import abilities
+
+    offered = abilities.offered(name)
+    return {need: need in offered for need in abilities.ABILITIES}
 
 
 def _method(name: str) -> Row:
@@ -69,6 +85,7 @@ def _method(name: str) -> Row:
         return {
             "name": name,
             "title": "cannot be loaded",
+            "family": "",
             "needs": "",
             "paper": "",
             "summary": str(error),
@@ -77,11 +94,23 @@ def _method(name: str) -> Row:
     return {
         "name": name,
         "title": card.title,
+        "family": _family(card),
         "needs": _needs(card),
+        "backbone needs": list(card.needs),
         "paper": card.paper,
         "summary": card.summary,
         "params": card.defaults,
     }
+
+
+def _family(card: Card) -> str:
+    """What of a model is learned or adapted."""
+    if not card.few_shot:
+        return "zero-shot"
+    learned = {"prompts": "prompts", "text blocks": "towers", "image blocks": "towers"}
+    return " + ".join(dict.fromkeys(learned[each] for each in card.needs if each in learned)) or (
+        "features"
+    )
 
 
 def _needs(card: Card) -> str:
@@ -102,6 +131,25 @@ def _dataset(name: str, data_root: Path | None) -> Row:
         "test": spec.counts.test if spec.counts else None,
         "prepared": data.prepared(name, data_root),
         "licence": spec.licence,
+    }
+
+
+def _dataset_details(name: str, data_root: Path | None) -> Row:
+    from benchmark import data
+    from benchmark.data.locations import dataset_location
+    from benchmark.data.sources import Generated
+
+    spec = data.read_spec(name)
+    drawn = isinstance(spec.source, Generated)
+    counts = spec.counts.model_dump() if spec.counts else {}
+    return _dataset(name, data_root) | {
+        "domain": spec.domain,
+        **{split: counts.get(split) for split in ("train", "val", "test")},
+        "suites": [suite for suite, members in data.suites().items() if spec.name in members],
+        "variant of": spec.parent,
+        "folder": None if drawn else str(dataset_location(spec, data_root).folders[0]),
+        "templates": list(spec.templates),
+        "class names": list(spec.class_names),
     }
 
 

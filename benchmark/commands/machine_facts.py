@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmark import data
 from benchmark.backbones import weights
-from benchmark.compute.packages import NUMERIC, installed_version
+from benchmark.compute.packages import NUMERIC, commit, installed_version
 from benchmark.paths import cache_dir, data_dir
 
 Facts = dict[str, dict[str, str]]  # section -> item -> what was seen
@@ -32,6 +32,15 @@ def facts(results: Path, data_root: Path | None, devices: bool) -> Facts:
         "backbones": {name: _weights(name) for name in weights.NAMED},
     }
     return sections | ({"devices": _devices()} if devices else {})
+
+
+def version_line() -> str:
+    """'fsbench 0.1.0, torch 2.11.0, Python 3.11.7, commit 0123456789ab (changed)'."""
+    tree = commit()
+    state = " (changed)" if tree.get("dirty") else ""
+    source = [f"commit {tree['commit'][:12]}{state}"] if tree else []
+    versions = [f"fsbench {_version('fsbench')}", f"torch {_version('torch')}"]
+    return ", ".join([*versions, f"Python {platform.python_version()}", *source])
 
 
 def _version(package: str) -> str:

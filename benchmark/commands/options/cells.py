@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.commands.options import completion
 from benchmark.commands.options.values import List, known_protocol, numbers, words
 from benchmark.protocols import PROTOCOLS
 
@@ -16,6 +17,7 @@ Method = Annotated[
     typer.Option(
         "--method",
         "-m",
+        autocompletion=completion.methods,
         callback=words,
         metavar="NAME,...",
         help="Methods: names of `list methods`, dotted modules, or plug-ins.",
@@ -27,6 +29,7 @@ Trusted = Annotated[
     typer.Option(
         "--method",
         "-m",
+        autocompletion=completion.methods,
         callback=words,
         metavar="NAME,...",
         help="A plug-in that may run.",
@@ -39,6 +42,7 @@ Dataset = Annotated[
     typer.Option(
         "--dataset",
         "-d",
+        autocompletion=completion.datasets,
         callback=words,
         metavar="NAME,...",
         help="Datasets: names of `list datasets`, or TOML files.",
@@ -49,6 +53,7 @@ Suite = Annotated[
     List,
     typer.Option(
         "--suite",
+        autocompletion=completion.suites,
         callback=words,
         metavar="NAME,...",
         help="Suites: what of them is prepared.",
@@ -59,6 +64,7 @@ Protocol = Annotated[
     str,
     typer.Option(
         "--protocol",
+        autocompletion=completion.protocols,
         metavar="NAME",
         help="few-shot; base-to-new (learn on the first half of the classes, test on both); "
         "cross-dataset or domain (learn on one dataset, test on others or on shifted variants).",
@@ -69,6 +75,7 @@ OfProtocol = Annotated[
     str,
     typer.Option(
         "--protocol",
+        autocompletion=completion.protocols,
         metavar="NAME",
         callback=known_protocol,
         help=f"Only records of {', '.join(PROTOCOLS)}.",
@@ -80,6 +87,7 @@ LearnFrom = Annotated[
     str | None,
     typer.Option(
         "--learn-from",
+        autocompletion=completion.datasets,
         metavar="NAME",
         help="The dataset that cross-dataset and domain learn on.",
         show_default="imagenet; of the embedded suite tiny_shapes",
@@ -113,6 +121,7 @@ Backbone = Annotated[
     typer.Option(
         "--backbone",
         "-b",
+        autocompletion=completion.backbones,
         callback=words,
         metavar="NAME,...",
         help="tiny, ViT-B/16, or ARCH/TAG.",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.commands.options import completion
 from benchmark.commands.options.cells import PANEL
 from benchmark.commands.options.values import List, numbers, words
 
@@ -15,6 +16,7 @@ OnlySuite = Annotated[
     List,
     typer.Option(
         "--suite",
+        autocompletion=completion.suites,
         callback=words,
         metavar="NAME,...",
         help="Only datasets of these suites.",

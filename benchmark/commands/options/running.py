@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from benchmark.commands.options import completion
+
 PANEL = "Where and how it runs"  # of --help
 
 Device = Annotated[
@@ -21,6 +23,7 @@ Executor = Annotated[
     str,
     typer.Option(
         "--executor",
+        autocompletion=completion.executors,
         metavar="serial|ray",
         help="Where cells run: in this process, or in Ray's workers.",
         rich_help_panel=PANEL,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from benchmark.commands.options import completion
 from benchmark.commands.options.values import List, source_shots, words
 
 PANEL = "How a cell is made"  # of --help
@@ -14,6 +15,7 @@ Set = Annotated[
     List,
     typer.Option(
         "--set",
+        autocompletion=completion.settings,
         metavar="[METHOD.]KEY=VALUE",
         help="A hyper-parameter, of every chosen method or of one. Repeat for more. Several values "
         "(lr=0.001,0.002) are a row each; in a text a comma is a comma.",
@@ -24,6 +26,7 @@ Preset = Annotated[
     str,
     typer.Option(
         "--preset",
+        autocompletion=completion.presets,
         metavar="released",
         help="Each method with the settings of its released code. Where that selects on the test "
         "set, rows are diagnostics.",
@@ -35,6 +38,7 @@ Val = Annotated[
     str,
     typer.Option(
         "--val",
+        autocompletion=completion.val_policies,
         metavar="up-to-4|none",
         help="Validation images: min(shots, 4) per class, or none.",
         rich_help_panel=PANEL,
@@ -44,6 +48,7 @@ Sampler = Annotated[
     str,
     typer.Option(
         "--sampler",
+        autocompletion=completion.samplers,
         metavar="RULE",
         help="How the support set is drawn: coop, nested; coop-short: a class with fewer images "
         "than shots gives all it has; relaxed or realistic: in proportion to the training pool.",
@@ -67,6 +72,7 @@ Classes = Annotated[
     str,
     typer.Option(
         "--classes",
+        autocompletion=completion.classes,
         metavar="all|base|new",
         help="Learn and test on all classes, on the first half, or on the second. What is learned "
         "on the first half is tested on the second by --protocol base-to-new.",
@@ -97,6 +103,7 @@ Precision = Annotated[
     str,
     typer.Option(
         "--precision",
+        autocompletion=completion.precisions,
         metavar="NAME",
         help="Of the frozen backbone: float64, float32, tf32, bfloat16, float16; auto is float64 "
         "for tiny, float32 on a CPU, float16 on a GPU.",
