@@ -3,15 +3,15 @@
     h = ln_1(x);   x <- x + ls_1(side(h, attn(h)));   x <- x + ls_2(mlp(ln_2(x)))
 
 x: tokens, ln: layer norms, ls: layer scales. `enter` may change what a block reads (deep prompts),
-`side` the output of its attention (approximated prompts), and `attend` may replace the attention
-(low-rank updates of its weights). Nothing is patched and no hook is left behind. Where a tower
-reads its first token only, the last block computes that row alone, which is exact, forward and
-backward.
+`side` the output of its attention (approximated prompts), `attend` may replace the attention
+(low-rank updates of its weights), and what `beside` makes of h is added to the block's output (a
+branch). Nothing is patched and no hook is left behind. Where a tower reads its first token only,
+the last block computes that row alone, which is exact, forward and backward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from benchmark.api import (
     Predictor,
     SideTerm,
     Target,
+    TextTower,
     UserError,
     VisionTower,
     unit,
@@ -37,6 +38,8 @@ PARTS = ("ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2")
 Enter = Callable[[int, Tensor], Tensor]  # layer, x_NLE -> x_NLE
 # (layer, rows of the queries, rows of keys and values) -> attention output of the queries
 Attend = Callable[[int, Tensor, Tensor], Tensor]
+# (layer, rows of what the attention reads) -> what is added to the block's output, token by token
+Beside = Callable[[int, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Changes:
     enter: Enter | None = None
     side: SideTerm | None = None
     attend: Attend | None = None
+    beside: Beside | None = None
 
 
 def run_block(
@@ -70,7 +74,8 @@ def run_block(
     if changes.side is not None:
         attn_NLE = changes.side(layer, query_NLE, attn_NLE)
     x_NLE = narrowed(x_NLE + parts.ls_1(attn_NLE), x_NLE.dtype)
-    return x_NLE + parts.ls_2(parts.mlp(parts.ln_2(x_NLE)))
+    x_NLE = x_NLE + parts.ls_2(parts.mlp(parts.ln_2(x_NLE)))
+    return x_NLE if changes.beside is None else x_NLE + changes.beside(layer, query_NLE)
 
 
 def image_features(tower: VisionTower, first: int, x_NLE: Tensor, changes: Changes) -> Tensor:
@@ -134,6 +139,15 @@ def in_batches(
     """logits_QK of images by their pixels."""
     batches = images.pixels(CPU_BATCH if device.type == "cpu" else GPU_BATCH)
     return torch.cat([logits(pixels_NCHW.to(device)) for pixels_NCHW in batches])
+
+
+def token_ids(tower: TextTower, texts: Sequence[str]) -> Tensor:
+    """ids_NL of texts; a causal tower ignores what follows their ends, so common padding is cut."""
+    ids_NL = tower.tokenize(texts)
+    if tower.mask is None:
+        return ids_NL
+    padding = tower.tokenize([""])[0, -1]
+    return ids_NL[:, : int((ids_NL != padding).any(0).nonzero().max()) + 1]
 
 
 def texts_of(target: Target) -> list[str]:

@@ -1,20 +1,16 @@
 """Training with the image encoder in the loop, on inputs of the first changed block.
 
-A view is fixed by the position of its image in the support set, its number and `view_seed`; epoch e
-sees view e mod `views`. What the first changed block reads of all views of a schedule is computed
-before training and kept where it fits, so that the blocks below do not run again and nothing is
-decoded meanwhile. Else it is computed anew from the same crops, which changes time and, but for the
-order of sums, no number. All that a run trains lies in one flat vector of named parts.
+The views of its images come from adapters/_views.py. All that a run trains lies in one flat vector
+of named parts.
 
 Runs of one dataset and backbone may be trained as a batch: each passes through the tower by itself,
 so that it is trained as if alone, but the steps of all are recorded and replayed as one.
-Letters of this file: T steps, R runs, B views of a batch, M all views, X trained numbers, all else
-as in benchmark.api.
+Letters of this file: T steps, R runs, B views of a batch, X trained numbers, all else as in
+benchmark.api.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,28 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import _blocks
+from adapters import _views
 from adapters._optimisers import Optimiser
-from adapters._settings import Crops, TowerTraining
-from benchmark.api import Crop, Episode, Tower, UserError, VisionTower
-from benchmark.training import batches, loop
-from benchmark.training.gpu_memory import left_bytes
+from adapters._settings import Crops, PromptTraining, StepTraining, TowerTraining
+from adapters._views import Read
+from benchmark.api import Episode, Tower, UserError, VisionTower
+from benchmark.training import batches, loop, optimisers
 from benchmark.training.loss_scale import LossScale
 
-MIB = 2**20
-CHUNK = 256  # views computed at once; changes no number
-VIEW_SEEDS = 2**40  # distance between the random seeds of two view seeds
-
 Parts = Mapping[str, Tensor]
-# rows_B of views (view v of image n is row v * N + n) -> what the model reads of them
-Read = Callable[[Tensor], Tensor]
 # (parts, what was read, step) -> logits_BK; the step is an int64 tensor of one element
 Logits = Callable[[Parts, Tensor, Tensor], Tensor]
 # (parts, what was read, labels_B, step) -> the loss, one number; the label of an absent row is
 # batches.ABSENT
 Loss = Callable[[Parts, Tensor, Tensor, Tensor], Tensor]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +47,48 @@ def schedule(episode: Episode, training: TowerTraining, crops: Crops) -> Schedul
     """The schedule of TowerTraining."""
     rows_TB = rows(episode, training.epochs_for(episode.shots), training.batch_size, crops)
     return Schedule(rows_TB, rates(training.lr, training.warmup, len(rows_TB)))
+
+
+def by_epochs(
+    episode: Episode, training: PromptTraining, crops: Crops, warmup_lr: float
+) -> Schedule:
+    """CoOp's schedule: epochs at `warmup_lr`, then half a cosine per epoch."""
+    epochs = training.epochs_for(episode.shots, len(episode.class_names))
+    rows_TB = rows(episode, epochs, training.batch_size, crops)
+    epoch_T = torch.arange(epochs).repeat_interleave(len(rows_TB) // max(epochs, 1))
+    warmup = training.warmup_epochs
+    return Schedule(
+        rows_TB, optimisers.warmup_cosine(training.lr, warmup_lr, warmup, epoch_T, epochs)
+    )
+
+
+def by_steps(
+    episode: Episode, training: StepTraining, crops: Crops, *, most_epochs: int = 0
+) -> Schedule:
+    """The schedule of StepTraining, of at most so many epochs where they are given.
+
+    Where they are the limit, the rate is as many times higher as the steps are fewer: a step of
+    AdamW is about as long as the rate, so what is trained can still move as far.
+    """
+    batches = len(episode.support) / training.batch_size
+    per_epoch = math.ceil(batches) if training.short_batch else max(1, math.floor(batches))
+    wanted = training.steps_per_shot * episode.shots
+    steps = min(wanted, most_epochs * per_epoch) if most_epochs else wanted
+    rows_TB = rows(
+        episode,
+        math.ceil(steps / per_epoch),
+        training.batch_size,
+        crops,
+        keep_short=training.short_batch,
+    )[:steps]
+    return Schedule(rows_TB, falling(training.lr * wanted / max(steps, 1), training, steps))
+
+
+def falling(peak: float, training: StepTraining, steps: int) -> Tensor:
+    """rate_T: half a cosine from `peak` to `final_lr`."""
+    part_T = torch.arange(steps, dtype=torch.float64) / max(steps, 1)
+    share_T = 0.5 * (1 + torch.cos(math.pi * part_T))
+    return training.final_lr + (peak - training.final_lr) * share_T
 
 
 def rows(
@@ -78,69 +108,6 @@ def rates(peak: float, warmup: float, steps: int) -> Tensor:
     rising_T = (step_T + 1) / max(warm, 1)
     falling_T = (steps - step_T) / max(steps - warm, 1)
     return peak * torch.minimum(rising_T, falling_T)
-
-
-def inputs(
-    episode: Episode,
-    tower: VisionTower,
-    first: int,
-    crops: Crops,
-    rows_TB: Tensor,
-    keep_mb: int,
-    *,
-    must_fit: bool = False,
-) -> Read:
-    """What block `first` reads of the views that a schedule asks for.
-
-    They are computed once and kept on the device where they fit `keep_mb` MiB, or half of what is
-    left of a GPU's memory; else anew at every step, which no GPU can replay. With `must_fit` that
-    is an OutOfMemoryError, by which a batch becomes smaller.
-    """
-    device = episode.backbone.device
-
-    def compute(rows: list[int]) -> Tensor:
-        seeds = [crops.view_seed * VIEW_SEEDS + row for row in rows]
-        index_B = torch.tensor([row % len(episode.support) for row in rows])
-        pixels = episode.support.images.crops(index_B, seeds, Crop(crops.min_scale))
-        return _blocks.below(tower, first, pixels.to(device))
-
-    used_M = rows_TB.clamp_min(0).unique()
-    if not len(used_M):
-        return lambda rows_B: compute(rows_B.tolist())
-    size = compute(used_M[:1].tolist())[0]
-    half_left = left_bytes(device) / 2 if device.type == "cuda" else 0.0
-    room_mb = max(keep_mb, half_left // MIB)
-    if len(used_M) * size.numel() * size.element_size() > room_mb * MIB:
-        if must_fit:
-            raise torch.OutOfMemoryError(f"{len(used_M)} views do not fit {room_mb:g} MiB")
-        log.info(
-            "%d views do not fit %d MiB; they are cut anew at every step", len(used_M), room_mb
-        )
-        return lambda rows_B: compute(rows_B.tolist())
-    order_M = (used_M % len(episode.support)).argsort(stable=True)
-    return _kept(used_M[order_M], size, compute)
-
-
-def _kept(used_M: Tensor, size: Tensor, compute: Callable[[list[int]], Tensor]) -> Read:
-    """The inputs of all rows in one tensor, in the order given: image by image, so that a picture
-    is decoded once for its views."""
-    kept_MLE = size.new_empty(len(used_M), *size.shape)
-    for index_B in torch.arange(len(used_M)).split(CHUNK):
-        kept_MLE[index_B] = compute(used_M[index_B].tolist())
-    index_of_M = torch.zeros(int(used_M.max()) + 1, dtype=torch.int64)
-    index_of_M[used_M] = torch.arange(len(used_M))
-    index_of_M = index_of_M.to(size.device)
-    return lambda rows_B: kept_MLE.index_select(0, index_of_M.index_select(0, rows_B))
-
-
-def stored_features(episode: Episode, crops: Crops, rows_TB: Tensor) -> Read:
-    """Features of stored views, for methods that leave the image tower as it is."""
-    count = crops.views
-    if not count:
-        count = int(rows_TB.max()) // len(episode.support) + 1 if len(rows_TB) else 1
-    view_VND = episode.support.images.views(count, crops.view_seed, Crop(crops.min_scale))
-    image_MD = view_VND.flatten(0, 1).to(episode.backbone.device)
-    return lambda rows_B: image_MD.index_select(0, rows_B)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +151,7 @@ def runs(
     made = []
     for episode in episodes:
         plan = schedule(episode, training, crops)
-        read = inputs(
+        read = _views.inputs(
             episode, tower, first, crops, plan.rows_TB, keep_mb, must_fit=len(episodes) > 1
         )
         made.append(Run(episode, plan, start(episode), read, cross_entropy(logits_of)))

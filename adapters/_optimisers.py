@@ -19,15 +19,27 @@ Parts = Mapping[str, Tensor]
 Optimiser = Callable[[Tensor, Parts], Update]
 
 
-def adamw(adam: Adam, weight_decay: float, undecayed: frozenset[str] = frozenset()) -> Optimiser:
-    """torch's AdamW; the parts named in `undecayed` have no weight decay."""
+def adamw(
+    adam: Adam,
+    weight_decay: float,
+    undecayed: frozenset[str] = frozenset(),
+    pulled_to: Parts | None = None,
+) -> Optimiser:
+    """torch's AdamW; the parts named in `undecayed` have no weight decay.
+
+    Weight decay pulls the others towards 0, or towards the parts of the same names in `pulled_to`.
+    """
 
     def optimiser(flat_RX: Tensor, parts: Parts) -> Update:
         decay_X = _decay(parts, weight_decay, undecayed, flat_RX)
+        goal_X = torch.cat([pulled_to[name].flatten() for name in parts]) if pulled_to else None
         move = optimisers.adamw(flat_RX, 0.0, adam.epsilon, adam.beta1, adam.beta2)
 
         def update(weights: Tensor, gradient: Tensor, rate_R: Tensor) -> None:
-            weights.mul_(1 - rate_R.to(weights.dtype)[:, None] * decay_X)
+            share_RX = rate_R.to(weights.dtype)[:, None] * decay_X
+            weights.mul_(1 - share_RX)
+            if goal_X is not None:
+                weights.addcmul_(share_RX, goal_X.to(weights.dtype))
             move(weights, gradient, rate_R)
 
         return update

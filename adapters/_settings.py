@@ -291,6 +291,26 @@ class TowerTraining:
 
 
 @dataclass(frozen=True)
+class StepTraining:
+    """AdamW through both towers for so many steps per shot, however many classes there are.
+
+    The rate falls by half a cosine per step, to `final_lr`.
+    """
+
+    steps_per_shot: int = 500
+    batch_size: int = 32
+    short_batch: bool = False  # keep a short last batch of an epoch
+    lr: float = 2e-4
+    final_lr: float = 1e-6
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        _checks.at_least(1, batch_size=self.batch_size)
+        _checks.at_least(0, steps_per_shot=self.steps_per_shot, weight_decay=self.weight_decay)
+        _checks.above_zero(lr=self.lr, final_lr=self.final_lr)
+
+
+@dataclass(frozen=True)
 class TowerTuning:
     """TowerTraining as a second stage, with crops of its own."""
 

@@ -42,7 +42,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from adapters import _blocks, _checks, _in_the_loop, _optimisers, _prompts, _transfer
+from adapters import _blocks, _checks, _in_the_loop, _optimisers, _prompts, _transfer, _views
 from adapters._settings import Adam, Crops, TowerTraining
 from benchmark.api import (
     Backbone,
@@ -131,7 +131,7 @@ class Adapter:
         runs = []
         for episode in episodes:
             schedule = _in_the_loop.schedule(episode, self.training, self.crops)
-            read = _in_the_loop.stored_features(episode, self.crops, schedule.rows_TB)
+            read = _views.stored_features(episode, self.crops, schedule.rows_TB)
             start = self._start(episode)
             loss_of = _in_the_loop.cross_entropy(logits_of)
             runs.append(_in_the_loop.Run(episode, schedule, start, read, loss_of))

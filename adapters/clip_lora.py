@@ -28,27 +28,25 @@ MaxZanella/CLIP-LoRA @ 358f0d7.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from adapters import _blocks, _checks, _in_the_loop, _optimisers, _transfer
-from adapters._settings import Adam, Crops
+from adapters import _blocks, _checks, _in_the_loop, _optimisers, _transfer, _views, _weights
+from adapters._class_texts import ClassTexts
+from adapters._settings import Adam, Crops, StepTraining
 from benchmark.api import (
     Backbone,
     Episode,
     Predictor,
     State,
     Target,
-    TextTower,
     Tower,
     VisionTower,
-    unit,
 )
 from benchmark.training.dropout import keep_mask
 
@@ -68,35 +66,28 @@ class Adapter:
     rank: int = 2
     alpha: float = 1.0
     dropout: float = 0.25
-    steps_per_shot: int = 500
-    batch_size: int = 32
-    short_batch: bool = False  # keep a short last batch of an epoch
-    lr: float = 2e-4
-    final_lr: float = 1e-6
-    weight_decay: float = 0.01
+    training: StepTraining = StepTraining()
     adam: Adam = Adam()
     crops: Crops = Crops()
     keep_mb: int = 4096  # MiB for what the first block reads; changes no number
 
     def __post_init__(self) -> None:
-        _checks.at_least(1, rank=self.rank, batch_size=self.batch_size)
-        _checks.at_least(0, steps_per_shot=self.steps_per_shot, alpha=self.alpha)
-        _checks.at_least(0, weight_decay=self.weight_decay, keep_mb=self.keep_mb)
+        _checks.at_least(1, rank=self.rank)
+        _checks.at_least(0, alpha=self.alpha, keep_mb=self.keep_mb)
         _checks.decay(dropout=self.dropout)
-        _checks.above_zero(lr=self.lr, final_lr=self.final_lr)
 
     fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
-        return _predictor(merged(target.backbone, state, self._factor), target)
+        return _weights.predictor(merged(target.backbone, state, self._factor), target)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         vision = _blocks.vision(episodes[0].backbone, "clip_lora", ADVICE)
-        ids_NL = _ids(episodes[0].target)
+        texts = ClassTexts.of(episodes[0].target)
         return _in_the_loop.learn(
-            [self._run(episode, vision, ids_NL, alone=len(episodes) == 1) for episode in episodes],
+            [self._run(episode, vision, texts, alone=len(episodes) == 1) for episode in episodes],
             vision,
-            _optimisers.adamw(self.adam, self.weight_decay),
+            _optimisers.adamw(self.adam, self.training.weight_decay),
         )
 
     @property
@@ -104,12 +95,11 @@ class Adapter:
         return self.alpha / self.rank**0.5
 
     def _run(
-        self, episode: Episode, vision: VisionTower, ids_NL: Tensor, *, alone: bool
+        self, episode: Episode, vision: VisionTower, texts: ClassTexts, *, alone: bool
     ) -> _in_the_loop.Run:
         backbone, rng, text = episode.backbone, episode.rng(), episode.backbone.text
         noise = self._start("vision", vision, rng) | self._start("text", text, rng)
         start = {name: part.to(backbone.device, backbone.dtype) for name, part in noise.items()}
-        target = episode.target
 
         def changes(
             name: str, tower: Tower, parts: Mapping[str, Tensor], step: Tensor
@@ -121,29 +111,18 @@ class Adapter:
             image_BD = _blocks.image_features(
                 vision, 0, x_BLE, changes("vision", vision, parts, step)
             )
-            text_ND = _text_features(text, ids_NL, changes("text", text, parts, step))
-            text_KD = unit(_blocks.class_mean(target, text_ND))
+            changed = changes("text", text, parts, step)
+            text_KD = texts.encode(
+                lambda layer, x_NLE: _blocks.run_block(text.blocks[layer], layer, x_NLE, changed)
+            )
             return backbone.logit_scale * image_BD @ text_KD.T
 
-        schedule = self._schedule(episode)
-        read = _in_the_loop.inputs(
+        schedule = _in_the_loop.by_steps(episode, self.training, self.crops)
+        read = _views.inputs(
             episode, vision, 0, self.crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
         )
         loss_of = _in_the_loop.cross_entropy(logits_of)
         return _in_the_loop.Run(episode, schedule, start, read, loss_of)
-
-    def _schedule(self, episode: Episode) -> _in_the_loop.Schedule:
-        """So many steps, whatever number of epochs they make; the rate falls by half a cosine."""
-        steps = self.steps_per_shot * episode.shots
-        batches = len(episode.support) / self.batch_size
-        per_epoch = math.ceil(batches) if self.short_batch else max(1, math.floor(batches))
-        epochs = math.ceil(steps / per_epoch)
-        rows_TB = _in_the_loop.rows(
-            episode, epochs, self.batch_size, self.crops, keep_short=self.short_batch
-        )[:steps]
-        part_T = torch.arange(steps, dtype=torch.float64) / max(steps, 1)
-        falling_T = 0.5 * (1 + torch.cos(math.pi * part_T))
-        return _in_the_loop.Schedule(rows_TB, self.final_lr + (self.lr - self.final_lr) * falling_T)
 
     def _start(self, name: str, tower: Tower, rng: Generator) -> dict[str, Tensor]:
         """down_J3RE and up_J3ER for query, key and value of every block J.
@@ -204,26 +183,6 @@ def _heads(x_NLE: Tensor, heads: int) -> Tensor:
     return x_NLE.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
-def _ids(target: Target) -> Tensor:
-    """ids_NL of every sentence, as _blocks.texts_of has them.
-
-    A causal tower ignores what follows the end of a text, so common padding is cut.
-    """
-    text = target.backbone.text
-    ids_NL = text.tokenize(_blocks.texts_of(target))
-    if text.mask is not None:
-        padding = text.tokenize([""])[0, -1]
-        ids_NL = ids_NL[:, : int((ids_NL != padding).any(0).nonzero().max()) + 1]
-    return ids_NL
-
-
-def _text_features(text: TextTower, ids_NL: Tensor, changes: _blocks.Changes) -> Tensor:
-    x_NLE = text.start(ids_NL)
-    for layer, block in enumerate(text.blocks):
-        x_NLE = _blocks.run_block(block, layer, x_NLE, changes)
-    return unit(text.finish(x_NLE, ids_NL))
-
-
 @torch.no_grad()
 def merged(backbone: Backbone, parts: Mapping[str, Tensor], factor: float) -> Backbone:
     """A copy of the backbone with the updates added to its weights."""
@@ -234,9 +193,3 @@ def merged(backbone: Backbone, parts: Mapping[str, Tensor], factor: float) -> Ba
             attn: Any = block
             attn.attn.in_proj_weight += update_3EE.flatten(0, 1)
     return copy
-
-
-@torch.no_grad()
-def _predictor(backbone: Backbone, target: Target) -> Predictor:
-    text_KD = replace(target, backbone=backbone, text_KD=None, text_KTD=None).text_features()
-    return _blocks.predictor(backbone.vision, 0, _blocks.Changes(), text_KD, backbone.logit_scale)

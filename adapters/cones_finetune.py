@@ -27,9 +27,17 @@ from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
-from adapters import _blocks, _checks, _concepts, _in_the_loop, _optimisers, _transfer
+from adapters import (
+    _blocks,
+    _checks,
+    _concepts,
+    _in_the_loop,
+    _optimisers,
+    _transfer,
+    _views,
+    _weights,
+)
 from adapters._settings import (
     Adam,
     ConceptTraining,
@@ -110,10 +118,11 @@ class Adapter:
         logits_of = self._logits_of(tower, begin_KD, episode.backbone.logit_scale)
         crops = Crops(self.crops.views, self.tuning.tune_view_seed, self.crops.min_scale)
         schedule = _in_the_loop.schedule(episode, self.tuning.training, crops)
-        read = _in_the_loop.inputs(
+        read = _views.inputs(
             episode, tower, first, crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
         )
-        start = _weights(tower, first) | {"change_KD": begin_KD.new_zeros(begin_KD.shape)}
+        start = _weights.own("vision", tower.blocks, lambda _: True, first)
+        start |= {"change_KD": begin_KD.new_zeros(begin_KD.shape)}
         loss_of = _in_the_loop.cross_entropy(logits_of)
         return _in_the_loop.Run(episode, schedule, start, read, loss_of)
 
@@ -122,26 +131,9 @@ class Adapter:
 
         def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
             concept_KD = begin_KD + self.concept_rate * parts["change_KD"]
-            return scale * _features(tower, first, parts, x_BLE) @ unit(concept_KD).T
+            return scale * _weights.image_features(tower, first, x_BLE, parts) @ unit(concept_KD).T
 
         return logits_of
 
     def _first(self, tower: VisionTower) -> int:
         return _blocks.first_of(self.layers, len(tower.blocks))
-
-
-def _weights(tower: VisionTower, first: int) -> dict[str, Tensor]:
-    """The weights of the tuned blocks, named by block."""
-    return {
-        f"{i}/{name}": weight.detach()
-        for i in range(first, len(tower.blocks))
-        for name, weight in tower.blocks[i].named_parameters()
-    }
-
-
-def _features(tower: VisionTower, first: int, parts: Mapping[str, Tensor], x_NLE: Tensor) -> Tensor:
-    """image_ND with the tuned weights instead of the tower's own, for this call only."""
-    for i in range(first, len(tower.blocks)):
-        own = _in_the_loop.below_name(parts, f"{i}")
-        x_NLE = functional_call(tower.blocks[i], own, (x_NLE,))
-    return unit(tower.finish(x_NLE))

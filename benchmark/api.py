@@ -581,8 +581,9 @@ class Transferable(Keepable, Protocol):
 
     So it becomes a predictor for other classes and datasets, and no shape of the state depends on
     the number of classes. Where this holds for some hyper-parameters only, the class variable
-    `transfers_at` gives them, as {"rank": 0}. Which methods are, `methods.card` knows: in Python's
-    eyes every Keepable has the two methods.
+    `transfers_at` gives them, as {"rank": 0}. `per_class`, another, names parts of a state with a
+    row per learned class, which serve those classes alone. Which methods are, `methods.card` knows:
+    in Python's eyes every Keepable has the two methods.
     """
 
 

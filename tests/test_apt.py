@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import _blocks, _in_the_loop, apt, clip_lora, vpt
+from adapters import _blocks, _in_the_loop, _views, apt, clip_lora, vpt
 from adapters._settings import Crops
 from benchmark import methods
 from benchmark.api import Crop, Episode, ImageSet, Labelled, UserError
@@ -366,7 +366,7 @@ def test_kept_inputs_change_no_number_and_are_computed_once(name: str, layers: i
 def test_fresh_views_differ_from_epoch_to_epoch() -> None:
     given = toy.episode(1)
     crops = Crops(views=0, min_scale=0.5)
-    read = _in_the_loop.inputs(
+    read = _views.inputs(
         given, toy.backbone().vision, 0, crops, torch.arange(6)[:, None], keep_mb=64
     )
     first, second = read(torch.tensor([0])), read(torch.tensor([3]))  # image 0 in epochs 0 and 1

@@ -1,0 +1,126 @@
+"""What a model reads of the views that a schedule asks for.
+
+A view is fixed by the position of its image in the support set, its number and `view_seed`; epoch e
+sees view e mod `views`. What the first changed block reads of all views of a schedule is computed
+before training and kept where it fits, so that the blocks below do not run again and nothing is
+decoded meanwhile. Else it is computed anew from the same crops, which changes time and, but for the
+order of sums, no number.
+
+Letters of this file: T steps, B views of a batch, M all views, all else as in benchmark.api.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from adapters import _blocks
+from adapters._settings import Crops
+from benchmark.api import Crop, Episode, VisionTower
+from benchmark.training.gpu_memory import left_bytes
+
+MIB = 2**20
+CHUNK = 256  # views computed at once; changes no number
+VIEW_SEEDS = 2**40  # distance between the random seeds of two view seeds
+
+# rows_B of views (view v of image n is row v * N + n) -> what the model reads of them
+Read = Callable[[Tensor], Tensor]
+
+log = logging.getLogger(__name__)
+
+
+def inputs(
+    episode: Episode,
+    tower: VisionTower,
+    first: int,
+    crops: Crops,
+    rows_TB: Tensor,
+    keep_mb: int,
+    *,
+    must_fit: bool = False,
+) -> Read:
+    """What block `first` reads of the views that a schedule asks for.
+
+    They are computed once and kept on the device where they fit `keep_mb` MiB, or half of what is
+    left of a GPU's memory; else anew at every step, which no GPU can replay. With `must_fit` that
+    is an OutOfMemoryError, by which a batch becomes smaller.
+    """
+    device = episode.backbone.device
+    compute = _computer(episode, tower, first, crops)
+    used_M = rows_TB.clamp_min(0).unique()
+    if not len(used_M):
+        return lambda rows_B: compute(rows_B.tolist())
+    size = compute(used_M[:1].tolist())[0]
+    half_left = left_bytes(device) / 2 if device.type == "cuda" else 0.0
+    room_mb = max(keep_mb, half_left // MIB)
+    if len(used_M) * size.numel() * size.element_size() > room_mb * MIB:
+        if must_fit:
+            raise torch.OutOfMemoryError(f"{len(used_M)} views do not fit {room_mb:g} MiB")
+        log.info(
+            "%d views do not fit %d MiB; they are cut anew at every step", len(used_M), room_mb
+        )
+        return lambda rows_B: compute(rows_B.tolist())
+    return _kept(_image_by_image(used_M, episode), size, compute)
+
+
+def features(
+    episode: Episode,
+    tower: VisionTower,
+    crops: Crops,
+    rows_TB: Tensor,
+    encode: Callable[[Tensor], Tensor],
+) -> Read:
+    """Features of the views that a schedule asks for, from what the first block reads of them."""
+    compute = _computer(episode, tower, 0, crops)
+    used_M = _image_by_image(rows_TB.clamp_min(0).unique(), episode)
+
+    @torch.no_grad()
+    def encoded(rows: list[int]) -> Tensor:
+        return encode(compute(rows))
+
+    if not len(used_M):
+        return lambda rows_B: encoded(rows_B.tolist())
+    return _kept(used_M, encoded(used_M[:1].tolist())[0], encoded)
+
+
+def _computer(
+    episode: Episode, tower: VisionTower, first: int, crops: Crops
+) -> Callable[[list[int]], Tensor]:
+    """Rows of views -> what block `first` reads of them."""
+
+    def compute(rows: list[int]) -> Tensor:
+        seeds = [crops.view_seed * VIEW_SEEDS + row for row in rows]
+        index_B = torch.tensor([row % len(episode.support) for row in rows])
+        pixels = episode.support.images.crops(index_B, seeds, Crop(crops.min_scale))
+        return _blocks.below(tower, first, pixels.to(episode.backbone.device))
+
+    return compute
+
+
+def _image_by_image(used_M: Tensor, episode: Episode) -> Tensor:
+    """The same views in an order in which a picture is decoded once for all of its own."""
+    return used_M[(used_M % len(episode.support)).argsort(stable=True)]
+
+
+def _kept(used_M: Tensor, size: Tensor, compute: Callable[[list[int]], Tensor]) -> Read:
+    """What is computed of all rows in one tensor, in the order given."""
+    kept_MLE = size.new_empty(len(used_M), *size.shape)
+    for index_B in torch.arange(len(used_M)).split(CHUNK):
+        kept_MLE[index_B] = compute(used_M[index_B].tolist())
+    index_of_M = torch.zeros(int(used_M.max()) + 1, dtype=torch.int64)
+    index_of_M[used_M] = torch.arange(len(used_M))
+    index_of_M = index_of_M.to(size.device)
+    return lambda rows_B: kept_MLE.index_select(0, index_of_M.index_select(0, rows_B))
+
+
+def stored_features(episode: Episode, crops: Crops, rows_TB: Tensor) -> Read:
+    """Features of stored views, for methods that leave the image tower as it is."""
+    count = crops.views
+    if not count:
+        count = int(rows_TB.max()) // len(episode.support) + 1 if len(rows_TB) else 1
+    view_VND = episode.support.images.views(count, crops.view_seed, Crop(crops.min_scale))
+    image_MD = view_VND.flatten(0, 1).to(episode.backbone.device)
+    return lambda rows_B: image_MD.index_select(0, rows_B)

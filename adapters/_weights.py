@@ -1,0 +1,75 @@
+"""Towers computed with other weights than their own: for one call, or for good in a copy.
+
+Weights are named by tower, block and parameter, as "vision/3/ln_1.weight"; a block keeps its own
+weights where none are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from adapters import _blocks, _class_texts
+from adapters._class_texts import ClassTexts
+from adapters._in_the_loop import below_name
+from benchmark.api import Backbone, Predictor, Target, VisionTower, unit
+
+Weights = Mapping[str, Tensor]
+
+
+def own(
+    side: str, blocks: Sequence[nn.Module], chosen: Callable[[str], bool], first: int = 0
+) -> dict[str, Tensor]:
+    """The parameters that `chosen` takes by name, of the blocks from `first` on."""
+    return {
+        f"{side}/{layer}/{name}": weight.detach()
+        for layer in range(first, len(blocks))
+        for name, weight in blocks[layer].named_parameters()
+        if chosen(name)
+    }
+
+
+def image_features(tower: VisionTower, first: int, x_NLE: Tensor, weights: Weights) -> Tensor:
+    """image_ND, unit length, of what block `first` reads."""
+    for layer in range(first, len(tower.blocks)):
+        changed = below_name(weights, f"vision/{layer}")
+        x_NLE = functional_call(tower.blocks[layer], changed, (x_NLE,))
+    return unit(tower.finish(x_NLE))
+
+
+def text_features(texts: ClassTexts, weights: Weights) -> Tensor:
+    """text_KD, unit length, of the classes."""
+
+    def block(layer: int, x_NLE: Tensor) -> Tensor:
+        changed = below_name(weights, f"text/{layer}")
+        mask = {"attn_mask": _class_texts.mask_for(texts.tower, x_NLE)}
+        return functional_call(texts.tower.blocks[layer], changed, (x_NLE,), mask)
+
+    return texts.encode(block)
+
+
+@torch.no_grad()
+def merged(backbone: Backbone, weights: Weights) -> Backbone:
+    """A copy of the backbone that has these weights."""
+    copy = backbone.copy()
+    for name, weight in weights.items():
+        side, layer, parameter = name.split("/")
+        blocks: Any = getattr(copy, side).blocks
+        blocks[int(layer)].get_parameter(parameter).copy_(weight)
+    return copy
+
+
+def classifier(backbone: Backbone, target: Target) -> Tensor:
+    """text_KD of the target's classes by a changed copy of its backbone."""
+    return replace(target, backbone=backbone, text_KD=None, text_KTD=None).text_features()
+
+
+def predictor(backbone: Backbone, target: Target) -> Predictor:
+    """Zero-shot logits of the target's classes by a changed copy of its backbone."""
+    text_KD = classifier(backbone, target)
+    return _blocks.predictor(backbone.vision, 0, _blocks.Changes(), text_KD, backbone.logit_scale)
