@@ -1,4 +1,4 @@
-"""The exception whose message is shown to users without a traceback."""
+"""The exception whose message is shown to users without a traceback, and words for messages."""
 
 from __future__ import annotations
 
@@ -44,3 +44,8 @@ def guess(name: str, known: Sequence[str]) -> str:
     """The hint "did you mean 'X'?" for the known name most like `name`; '' where none is near."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """'1 cell', '0 cells', '1,200 cells'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -398,7 +398,7 @@ def test_a_run_ends_with_its_table_and_the_same_command_finds_everything(
     )
     assert (first.code, second.code) == (0, 0)
     assert "[1/1] zero_shot tiny_digits" in first.err
-    assert "1 of 1 cells were on record already" in second.err
+    assert "1 of 1 cell was on record already" in second.err
     assert first.out == second.out
     assert re.search(r"tiny_digits +\d\d\.\d", first.out)
     assert invoke("report", "--results", tmp_path).out.strip() == first.out.strip()
@@ -510,7 +510,7 @@ def test_a_plan_knows_done_missing_superseded_and_the_time_left(
     text = invoke(*plan).out
     assert "2 cells: 1 done, 1 missing" in text
     assert "about 2 s to go" in text
-    assert "1 records of these cells are superseded" in text
+    assert "1 record of these cells is superseded" in text
 
 
 def test_a_plan_tells_when_a_methods_file_changed_and_its_version_did_not(
@@ -547,7 +547,7 @@ def golden(invoke: Invoke, tmp_path: Path) -> Path:
 
 def test_check_passes_on_what_was_just_written(invoke: Invoke, golden: Path) -> None:
     result = invoke("check", "--golden", golden)
-    assert (result.code, result.out) == (0, "1 of 1 cells are as the golden table says\n")
+    assert (result.code, result.out) == (0, "1 of 1 cell is as the golden table says\n")
 
 
 def test_check_names_a_cell_whose_counts_moved_and_exits_3(invoke: Invoke, golden: Path) -> None:

@@ -52,7 +52,7 @@ def test_compare_finds_a_planted_difference_over_seeds_and_images(
     assert pair["over_seeds"]["p"] < 0.05
     assert pair["p_mcnemar"] is None
     text = invoke("compare", "coop", "linear_probe", "--results", tmp_path).out
-    assert "1 wins, 0 ties, 0 losses; Student's t over seeds" in text
+    assert "1 win, 0 ties, 0 losses; Student's t over seeds" in text
 
 
 def test_compare_with_one_seed_is_mcnemar_and_no_test_over_seeds(
@@ -97,6 +97,25 @@ def test_compare_says_what_it_does_not_know(invoke: Invoke, tmp_path: Path) -> N
     assert "'coop' is 2 rows here" in unclear.err
     apart = invoke("compare", "CoOp, no validation set", "apt", "--results", tmp_path)
     assert "no records in a common setting" in apart.err
+
+
+def test_compare_takes_a_file_for_the_code_that_it_has_now(invoke: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "rows_compared.py"
+    file.write_bytes((Path(__file__).parent / "plugins" / "rows.py").read_bytes())
+    now = methods.card(str(file)).code
+    rows = [("coop", ""), ("rows_compared", now), ("rows_compared", "older")]
+    write(
+        tmp_path,
+        [
+            scored(identity(name, seed=seed, code=code), 0.5)
+            for seed in (1, 2)
+            for name, code in rows
+        ],
+    )
+    result = invoke("compare", file, "coop", "--results", tmp_path)
+    assert result.code == 0, result.err
+    assert f"code {now[:4]}" in result.out
+    assert "is 2 rows here" in invoke("compare", "rows_compared", "coop", "--results", tmp_path).err
 
 
 # ranking

@@ -179,7 +179,7 @@ def test_the_golden_table_of_a_method_of_ones_own_is_checked_as_its_page_says(
         forget(monkeypatch)
         result = invoke("check", *golden, "--method", given, "--plain")
         assert result.code == 0, result.err
-        assert "1 of 1 cells are as the golden table says" in result.out
+        assert "1 of 1 cell is as the golden table says" in result.out
     forget(monkeypatch)
     untrusted = invoke("check", *golden)
     assert untrusted.code == 2

@@ -232,4 +232,4 @@ def test_a_plan_names_the_preset_and_supersedes_nothing_of_the_usual_settings(
     store.put(scored(usual, 0.5), np.zeros(1000, dtype=np.int64))
     (planned,) = planned_cells.planned_cells([cell], store)
     assert planned.superseded == ()
-    assert planned_cells.text([planned]).startswith("linear_probe as released, tiny: 1 cells")
+    assert planned_cells.text([planned]).startswith("linear_probe as released, tiny: 1 cell")

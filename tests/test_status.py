@@ -222,7 +222,7 @@ def test_a_killed_process_that_had_put_its_record_left_nothing_to_do(store: Stor
 def test_what_runs_outside_of_any_plan_is_shown_too(store: Store) -> None:
     claimed(store, KEYS[0], HERE, os.getpid())
     assert read_progress(store).cells == 1
-    assert "0 of 1 cells done, 1 running" in text(store)
+    assert "0 of 1 cell done, 1 running" in text(store)
 
 
 def test_an_older_failure_is_forgotten_once_the_cell_is_tried_anew(store: Store) -> None:
@@ -328,7 +328,7 @@ def test_a_remark_goes_to_stderr(store: Store, capsys: pytest.CaptureFixture[str
     (store.root / "running" / "notes.json").write_text("{}")
     assert execute(["status", "--results", str(store.root)]) == 0
     assert "warning: " in (output := capsys.readouterr()).err
-    assert "0 of 1 cells done" in output.out
+    assert "0 of 1 cell done" in output.out
 
 
 def test_pipes_folders_and_dangling_links_hold_nobody_up(store: Store) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from benchmark.commands import options as opt
 from benchmark.commands.printing import print_json, warn
+from benchmark.errors import UserError
 
 First = Annotated[
     str,
@@ -39,11 +41,14 @@ def compare(
     groups = grouping.group_records(records, notes)
     numbers = opt.whole_numbers("shots", shots)
     # a heading may hold a slash, so only what ends as a file is taken for one
-    one, other = (
-        methods.stable_name(each) if each.endswith(".py") else each for each in (first, second)
-    )
+    files = {each: methods.stable_name(each) for each in (first, second) if each.endswith(".py")}
+    code_of = {}
+    for file, name in files.items():
+        with suppress(UserError):  # records outlive the file
+            code_of[name] = methods.card(file).code
+    one, other = (files.get(each, each) for each in (first, second))
     images = ImageResults(store, data_root)
-    compared = comparison.compare(groups, one, other, images, numbers)
+    compared = comparison.compare(groups, one, other, images, numbers, code_of)
     if as_json:
         print_json([comparison.comparison_dict(each) for each in compared])
     else:

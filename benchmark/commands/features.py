@@ -9,6 +9,7 @@ import typer
 
 from benchmark.commands import options as opt
 from benchmark.commands.printing import print_json
+from benchmark.errors import counted
 
 Clear = Annotated[
     bool, typer.Option("--clear", help="Delete what is shown; it can be computed again.")
@@ -44,4 +45,4 @@ def features(
     size_mb = sum(file.size_bytes for file in files) / 1e6
     action = "cleared from" if clear else "in"
     count = sum(file.rows for file in files)
-    print(f"{count} rows, {size_mb:.1f} MB {action} {root}", file=sys.stderr)
+    print(f"{counted(count, 'row')}, {size_mb:.1f} MB {action} {root}", file=sys.stderr)

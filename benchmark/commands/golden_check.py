@@ -20,7 +20,7 @@ from benchmark.commands.printing import print_json, say
 from benchmark.commands.protocol_selection import EMBEDDED_SOURCE
 from benchmark.compute import runner
 from benchmark.compute.runner import Outcome
-from benchmark.errors import UserError
+from benchmark.errors import UserError, counted
 from benchmark.grid import Cell
 from benchmark.protocols import FEW_SHOT, FROM_A_SOURCE
 from benchmark.records.store import Store
@@ -75,7 +75,7 @@ def update(request: CheckRequest, tolerance: int | None, err: Console) -> int:
     methods.require_trusted((row.method for row in rows), request.methods)
     outcomes = _run(_cells_to_update(request, rows), request, err)
     golden.write(path, golden.updated(rows, outcomes, tolerance))
-    say(err, f"{path}: {len(outcomes)} rows written")
+    say(err, f"{path}: {counted(len(outcomes), 'row')} written")
     return OK
 
 
@@ -151,7 +151,8 @@ def _print_results(results: Sequence[golden.GoldenResult], as_json: bool, out: C
         for result in bad:
             say(out, f"differs: {result}")
         agreeing = len(results) - len(bad)
-        say(out, f"{agreeing} of {len(results)} cells are as the golden table says")
+        verb = "is" if len(results) == 1 else "are"
+        say(out, f"{agreeing} of {counted(len(results), 'cell')} {verb} as the golden table says")
     if any(result.correct is not None for result in bad):
         return REGRESSION
     return FAILED if bad else OK

@@ -20,7 +20,7 @@ from benchmark.commands.outcome_output import as_dict, print_failures, print_tab
 from benchmark.commands.printing import say
 from benchmark.compute import runner
 from benchmark.compute.runner import Outcome
-from benchmark.errors import UserError
+from benchmark.errors import UserError, counted
 from benchmark.grid import Cell
 from benchmark.records.store import Store
 
@@ -130,7 +130,8 @@ def _report_stop(
 ) -> int:
     """Say what is kept of a grid that was stopped; the exit code."""
     kept = sum(outcome.record is not None for outcome in outcomes)
-    state = f"{kept} of {total} cells are kept in {store.root}"
+    verb = "is" if total == 1 else "are"
+    state = f"{kept} of {counted(total, 'cell')} {verb} kept in {store.root}"
     if isinstance(reason, UserError):
         say(err, f"stopped: {reason}; {state}, and then the same command goes on from there")
         return FAILED

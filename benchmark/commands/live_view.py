@@ -23,6 +23,7 @@ from rich.text import Text
 from benchmark.commands.printing import duration, say, wants_plain
 from benchmark.compute.runner import Outcome
 from benchmark.compute.stages import OnStage
+from benchmark.errors import counted
 from benchmark.grid import Cell
 
 REFRESHES = 5  # a second: enough for a spinner, and a hundredth of a processor
@@ -56,7 +57,8 @@ def lines(console: Console, total: int) -> Iterator[LiveView]:
 
     yield LiveView(lambda cell, stage: None, on_outcome)
     if counts["cached"]:
-        say(console, f"{counts['cached']} of {total} cells were on record already")
+        verb = "was" if total == 1 else "were"
+        say(console, f"{counts['cached']} of {counted(total, 'cell')} {verb} on record already")
 
 
 @contextmanager

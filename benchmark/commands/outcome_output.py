@@ -10,6 +10,7 @@ from rich.console import Console
 from benchmark.commands import printing
 from benchmark.commands.printing import say
 from benchmark.compute.runner import Outcome
+from benchmark.errors import counted
 from benchmark.records.store import Store
 from benchmark.report import grouping, protocol_tables, tables
 
@@ -53,7 +54,7 @@ def print_failures(outcomes: Sequence[Outcome], store: Store, err: Console) -> N
     """Print every cell that failed, with its reason and log."""
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
-        counts = f"{len(failed)} of {len(outcomes)} cells failed"
+        counts = f"{len(failed)} of {counted(len(outcomes), 'cell')} failed"
         say(err, f"\n{counts}; the same command tries them again:")
     for outcome in failed:
         say(err, f"  {outcome.cell}: {outcome.error} (log: {store.failure(outcome.key)})")

@@ -16,6 +16,7 @@ from benchmark.commands.grid_run import RunRequest
 from benchmark.commands.printing import duration, print_json
 from benchmark.compute import runner
 from benchmark.compute.history import History
+from benchmark.errors import counted
 from benchmark.grid import Cell
 from benchmark.records.record import Identity, Record, key
 from benchmark.records.store import Store
@@ -143,7 +144,8 @@ def _warnings(planned: Sequence[PlannedCell]) -> list[str]:
     older = sum(len(each.superseded) for each in planned)
     if older:
         why = "another version, code, dataset, weights or protocol"
-        warnings.append(f"{older} records of these cells are superseded: {why}")
+        verb = "is" if older == 1 else "are"
+        warnings.append(f"{counted(older, 'record')} of these cells {verb} superseded: {why}")
     return warnings
 
 
@@ -151,7 +153,7 @@ def _counts(planned: Sequence[PlannedCell]) -> str:
     """'45 cells: 30 done, 15 missing'."""
     states = {state: sum(each.state == state for each in planned) for state in STATES}
     shown = [f"{count} {state}" for state, count in states.items() if count]
-    return f"{len(planned)} cells: {', '.join(shown)}"
+    return f"{counted(len(planned), 'cell')}: {', '.join(shown)}"
 
 
 def _source_changed(record: Record | None) -> bool:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from benchmark.commands.printing import duration
 from benchmark.commands.row_tables import UNLIMITED
+from benchmark.errors import counted
 from benchmark.records.progress import Failed, Progress, Running
 
 SHOWN = 10  # entries of a section; the rest are a number
@@ -78,7 +79,7 @@ def headline(progress: Progress, root: str) -> Text:
         "waiting": progress.waiting,
     }
     counts = "".join(f", {count} {state}" for state, count in states.items() if count)
-    return Text(f"{progress.done} of {progress.cells} cells done{counts}", style="bold")
+    return Text(f"{progress.done} of {counted(progress.cells, 'cell')} done{counts}", style="bold")
 
 
 def _pace(progress: Progress, root: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark import data
 from benchmark.data.sampling import short_classes
-from benchmark.errors import UserError
+from benchmark.errors import UserError, counted
 from benchmark.grid import Cell
 
 
@@ -45,6 +45,6 @@ def _sentence(
     fewer = f"take --shots {enough}" if enough else "ask for fewer"
     return (
         f"{name}: {len(classes)} of {len(class_names)} classes have too few training images for "
-        f"{most} shots ({counts}); {fewer}, or --sampler coop-short, by which such a class gives "
-        f"all it has, as in CoOp's code"
+        f"{counted(most, 'shot')} ({counts}); {fewer}, or --sampler coop-short, by which such a "
+        "class gives all it has, as in CoOp's code"
     )

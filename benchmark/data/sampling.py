@@ -29,7 +29,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Literal
 
-from benchmark.errors import UserError, nearest
+from benchmark.errors import UserError, counted, nearest
 
 VAL_SHOTS = 4  # CoOp grants at most four validation images per class
 
@@ -168,6 +168,6 @@ def _check_enough(labels: Sequence[int], shots: int, policy: str) -> None:
     if short:
         counts = ", ".join(f"{label} has {own} of {share}" for label, (own, share) in short.items())
         raise UserError(
-            f"{len(short)} classes have too few training images for {shots} shots: label {counts}; "
-            f"ask for fewer, or draw by the rule coop-short"
+            f"{len(short)} classes have too few training images for {counted(shots, 'shot')}: "
+            f"label {counts}; ask for fewer, or draw by the rule coop-short"
         )

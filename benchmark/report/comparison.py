@@ -7,9 +7,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
-from benchmark.errors import UserError, nearest
+from benchmark.errors import UserError, counted, nearest
 from benchmark.records.record import Record
 from benchmark.report import significance
 from benchmark.report.averages import seed_of
@@ -59,14 +60,18 @@ def compare(
     second: str,
     images: ImageResults,
     shots: Sequence[int] = (),
+    code_of: Mapping[str, str] = MappingProxyType({}),
 ) -> list[MethodComparison]:
-    """A comparison for every setting that has records of both. Raises UserError where there is
-    none, or a name is not clear.
+    """A comparison for every setting that has records of both. `code_of` says which code is meant
+    where a method has records of several. Raises UserError where there is none, or a name is not
+    clear.
     """
     _check_known(groups, (first, second))
     comparisons = []
     for setting, variants in groups.items():
-        chosen_first, chosen_second = _pick(variants, first), _pick(variants, second)
+        chosen_first, chosen_second = (
+            _pick(variants, name, code_of.get(name, "")) for name in (first, second)
+        )
         if chosen_first and chosen_second:
             comparisons.append(
                 _compare(setting, variants, (chosen_first, chosen_second), images, shots)
@@ -87,12 +92,14 @@ def _check_known(groups: GroupedRecords, names: Sequence[str]) -> None:
             raise UserError(f"no record has the method '{name}'; {nearest(name, sorted(methods))}")
 
 
-def _pick(variants: Mapping[MethodVariant, Any], name: str) -> MethodVariant | None:
+def _pick(variants: Mapping[MethodVariant, Any], name: str, code: str) -> MethodVariant | None:
     """The variant that a method's name means, or the one whose whole heading it is."""
     heading_of = headings(variants)
     matching = [variant for variant in variants if heading_of[variant] == name] or [
         variant for variant in variants if variant.method == name
     ]
+    if code:
+        matching = [variant for variant in matching if variant.code == code] or matching
     if len(matching) > 1:
         choices = "; ".join(repr(heading_of[variant]) for variant in matching)
         raise UserError(f"'{name}' is {len(matching)} rows here; name one: {choices}")
@@ -246,8 +253,10 @@ def _summary(shot: int, p: float | None, gaps: Sequence[float]) -> str:
         else "one seed and few datasets: no test"
     )
     mean = f"mean difference {100 * math.fsum(gaps) / len(gaps):+.1f}"
-    outcomes = f"{wins} wins, {len(gaps) - wins - losses} ties, {losses} losses"
-    return f"{shot}-shot, {len(gaps)} datasets: {mean}; {outcomes}; {verdict}"
+    ties = len(gaps) - wins - losses
+    lost = f"{losses} {'loss' if losses == 1 else 'losses'}"
+    outcomes = f"{counted(wins, 'win')}, {counted(ties, 'tie')}, {lost}"
+    return f"{shot}-shot, {counted(len(gaps), 'dataset')}: {mean}; {outcomes}; {verdict}"
 
 
 def _line(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from benchmark import data, presets
-from benchmark.errors import UserError
+from benchmark.errors import UserError, counted
 from benchmark.methods import Card, card, own
 from benchmark.protocols import ALL, DOMAIN, FEW_SHOT, others
 from benchmark.records.record import Identity, Record, Scalar, hash_of
@@ -251,7 +251,7 @@ def exposure_of(named: Identity) -> PriorExposure:
     learned = next(iter(named.learned_on), named.dataset)
     target = bool(sources & {learned, named.dataset})
     shots = {-1: FULL, named.shots: "k shots each"}.get(
-        named.source_shots, f"{named.source_shots} shots each"
+        named.source_shots, f"{counted(named.source_shots, 'shot')} each"
     )
     return PriorExposure(_pool(sources, learned), target, shots)
 
