@@ -20,6 +20,7 @@ from benchmark.commands.compare import compare
 from benchmark.commands.doctor import doctor
 from benchmark.commands.export import export
 from benchmark.commands.features import features
+from benchmark.commands.init_dataset import init_dataset
 from benchmark.commands.list_ import list_
 from benchmark.commands.merge import merge
 from benchmark.commands.plan import plan
@@ -37,7 +38,7 @@ SHORT, LONG = "fsbench", "python -m benchmark"  # names of this program
 COMPLETION = ("--install-completion", "--show-completion")
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {  # of --help, in this order
     "Look around": (list_, doctor),
-    "Get ready": (prepare, features, test_),
+    "Get ready": (prepare, init_dataset, features, test_),
     "Run cells": (plan, run, status, replay, check),
     "Read results": (report, compare, export, merge),
     "Use what was learnt": (predict,),
@@ -66,7 +67,7 @@ def _assembled() -> typer.Typer:
     app.callback()(_main)
     for panel, commands in PANELS.items():
         for command in commands:
-            name = command.__name__.rstrip("_")
+            name = command.__name__.rstrip("_").replace("_", "-")
             app.command(name, rich_help_panel=panel)(command)
     return app
 

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -150,6 +151,45 @@ def _stored_names(schema: Any, column: str) -> list[str]:
         return [str(name) for name in feature.names] if isinstance(feature, ClassLabel) else []
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"its 'huggingface' metadata cannot be read: {error}") from error
+
+
+def picture_columns(file: Path) -> list[str]:
+    """Columns that may hold pictures: of bytes, or of bytes beside a path."""
+    import pyarrow  # type: ignore[import-untyped]
+
+    with _opened(file, "") as opened:
+        fields = list(opened.schema_arrow)
+    return [
+        field.name
+        for field in fields
+        if pyarrow.types.is_binary(field.type)
+        or pyarrow.types.is_large_binary(field.type)
+        or (pyarrow.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
+    ]
+
+
+def label_columns(file: Path) -> dict[str, list[str]]:
+    """Columns that may hold labels, those with names of classes first, and these names."""
+    import pyarrow
+
+    with _opened(file, "") as opened:
+        schema = opened.schema_arrow
+        named = {field.name: _stored_names(schema, field.name) for field in schema}
+    plain = {
+        field.name: named[field.name]
+        for field in schema
+        if pyarrow.types.is_integer(field.type) or pyarrow.types.is_string(field.type)
+    }
+    return dict(sorted(plain.items(), key=lambda item: not item[1]))
+
+
+def distinct_labels(files: Sequence[Path], column: str) -> Counter[Any]:
+    """How often every value of a column stands in the files."""
+    counts: Counter[Any] = Counter()
+    for file in files:
+        with _opened(file, column) as opened:
+            counts.update(opened.read([column]).column(column).to_pylist())
+    return counts
 
 
 def _normalised(names: Sequence[str]) -> list[str]:

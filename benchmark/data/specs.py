@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from collections import Counter
 from functools import cache, cached_property
 from importlib import import_module
@@ -191,6 +192,12 @@ def read_spec(name: str) -> Spec:
     values = catalog.parse(catalog.find(name))
     file = Path(name).resolve()
     return _checked(file.name, {"name": file.stem, "file": file, **values})
+
+
+def spec_of(text: str, file: Path) -> Spec:
+    """The spec that a TOML with this text would be; UserError for mistakes in it."""
+    file = file.resolve()
+    return _checked(file.name, {"name": file.stem, "file": file, **tomllib.loads(text)})
 
 
 def generator(source: Generated) -> Any:
