@@ -43,10 +43,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adapters import _checks, _samples
+from adapters import _checks, _samples, _transfer
 from adapters._settings import StoredCrops
 from adapters.gda import discriminant
-from benchmark.api import Episode, ImageSet, Labelled, Predictor, unit
+from benchmark.api import Episode, ImageSet, Labelled, Predictor, State, Target, unit
 from benchmark.training.batches import Bank
 from benchmark.training.choose import choose_by_counts
 
@@ -57,6 +57,7 @@ class Adapter:
     paper: ClassVar[str] = "arXiv:2412.11375"
     version: ClassVar[int] = 1
     few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
     zero_shot_at: ClassVar[dict[str, Any]] = {
         "gamma_grid": "0",
@@ -78,7 +79,21 @@ class Adapter:
             _checks.numbers(name, getattr(self, name), low=0)
         _checks.at_least(0, trust=self.trust, gamma=self.gamma, joined=self.joined)
 
-    def fit(self, episode: Episode) -> Predictor:
+    fit, learn = _transfer.fit, _transfer.learn
+
+    def predictor(self, state: State, target: Target) -> Predictor:
+        weight_KD, bias_K = state["weight_KD"], state["bias_K"]
+
+        def predict(images: ImageSet) -> Tensor:
+            return images.features().to(weight_KD.device) @ weight_KD.T + bias_K
+
+        return predict
+
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        return [self._chosen(episode) for episode in episodes]
+
+    def _chosen(self, episode: Episode) -> State:
+        """The classifier at the setting that does best."""
         matched = match(episode, self.crops)
         scale = episode.backbone.logit_scale
         names = ("joined", "gamma", "alpha")
@@ -92,13 +107,11 @@ class Adapter:
             lambda val: correct(matched, scale, val, *grid),
         )
         weight_KD, bias_K = matched.samples(chosen["joined"])
-        text_KD = scale * matched.texts(chosen["gamma"]) + chosen["alpha"] * weight_KD
-
-        def predict(images: ImageSet) -> Tensor:
-            image_ND = images.features().to(text_KD.device)
-            return image_ND @ text_KD.T + chosen["alpha"] * bias_K
-
-        return predict
+        text_KD = scale * matched.texts(chosen["gamma"])
+        return {
+            "weight_KD": text_KD + chosen["alpha"] * weight_KD,
+            "bias_K": chosen["alpha"] * bias_K,
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ Folder = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out",
+        *("--output", "--out"),
         parser=opt.path,
         metavar="FILE.toml",
         help="Where to write; never over a file.",

@@ -30,7 +30,11 @@ Pictures = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", parser=opt.path, metavar="FILE", help="Where to write.", show_default="stdout"
+        *("--output", "--out"),
+        parser=opt.path,
+        metavar="FILE",
+        help="Where to write.",
+        show_default="stdout",
     ),
 ]
 Features = Annotated[

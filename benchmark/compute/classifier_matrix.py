@@ -81,7 +81,7 @@ def require_kind(path: Path | None) -> str:
     if kind not in KINDS:
         raise UserError(
             f"a classifier matrix with its class names is written as {', '.join(KINDS)}, not as"
-            f" '{kind}'; give --out one of these endings"
+            f" '{kind}'; give --output one of these endings"
         )
     return kind
 

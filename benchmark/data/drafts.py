@@ -108,9 +108,11 @@ def place_for(folder: Path, out: Path | None) -> Path:
     stem = f"my_{stem}" if stem in catalog.names() else stem
     file = out or folder.absolute().parent / f"{stem}.toml"
     if file.suffix != ".toml":
-        raise UserError(f"--out takes a file that ends with .toml, not {file.name}")
+        raise UserError(f"--output takes a file that ends with .toml, not {file.name}")
     if file.exists():
-        raise UserError(f"{file} is there already and is not written over; name another as --out")
+        raise UserError(
+            f"{file} is there already and is not written over; name another as --output"
+        )
     return file
 
 
@@ -163,5 +165,5 @@ def write_new(file: Path, text: str) -> None:
         raise UserError(f"{file} is there already and is not written over") from error
     except OSError as error:
         raise UserError(
-            f"{file} cannot be written ({error.strerror}); name another place as --out"
+            f"{file} cannot be written ({error.strerror}); name another place as --output"
         ) from error

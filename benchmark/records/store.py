@@ -5,6 +5,7 @@ DIR/records/<key>.npz   predicted label of every test image, in test order
 DIR/records.index       what of all records tables are made of, once there are many (index.py)
 DIR/priors/<key>.*      the states that pretraining left, and what they were made from
 DIR/states/<key>.*      what was learned for several targets, likewise
+DIR/adapters/<key>.*    what a method has learnt, where that was kept (kept_adapters.py)
 DIR/failures/<key>.txt  what went wrong, in a sentence, then the log; gone once the cell succeeds
 DIR/logs/<key>.txt      what a cell's last attempt printed, stage by stage
 DIR/locks/<key>.lock    claims of running processes
@@ -130,7 +131,7 @@ class Store:
         probe = self.root / "records" / ".writable"
         write_atomic(probe, b"")
         probe.unlink(missing_ok=True)  # of another driver that starts just now
-        for folder in ("records", "failures", "priors", "states", "running", "plans"):
+        for folder in ("records", "failures", "priors", "states", "adapters", "running", "plans"):
             remove_parts(self.root / folder)
         done = self.keys()
         for announcement in (self.root / "running").glob("*.json"):
