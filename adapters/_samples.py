@@ -54,3 +54,20 @@ def one_hot(labels_M: Tensor, text_KD: Tensor) -> Tensor:
     """label_MK in the dtype of the features."""
     class_K = torch.arange(len(text_KD), device=text_KD.device)
     return (labels_M[:, None] == class_K).to(text_KD.dtype)
+
+
+def discriminant(bank: Bank, text_KD: Tensor) -> tuple[Tensor, Tensor]:
+    """weight_KD and bias_K of the shared-covariance discriminant of GDA (adapters/gda.py); zeros
+    without any scatter.
+    """
+    mean_KD = class_means(bank, text_KD)
+    centred_MD = bank.image_MD - mean_KD[bank.labels_M]
+    samples, dim = centred_MD.shape
+    rounding = (1000 * torch.finfo(centred_MD.dtype).eps) ** 2
+    if float(centred_MD.square().sum()) <= rounding * samples:
+        return torch.zeros_like(mean_KD), mean_KD.new_zeros(len(mean_KD))
+    scatter_DD = centred_MD.T @ centred_MD
+    shrinkage = scatter_DD.trace() / max(samples - 1, 1)
+    scatter_DD.diagonal().add_(shrinkage)
+    weight_KD = dim * torch.linalg.solve(scatter_DD, mean_KD.T).T
+    return weight_KD, -(weight_KD * mean_KD).sum(1) / 2

@@ -38,13 +38,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from adapters import _checks, _samples, _transfer
 from adapters._settings import StoredCrops
 from benchmark.api import Episode, ImageSet, Predictor, State, Target
-from benchmark.training.batches import Bank
 from benchmark.training.choose import choose_on_val
 
 
@@ -82,7 +80,7 @@ class Adapter:
     def _chosen(self, episode: Episode) -> State:
         """The classifier at the alpha that does best."""
         bank, text_KD = _samples.views(episode, self.crops), episode.text_features()
-        weight_KD, bias_K = discriminant(bank, text_KD)
+        weight_KD, bias_K = _samples.discriminant(bank, text_KD)
         scale = episode.backbone.logit_scale
 
         def classifier(alpha: float) -> State:
@@ -97,18 +95,3 @@ class Adapter:
             lambda setting: self.predictor(classifier(float(setting["alpha"])), episode.target),
         )
         return classifier(float(chosen["alpha"]))
-
-
-def discriminant(bank: Bank, text_KD: Tensor) -> tuple[Tensor, Tensor]:
-    """weight_KD and bias_K of the shared-covariance discriminant; zeros without any scatter."""
-    mean_KD = _samples.class_means(bank, text_KD)
-    centred_MD = bank.image_MD - mean_KD[bank.labels_M]
-    samples, dim = centred_MD.shape
-    rounding = (1000 * torch.finfo(centred_MD.dtype).eps) ** 2
-    if float(centred_MD.square().sum()) <= rounding * samples:
-        return torch.zeros_like(mean_KD), mean_KD.new_zeros(len(mean_KD))
-    scatter_DD = centred_MD.T @ centred_MD
-    shrinkage = scatter_DD.trace() / max(samples - 1, 1)
-    scatter_DD.diagonal().add_(shrinkage)
-    weight_KD = dim * torch.linalg.solve(scatter_DD, mean_KD.T).T
-    return weight_KD, -(weight_KD * mean_KD).sum(1) / 2

@@ -45,7 +45,6 @@ from torch import Tensor
 
 from adapters import _checks, _samples, _transfer
 from adapters._settings import StoredCrops
-from adapters.gda import discriminant
 from benchmark.api import Episode, ImageSet, Labelled, Predictor, State, Target, unit
 from benchmark.training.batches import Bank
 from benchmark.training.choose import choose_by_counts
@@ -141,7 +140,7 @@ class Matched:
             torch.cat([self.bank.image_MD, added_KSD.flatten(0, 1)]),
             torch.cat([self.bank.labels_M, labels_K.repeat_interleave(len(index_S))]),
         )
-        return discriminant(whole, self.text_KD)
+        return _samples.discriminant(whole, self.text_KD)
 
 
 def match(episode: Episode, crops: StoredCrops) -> Matched:

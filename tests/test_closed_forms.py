@@ -15,7 +15,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.kernel_ridge import KernelRidge
 from torch import Tensor
 
-from adapters import _ape, _cache, _samples, gda, proker
+from adapters import _ape, _cache, _samples, proker
 from adapters._settings import CacheModel, Refinement, StoredCrops
 from benchmark import methods
 from benchmark.api import Crop, Episode, Labelled, unit
@@ -84,7 +84,7 @@ def test_gda_of_two_classes_is_fishers_discriminant_with_shrinkage() -> None:
     x, y = samples(given)
     ratio = x.shape[1] / (len(x) - 1)
     fisher = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=ratio / (1 + ratio)).fit(x, y)
-    weight_KD, bias_K = gda.discriminant(_samples.views(given, CROPS), given.text_features())
+    weight_KD, bias_K = _samples.discriminant(_samples.views(given, CROPS), given.text_features())
     lead = (query() @ weight_KD.numpy().T + bias_K.numpy()) @ np.array([-1.0, 1.0])
     scale = (1 + ratio) * len(x) / x.shape[1]
     np.testing.assert_allclose(lead * scale, fisher.decision_function(query()), rtol=1e-8)
@@ -95,7 +95,7 @@ def test_gda_of_one_image_per_class_without_scatter_is_zero_shot(alpha: float) -
     """Equal views in float32: the scatter is rounding, and its inverse would be noise."""
     given = toy.feature_episode(shots=1, val=False)
     bank = _samples.views(given, CROPS)
-    weight_KD, bias_K = gda.discriminant(bank, given.text_features())
+    weight_KD, bias_K = _samples.discriminant(bank, given.text_features())
     assert not weight_KD.any()
     assert not bias_K.any()
     images = toy.feature_episode(seed=2).support.images
