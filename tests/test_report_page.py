@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import data
+from benchmark import data, methods
 from benchmark.errors import UserError
-from benchmark.records.record import Record, key
+from benchmark.records.record import Record, Scalar, key
 from benchmark.records.store import Store
-from benchmark.report import grouping, page, page_data, page_script, page_views
+from benchmark.report import grouping, page, page_data, page_names, page_script, page_views
 from benchmark.report.calibration import Calibrations
 from benchmark.report.image_results import ImageResults
 from testbed import chromium
@@ -201,6 +201,7 @@ def test_a_view_can_be_sent(tab: chromium.Tab, folder: Path) -> None:
     go(tab, CLASSIC_16)
     set_field(tab, "shots", "1")
     set_field(tab, "methods", "coop, PROMPT_adapter")
+    tab.until("chosen.methods !== ''")
     set_field(tab, "show", "per-class")
     set_field(tab, "dataset", "dtd")
     press(tab, "eurosat")
@@ -281,19 +282,19 @@ def test_names_are_short_and_long_on_demand(tab: chromium.Tab) -> None:
 @needs_browser
 def test_whiskers_end_within_the_axes(tab: chromium.Tab) -> None:
     go(tab, f"{CLASSIC_16}&dataset=eurosat")
-    ends = tab.ask(
-        "Array.from(document.querySelectorAll('#curves .whisker'),"
-        " (one) => [Number(one.getAttribute('y1')), Number(one.getAttribute('y2'))])"
+    assert tab.ask("document.querySelectorAll('#curves .whisker').length") > 8
+    points = [{"shots": 1, "y": 0.5, "spread": 0.3}, {"shots": 16, "y": 0.6, "spread": 0.01}]
+    curve = {"name": "x", "colour": "red", "dash": "", "shape": "circle", "points": points}
+    ends, height = tab.ask(
+        f"(() => {{ const picture = chart([{json.dumps(curve)}], 'x');"
+        " return [Array.from(picture.querySelectorAll('.whisker'),"
+        " (one) => [Number(one.getAttribute('y1')), Number(one.getAttribute('y2'))]),"
+        " picture.viewBox.baseVal.height]; })()"
     )
-    bottom, top = tab.ask(
-        "(() => { const at = Array.from(document.querySelectorAll('#curves .grid'),"
-        " (one) => Number(one.getAttribute('y1'))); return [Math.max(...at), Math.min(...at)]; })()"
-    )
-    assert ends
-    step = (bottom - top) / 4  # the axes reach a little beyond the outermost lines
-    assert all(top - step < y < bottom + step for pair in ends for y in pair)
-    height = tab.ask("document.querySelector('#curves svg').viewBox.baseVal.height")
-    assert all(0 < y < height - 44 for pair in ends for y in pair)
+    assert len(ends) == 2
+    assert all(10 <= y <= height - 44 for pair in ends for y in pair)
+    lengths = [abs(top - bottom) for top, bottom in ends]
+    assert lengths[0] == pytest.approx(30 * lengths[1])  # whole, not cut to fit
 
 
 @needs_browser
@@ -560,3 +561,42 @@ def test_methods_without_a_support_set_stand_in_every_protocol_with_a_mean_of_it
     assert rows["no validation images"]["mean"] == [0.5, 0.7]
     assert rows["no validation images"]["have"] == [3, 1]
     assert rows["no validation images"]["seeds"] == [1, 2]
+
+
+def test_what_is_not_ranked_adds_columns_but_no_dataset_to_the_means() -> None:
+    full = {name: digest(name) for name in TINY}
+    records = [scored(identity("coop", TINY[0]), 0.5)]
+    records += [
+        scored(identity("prompt_adapter", name, sources=full, source_shots=-1), 0.9)
+        for name in TINY
+    ]
+    ((setting, variants),) = grouping.group_records(records).items()
+    results = page_views.Results(setting, variants, page_views.mean_score(variants))
+    (view,) = page_views.views(results)
+    assert view.shown == list(TINY)
+    assert view.averaged == [TINY[0]]
+    assert len(view.rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ([{}], ["CoOp"]),
+        ([{"class_specific": True}], ["CoOp"]),
+        ([{}, {"n_ctx": 4}, {"n_ctx": 8}], ["CoOp", "CoOp, n_ctx=4", "CoOp, n_ctx=8"]),
+        (
+            [{"n_ctx": 4, "class_specific": True}, {"class_specific": True}],
+            ["CoOp, n_ctx=4", "CoOp"],
+        ),
+        ([{"n_ctx": 4, "lr": 0.1, "class_specific": True}, {}], ["CoOp #2", "CoOp"]),
+    ],
+)
+def test_a_short_name_is_the_title_and_what_tells_it_apart(
+    params: list[dict[str, Scalar]], expected: list[str]
+) -> None:
+    defaults = methods.card("coop").defaults
+    records = [scored(identity("coop", params=defaults | each), 0.5) for each in params]
+    (variants,) = grouping.group_records(records).values()
+    names = page_names.short_names(variants)
+    by_params = {variant.params: name for variant, name in names.items()}
+    assert [by_params[tuple(sorted((defaults | each).items()))] for each in params] == expected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from benchmark.report.headings import differences
@@ -25,13 +25,16 @@ def short_names(variants: Iterable[MethodVariant]) -> dict[MethodVariant, str]:
 
 
 def _names(title: str, parts: Sequence[Sequence[str]]) -> list[str]:
-    """Of rows with one title; each is given by the parts of its heading."""
-    if len(parts) == 1:
-        return [title]
-    shared = set.intersection(*map(set, parts))
-    names = [", ".join([title, *(part for part in own if part not in shared)]) for own in parts]
-    clear = len(set(names)) == len(names)
-    return [
-        name if clear and len(name) <= LONGEST else f"{title} #{number}"
-        for number, name in enumerate(names, 1)
-    ]
+    """Of rows with one title, each given by the parts of its heading: without what most of them
+    have, or at least without what all of them have.
+    """
+    held = Counter(part for own in parts for part in set(own))
+    for most in (len(parts) // 2, len(parts) - 1):
+        told = [[part for part in own if held[part] <= most] for own in parts]
+        names = [", ".join([title, *own]) for own in told]
+        if len(set(names)) == len(names):
+            return [
+                name if len(name) <= LONGEST else f"{title} #{number}"
+                for number, name in enumerate(names, 1)
+            ]
+    return [f"{title} #{number}" for number, _ in enumerate(parts, 1)]

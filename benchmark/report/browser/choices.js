@@ -1,6 +1,7 @@
 const FACETS = ["task", "suite", "backbone", "precision", "pipeline", "shots", "protocol"]; // each narrows the next
 const MEAN = "mean"; // stands for the mean where a dataset's name would stand
 const USUAL = { show: "accuracy", sort: "-mean", dataset: MEAN, methods: "", spread: "", names: "", list: "-accuracy" };
+const PAUSE_MS = 120;
 let all = null; // what data.js brought
 let views = []; // one per setting, number of shots and protocol
 let chosen = { ...USUAL }; // facets, and what USUAL names; all of it stands in the address
@@ -79,9 +80,15 @@ function listenToFields() {
   for (const name of [...FACETS, "dataset"]) byId(`f-${name}`).addEventListener("change", (event) => choose({ [name]: event.target.value }));
   byId("f-show").addEventListener("change", (event) => choose({ show: event.target.value, sort: bestFirst(event.target.value) }));
   for (const name of ["spread", "names"]) byId(`f-${name}`).addEventListener("change", (event) => choose({ [name]: event.target.checked ? "yes" : "" }));
-  byId("f-methods").addEventListener("input", (event) => choose({ methods: event.target.value }));
+  byId("f-methods").addEventListener("input", afterTyping((event) => choose({ methods: event.target.value })));
   byId("reset").addEventListener("click", () => choose(USUAL));
   addEventListener("hashchange", () => { readAddress(); draw(); });
+}
+
+/* Once nobody has typed for a moment */
+function afterTyping(act) {
+  let timer = null;
+  return (event) => { clearTimeout(timer); timer = setTimeout(act, PAUSE_MS, event); };
 }
 
 /* The column that is sorted by stays; of costs and errors the least stand first. */

@@ -5,17 +5,16 @@ const FIRST_CURVES = 8; // more are hard to tell apart
 let allCurves = false;
 
 function drawCurves(view) {
-  const rows = matrixOf(view).blocks.flatMap((block) => block.rows);
-  const curves = rows.map((row, at) => curveOf(view, row, at)).filter((curve) => curve.points.length);
-  const shown = allCurves ? curves : curves.slice(0, FIRST_CURVES);
-  byId("more-curves").hidden = curves.length <= FIRST_CURVES;
-  byId("more-curves").textContent = allCurves ? `Only the first ${FIRST_CURVES}` : `All ${curves.length} methods`;
-  if (!shown.length) return byId("curves").replaceChildren(h("p", { class: "note" }, "Nothing to draw: no mean over the same datasets for these choices."));
+  const rows = matrixOf(view).blocks.flatMap((block) => block.rows).filter((row) => resultOf(view, row, chosen.dataset));
+  const curves = (allCurves ? rows : rows.slice(0, FIRST_CURVES)).map((row, at) => curveOf(view, row, at));
+  byId("more-curves").hidden = rows.length <= FIRST_CURVES;
+  byId("more-curves").textContent = allCurves ? `Only the first ${FIRST_CURVES}` : `All ${rows.length} methods`;
+  if (!rows.length) return byId("curves").replaceChildren(h("p", { class: "note" }, "Nothing to draw: no mean over the same datasets for these choices."));
   const what = chosen.dataset === MEAN ? meanLabel(view) : chosen.dataset;
-  const which = shown.length < curves.length ? `the first ${shown.length} of ${curves.length} methods of the table above` : plural(curves.length, "method");
+  const which = curves.length < rows.length ? `the first ${curves.length} of ${rows.length} methods of the table above` : plural(rows.length, "method");
   byId("curves").replaceChildren(
     h("figcaption", { class: "note" }, `${what}, ${describe(view)}; ${which}; whiskers: one sample deviation over seeds to either side`),
-    chart(shown, what), legend(shown));
+    chart(curves, what), legend(curves));
 }
 
 /* The results of a row at all numbers of shots, as far as they are about the same datasets. */

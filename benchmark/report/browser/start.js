@@ -8,9 +8,9 @@ function draw() {
   drawFields(view);
   byId("not-here").textContent = notHere.length ? `Not among these records: ${notHere.join(", ")}. Shown is what comes nearest.` : "";
   drawMatrix(view);
-  drawCurves(view);
   drawRanking(view);
   drawRecords(view);
+  drawCurves(view); // last, since it asks for its width
 }
 
 /* Light and dark: the system decides until somebody does. */
