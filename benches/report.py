@@ -52,7 +52,7 @@ def scan(folder: Path) -> float:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
-        store, page = Path(name) / "store", Path(name) / "page"
+        store, page, figures = (Path(name) / each for each in ("store", "page", "figures"))
         count = len(write(store, grid(METHODS, CLASSIC, backbones=BACKBONES, classes=CLASSES)))
         scan_s = min(scan(store) for _ in range(3))
         print(f"{count} records of {CLASSES} classes: scanned in {scan_s:.2f} s (at most 2)")
@@ -64,6 +64,10 @@ def main() -> None:
                 *("--table", "method-shots", "--results", str(store)),
             ],
             "report, dataset x shots (at most 3)": ["report", "--results", str(store)],
+            "report --figures, 4,950 records of two backbones (at most 5)": [
+                *("report", "--figures", str(figures), "--results", str(store)),
+                *("--backbone", ",".join(BACKBONES[:2])),
+            ],
             "report --html (at most 20)": ["report", "--html", str(page), "--results", str(store)],
             "export": ["export", "--results", str(store)],
         }

@@ -39,6 +39,7 @@ def report(
     calibration: own.Calibration = False,
     html: own.Html = None,
     figures: own.Figures = None,
+    figure_width: own.FigureWidth = None,
     baseline: own.Baseline = None,
     images: own.Images = True,
     data_root: opt.DataRoot = None,
@@ -48,6 +49,11 @@ def report(
     from benchmark.report import grouping, record_selection
 
     _check(table, form, metric, cost, calibration)
+    if figure_width is not None:
+        opt.one_of("figure-width", figure_width, own.FIGURE_WIDTHS)
+    _check_company("--text-width", text_width, "--format latex", form == "latex")
+    _check_company("--figure-width", figure_width, "--figures", figures)
+    _check_company("--baseline", baseline, "--figures", figures)
     for flag, folder in (("html", html), ("figures", figures)):
         opt.require_folder(flag, folder)
     notes: list[str] = []
@@ -65,9 +71,10 @@ def report(
     if html:
         _write_page(html, groups, store, data_root, images)
     elif figures:
-        from benchmark.report import figures as drawing
+        from benchmark.report.figures import write_figures
 
-        print("\n".join(map(str, drawing.write_figures(figures, groups, baseline))))
+        width = figure_width or own.FIGURE_WIDTHS[-1]
+        print("\n".join(map(str, write_figures(figures, groups, baseline, width, notes))))
     elif cost:
         from benchmark.report.cost_tables import cost_tables
 
@@ -99,6 +106,12 @@ def _check(table: str, form: str, metric: str | None, cost: bool, calibration: b
     chosen = [flag for flag, given in kinds.items() if given]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} are tables of their own; take one of them")
+
+
+def _check_company(flag: str, given: object, other: str, chosen: object) -> None:
+    """UserError for an option that says nothing without another one."""
+    if given is not None and not chosen:
+        raise UserError(f"{flag} goes with {other}; add that, or leave {flag} out")
 
 
 def _write_page(

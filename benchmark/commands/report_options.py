@@ -9,6 +9,8 @@ import typer
 
 from benchmark.commands.options.values import path
 
+FIGURE_WIDTHS = ("one-column", "two-column")  # the last is the default
+
 Kind = Annotated[
     str,
     typer.Option("--table", metavar="KIND", help="dataset-shots, method-shots or method-dataset."),
@@ -56,6 +58,15 @@ Figures = Annotated[
     Path | None,
     typer.Option(
         "--figures", parser=path, metavar="DIR", help="Draw figures as PDF and PNG instead."
+    ),
+]
+FigureWidth = Annotated[
+    str | None,
+    typer.Option(
+        "--figure-width",
+        metavar="COLUMNS",
+        help="With --figures: one-column (3.25 inches) or two-column (6.75) of a paper.",
+        show_default="two-column",
     ),
 ]
 Baseline = Annotated[

@@ -32,6 +32,11 @@ latex_width.py       how wide a text is in LaTeX
 frames.py            records as pandas frames: `load_results`
 leaderboard.py       one CSV row per result, for `export`
 figures.py           curves, costs and differences as PDF and PNG
+figure_numbers.py    what figures of one setting show
+figure_style.py      widths of papers, letters, colours, places of panels and legends
+figure_curves.py     accuracy against shots
+figure_cost.py       accuracy against seconds of training; figure_labels.py: names at points
+figure_differences.py  points gained over a baseline
 
 page.py              a folder with a page that opens from disk
 page_data.py         what the page knows from the start, as JSON

@@ -1,0 +1,103 @@
+"""Points gained over a baseline: a panel for each method, a bar for each dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmark.errors import UserError, nearest
+from benchmark.report import figure_style as style
+from benchmark.report import significance
+from benchmark.report.figure_numbers import Shown
+from benchmark.report.headings import dataset_title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ACROSS = {"one-column": 2, "two-column": 4}
+BAR = 0.115  # inches of a bar and the space around it
+
+
+def baseline(shown: Shown, wanted: str | None) -> str | None:
+    """The heading of the baseline: the one asked for by method or heading, else the first method
+    that needs no shots. UserError where no row has it.
+    """
+    names = list(shown.variants)
+    if wanted is None:
+        return next((name for name in names if shown.variants[name].sampler == "none"), None)
+    matching = [name for name in names if wanted in (name, shown.variants[name].method)]
+    if not matching:
+        raise UserError(
+            f"no row has the method '{wanted}' to be a baseline; {nearest(wanted, names)}"
+        )
+    return matching[0]
+
+
+def differences(shown: Shown, against: str, width: str) -> Figure:
+    """At the most shots there are; bars are 95 % t-intervals of paired differences."""
+    shots, datasets = shown.shots[-1], shown.covered.datasets
+    others = [
+        name
+        for name, by_dataset in shown.accuracies.items()
+        if name != against and any(by_shots.get(shots) for by_shots in by_dataset.values())
+    ]
+    inches = style.WIDTHS[width]
+    across = min(ACROSS[width], max(1, len(others)))
+    left = max(style.text_inches(dataset_title(name)) for name in datasets) + 0.12
+    room = (inches - left - 0.08) / across - 0.1
+    titles = [style.in_lines(name, room, style.LETTERS) for name in others]
+    title = f"Points over {against}, {shots}-shot, {shown.setting.backbone}"
+    title = style.in_lines(title, inches - 0.2, style.LETTERS)
+    panels = style.Panels(
+        inches,
+        max(1, len(others)),
+        across,
+        height=max(0.35, BAR * len(datasets)),
+        left=left,
+        gap=0.1,
+        above=[
+            style.line_inches(titles[at : at + across], style.LETTERS) + 0.1
+            for at in range(0, max(1, len(others)), across)
+        ],
+        top=style.line_inches([title], style.LETTERS) + 0.04,
+    )
+    figure, drawn = panels.draw()
+    for place, (axes, name) in enumerate(zip(drawn, others, strict=False)):
+        _bars(axes, shown, (name, against), shots)
+        axes.set_title(titles[place])
+        axes.tick_params(labelleft=place % across == 0, labelbottom=panels.lowest(place))
+        if panels.lowest(place):
+            axes.set_xlabel("points", labelpad=2)
+    limits = [each.get_xlim() for each in drawn]
+    for axes in drawn:
+        axes.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
+    figure.text(0.5, 1 - 0.03 / figure.get_figheight(), title, ha="center", va="top")
+    return figure
+
+
+def _bars(axes: Axes, shown: Shown, pair: tuple[str, str], shots: int) -> None:
+    datasets = list(reversed(shown.covered.datasets))
+    bars: list[tuple[int, float, float]] = []  # place, points, half of the interval
+    for place, dataset in enumerate(datasets):
+        first, second = (shown.at(name, dataset, shots) for name in pair)
+        gaps = list(significance.seed_gaps(first, second).values()) if first and second else []
+        if gaps:
+            found = significance.paired_t(gaps)
+            half = 100 * (found.high - found.mean) if found else 0.0
+            bars.append((place, 100 * sum(gaps) / len(gaps), half))
+    if bars:
+        places, points, halves = zip(*bars, strict=True)
+        colours = [style.COLOURS[0] if each > 0 else style.COLOURS[1] for each in points]
+        axes.barh(
+            places,
+            points,
+            xerr=halves,
+            color=colours,
+            alpha=0.75,
+            error_kw={"elinewidth": style.THIN},
+        )
+    axes.axvline(0, color="0.3", linewidth=0.6)
+    axes.set_yticks(range(len(datasets)), list(map(dataset_title, datasets)))
+    axes.set_ylim(-0.6, len(datasets) - 0.4)
+    axes.grid(axis="x", **style.GRID)
+    axes.set_axisbelow(True)
