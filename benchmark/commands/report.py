@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.commands import options as opt
 from benchmark.commands import report_options as own
+from benchmark.commands.option_fields import RecordFilters, takes_fields
 from benchmark.commands.printing import print_tables, warn
 from benchmark.errors import UserError
 
@@ -17,95 +19,59 @@ if TYPE_CHECKING:
     from benchmark.report.result_table import ResultTable
 
 
+@takes_fields
 def report(
+    filters: RecordFilters,
+    shape: own.Shape,
     results: opt.Results = opt.DEFAULT,
-    table: own.Kind = "dataset-shots",
-    form: own.Format = "text",
-    method: opt.Method = opt.NOTHING,
-    dataset: opt.Dataset = opt.NOTHING,
-    backbone: opt.Backbone = opt.NOTHING,
-    suite: opt.OnlySuite = opt.NOTHING,
-    shots: opt.OnlyShots = opt.NOTHING,
-    seed: opt.OnlySeed = opt.NOTHING,
-    preset: opt.OnlyPreset = "",
-    protocol: opt.OfProtocol = "",
-    sampler: opt.OnlySampler = "",
-    val: opt.OnlyVal = "",
-    precision: opt.OnlyPrecision = "",
     superseded: opt.Superseded = False,
-    text_width: own.TextWidth = None,
-    metric: own.Metric = None,
-    cost: own.Cost = False,
-    calibration: own.Calibration = False,
-    html: own.Html = None,
-    figures: own.Figures = None,
-    figure_width: own.FigureWidth = None,
-    baseline: own.Baseline = None,
-    images: own.Images = True,
     data_root: opt.DataRoot = None,
 ) -> None:
     """Print tables from the records in a folder, write them as a page, or draw figures."""
+    from benchmark.commands.record_choice import chosen_records
     from benchmark.records.store import Store
-    from benchmark.report import grouping, record_selection
+    from benchmark.report import grouping
 
-    _check(table, form, metric, cost, calibration)
-    if figure_width is not None:
-        opt.one_of("figure-width", figure_width, own.FIGURE_WIDTHS)
-    _check_company("--text-width", text_width, "--format latex", form == "latex")
-    _check_company("--figure-width", figure_width, "--figures", figures)
-    _check_company("--baseline", baseline, "--figures", figures)
-    for flag, folder in (("html", html), ("figures", figures)):
-        opt.require_folder(flag, folder)
+    _check(shape)
     notes: list[str] = []
     store = Store(results)
-    records = record_selection.select_records(
-        *(store, notes, method, dataset, backbone, preset, protocol),
-        suites=suite,
-        precision=precision,
-        shots=opt.whole_numbers("shots", shots),
-        seeds=opt.whole_numbers("seed", seed),
-        sampler=sampler,
-        val=val,
-    )
-    groups = grouping.group_records(records, notes, superseded)
-    if html:
-        _write_page(html, groups, store, data_root, images)
-    elif figures:
+    groups = grouping.group_records(chosen_records(store, filters, notes), notes, superseded)
+    if shape.html:
+        _write_page(shape.html, groups, store, data_root, shape.images)
+    elif shape.figures:
         from benchmark.report.figures import write_figures
 
-        width = figure_width or own.FIGURE_WIDTHS[-1]
-        print("\n".join(map(str, write_figures(figures, groups, baseline, width, notes))))
-    elif cost:
-        from benchmark.report.cost_tables import cost_tables
-
-        _print_tables(cost_tables(groups), form, text_width)
-    elif calibration:
-        from benchmark.report.calibration import Calibrations
-        from benchmark.report.calibration_tables import calibration_tables
-
-        _print_tables(calibration_tables(groups, Calibrations(store)), form, text_width)
+        width = shape.figure_width or own.FIGURE_WIDTHS[-1]
+        files = write_figures(shape.figures, groups, shape.baseline, width, notes)
+        print("\n".join(map(str, files)))
     else:
-        from benchmark.report.image_results import ImageResults
-
-        tables = _tables(groups, ImageResults(store, data_root), table, metric, own_h=form == "csv")
-        _print_tables(tables, form, text_width)
+        tables = list(_tables(groups, shape, store, data_root))
+        _print_tables(tables, shape.form, shape.text_width)
     warn(notes)
 
 
-def _check(table: str, form: str, metric: str | None, cost: bool, calibration: bool) -> None:
-    """UserError for unknown names and for options of which one would be ignored."""
+def _check(shape: own.Shape) -> None:
+    """UserError for unknown names, files in place of folders, and options that would be ignored."""
     from benchmark.report import averages, rendering, tables
 
-    opt.one_of("table", table, tables.KINDS)
-    opt.one_of("format", form, rendering.FORMATS)
-    if metric is not None:
-        opt.one_of("metric", metric, tuple(averages.METRICS))
-    if cost and form == "csv":
+    opt.one_of("table", shape.table, tables.KINDS)
+    opt.one_of("format", shape.form, rendering.FORMATS)
+    if shape.metric is not None:
+        opt.one_of("metric", shape.metric, tuple(averages.METRICS))
+    if shape.figure_width is not None:
+        opt.one_of("figure-width", shape.figure_width, own.FIGURE_WIDTHS)
+    if shape.cost and shape.form == "csv":
         raise UserError("--cost has no CSV of its own; `export` writes every cost of every row")
-    kinds = {"--cost": cost, "--calibration": calibration, "--metric": metric is not None}
+    kinds = {"--cost": shape.cost, "--calibration": shape.calibration}
+    kinds |= {"--metric": shape.metric is not None}
     chosen = [flag for flag, given in kinds.items() if given]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} are tables of their own; take one of them")
+    _check_company("--text-width", shape.text_width, "--format latex", shape.form == "latex")
+    _check_company("--figure-width", shape.figure_width, "--figures", shape.figures)
+    _check_company("--baseline", shape.baseline, "--figures", shape.figures)
+    opt.require_folder("html", shape.html)
+    opt.require_folder("figures", shape.figures)
 
 
 def _check_company(flag: str, given: object, other: str, chosen: object) -> None:
@@ -124,21 +90,35 @@ def _write_page(
 
 
 def _tables(
-    groups: GroupedRecords,
-    images: ImageResults,
-    kind: str,
-    metric: str | None,
-    *,
-    own_h: bool,
+    groups: GroupedRecords, shape: own.Shape, store: Store, data_root: Path | None
+) -> Iterable[ResultTable]:
+    """The tables that were asked for."""
+    if shape.cost:
+        from benchmark.report.cost_tables import cost_tables
+
+        return cost_tables(groups)
+    if shape.calibration:
+        from benchmark.report.calibration import Calibrations
+        from benchmark.report.calibration_tables import calibration_tables
+
+        return calibration_tables(groups, Calibrations(store))
+    from benchmark.report.image_results import ImageResults
+
+    return _accuracy_tables(groups, ImageResults(store, data_root), shape)
+
+
+def _accuracy_tables(
+    groups: GroupedRecords, images: ImageResults, shape: own.Shape
 ) -> list[ResultTable]:
     """The tables of all protocols; of imbalanced support sets by class as well, unless a metric was
     asked for.
     """
     from benchmark.report import averages, protocol_tables, tables
 
-    chosen = averages.METRICS[metric or "accuracy"]
+    kind, own_h = shape.table, shape.form == "csv"
+    chosen = averages.METRICS[shape.metric or "accuracy"]
     shown = tables.tables(groups, kind, ranked=True, images=images, metric=chosen)
-    if metric is None:
+    if shape.metric is None:
         shown += tables.tables(tables.imbalanced(groups), kind, metric=averages.PER_CLASS)
     rank = tables.ranking_by(images) if chosen is averages.ACCURACY else None
     return [*shown, *protocol_tables.tables(groups, kind, rank, chosen, own_h=own_h)]

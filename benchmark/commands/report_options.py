@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -81,3 +82,20 @@ Baseline = Annotated[
 Images = Annotated[
     bool, typer.Option("--images/--no-images", help="With --html: show disputed test images.")
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What is made of the records: tables of a kind in a form, a page, or figures."""
+
+    table: Kind = "dataset-shots"
+    form: Format = "text"
+    text_width: TextWidth = None
+    metric: Metric = None
+    cost: Cost = False
+    calibration: Calibration = False
+    html: Html = None
+    figures: Figures = None
+    figure_width: FigureWidth = None
+    baseline: Baseline = None
+    images: Images = True
