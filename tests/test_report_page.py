@@ -183,7 +183,9 @@ def test_rows_of_other_coverage_and_rows_that_are_not_ranked_stand_apart(
 
 @needs_browser
 def test_one_dataset_of_a_suite_is_shown_as_such(tab: chromium.Tab) -> None:
-    go(tab, "suite=classic&backbone=ViT-B-16/openai&shots=16")
+    go(tab, f"{CLASSIC_16}&precision=float32")
+    set_field(tab, "backbone", "ViT-B-16/openai")  # other weights and precision follow
+    assert tab.ask("document.getElementById('not-here').textContent") == ""
     heads = tab.ask("document.querySelector('#matrix thead').textContent")
     assert "mean of 1 of 11" in heads
     note = tab.ask("document.getElementById('partial').textContent")

@@ -5,7 +5,8 @@ const PAUSE_MS = 120;
 let all = null; // what data.js brought
 let views = []; // one per setting, number of shots and protocol
 let chosen = { ...USUAL }; // facets, and what USUAL names; all of it stands in the address
-let notHere = []; // what the address asks for in vain
+let asked = new Set(); // the facets that the address names, until something else is chosen
+let notHere = []; // what it asks for in vain
 
 /* One view for every value of every facet */
 function gatherViews() {
@@ -21,7 +22,7 @@ function chosenView() {
   for (const facet of FACETS) {
     const values = valuesOf(left, facet);
     if (!values.includes(chosen[facet])) {
-      if (chosen[facet] !== undefined) notHere.push(`${facet} “${chosen[facet]}”`);
+      if (asked.has(facet)) notHere.push(`${facet} “${chosen[facet]}”`);
       chosen[facet] = largest(left, facet);
     }
     left = left.filter((view) => view.facets[facet] === chosen[facet]);
@@ -40,8 +41,10 @@ function largest(some, facet) {
 
 /* The address */
 function readAddress() {
-  const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  chosen = { ...USUAL, ...Object.fromEntries([...FACETS, ...Object.keys(USUAL)].filter((name) => name in asked).map((name) => [name, asked[name]])) };
+  const known = [...FACETS, ...Object.keys(USUAL)];
+  const given = [...new URLSearchParams(location.hash.slice(1))].filter(([name]) => known.includes(name));
+  asked = new Set(given.map(([name]) => name));
+  chosen = { ...USUAL, ...Object.fromEntries(given) };
 }
 
 function writeAddress() {
@@ -51,6 +54,7 @@ function writeAddress() {
 }
 
 function choose(changes) {
+  asked.clear();
   chosen = { ...chosen, ...changes };
   draw();
 }
