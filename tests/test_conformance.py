@@ -42,6 +42,7 @@ class Adapter:
         text_KD = episode.text_features()
         return lambda images: self.scale * images.features() @ text_KD.T
 '''
+BOUND = "    transfers: ClassVar[bool] = False\n\n"
 FIT = """    def fit(self, episode):
         text_KD = episode.text_features()
         return lambda images: self.scale * images.features() @ text_KD.T
@@ -267,6 +268,16 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         FIT,
         f"{FIT}{TRANSFER}".replace("+ state['shift']", "+ 1 + state['shift']"),
         "fit gives other logits than predictor(learn(episode), episode.target)",
+    ),
+    "a state of one's own that fit does not use": (
+        FIT,
+        f"{BOUND}{FIT}{TRANSFER}".replace("torch.zeros(1)", "torch.ones(len(episode.class_names))"),
+        "fit gives other logits than predictor(learn(episode), episode.target)",
+    ),
+    "a state with numbers that are none": (
+        FIT,
+        f"{BOUND}{FIT}{TRANSFER}".replace("torch.zeros(1)", "torch.zeros(1) / 0"),
+        "learn returned 'shift' with numbers that are not finite",
     ),
     "a batch with other notes": (
         FIT,

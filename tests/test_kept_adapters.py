@@ -139,6 +139,35 @@ def test_a_cell_on_record_is_run_again_where_its_adapter_is_missing(tmp_path: Pa
     assert again.cached
 
 
+def test_a_plan_knows_what_is_missing(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--method", "nearest_mean", "--dataset", "tiny_digits", "--shots", "1", "--seed", "1"]
+    words += ["--json", "--dry-run", "--keep", "--results"]
+    shutil.copytree(results / "records", tmp_path / "records")
+    for folder, missing in ((results, 0), (tmp_path, 1)):
+        assert execute(["run", *words, str(folder)]) == 0
+        assert json.loads(capsys.readouterr().out)["missing"] == missing
+
+
+def test_a_merge_takes_adapters_that_are_what_records_note(
+    results: Path, keys: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    for name in ("records", "adapters"):
+        shutil.copytree(results / name, theirs / name)
+    other_numbers(theirs, keys["gda"])
+    secret = tmp_path / "secret"
+    secret.write_text("of another user")
+    tensor_file(Store(theirs), keys["coop"]).unlink()
+    tensor_file(Store(theirs), keys["coop"]).symlink_to(secret)
+    assert execute(["merge", str(theirs), "--results", str(ours)]) == 0
+    warned = capsys.readouterr().err
+    here = {method: is_kept(Store(ours), key) for method, key in keys.items()}
+    assert here == {method: method not in ("gda", "coop") for method in METHODS}
+    assert warned.count("the record is taken without its adapter") == 2
+
+
 # --- the classifier matrix
 
 

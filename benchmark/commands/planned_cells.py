@@ -18,6 +18,7 @@ from benchmark.compute import runner
 from benchmark.compute.history import History
 from benchmark.errors import counted
 from benchmark.grid import Cell
+from benchmark.records.kept_adapters import is_kept
 from benchmark.records.record import Identity, Record, key
 from benchmark.records.store import Store
 
@@ -51,6 +52,7 @@ def print_plan(cells: Sequence[Cell], store: Store, request: RunRequest) -> None
         request.data_root,
         device=request.device,
         accept_changed_data=request.accept_changed_data,
+        keep=request.keep,
     )
     if request.as_json:
         print_json(as_dict(planned))
@@ -65,12 +67,16 @@ def planned_cells(
     *,
     device: str = "auto",
     accept_changed_data: bool = False,
+    keep: bool = False,
 ) -> list[PlannedCell]:
-    """The state of every cell, in order. Raises UserError as runner.plan does."""
+    """The state of every cell, in order; under `keep` one is done where its adapter is kept too.
+    Raises UserError as runner.plan does.
+    """
     identities = runner.plan(
         cells, root=data_root, device=device, accept_changed_data=accept_changed_data
     )
     records = {record.key: record for record in store.records()}
+    done = {name: each for name, each in records.items() if not keep or is_kept(store, name)}
     older = _by_cell(records.values())
     history = History.of(records.values())
     planned = []
@@ -80,11 +86,11 @@ def planned_cells(
             PlannedCell(
                 cell=cell,
                 key=name,
-                record=records.get(name),
+                record=done.get(name),
                 failed=store.failure(name).is_file(),
                 source_changed=_source_changed(records.get(name)),
                 superseded=_superseded(identity, older),
-                expected_s=None if name in records else history.expected_s(cell),
+                expected_s=None if name in done else history.expected_s(cell),
             )
         )
     return planned

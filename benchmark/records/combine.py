@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import UserError
-from benchmark.paths import write_atomic
+from benchmark.paths import require_regular, write_atomic
+from benchmark.records.kept_adapters import is_kept, json_file, read, tensor_file
+from benchmark.records.record import Record
 from benchmark.records.store import Store
 
 
@@ -42,6 +45,8 @@ def combine(sources: Sequence[Store], target: Store) -> CombineResult:
                 added += 1
             elif here.counts == record.counts:
                 known += 1
+            if here is None or here.counts == record.counts:
+                _copy_adapter(source, target, record, passed_over)
             else:
                 conflicts.append(
                     _conflict(
@@ -74,6 +79,25 @@ def _are_predictions(source: Store, key: str, passed_over: list[str]) -> bool:
         passed_over.append(f"{error}; the record is taken without them")
         return False
     return True
+
+
+def _copy_adapter(source: Store, target: Store, record: Record, passed_over: list[str]) -> None:
+    """What was learnt, where it was kept there and not here, and is what the record notes."""
+    key = record.key
+    if not is_kept(source, key) or is_kept(target, key):
+        return
+    tensors = tensor_file(source, key)
+    try:
+        read(json_file(source, key))
+        noted = record.provenance.get("adapter_sha256")
+        require_regular(tensors)
+        if hashlib.sha256(tensors.read_bytes()).hexdigest() != noted:
+            raise UserError(f"{tensors} is not what record {key} notes")
+    except (OSError, UserError) as error:
+        passed_over.append(f"{error}; the record is taken without its adapter")
+        return
+    _copy_file(tensors, tensor_file(target, key))
+    _copy_file(json_file(source, key), json_file(target, key))
 
 
 def _copy_file(source: Path, target: Path) -> None:
