@@ -38,15 +38,14 @@ function cellParts(view, measure, row, result, place) {
     text: measure.text(value),
     spread: accuracy && (isMean || chosen.spread) ? (typeof result.std === "number" ? percent(result.std) : "") : null,
     of: isMean && row.have < view.averaged.length ? `${row.have} of ${view.averaged.length}` : null,
-    fewer: !isMean && result.seeds < most,
+    fewer: result.seeds < most,
     mark: accuracy ? row.markOf(place) : null,
   };
 }
 
 function shownParts({ text, spread, of, fewer, mark }) {
   return [
-    mark === "best" ? h("b", {}, text) : text, shownSpread(spread),
-    of ? h("span", { class: "spread" }, ` (${of})`) : null,
+    of ? h("span", { class: "spread" }, `(${of}) `) : null, mark === "best" ? h("b", {}, text) : text, shownSpread(spread),
     h("span", { class: "marks" }, mark ? h("span", { class: "star", "aria-hidden": "true" }, SIGNS[mark]) : null, fewer ? "†" : null),
     mark ? unseen(SPOKEN[mark]) : null,
   ];
