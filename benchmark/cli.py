@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from benchmark.commands.board import board
 from benchmark.commands.check import check
 from benchmark.commands.compare import compare
 from benchmark.commands.doctor import doctor
@@ -30,6 +31,7 @@ from benchmark.commands.replay import replay
 from benchmark.commands.report import report
 from benchmark.commands.run import run
 from benchmark.commands.status import status
+from benchmark.commands.submit import submit
 from benchmark.commands.test_ import test_
 from benchmark.errors import UserError
 
@@ -42,6 +44,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {  # of --help, in this ord
     "Run cells": (plan, run, status, replay, check),
     "Read results": (report, compare, export, merge),
     "Use what was learnt": (predict,),
+    "Share results": (submit, board),
 }
 
 

@@ -55,8 +55,8 @@ def confusion_frame(
     """
     images, rows, without = ImageResults(store, root), [], 0
     for record in records:
-        labels_Q, predicted_Q = _labels(record, root), images.predicted_Q(record)
-        found = _confusions(record, labels_Q, predicted_Q)
+        labels_Q, predicted_Q = labels_of(record, root), images.predicted_Q(record)
+        found = confusions(record, labels_Q, predicted_Q)
         rows += found or []
         without += found is None
     if without:
@@ -90,9 +90,12 @@ def _class_rows(record: Record) -> Iterator[Row]:
         yield (*naming, label, names[label], correct, total, share)
 
 
-def _confusions(
+def confusions(
     record: Record, labels_Q: Array | None, predicted_Q: Array | None
 ) -> list[Row] | None:
+    """(naming, true class and its name, predicted class and its name, images); None where labels or
+    predictions are not at hand, or do not give the counts of the record.
+    """
     import numpy as np
 
     counts = record.counts
@@ -112,7 +115,7 @@ def _confusions(
     ]
 
 
-def _labels(record: Record, root: Path | None) -> Array | None:
+def labels_of(record: Record, root: Path | None) -> Array | None:
     """The true class of every test image, counted within the classes that were tested."""
     named = record.identity
     read = _test_labels(named.dataset, named.classes, root)

@@ -78,6 +78,12 @@ from testbed.targets.records import (
     record_trees,
     rows_of,
 )
+from testbed.targets.submissions import (
+    crafted_submissions,
+    honest_submission,
+    make_submission,
+    read_submission,
+)
 from testbed.targets.weights import (
     HUB_CONFIG,
     crafted_hub_models,
@@ -121,6 +127,7 @@ TARGETS = (
     Target("state of a grid", make_grid, read_grid, honest_grid),
     Target("replay of a record", make_store, read_replay, forged, crafted_stores, 0.5),
     Target("merge", make_merge, read_merge, honest_merge),
+    Target("submission", make_submission, read_submission, honest_submission, crafted_submissions),
     Target(
         "predictions",
         from_bytes(npz_files),

@@ -1,0 +1,95 @@
+"""`submit`: pack records so that others can check them, and check what others packed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.commands import options as opt
+from benchmark.commands.option_fields import RecordFilters, takes_fields
+from benchmark.commands.printing import warn
+from benchmark.errors import UserError
+
+COMMUNITY = Path("results/community")
+Source = Annotated[
+    Path | None,
+    typer.Argument(metavar="[DIR]", help="A folder of records.", show_default="results"),
+]
+Name = Annotated[
+    str,
+    typer.Option(
+        "--name", metavar="NAME", help="What the submission is called.", show_default=False
+    ),
+]
+To = Annotated[
+    Path,
+    typer.Option("--to", parser=opt.path, metavar="DIR", help="Folder of submissions."),
+]
+Check = Annotated[
+    bool,
+    typer.Option("--check", help="Check the submissions of a folder instead; all, or --name."),
+]
+Replays = Annotated[
+    int,
+    typer.Option(
+        "--replays",
+        metavar="N",
+        min=0,
+        max=1000,
+        help="With --check: how many cells of the embedded suite are computed again, of each.",
+    ),
+]
+
+
+@takes_fields
+def submit(
+    filters: RecordFilters,
+    source: Source = None,
+    name: Name = "",
+    to: To = COMMUNITY,
+    check: Check = False,
+    replays: Replays = 2,
+    data_root: opt.DataRoot = None,
+) -> None:
+    """Pack records, with predictions and what they were made with, for a pull request.
+
+    Nothing is sent. --check says of every submission whether it is what it says, exit code 3 where
+    one is not.
+    """
+    if check:
+        raise typer.Exit(_check(to, name, replays, data_root))
+    from benchmark.commands.record_choice import chosen_records
+    from benchmark.records import submission
+    from benchmark.records.store import Store
+
+    if not name:
+        raise UserError("a submission needs a name, as in `submit results --name my-lab`")
+    notes: list[str] = []
+    store = Store(source or opt.DEFAULT)
+    records = chosen_records(store, filters, notes)
+    if notes:
+        raise UserError(
+            f"{notes[0]}; nothing was packed, since a submission is whole or not at all"
+        )
+    packed = submission.pack(store, records, to, name)
+    print(f"{packed.records} records in {packed.folder}, {packed.bytes / 1e3:.0f} kB")
+    print("look at it, try it with `submit --check`, and add it to a pull request")
+    if packed.left_out:
+        warn([f"left out, as it may name your machine: {', '.join(packed.left_out)}"])
+
+
+def _check(folder: Path, name: str, replays: int, data_root: Path | None) -> int:
+    """Every submission is looked at, also after one that is refused."""
+    from benchmark.records.submission import submissions
+    from benchmark.report.submission_checks import check_submission
+
+    code = 0
+    for each in [folder / name] if name else submissions(folder):
+        try:
+            print(check_submission(each, data_root, replays))
+        except UserError as error:
+            code = max(code, 3)
+            warn([f"{each.name}: {error}"])
+    return code

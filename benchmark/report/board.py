@@ -1,0 +1,75 @@
+"""The board: all submissions of a folder as one page, with a table of who handed in what."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import UserError
+from benchmark.paths import write_atomic
+from benchmark.records import submission
+from benchmark.records.combine import combine
+from benchmark.records.record import Record
+from benchmark.records.store import Store
+from benchmark.report import grouping, page
+
+LIST = "submissions.md"
+
+
+@dataclass(frozen=True)
+class WrittenBoard:
+    """What is on a board; `notes` say what was left out, `conflicts` which counts differ."""
+
+    names: tuple[str, ...]
+    records: int
+    notes: tuple[str, ...]
+    conflicts: tuple[str, ...]
+
+
+def write_board(source: Path, folder: Path) -> WrittenBoard:
+    """A page of the records of all submissions below `source`; UserError where there are none.
+
+    Of a record that several have handed in the first by name is taken.
+    """
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="fsbench-board-") as unpacked:
+        whole = Store(Path(unpacked) / "all")
+        conflicts, rows = [], []
+        for each in submission.submissions(source):
+            store = Store(Path(unpacked) / each.name)
+            try:
+                records = submission.unpack(each, store)
+            except UserError as error:
+                notes.append(f"{each.name} is left out: {error}")
+                continue
+            merged = combine([store], whole)
+            conflicts += [
+                f"{each.name}: record {conflict.partition(':')[0]} has other counts than that of "
+                "an earlier submission, which is shown"
+                for conflict in merged.conflicts
+            ]
+            rows.append(_row(each.name, records))
+        kept = list(whole.records())
+        if not kept:
+            raise UserError(f"no submission in {source} can be shown ({'; '.join(notes)})")
+        page.write_page(folder, grouping.group_records(kept, notes), whole, images=False)
+    write_atomic(folder / LIST, _table(rows).encode())
+    names = tuple(row[0] for row in rows)
+    return WrittenBoard(names, len(kept), tuple(notes), tuple(conflicts))
+
+
+def _row(name: str, records: list[Record]) -> tuple[str, ...]:
+    def named(field: str) -> str:
+        return ", ".join(sorted({str(getattr(record.identity, field)) for record in records}))
+
+    return name, str(len(records)), named("method"), named("dataset"), named("backbone")
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    """Names of strangers stand in it, so what would end a cell is escaped."""
+    heads = ("submission", "records", "methods", "datasets", "backbones")
+    lines = [heads, ("---",) * len(heads), *rows]
+    return "".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
+    )

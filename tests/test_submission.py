@@ -1,0 +1,281 @@
+"""Submissions: packed without a trace of who made them, read as a stranger's, checked, shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark import Cell, data, run
+from benchmark.errors import UserError
+from benchmark.records import predictions, submission
+from benchmark.records.record import Identity, key
+from benchmark.records.store import Store
+from benchmark.report import submission_checks
+from benchmark.report.submission_checks import check_submission
+from testbed.synthetic import scored, write
+from tests.conftest import Invoke
+
+COMMUNITY = Path(__file__).resolve().parent.parent / "results" / "community"
+Lines = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Records of cells that are quickly computed."""
+    folder = tmp_path_factory.mktemp("submitted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FSBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "fsbench-cache"))
+        store = Store(folder)
+        cells = [
+            Cell(method="zero_shot", dataset="tiny_digits", shots=0, seed=0, backbone="tiny"),
+            *(
+                Cell(method="nearest_mean", dataset="tiny_digits", shots=1, seed=s, backbone="tiny")
+                for s in (1, 2)
+            ),
+        ]
+        assert all(outcome.record for outcome in run(cells, store))
+    return store
+
+
+@pytest.fixture
+def packed(computed: Store, tmp_path: Path) -> Path:
+    return submission.pack(computed, list(computed.records()), tmp_path, "mine").folder
+
+
+def forge(folder: Path, change: Callable[[Lines, Lines], object]) -> None:
+    """Change what a submission says, as one who knows how checksums and keys are made."""
+    files = [folder / submission.RECORDS, folder / submission.PREDICTIONS]
+    records, archives = (
+        [json.loads(line) for line in file.read_text().splitlines()] for file in files
+    )
+    change(records, archives)
+    for file, lines in zip(files, (records, archives), strict=True):
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sums = {file.name: submission._digest(file) for file in files}
+    facts = {"format": 1, "records": len(records), "sha256": sums}
+    (folder / submission.FACTS).write_text(json.dumps(facts))
+
+
+def archive(predicted: list[int]) -> str:
+    return base64.b64encode(predictions.pack(np.array(predicted))).decode()
+
+
+def rekeyed(records: Lines, archives: Lines) -> None:
+    """The result of one seed as that of another, under its key."""
+    record = next(each for each in records if each["identity"]["seed"] == 1)
+    packed = next(each for each in archives if each["key"] == record["key"])
+    record["identity"]["seed"] = 17
+    record["key"] = packed["key"] = key(Identity.model_validate(record["identity"]))
+    records.sort(key=lambda each: each["key"])
+
+
+def flattered(records: Lines, archives: Lines) -> None:
+    """Predictions without an error, and the counts that go with them."""
+    labels = list(data.load("tiny_digits").test.labels)
+    for each, packed in zip(records, archives, strict=True):
+        each["counts"]["correct"] = each["counts"]["total"]
+        packed["archive"] = archive(labels)
+
+
+@pytest.mark.parametrize("folder", submission.submissions(COMMUNITY), ids=lambda path: path.name)
+def test_what_the_community_has_submitted_is_what_it_says(folder: Path) -> None:
+    checked = check_submission(folder)
+    assert len(checked.records) == submission._facts(folder).records
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 20e6
+
+
+def test_packed_and_read_back_it_is_the_same(computed: Store, packed: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "unpacked")
+    before, after = list(computed.records()), submission.unpack(packed, store)
+    for ours, theirs in zip(before, after, strict=True):
+        assert theirs.model_copy(update={"provenance": {}}) == ours.model_copy(
+            update={"provenance": {}}
+        )
+        assert theirs.provenance.items() <= ours.provenance.items()
+        assert theirs.provenance.keys() <= submission.KEPT
+        assert store.beside(ours.key).read_bytes() == computed.beside(ours.key).read_bytes()
+    checked = check_submission(packed)
+    assert (checked.with_labels, len(checked.replayed)) == (3, 2)
+    again = submission.pack(computed, before[::-1], tmp_path, "again").folder
+    for name in (submission.FACTS, submission.RECORDS, submission.PREDICTIONS):
+        assert (again / name).read_bytes() == (packed / name).read_bytes()
+
+
+FORGED: dict[str, tuple[Callable[[Lines, Lines], object], str]] = {
+    "counts": (
+        lambda records, _: records[0]["counts"]["correct"].__setitem__(0, 64),
+        "are not those of its predictions",
+    ),
+    "counts moved between classes": (
+        lambda records, _: records[0]["counts"]["correct"].reverse(),
+        "are not those of its predictions",
+    ),
+    "predictions of no class": (
+        lambda _, archives: archives[0].update(archive=archive([99] * 640)),
+        "are not those of its predictions",
+    ),
+    "another cell's result": (rekeyed, "a cell gives other counts here"),
+    "a perfect score": (flattered, "a cell gives other counts here"),
+    "identity": (lambda records, _: records[0]["identity"].update(seed=7), "changed or renamed"),
+    "a foreign field": (lambda records, _: records[0].update(rank=1), "is not a record of this"),
+    "foreign provenance": (
+        lambda records, _: records[0]["provenance"].update(host="box"),
+        "its key or its provenance is not as `submit` writes it",
+    ),
+    "a path": (
+        lambda records, _: records[0]["notes"].update(file="/srv/me/x.pt"),
+        "holds a path in its notes.file",
+    ),
+    "a key that is a path": (
+        lambda records, _: records[0].update(key="../../escaped"),
+        "its key or its provenance is not as `submit` writes it",
+    ),
+    "twice": (lambda records, _: records.append(records[-1]), "has no predictions"),
+    "no predictions": (lambda _, archives: archives.pop(), "has no predictions"),
+    "predictions of none": (
+        lambda _, archives: archives.append({"key": "0" * 12, "archive": ""}),
+        "1 predictions of none",
+    ),
+    "no archive": (
+        lambda _, archives: archives[0].update(archive="gASVAAAA"),
+        "predictions of record .* cannot be read",
+    ),
+    "in another order": (lambda records, _: records.reverse(), "pack it again"),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_a_forged_submission_is_refused_in_a_sentence(packed: Path, what: str) -> None:
+    change, sentence = FORGED[what]
+    forge(packed, change)
+    with pytest.raises(UserError, match=sentence):
+        check_submission(packed, replays=3)
+
+
+def test_files_that_are_damaged_missing_or_without_end_are_refused(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = packed / submission.RECORDS
+    whole = records.read_bytes()
+    records.write_bytes(whole.replace(b"tiny_digits", b"tiny_shapes"))
+    with pytest.raises(UserError, match=r"is not the file that submission\.json names"):
+        check_submission(packed)
+    records.unlink()
+    with pytest.raises(UserError, match=r"cannot read .*records\.jsonl"):
+        check_submission(packed)
+    records.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="it is no regular file"):
+        check_submission(packed)
+    records.unlink()
+    records.write_bytes(whole)
+    monkeypatch.setattr(submission, "MOST_LINE", 500)
+    with pytest.raises(UserError, match=r"predictions\.jsonl:1 is longer than any submission"):
+        check_submission(packed)
+    (packed / submission.FACTS).write_text("[" * 100_000)
+    with pytest.raises(UserError, match="is no submission"):
+        check_submission(packed)
+
+
+def test_which_cells_are_computed_again_nobody_can_choose(packed: Path) -> None:
+    records = submission.unpack(packed, Store(packed.parent / "unpacked"))
+    orders = {
+        digest: [each.key for each in submission_checks._drawn(records, digest)]
+        for digest in map(str, range(20))
+    }
+    assert orders["3"] == [each.key for each in submission_checks._drawn(records, "3")]
+    assert len(set(map(tuple, orders.values()))) == 6  # 3! orders
+    slow = [
+        each.model_copy(update={"identity": each.identity.model_copy(update=change)})
+        for each in records
+        for change in (
+            {"params": {"steps": 10**9}}, {"method": "coop"}, {"method": "evil.module"},
+            {"dataset": "imagenet"}, {"backbone": "ViT-B-16/openai"}, {"shots": 10**6},
+        )
+    ]  # fmt: skip
+    assert submission_checks._drawn(slow, "3") == []
+
+
+@pytest.mark.parametrize(
+    ("notes", "what"),
+    [
+        ({"from": "/home/somebody/weights"}, "a path of this machine"),
+        ({"from": "loaded ~/weights/b.pt"}, "a path of this machine"),
+        ({"from": "C:\\Users\\me"}, "a path of this machine"),
+        ({"by": "made by Wilhelmina"}, "the name of this user or machine"),
+    ],
+)
+def test_what_says_who_or_where_is_not_packed(
+    computed: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    notes: dict[str, str],
+    what: str,
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "wilhelmina")
+    first = next(computed.records())
+    store = Store(Path(shutil.copytree(computed.root, tmp_path / "results")))
+    write(store.root, [first.model_copy(update={"notes": notes})])
+    with pytest.raises(UserError, match=f"record {first.key} holds {what} in its notes"):
+        submission.pack(store, list(store.records()), tmp_path, "mine")
+    assert not (tmp_path / "mine").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_submit_packs_what_is_chosen_and_says_what_it_left_out(
+    invoke: Invoke, computed: Store, tmp_path: Path
+) -> None:
+    results = Path(shutil.copytree(computed.root, tmp_path / "results"))
+    to = ["--to", tmp_path / "community"]
+    nameless = invoke("submit", results)
+    assert "a submission needs a name" in nameless.err
+    assert "is no name of a submission" in invoke("submit", results, "--name", "../up", *to).err
+    made = invoke("submit", results, "--name", "mine", "--method", "nearest_mean", *to)
+    assert (made.code, made.err.count("\n")) == (0, 0), made.err
+    assert f"2 records in {tmp_path}/community/mine" in made.out
+    again = invoke("submit", results, "--name", "mine", *to)
+    assert "is there already; give the submission another --name" in again.err
+    checked = invoke("submit", "--check", "--replays", 1, *to)
+    assert checked.code == 0
+    assert "mine: 2 records as they should be, 2 of them held against labels, 1 com" in checked.out
+    (results / "records" / "junk.json").write_text("{}")
+    refused = invoke("submit", results, "--name", "other", *to)
+    assert refused.code == 2
+    assert "nothing was packed" in refused.err
+    (results / "records" / "junk.json").unlink()
+    write(results, [scored(next(computed.records()).identity.model_copy(update={"seed": 9}), 0.5)])
+    bare = invoke("submit", results, "--name", "other", *to)
+    assert "the predictions of record" in bare.err
+    forge(tmp_path / "community" / "mine", lambda records, _: records[0].update(rank=1))
+    broken = invoke("submit", "--check", "--name", "mine", *to)
+    assert broken.code == 3
+    assert "mine: " in broken.err
+
+
+def test_the_board_shows_all_submissions_and_names_what_contradicts(
+    invoke: Invoke, computed: Store, packed: Path, tmp_path: Path
+) -> None:
+    community = tmp_path / "community"
+    for name in ("a", "b"):
+        shutil.copytree(packed, community / name)
+    page = tmp_path / "board"
+    shown = invoke("board", community, "--html", page)
+    assert shown.code == 0, shown.err
+    assert f"{page}/index.html: 3 records of 2 submissions" in shown.out
+    table = (page / "submissions.md").read_text()
+    assert "| a | 3 | nearest_mean, zero_shot | tiny_digits | tiny |" in table
+    assert "Zero-shot CLIP" in "".join(path.read_text() for path in page.glob("*.js"))
+    forge(community / "b", flattered)
+    assert (
+        "has other counts than that of an earlier" in invoke("board", community, "--html", page).err
+    )
+    forge(community / "b", lambda records, _: records[0].update(rank=1))
+    partly = invoke("board", community, "--html", page)
+    assert (partly.code, "b is left out: " in partly.err) == (0, True)
+    assert "there are no submissions in" in invoke("board", tmp_path / "nowhere").err
