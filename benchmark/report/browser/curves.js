@@ -13,8 +13,14 @@ function drawCurves(view) {
   const what = chosen.dataset === MEAN ? meanLabel(view) : chosen.dataset;
   const which = curves.length < rows.length ? `the first ${curves.length} of ${rows.length} methods of the table above` : plural(rows.length, "method");
   byId("curves").replaceChildren(
-    h("figcaption", { class: "note" }, `${what}, ${describe(view)}; ${which}; whiskers: one sample deviation over seeds to either side`),
+    h("figcaption", { class: "note" }, `${what}, ${describe(view)}; ${which}; whiskers: one sample deviation over seeds to either side${gaps(curves)}`),
     chart(curves, what), legend(curves));
+}
+
+/* Where a curve has no point that others have */
+function gaps(curves) {
+  const sizes = new Set(curves.filter((curve) => curve.points.some((p) => p.shots)).map((curve) => curve.points.length));
+  return sizes.size > 1 ? "; no point where a result, or a dataset of the mean, is missing" : "";
 }
 
 /* The results of a row at all numbers of shots, as far as they are about the same datasets. */
