@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import data
+from benchmark import data, methods
 from benchmark.cli import execute
 from benchmark.commands.cell_selection import select
 from benchmark.commands.grid_file import Grid, read_grid_file
@@ -18,6 +18,7 @@ from benchmark.commands.option_fields import Flags
 from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.records.store import Store
+from testbed.synthetic import identity, scored, write
 from tests.conftest import Invoke
 
 PLUGIN = Path(__file__).parent / "plugins" / "rows.py"
@@ -211,6 +212,52 @@ def test_a_file_whose_records_have_other_names_now_says_so(invoke: Invoke, tmp_p
     assert (
         "its records have other names than when it was saved" in invoke(*plan, "--config", file).err
     )
+
+
+def test_a_report_of_a_grid_shows_its_records_and_counts_the_missing(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FSBENCH_DATA", str(tmp_path / "no data"))
+    file = written(
+        tmp_path,
+        '[[grid]]\nmethods = ["coop", "zero_shot"]\ndatasets = "dtd"\nbackbones = "ViT-B/16"\n'
+        "shots = [1, 4]\nseeds = [1, 2]\n[grid.set.coop]\nlr = [0.001, 0.002]\n",
+    )
+    of_grid = [
+        ("coop", 1, 1, {"lr": 0.001}), ("coop", 4, 2, {}), ("zero_shot", 0, 0, {}),
+    ]  # fmt: skip
+    others = [("coop", 1, 3, {}), ("coop", 1, 1, {"lr": 0.003}), ("gda", 1, 1, {})]
+    for accuracy, rows in ((0.5, of_grid), (0.9, others)):
+        made = [
+            identity(
+                *(name, "dtd", shots, seed),
+                backbone="ViT-B-16/openai",
+                params=methods.card(name).defaults | params,
+                val="up-to-4" if shots else "none",
+            )
+            for name, shots, seed, params in rows
+        ]
+        write(tmp_path, [scored(each, accuracy) for each in made])
+    report = ["report", "--config", file, "--results", tmp_path, "--format", "markdown"]
+    shown = invoke(*report)
+    assert shown.code == 0, shown.err
+    assert "6 of 9 cells" in shown.err, "2 shots x 2 seeds x 2 rates, and zero-shot once"
+    assert ("50.0" in shown.out, "90.0" in shown.out) == (True, False)
+    assert "1 of 1 cell" not in invoke(*report, "--method", "zero_shot").err
+    written(tmp_path, '[[grid]]\nmethods = "apt"\ndatasets = "dtd"\n')
+    nothing = invoke(*report)
+    assert (nothing.code, "of the 15 cells" in nothing.err) == (2, True)
+
+
+def test_a_grid_file_chooses_rows_of_a_golden_table(invoke: Invoke, tmp_path: Path) -> None:
+    file = written(tmp_path, '[[grid]]\nmethods = "zero_shot"\ndatasets = "tiny_digits"\n')
+    check = ["check", "--config", file, "--golden", tmp_path / "golden.csv", "--plain"]
+    assert invoke(*check, "--update").code == 0
+    assert "1 of 1 cell is as the golden table says" in invoke(*check).out
+    file.write_text(file.read_text().replace("tiny_digits", "tiny_shapes"))
+    lacking = invoke(*check)
+    assert (lacking.code, "no row for 1 of 1 cell" in lacking.err) == (2, True)
+    assert invoke(*check, "--against", "published").code == 2
 
 
 def test_ranges_and_lists_of_values_on_the_command_line() -> None:

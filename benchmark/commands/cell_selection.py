@@ -12,7 +12,12 @@ from benchmark.backbones import abilities, weights
 from benchmark.backbones.precision import AUTO, PRECISIONS
 from benchmark.backbones.preprocessing import guessed
 from benchmark.commands import protocol_selection
-from benchmark.commands.dataset_selection import is_prepared, source_and_datasets, suite_around
+from benchmark.commands.dataset_selection import (
+    There,
+    is_shipped_and,
+    source_and_datasets,
+    suite_around,
+)
 from benchmark.commands.grid_file import Grid
 from benchmark.commands.method_settings import (
     Setting,
@@ -65,8 +70,11 @@ def announce(selection: Selection) -> None:
         print(remark, file=sys.stderr)
 
 
-def select(flags: Flags, settings: Sequence[Setting] = ()) -> Selection:
-    """The cells that options choose, with `settings` beside those among the options.
+def select(
+    flags: Flags, settings: Sequence[Setting] = (), *, data_needed: bool = True
+) -> Selection:
+    """The cells that options choose, with `settings` beside those among the options. Where data are
+    not needed, every dataset is taken for prepared.
 
     Raises UserError for an unknown name, with the nearest known one.
     """
@@ -74,11 +82,15 @@ def select(flags: Flags, settings: Sequence[Setting] = ()) -> Selection:
     protocol = protocol_selection.protocol_of(flags)
     chosen = _methods(flags, [*map(read_setting, flags.settings), *settings], remarks)
     protocol_selection.require_unbound(protocol, _rows(chosen))
-    source, datasets = source_and_datasets(flags, remarks)
+
+    def there(name: str) -> bool:
+        return not data_needed or data.prepared(name, flags.data_root)
+
+    source, datasets = source_and_datasets(flags, remarks, there)
     choices = _choices(flags, protocol, source)
     backbones = [weights.canonical(name) for name in flags.backbones]
     remarks += filter(None, map(guessed, backbones))
-    suite_of = _prepared_suite(flags, chosen, remarks, datasets if source else ())
+    suite_of = _prepared_suite(flags, chosen, remarks, datasets if source else (), there)
     cells: list[Cell] = []
     grids: list[Grid] = []
     for names, taken in _with_backbones(datasets, backbones, source):
@@ -177,6 +189,7 @@ def _prepared_suite(
     chosen: Sequence[ChosenMethod],
     remarks: list[str],
     tested: Collection[str],
+    there: There,
 ) -> Callable[[str], tuple[str, ...]]:
     """dataset -> what of its suite is prepared and not `tested`, which is what its prior may see.
 
@@ -190,7 +203,7 @@ def _prepared_suite(
         others = [
             name
             for name in suite
-            if name != dataset and name not in tested and is_prepared(name, flags.data_root)
+            if name != dataset and name not in tested and is_shipped_and(there, name)
         ]
         if priors and suite == (dataset,) and flags.sources in SOURCES:
             remarks.append(

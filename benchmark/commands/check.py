@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.commands import options as opt
+from benchmark.errors import UserError
 
 if TYPE_CHECKING:
     from benchmark.commands.golden_check import CheckRequest
@@ -56,6 +57,8 @@ def check(
     shots: opt.Shots = opt.NOTHING,
     seed: opt.Seed = opt.NOTHING,
     protocol: opt.OfProtocol = "",
+    config: opt.Config = None,
+    trusted: opt.Trust = opt.NOTHING,
     golden: Golden = None,
     against: Against = "golden",
     update: Update = False,
@@ -81,6 +84,8 @@ def check(
         shots=shots,
         seeds=seed,
         protocol=protocol,
+        config=config,
+        trusted=trusted,
         settings=set_,
         table=golden or GOLDEN,
         results=results,
@@ -89,6 +94,8 @@ def check(
         as_json=as_json,
     )
     if against == "published":
+        if config:
+            raise UserError("--config goes with the golden table; leave it out")
         raise typer.Exit(_with_published(request))
     raise typer.Exit(_with_golden(request, update, tolerance))
 

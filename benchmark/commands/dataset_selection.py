@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from benchmark import data, protocols
 from benchmark.backbones import weights
@@ -13,26 +12,27 @@ from benchmark.errors import MISSING, UserError, nearest
 from benchmark.protocols import BASE_TO_NEW, DOMAIN, FROM_A_SOURCE
 
 TINY, STANDARD = "tiny", "classic"  # suites
+There = Callable[[str], bool]  # whether a dataset is prepared
 
 
-def source_and_datasets(flags: Flags, remarks: list[str]) -> tuple[str, list[str]]:
+def source_and_datasets(flags: Flags, remarks: list[str], there: There) -> tuple[str, list[str]]:
     """The dataset to learn on, '' where that is the tested one, and the datasets to test."""
     if flags.protocol not in FROM_A_SOURCE:
-        chosen = _datasets(flags, remarks)
+        chosen = _datasets(flags, remarks, there)
         if flags.protocol == BASE_TO_NEW:
             protocol_selection.require_halves(chosen)
         return "", chosen
     named = bool(flags.datasets or flags.suites)
-    chosen = _datasets(flags, remarks) if named or not flags.learn_from else []
+    chosen = _datasets(flags, remarks, there) if named or not flags.learn_from else []
     source = protocol_selection.source_of(flags, chosen)
-    _require_prepared([source], flags)
+    _require_prepared([source], there)
     if not named:
         wanted = (
             protocol_selection.variants_of(source)
             if flags.protocol == DOMAIN
             else suite_around(source)
         )
-        chosen = _only_prepared(wanted, flags.data_root, remarks)
+        chosen = _only_prepared(wanted, remarks, there)
     if flags.protocol == DOMAIN:
         protocol_selection.require_variants(chosen, source)
     targets = protocols.others(chosen, source)
@@ -49,19 +49,19 @@ def suite_around(dataset: str) -> tuple[str, ...]:
     return next((names for names in data.suites().values() if dataset in names), (dataset,))
 
 
-def _datasets(flags: Flags, remarks: list[str]) -> list[str]:
+def _datasets(flags: Flags, remarks: list[str], there: There) -> list[str]:
     if not flags.datasets and not flags.suites:
-        return _default_datasets(flags, remarks)
-    _require_prepared(flags.datasets, flags)
+        return _default_datasets(flags, remarks, there)
+    _require_prepared(flags.datasets, there)
     chosen = [name for suite in flags.suites for name in _suite(suite)]
-    prepared = _only_prepared(chosen, flags.data_root, remarks)
+    prepared = _only_prepared(chosen, remarks, there)
     return list(dict.fromkeys([*flags.datasets, *prepared]))
 
 
-def _require_prepared(names: Sequence[str], flags: Flags) -> None:
+def _require_prepared(names: Sequence[str], there: There) -> None:
     for name in names:
         data.read_spec(name)  # raises for an unknown name
-    missing = [name for name in names if not data.prepared(name, flags.data_root)]
+    missing = [name for name in names if not there(name)]
     if missing:
         raise UserError(
             f"the data of {', '.join(missing)} are not here; {_remedy(missing)}", exit_code=MISSING
@@ -75,12 +75,12 @@ def _suite(name: str) -> tuple[str, ...]:
     return suites[name]
 
 
-def _default_datasets(flags: Flags, remarks: list[str]) -> list[str]:
+def _default_datasets(flags: Flags, remarks: list[str], there: There) -> list[str]:
     """The prepared standard datasets if there is a backbone for them, else the embedded suite."""
     standard = data.suites()[STANDARD]
-    here = [name for name in standard if is_prepared(name, flags.data_root)]
+    here = [name for name in standard if is_shipped_and(there, name)]
     if here and (flags.backbones or weights.seem_here(weights.STANDARD)):
-        return _only_prepared(standard, flags.data_root, remarks)
+        return _only_prepared(standard, remarks, there)
     if here:
         lacking = f"{', '.join(here)} prepared, but not the weights of {weights.STANDARD}"
         remedy = f"`python -m benchmark prepare --backbone {weights.STANDARD}` gets them"
@@ -91,12 +91,12 @@ def _default_datasets(flags: Flags, remarks: list[str]) -> list[str]:
     return list(data.suites()[TINY])
 
 
-def _only_prepared(names: Sequence[str], data_root: Path | None, remarks: list[str]) -> list[str]:
+def _only_prepared(names: Sequence[str], remarks: list[str], there: There) -> list[str]:
     """The prepared ones of `names`: a short grid now is better than a failure in an hour.
 
     Raises UserError where none is left.
     """
-    left_out = [name for name in names if not is_prepared(name, data_root)]
+    left_out = [name for name in names if not is_shipped_and(there, name)]
     if names and len(left_out) == len(names):
         raise UserError(
             f"none of {', '.join(names)} is prepared; {_remedy(left_out)}", exit_code=MISSING
@@ -106,8 +106,9 @@ def _only_prepared(names: Sequence[str], data_root: Path | None, remarks: list[s
     return [name for name in names if name not in left_out]
 
 
-def is_prepared(name: str, data_root: Path | None) -> bool:
-    return name in data.names() and data.prepared(name, data_root)
+def is_shipped_and(there: There, name: str) -> bool:
+    """Whether a member of a suite is a dataset that is known, and `there`."""
+    return name in data.names() and there(name)
 
 
 def _remedy(names: Sequence[str]) -> str:

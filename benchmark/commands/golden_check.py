@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,11 +14,13 @@ from benchmark import data, methods, reference
 from benchmark.backbones import weights
 from benchmark.commands.cell_selection import select
 from benchmark.commands.dataset_selection import TINY
+from benchmark.commands.grid_file_selection import select_written
 from benchmark.commands.live_view import live_view
 from benchmark.commands.option_fields import Flags
 from benchmark.commands.printing import print_json, say
 from benchmark.commands.protocol_selection import EMBEDDED_SOURCE
 from benchmark.compute import runner
+from benchmark.compute.devices import precision_for
 from benchmark.compute.runner import Outcome
 from benchmark.errors import UserError, counted
 from benchmark.grid import Cell
@@ -39,6 +41,8 @@ class CheckRequest:
     seeds: Sequence[str] = ()
     protocol: str = ""  # empty: all rows; of rows that are written few-shot
     settings: Sequence[str] = ()  # [method.]name=value, of rows that are written
+    config: Path | None = None  # a grid file, whose cells are meant
+    trusted: Sequence[str] = ()  # methods from elsewhere that it names
     table: Path = reference.GOLDEN
     results: Path | None = None  # where records are kept; None keeps none
     device: str = "cpu"
@@ -61,9 +65,12 @@ class CheckRequest:
 
 def compare(request: CheckRequest, out: Console, err: Console) -> int:
     """Run the cells of the chosen rows, print which counts differ and return the exit code."""
-    rows = golden.chosen(golden.read(request.table), request.columns)
-    methods.require_trusted((row.method for row in rows), request.methods)
-    cells = [cell_of(row) for row in rows]
+    rows = golden.chosen(golden.read(request.table), {} if request.config else request.columns)
+    if request.config:
+        rows, cells = _rows_of_grid(rows, grid_cells(request), request)
+    else:
+        methods.require_trusted((row.method for row in rows), request.methods)
+        cells = [cell_of(row) for row in rows]
     outcomes = _run(cells, request, err)
     return _print_results(list(golden.compare(rows, outcomes)), request.as_json, out)
 
@@ -72,11 +79,49 @@ def update(request: CheckRequest, tolerance: int | None, err: Console) -> int:
     """Run the chosen cells, write their counts into the table and return the exit code."""
     path = request.table
     rows = golden.read(path) if path.exists() else []
-    methods.require_trusted((row.method for row in rows), request.methods)
+    trusted = [*request.methods, *request.trusted]
+    methods.require_trusted((row.method for row in rows), trusted)
     outcomes = _run(_cells_to_update(request, rows), request, err)
     golden.write(path, golden.updated(rows, outcomes, tolerance))
     say(err, f"{path}: {counted(len(outcomes), 'row')} written")
     return OK
+
+
+def grid_cells(request: CheckRequest) -> list[Cell]:
+    """The cells of the grid file that the other options choose among, with the precision that is
+    the tiny backbone's where none is said.
+    """
+    assert request.config
+    flags = Flags(
+        methods=list(request.methods),
+        datasets=list(request.datasets),
+        shots=list(request.shots),
+        seeds=list(request.seeds),
+        protocol=request.protocol or FEW_SHOT,
+        settings=list(request.settings),
+    )
+    selection, _ = select_written(request.config, flags, request.trusted)
+    return [_settled(cell, request.device) for cell in selection.cells]
+
+
+def _settled(cell: Cell, device: str) -> Cell:
+    return replace(cell, precision=precision_for(cell.backbone, device, cell.precision))
+
+
+def _rows_of_grid(
+    rows: Sequence[golden.GoldenRow], cells: Sequence[Cell], request: CheckRequest
+) -> tuple[list[golden.GoldenRow], list[Cell]]:
+    """The rows of these cells, and the cells in their order. UserError where a cell has no row."""
+    named = {cell.method for cell in cells}
+    row_of = {_settled(cell_of(row), request.device): row for row in rows if row.method in named}
+    lacking = [cell for cell in cells if cell not in row_of]
+    if lacking:
+        raise UserError(
+            f"{request.table} has no row for {len(lacking)} of {counted(len(cells), 'cell')} of "
+            f"{request.config}, {lacking[0]} for one; `check --update` with the same options "
+            "writes them"
+        )
+    return [row_of[cell] for cell in cells], list(cells)
 
 
 def cell_of(row: golden.GoldenRow) -> Cell:
@@ -103,6 +148,8 @@ def cell_of(row: golden.GoldenRow) -> Cell:
 
 def _cells_to_update(request: CheckRequest, rows: Sequence[golden.GoldenRow]) -> list[Cell]:
     """The cells that were chosen; by default those of the table, or of all methods."""
+    if request.config:
+        return grid_cells(request)
     if rows and not any([*request.columns.values(), request.settings]):
         return [cell_of(row) for row in rows]
     known = sorted({row.method for row in rows})

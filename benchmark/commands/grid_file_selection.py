@@ -24,7 +24,7 @@ TRUST = "--trust"
 
 
 def select_written(
-    path: Path, flags: Flags, trusted: Sequence[str] = ()
+    path: Path, flags: Flags, trusted: Sequence[str] = (), *, data_needed: bool = True
 ) -> tuple[Selection, WrittenGrids]:
     """The cells of a grid file that `flags` ask for, and the file.
 
@@ -34,7 +34,7 @@ def select_written(
     _refuse_contradictions(flags)
     written = read_grid_file(path)
     parts = [
-        _selected(written, number, each, flags, trusted)
+        _selected(written, number, each, flags, trusted, data_needed)
         for number, each in enumerate(written.content.grid, 1)
     ]
     cells = list(dict.fromkeys(cell for part in parts for cell in part.cells))
@@ -61,11 +61,17 @@ def _refuse_contradictions(flags: Flags) -> None:
 
 
 def _selected(
-    written: WrittenGrids, number: int, each: Grid, flags: Flags, trusted: Sequence[str]
+    written: WrittenGrids,
+    number: int,
+    each: Grid,
+    flags: Flags,
+    trusted: Sequence[str],
+    data_needed: bool,
 ) -> Selection:
     try:
         methods.require_trusted(map(methods.stable_name, each.methods or ()), trusted, TRUST)
-        return select(_flags(each, written.path.parent, flags.data_root), _settings(each))
+        options = _flags(each, written.path.parent, flags.data_root)
+        return select(options, _settings(each), data_needed=data_needed)
     except UserError as error:
         sentence = f"{written.path}, grid {number}: {error}"
         raise UserError(sentence, exit_code=error.exit_code, stops=error.stops) from error

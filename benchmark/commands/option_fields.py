@@ -64,6 +64,8 @@ class RecordFilters:
     sampler: opt.OnlySampler = ""
     val: opt.OnlyVal = ""
     precision: opt.OnlyPrecision = ""
+    config: opt.Config = None
+    trusted: opt.Trust = field(default_factory=list)
 
 
 def takes_fields(command: Callable[..., None]) -> Callable[..., None]:

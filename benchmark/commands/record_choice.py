@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmark.commands.option_fields import RecordFilters
+from benchmark.commands.grid_records import records_of_grid
+from benchmark.commands.option_fields import Flags, RecordFilters
 from benchmark.commands.options.values import whole_numbers
 from benchmark.records.record import Record
 from benchmark.records.store import Store
@@ -11,7 +12,7 @@ from benchmark.report import record_selection
 
 def chosen_records(store: Store, filters: RecordFilters, notes: list[str]) -> list[Record]:
     """The records that pass all filters; what was passed over is added to `notes`."""
-    return record_selection.select_records(
+    records = record_selection.select_records(
         *(store, notes, filters.methods, filters.datasets, filters.backbones),
         *(filters.preset, filters.protocol),
         suites=filters.suites,
@@ -21,3 +22,13 @@ def chosen_records(store: Store, filters: RecordFilters, notes: list[str]) -> li
         sampler=filters.sampler,
         val=filters.val,
     )
+    if filters.config:
+        among = Flags(
+            methods=filters.methods,
+            datasets=filters.datasets,
+            backbones=filters.backbones,
+            shots=filters.shots,
+            seeds=filters.seeds,
+        )
+        return records_of_grid(records, filters.config, among, filters.trusted, notes)
+    return records

@@ -1,0 +1,106 @@
+"""The records of a grid that is written down, also of one that ran on another machine: cells and
+records are matched by what a user chooses, so neither data nor weights have to be here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from benchmark import data, methods, text_sets
+from benchmark.backbones import weights
+from benchmark.backbones.precision import AUTO
+from benchmark.commands.grid_file_selection import select_written
+from benchmark.commands.option_fields import Flags
+from benchmark.errors import UserError, counted
+from benchmark.grid import Cell
+from benchmark.records.record import Identity, Record
+
+Choice = tuple[object, ...]  # what names a cell, without versions, digests and precision
+
+
+def records_of_grid(
+    records: Sequence[Record], path: Path, flags: Flags, trusted: Sequence[str], notes: list[str]
+) -> list[Record]:
+    """The records of the cells of a grid file that `flags` choose among them; how many cells have
+    none goes into `notes`.
+
+    Raises UserError where no cell has one.
+    """
+    selection, _ = select_written(path, flags, trusted, data_needed=False)
+    precisions = {_of_cell(cell): cell.precision for cell in selection.cells}
+    found = [
+        record
+        for record in records
+        if precisions.get(_of_record(record.identity)) in (AUTO, record.identity.precision)
+    ]
+    have = {_of_record(record.identity) for record in found}
+    missing = sum(choice not in have for choice in precisions)
+    if not found:
+        raise UserError(f"none of the {counted(missing, 'cell')} of {path} has a record here")
+    if missing:
+        verb = "has" if missing == 1 else "have"
+        notes.append(f"{missing} of {counted(len(precisions), 'cell')} of {path} {verb} no record")
+    return found
+
+
+def _of_cell(cell: Cell) -> Choice:
+    card = methods.card(cell.method)
+    return (
+        cell.method,
+        tuple(sorted((card.defaults | dict(cell.params)).items())),
+        _dataset(cell.dataset),
+        cell.classes,
+        cell.evaluation,
+        _dataset(cell.learned_on) if cell.learned_on else "",
+        cell.shots,
+        cell.seed,
+        cell.sampler,
+        cell.val,
+        _backbone(cell.backbone),
+        bool(cell.sources),
+        (cell.source_shots or cell.shots) if cell.sources else 0,
+        cell.preset,
+        cell.selection,
+        cell.templates,
+        cell.underscores,
+        text_sets.short(cell.texts) if cell.texts else "",
+    )
+
+
+def _of_record(named: Identity) -> Choice:
+    return (
+        named.method,
+        tuple(sorted(named.params.items())),
+        named.dataset,
+        named.classes,
+        named.evaluation,
+        next(iter(named.learned_on), ""),
+        named.shots,
+        named.seed,
+        named.sampler,
+        named.val,
+        named.backbone,
+        bool(named.sources),
+        named.source_shots,
+        named.preset,
+        named.selection,
+        named.templates,
+        named.underscores,
+        named.texts,
+    )
+
+
+@cache
+def _dataset(name: str) -> str:
+    return data.read_spec(name).name
+
+
+@cache
+def _backbone(name: str) -> str:
+    """As records name it; weights that are not here keep their name."""
+    with suppress(UserError):
+        return weights.recorded(name)
+    return name
