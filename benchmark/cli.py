@@ -29,6 +29,7 @@ from benchmark.commands.predict import predict
 from benchmark.commands.prepare import prepare
 from benchmark.commands.replay import replay
 from benchmark.commands.report import report
+from benchmark.commands.reproduce import reproduce
 from benchmark.commands.run import run
 from benchmark.commands.status import status
 from benchmark.commands.submit import submit
@@ -41,7 +42,7 @@ COMPLETION = ("--install-completion", "--show-completion")
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {  # of --help, in this order
     "Look around": (list_, doctor),
     "Get ready": (prepare, init_dataset, features, test_),
-    "Run cells": (plan, run, status, replay, check),
+    "Run cells": (plan, run, status, replay, check, reproduce),
     "Read results": (report, compare, export, merge),
     "Use what was learnt": (predict,),
     "Share results": (submit, board),

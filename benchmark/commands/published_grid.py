@@ -1,0 +1,150 @@
+"""The grid of published numbers, as cells, and what it takes: said before anything runs."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark import data, grid, methods, presets
+from benchmark.backbones import weights
+from benchmark.commands.dataset_selection import STANDARD, suite_around
+from benchmark.commands.printing import duration
+from benchmark.compute import devices
+from benchmark.compute.history import History
+from benchmark.data.availability import DatasetStatus, availability
+from benchmark.errors import UserError, nearest
+from benchmark.grid import Cell, Choices
+from benchmark.methods import Card
+from benchmark.protocols import ALL, FEW_SHOT
+from benchmark.records.record import Record, Scalar
+from benchmark.report.published_table import read_published
+
+BACKBONES = ("ViT-B-16/openai", "RN50/openai")  # of nearly all published values
+
+
+@dataclass(frozen=True)
+class GridRequest:
+    """Which part of the grid is wanted; an empty field means all of it."""
+
+    methods: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+    backbones: Sequence[str] = ()
+    shots: Sequence[int] = ()
+    seeds: Sequence[int] = ()
+    preset: str = ""
+
+
+@dataclass(frozen=True)
+class MissingPart:
+    """A dataset or weights that are not here, what is to be known of it, and how to get it."""
+
+    what: str
+    facts: str
+    command: str
+
+
+def published_methods(preset: str = "") -> dict[str, list[str]]:
+    """Backbone -> our methods that the table has values of; with a preset those that have it."""
+    with_preset = set(presets.methods_with(preset)) if preset else set(methods.own())
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in read_published():
+        of_the_grid = row.evaluation == FEW_SHOT and row.classes == ALL
+        if of_the_grid and row.backbone in BACKBONES and row.method in with_preset:
+            found[row.backbone].add(row.method)
+    return {backbone: sorted(found[backbone]) for backbone in BACKBONES if found[backbone]}
+
+
+def cells(request: GridRequest) -> list[Cell]:
+    """The cells of the published grid that are wanted; UserError for a name it has not."""
+    by_backbone = published_methods(request.preset)
+    every = sorted({name for names in by_backbone.values() for name in names})
+    wanted = _chosen("method", request.methods, every)
+    datasets = _chosen("dataset", request.datasets, data.suites()[STANDARD])
+    backbones = [weights.canonical(name) for name in request.backbones]
+    choices = Choices(
+        shots=request.shots or grid.SHOTS,
+        seeds=request.seeds or grid.SEEDS,
+        preset=request.preset,
+    )
+    found: list[Cell] = []
+    for backbone in _chosen("backbone", backbones, list(by_backbone)):
+        served = [name for name in by_backbone[backbone] if name in wanted]
+        rows: list[tuple[Card, dict[str, Scalar]]] = [(methods.card(name), {}) for name in served]
+        found += grid.expand(rows, datasets, [backbone], choices, suite_around)
+    if not found:
+        raise UserError("no value of these methods is published at these backbones; name others")
+    return found
+
+
+def _chosen(what: str, wanted: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    for name in wanted:
+        if name not in known:
+            raise UserError(
+                f"the published grid has no {what} '{name}'; {nearest(name, list(known))}"
+            )
+    return wanted or known
+
+
+def missing_parts(chosen: Iterable[Cell], root: Path | None) -> list[MissingPart]:
+    """The datasets and weights of these cells that are not here."""
+    chosen = list(chosen)
+    names = {name for cell in chosen for name in cell.datasets}
+    backbones = dict.fromkeys(cell.backbone for cell in chosen)
+    return [
+        *(_dataset(each) for each in availability(root) if _is_missing(each, names)),
+        *(
+            MissingPart(f"weights {name}", "", f"prepare --backbone {name}")
+            for name in backbones
+            if not weights.seem_here(name)
+        ),
+    ]
+
+
+def _is_missing(status: DatasetStatus, names: Collection[str]) -> bool:
+    return status.name in names and status.state in ("missing", "partial")
+
+
+def _dataset(status: DatasetStatus) -> MissingPart:
+    registration = ", registration needed" if status.registration else ""
+    licence = f"licence: {status.licence}" if status.licence else "no licence stated"
+    accept = f" --accept-licence {status.name}" if status.licence else ""
+    facts = f"{status.images:,} images, {licence}{registration}"
+    return MissingPart(f"data {status.name}", facts, f"prepare {status.name}{accept}")
+
+
+def forecast(
+    chosen: Sequence[Cell], missing: Sequence[MissingPart], records: Iterable[Record]
+) -> str:
+    """What would run, for how long, on what, and what is missing, as text."""
+    lines = [f"the published grid: {len(chosen):,} cells"]
+    for backbone, count in Counter(cell.backbone for cell in chosen).items():
+        names = sorted({cell.method for cell in chosen if cell.backbone == backbone})
+        lines.append(f"  {backbone}: {count:,} cells of {', '.join(names)}")
+    lines.append(f"time: {_time(chosen, History.of(records))}")
+    lines.append(f"device: {_device()}")
+    for part in missing:
+        lines.append(f"missing: {part.what}" + (f" ({part.facts})" if part.facts else ""))
+        lines.append(f"  python -m benchmark {part.command}")
+    return "\n".join(lines)
+
+
+def _time(chosen: Sequence[Cell], history: History) -> str:
+    """From records of the same methods and backbones; nothing is guessed of the others."""
+    known = [seconds for cell in chosen if (seconds := history.expected_s(cell)) is not None]
+    unknown = len(chosen) - len(known)
+    if not known:
+        return (
+            "not known before the first records; on one H200 the 165 cells of CoOp at ViT-B/16 "
+            "would take 23 minutes by its measured steps (docs/gpu.md)"
+        )
+    rest = f"; nothing is known of {unknown:,} more" if unknown else ""
+    return f"about {duration(sum(known))} for {len(known):,} cells, by records here{rest}"
+
+
+def _device() -> str:
+    count = len(devices.gpus())
+    if count:
+        return f"{count} GPU{'s' if count > 1 else ''} here"
+    return "no GPU here; on a processor methods that train through the towers take days to weeks"
