@@ -25,7 +25,9 @@ from adapters._settings import Crops, PromptTraining, StepTraining, TowerTrainin
 from adapters._views import Read
 from benchmark.api import Episode, Tower, UserError, VisionTower
 from benchmark.training import batches, loop, optimisers
+from benchmark.training.averaging import averaged
 from benchmark.training.loss_scale import LossScale
+from benchmark.training.optimisers import Update
 
 Parts = Mapping[str, Tensor]
 # (parts, what was read, step) -> logits_BK; the step is an int64 tensor of one element
@@ -37,10 +39,11 @@ Loss = Callable[[Parts, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Which rows every step sees, and the learning rate."""
+    """Which rows every step sees, the learning rate, and what is kept of its weights."""
 
     rows_TB: Tensor
     rate_T: Tensor
+    share_T: Tensor | None = None  # of each step's weights in the mean learned; None: the last's
 
 
 def schedule(episode: Episode, training: TowerTraining, crops: Crops) -> Schedule:
@@ -159,7 +162,7 @@ def runs(
 
 
 def learn(runs: Sequence[Run], tower: Tower, optimiser: Optimiser) -> list[Parts]:
-    """The named parts of every run after the last step of training.
+    """The named parts of every run after the last step of training, or their mean over steps.
 
     The runs train the same parts of one backbone. What is trained is float32 at least; the tower
     sees it in its own type.
@@ -177,7 +180,7 @@ def learn(runs: Sequence[Run], tower: Tower, optimiser: Optimiser) -> list[Parts
         live = zip(moving_RX.to(kind), sorted_runs, tables, strict=False)
         return torch.stack([run.loss(flat_X, step, *table) for flat_X, run, table in live])[None]
 
-    update = optimiser(flat_RX, runs[0].start)
+    update, learned_RX = _update(optimiser, flat_RX, sorted_runs)
     scale = LossScale(flat_RX.device, len(runs)) if kind == torch.float16 else None
     loss_TR = loop.train(
         flat_RX,
@@ -191,7 +194,15 @@ def learn(runs: Sequence[Run], tower: Tower, optimiser: Optimiser) -> list[Parts
         if scale:
             _note_left_out(run.episode, int(scale.left_out_R[column]), steps)
         loop.note_training(run.episode, flat_RX.shape[1], loss_TR[:steps, column])
-    return [named(flat_RX[order.index(r)].to(kind), run.start) for r, run in enumerate(runs)]
+    return [named(learned_RX[order.index(r)].to(kind), run.start) for r, run in enumerate(runs)]
+
+
+def _update(optimiser: Optimiser, flat_RX: Tensor, runs: Sequence[Run]) -> tuple[Update, Tensor]:
+    """How a step moves the runs, and the tensor that holds what they have learned in the end."""
+    update = optimiser(flat_RX, runs[0].start)
+    shares = [run.schedule.share_T for run in runs]
+    kept = [share_T for share_T in shares if share_T is not None]
+    return averaged(update, flat_RX, loop.together(kept)) if kept else (update, flat_RX)
 
 
 def _flat(parts: Parts) -> Tensor:
