@@ -311,6 +311,19 @@ class StepTraining:
 
 
 @dataclass(frozen=True)
+class PromptedBlocks:
+    """Which blocks of both towers have learned rows, and where these start."""
+
+    depth: int = 9  # blocks, from the first on; all of a tower that has fewer
+    ctx_init: str = "a photo of a"  # the text before a class name, whose first words are learned
+    init_std: float = 0.02  # of all other rows
+
+    def __post_init__(self) -> None:
+        _checks.at_least(1, depth=self.depth)
+        _checks.at_least(0, init_std=self.init_std)
+
+
+@dataclass(frozen=True)
 class TowerTuning:
     """TowerTraining as a second stage, with crops of its own."""
 

@@ -33,11 +33,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adapters import _blocks, _checks, _in_the_loop, _optimisers, _transfer
+from adapters import _blocks, _checks, _in_the_loop, _optimisers, _rows, _transfer
 from adapters._settings import Adam, Crops, TowerTraining
-from benchmark.api import Backbone, Episode, Predictor, State, Target, UserError, VisionTower
-
-ADVICE = "take a ViT backbone or a text-side method such as coop"
+from benchmark.api import Backbone, Episode, Predictor, State, Target, VisionTower
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Adapter:
 
     def predictor(self, state: State, target: Target) -> Predictor:
         tower, first = self._tower(target.backbone)
-        changes = prompted(state["prompt_JTE"], first)
+        changes = _rows.Rows(state["prompt_JTE"], first).changes()
         scale = target.backbone.logit_scale
         return _blocks.predictor(tower, first, changes, target.text_features(), scale)
 
@@ -76,7 +74,7 @@ class Adapter:
             return {"prompt_JTE": self._start(episode, tower, len(tower.blocks) - first)}
 
         def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
-            changes = prompted(parts["prompt_JTE"], first)
+            changes = _rows.Rows(parts["prompt_JTE"], first).changes()
             return scale * _blocks.image_features(tower, first, x_BLE, changes) @ text_KD.T
 
         return _in_the_loop.learn(
@@ -89,12 +87,7 @@ class Adapter:
 
     def _tower(self, backbone: Backbone) -> tuple[VisionTower, int]:
         """The image tower and its first prompted block."""
-        tower = _blocks.vision(backbone, "vpt", ADVICE)
-        if not tower.reads_first:
-            raise UserError(
-                f"vpt adds tokens that the image tower of {backbone.name} would read out"
-                f" as patches; {ADVICE}"
-            )
+        tower = _rows.vision(backbone, "vpt")
         return tower, _blocks.first_of(self.layers, len(tower.blocks))
 
     def _start(self, episode: Episode, tower: VisionTower, blocks: int) -> Tensor:
@@ -113,17 +106,3 @@ def uniform_prompts(episode: Episode, count: int, n_prompts: int, width: int) ->
     bound = (6 / (3 * patch_area + width)) ** 0.5
     noise_JTE = torch.rand(count, n_prompts, width, generator=episode.rng())
     return (2 * noise_JTE.to(device, dtype) - 1) * bound
-
-
-def prompted(prompt_JTE: Tensor, first: int) -> _blocks.Changes:
-    """Tokens behind the class token: inserted at block `first`, replaced at the J - 1 after it."""
-    blocks, n_prompts = prompt_JTE.shape[:2]
-
-    def enter(layer: int, x_NLE: Tensor) -> Tensor:
-        j = layer - first
-        if j >= blocks:
-            return x_NLE
-        patch_NLE = x_NLE[:, 1 + (n_prompts if j else 0) :]
-        return torch.cat([x_NLE[:, :1], prompt_JTE[j].expand(len(x_NLE), -1, -1), patch_NLE], dim=1)
-
-    return _blocks.Changes(enter=enter)

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from adapters import _blocks, _in_the_loop, _optimisers, apt, vpt
+from adapters import _blocks, _in_the_loop, _optimisers, _rows, apt
 from adapters._settings import Adam, TowerTraining
 from benches.timing import Timing, alternate, machine
 from benchmark.api import Episode, ImageSet, Labelled, unit
@@ -72,7 +72,7 @@ def apt_changes(parts: Mapping[str, Tensor], first: int) -> _blocks.Changes:
 
 
 def vpt_changes(parts: Mapping[str, Tensor], first: int) -> _blocks.Changes:
-    return vpt.prompted(parts["prompt_JTE"], first)
+    return _rows.Rows(parts["prompt_JTE"], first).changes()
 
 
 def started(method: str, touched: int, n_prompts: int) -> dict[str, Tensor]:

@@ -184,6 +184,9 @@ class VisionTower(Tower, Protocol):
     def reads_first(self) -> bool:
         """True where `finish` reads the first token only: the last block needs no other row."""
 
+    def pool(self, x_NLE: Tensor) -> Tensor:
+        """What `finish` projects, NE: what is read out, after the tower's last norm."""
+
 
 class TextTower(Tower, Protocol):
     """The text side, open for learnable prompts as well."""

@@ -143,3 +143,38 @@ def saved_mb(forward: Callable[[], Tensor], model: nn.Module) -> float:
         out = forward()
     del out
     return sum(size for size, _ in kept.values()) / 2**20
+
+
+def rows_in_text(
+    model: nn.Module, text: str, set_JTE: Tensor, first: int = 0, *, in_place: bool = False
+) -> Tensor:
+    """The unit feature of one text of which block `first` + j reads the rows of set j, behind the
+    start token: put between it and the rest, or at first in place of as many words.
+    """
+    (ids_L,) = TOKENIZER([text], context_length=len(model.positional_embedding))
+    tokens = list(model.token_embedding(ids_L) + model.positional_embedding)
+    rows, end = set_JTE.shape[1], int(ids_L.argmax())
+    for layer, block in enumerate(model.transformer.resblocks):
+        if first <= layer < first + len(set_JTE):
+            own = list(set_JTE[layer - first])
+            if layer == first and in_place:
+                own = [row + model.positional_embedding[1 + i] for i, row in enumerate(own)]
+            kept = 1 if layer == first and not in_place else 1 + rows
+            tokens = [tokens[0], *own, *tokens[kept:]]
+        mask_LL = torch.full((len(tokens), len(tokens)), float("-inf")).triu(1).to(tokens[0])
+        tokens = list(block(torch.stack(tokens)[None], attn_mask=mask_LL)[0])
+    text_E = model.ln_final(tokens[end if in_place else end + rows])
+    text_D = text_E @ model.text_projection
+    return text_D / text_D.norm()
+
+
+def rows_in_image(model: nn.Module, pixels_CHW: Tensor, set_JTE: Tensor, first: int = 0) -> Tensor:
+    """The class token of one image, then its rows, after the last norm: rows stand at the end."""
+    visual = model.visual
+    tokens = list(visual._embeds(pixels_CHW[None])[0])
+    patches = len(tokens)
+    for layer, block in enumerate(visual.transformer.resblocks):
+        if first <= layer < first + len(set_JTE):
+            tokens = [*tokens[:patches], *set_JTE[layer - first]]
+        tokens = list(block(torch.stack(tokens)[None])[0])
+    return visual.ln_post(torch.stack([tokens[0], *tokens[patches:]]))

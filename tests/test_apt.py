@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import _blocks, _in_the_loop, _views, apt, clip_lora, vpt
+from adapters import _blocks, _in_the_loop, _rows, _views, apt, clip_lora
 from adapters._settings import Crops
 from benchmark import methods
 from benchmark.api import Crop, Episode, ImageSet, Labelled, UserError
@@ -386,9 +386,7 @@ def test_deep_prompts_are_put_in_anew_and_shallow_ones_stay() -> None:
         torch.zeros(2, 5, 32),
         torch.ones(2, 3, 32) * torch.tensor([1.0, 2.0])[:, None, None],
     )
-    deep, shallow = vpt.prompted(prompt_JTE, 0).enter, vpt.prompted(prompt_JTE[:1], 0).enter
-    assert deep is not None
-    assert shallow is not None
+    deep, shallow = _rows.Rows(prompt_JTE).enter, _rows.Rows(prompt_JTE[:1]).enter
     once = deep(0, x_NLE)
     assert [float(v) for v in once[0, :, 0]] == [0, 1, 1, 1, 0, 0, 0, 0]
     assert [float(v) for v in deep(1, once + 5)[0, :, 0]] == [5, 2, 2, 2, 5, 5, 5, 5]

@@ -36,7 +36,16 @@ from benchmark.records.store import Store
 from tests.short_training import parameters
 
 ROOT = Path(__file__).resolve().parent.parent
-IN_THE_LOOP = {"apt", "clip_lora", "cones_finetune", "vpt"}  # slow, so trained shortly here
+IN_THE_LOOP = {  # slow, so trained shortly here
+    "apt",
+    "clip_lora",
+    "cones_finetune",
+    "ivlp",
+    "maple",
+    "mmrl",
+    "promptsrc",
+    "vpt",
+}
 BATCHABLE = [name for name in methods.names() if methods.card(name).batchable]
 
 

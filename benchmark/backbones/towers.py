@@ -37,8 +37,12 @@ class OpenClipVisionTower:
     def start(self, pixels_NCHW: Tensor) -> Tensor:
         return self.module._embeds(pixels_NCHW.to(self.dtype))
 
-    def finish(self, x_NLE: Tensor, ids_NL: Tensor | None = None) -> Tensor:
+    def pool(self, x_NLE: Tensor) -> Tensor:
         pooled_NE, _ = self.module._pool(x_NLE)
+        return pooled_NE
+
+    def finish(self, x_NLE: Tensor, ids_NL: Tensor | None = None) -> Tensor:
+        pooled_NE = self.pool(x_NLE)
         return pooled_NE if self.module.proj is None else pooled_NE @ self.module.proj
 
 

@@ -1,0 +1,176 @@
+"""Learning rows in both towers: "[P_j] class name" on the text side, rows beside the patches.
+
+The methods of the family differ in what they train, from which they make the rows of both towers,
+and in their loss; the rest is here. Rows are put in as adapters/_rows.py says. They are trained by
+SGD on CoOp's schedule, with both towers in the loop.
+Letters of this file: J blocks with rows, T rows of a block, B images of a batch, U and E the widths
+of the image and the text tower, all else as in benchmark.api.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from adapters import _blocks, _in_the_loop, _optimisers, _rows, _views
+from adapters._settings import Crops, PromptedBlocks, PromptTraining, Sgd
+from benchmark.api import (
+    Backbone,
+    Episode,
+    Predictor,
+    Target,
+    UserError,
+    VisionTower,
+    class_texts,
+)
+from benchmark.training.noise import normal
+
+Parts = _in_the_loop.Parts
+Rows = tuple[Tensor, Tensor]  # text_JTE, image_JTU
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a method that trains rows in both towers."""
+
+    method: str
+    blocks: PromptedBlocks
+    training: PromptTraining
+    sgd: Sgd
+    crops: Crops
+    keep_mb: int
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a loss sees of a step."""
+
+    image_BD: Tensor
+    text_KD: Tensor
+    x_BLU: Tensor  # the images as the first block reads them
+    labels_B: Tensor
+    scale: float
+
+    def logits(self) -> Tensor:
+        """logits_BK."""
+        return self.scale * self.image_BD @ self.text_KD.T
+
+    def cross_entropy(self) -> Tensor:
+        """CoOp's objective."""
+        return F.cross_entropy(self.logits(), self.labels_B)
+
+
+Objective = Callable[[Seen], Tensor]
+ShareOf = Callable[[int], Tensor]  # epochs -> share_E of the weights after each epoch
+
+
+@dataclass(frozen=True, eq=False)
+class Towers:
+    """Both towers, and the texts of some classes."""
+
+    vision: VisionTower
+    texts: _rows.Texts
+
+    @staticmethod
+    def of(target: Target, recipe: Recipe) -> Towers:
+        template = f"{recipe.blocks.ctx_init} {{}}."
+        texts = class_texts(target.class_names, template, target.underscores)
+        vision = _rows.vision(target.backbone, recipe.method)
+        return Towers(vision, _rows.Texts.of(target.backbone.text, texts))
+
+    def text_features(self, text_JTE: Tensor) -> Tensor:
+        """text_KD, unit length."""
+        return self.texts.features(self.texts.context(text_JTE))
+
+    def image_features(self, x_BLU: Tensor, image_JTU: Tensor) -> Tensor:
+        """image_BD, unit length, of what the first block reads."""
+        return _blocks.image_features(self.vision, 0, x_BLU, _rows.Rows(image_JTU).changes())
+
+
+def learn(
+    episodes: Sequence[Episode],
+    recipe: Recipe,
+    start: Callable[[Episode], Parts],
+    rows_of: Callable[[Parts], Rows],
+    objective: Objective = Seen.cross_entropy,
+    share_of: ShareOf | None = None,
+) -> list[Parts]:
+    """What every run has learned: the parts of its last step, or their mean over the epochs."""
+    towers = Towers.of(episodes[0].target, recipe)
+    scale = episodes[0].backbone.logit_scale
+
+    def loss_of(parts: Parts, x_BLU: Tensor, labels_B: Tensor, step: Tensor) -> Tensor:
+        text_JTE, image_JTU = rows_of(parts)
+        text_KD = towers.text_features(text_JTE)
+        image_BD = towers.image_features(x_BLU, image_JTU)
+        return objective(Seen(image_BD, text_KD, x_BLU, labels_B, scale))
+
+    runs = []
+    for episode in episodes:
+        schedule = _schedule(episode, recipe, share_of)
+        read = _views.inputs(
+            episode,
+            towers.vision,
+            0,
+            recipe.crops,
+            schedule.rows_TB,
+            recipe.keep_mb,
+            must_fit=len(episodes) > 1,
+        )
+        runs.append(_in_the_loop.Run(episode, schedule, start(episode), read, loss_of))
+    return _in_the_loop.learn(runs, towers.vision, _optimisers.sgd(recipe.sgd))
+
+
+def _schedule(episode: Episode, recipe: Recipe, share_of: ShareOf | None) -> _in_the_loop.Schedule:
+    training = recipe.training
+    schedule = _in_the_loop.by_epochs(episode, training, recipe.crops, recipe.sgd.warmup_lr)
+    if share_of is None:
+        return schedule
+    share_E = share_of(training.epochs_for(episode.shots, len(episode.class_names)))
+    share_T = torch.zeros(len(schedule.rate_T), dtype=torch.float64)
+    if len(share_E):
+        per_epoch = len(share_T) // len(share_E)
+        share_T[per_epoch - 1 :: per_epoch] = share_E
+    return replace(schedule, share_T=share_T)
+
+
+def predictor(rows: Rows, target: Target, recipe: Recipe) -> Predictor:
+    """A predictor for the target's classes."""
+    towers, (text_JTE, image_JTU) = Towers.of(target, recipe), rows
+    with torch.no_grad():
+        text_KD = towers.text_features(text_JTE)
+    changes = _rows.Rows(image_JTU).changes()
+    return _blocks.predictor(towers.vision, 0, changes, text_KD, target.backbone.logit_scale)
+
+
+def text_rows(
+    backbone: Backbone, blocks: PromptedBlocks, count: int, depth: int, rng: Generator
+) -> Tensor:
+    """text_JTE of `depth` blocks: first the first `count` words of `ctx_init`, then noise."""
+    word_WE = backbone.text.words(blocks.ctx_init)
+    if len(word_WE) < count:
+        raise UserError(
+            f"ctx_init='{blocks.ctx_init}' is {len(word_WE)} tokens, but {count} are to be learned;"
+            " take fewer text rows or more words"
+        )
+    noise_JTE = normal([depth - 1, count, backbone.text.width], rng, backbone)
+    first_1TE = word_WE[None, :count].to(noise_JTE.dtype)
+    return torch.cat([first_1TE, blocks.init_std * noise_JTE])
+
+
+def fresh(episode: Episode, blocks: PromptedBlocks, n_text: int, n_image: int) -> Parts:
+    """Rows of their own for both towers."""
+    backbone, rng = episode.backbone, episode.rng()
+    text, vision = (min(blocks.depth, len(t.blocks)) for t in (backbone.text, backbone.vision))
+    text_JTE = text_rows(backbone, blocks, n_text, text, rng)
+    image_JTU = normal([vision, n_image, _rows.width(backbone.vision)], rng, backbone)
+    return {"text_JTE": text_JTE, "image_JTU": blocks.init_std * image_JTU}
+
+
+def independent(parts: Parts) -> Rows:
+    """The rows of both towers where they are what is trained."""
+    return parts["text_JTE"], parts["image_JTU"]
