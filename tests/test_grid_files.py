@@ -94,6 +94,7 @@ def test_every_option_is_written_down(
     chosen = [*options, "--dataset", "tiny_digits", "--seed", "1-2", "--results", tmp_path]
     names = keys_of(invoke, *chosen, "--save-config", file)
     assert keys_of(invoke, "--config", file, "--results", tmp_path) == names
+    assert "auto" not in file.read_text()
     assert keys_of(invoke, *chosen, "--save-config", file) == names, "written again as it was"
     other = invoke("plan", "--method", "zero_shot", "--save-config", file)
     assert (other.code, "is there already" in other.err) == (2, True)
@@ -186,6 +187,7 @@ WRONG = {
     "[[grid]]\nset = 3": ", line 2: set of grid 1 takes a table",
     "[[grid]]\nset.coop.lr = []": ", line 2: set of grid 1 takes a value or several",
     "[[grid]]\nset.lr = 1979-05-27": ", line 2: set of grid 1 takes texts, numbers",
+    "[[grid]]\n[saved]\ncells = 3": "saved.keys of the file is missing",
     "[[grid]": "is no TOML: Expected ']]'",
     "[[grid]]\nmethods = 'cop'": "grid.toml, grid 1: the method 'cop' is a module from elsewhere",
     "[[grid]]\nmethods = 'coop'\nset.coop.lrr = 1": "grid 1: method 'coop' has no parameter 'lrr'",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from benchmark.errors import nearest
 
@@ -39,15 +40,15 @@ def sentence(
         return f'{where}: {owner} takes keys, as in methods = ["coop"]'
     if keys == ["grid"]:
         return f"{where}: it has no grid; begin one with a line [[grid]] (docs/grids.md)"
-    return f"{where}: {keys[0]} of {owner} {_wrong(first, keys[0])}"
+    name = ".".join(keys) if keys[0] == "saved" else keys[0]  # others end with names of types
+    return f"{where}: {name} of {owner} {_wrong(first, keys[0])}"
 
 
 def _known(key: str, model: type[BaseModel]) -> str:
     return nearest(key, list(model.model_fields))
 
 
-def _wrong(error: object, key: str) -> str:
-    assert isinstance(error, dict)
+def _wrong(error: ErrorDetails, key: str) -> str:
     kind, value = error["type"], error["input"]
     if kind == "literal_error":
         wanted = f"takes {error['ctx']['expected']}"

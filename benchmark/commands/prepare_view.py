@@ -7,7 +7,14 @@ from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from benchmark.commands.printing import say, wants_plain
 from benchmark.data.prepare_events import PrepareEvent
@@ -65,11 +72,13 @@ def bars(console: Console) -> Iterator[OnEvent]:
 
 
 def _step_progress(console: Console) -> Progress:
+    """What a narrow terminal may cut, the name of the step, comes last."""
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        SpinnerColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
+        BarColumn(bar_width=20),
         TimeRemainingColumn(),
+        TextColumn("{task.description}"),
         console=console,
         transient=True,
     )
