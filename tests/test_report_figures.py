@@ -19,7 +19,7 @@ from benchmark.commands.report_options import FIGURE_WIDTHS
 from benchmark.errors import UserError
 from benchmark.records.record import Record
 from benchmark.report import figure_curves, figure_differences, figure_style, figures, grouping
-from benchmark.report.figure_cost import cost
+from benchmark.report.figure_cost import cost, points_of
 from benchmark.report.figure_labels import place_labels
 from benchmark.report.figure_numbers import Shown, shown
 from testbed.synthetic import CLASSIC, TINY, digest, grid, identity, scored, write
@@ -98,7 +98,7 @@ def drawn(kind: str, width: str) -> Figure:
     )
     with matplotlib.rc_context(figure_style.SETTINGS):
         if kind == "cost":
-            return cost(found, width)
+            return cost(found, points_of(found), width)
         if kind == "curves":
             return figure_curves.curves(found, width)
         return figure_differences.differences(found, "Zero-shot CLIP", width)
@@ -159,6 +159,12 @@ def test_every_point_of_the_cost_figure_bears_its_name_on_the_left_what_needs_no
     found = numbers(few())
     free = [each for each in found.records["CoOp"][TINY[0]] if each.identity.shots == 16]
     assert found.training_s("CoOp", 16) == pytest.approx(free[0].costs.fit_s)
+
+
+def test_methods_of_different_datasets_have_no_mean_and_no_cost(tmp_path: Path) -> None:
+    apart = [*grid(["coop"], TINY[:1], (1,)), *grid(["gda"], TINY[1:], (1,))]
+    files = figures.write_figures(tmp_path, grouping.group_records(apart))
+    assert {path.name.split("-")[0] for path in files} == {"curves"}
 
 
 def test_an_unknown_baseline_and_nothing_to_draw_are_errors(tmp_path: Path) -> None:

@@ -35,8 +35,7 @@ def curves(shown: Shown, width: str) -> Figure:
     figure, drawn = panels.draw()
     for place, (axes, dataset) in enumerate(zip(drawn, datasets, strict=True)):
         _panel(axes, shown, dataset)
-        title = dataset_title(dataset) if dataset else f"{covered.label} datasets"
-        axes.set_title(title, fontweight="normal" if dataset else "bold")
+        axes.set_title(dataset_title(dataset) if dataset else f"{covered.label} datasets")
         if panels.lowest(place):
             axes.set_xlabel("images per class", labelpad=2)
         else:

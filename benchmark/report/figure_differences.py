@@ -46,7 +46,7 @@ def differences(shown: Shown, against: str, width: str) -> Figure:
     left = max(style.text_inches(dataset_title(name)) for name in datasets) + 0.12
     room = (inches - left - 0.08) / across - 0.1
     titles = [style.in_lines(name, room, style.LETTERS) for name in others]
-    title = f"Points over {against}, {shots}-shot, {shown.setting.backbone}"
+    title = f"Points over {against}, {shots}-shot, backbone {shown.setting.backbone}"
     title = style.in_lines(title, inches - 0.2, style.LETTERS)
     panels = style.Panels(
         inches,

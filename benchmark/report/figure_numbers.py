@@ -64,14 +64,12 @@ class Shown:
         return {shots: mean for shots, mean in means.items() if isinstance(mean, MeanAccuracy)}
 
     def training_s(self, name: str, shots: int) -> float:
-        """Mean seconds of training (pretraining included) per cell at these shots, or of whatever
-        there is without shots.
-        """
+        """Mean seconds of training (pretraining included) per cell; 0 of a method without shots."""
         costs = [
             record.costs
             for dataset in self.covered.datasets
             for record in self.records[name].get(dataset, ())
-            if record.identity.shots in (shots, 0)
+            if record.identity.shots == shots
         ]
         return fmean(each.pretrain_s + each.fit_s for each in costs) if costs else 0.0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -142,8 +142,9 @@ def legend_of(names: Sequence[str], width: float) -> Legend:
     labels = tuple(in_lines(name, 1.2) for name in names)
     longest = max(map(text_inches, labels)) + handle
     columns = max(1, min(len(labels), int(width / longest)))
-    rows = -(-len(labels) // columns)
-    by_column = [labels[at * rows : (at + 1) * rows] for at in range(columns)]
+    longer, rows = len(labels) % columns, len(labels) // columns
+    ends = [0, *accumulate(rows + (at < longer) for at in range(columns))]
+    by_column = [labels[start:end] for start, end in pairwise(ends)]
     tallest = max(sum(label.count("\n") + 1 for label in each) for each in by_column)
     return Legend(labels, columns, tallest * 1.33 * SMALL / 72 + 0.06)
 

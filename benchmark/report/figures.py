@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from benchmark.errors import UserError
 from benchmark.protocols import FEW_SHOT
 from benchmark.report import figure_style
-from benchmark.report.figure_cost import cost
+from benchmark.report.figure_cost import cost, points_of
 from benchmark.report.figure_curves import curves
 from benchmark.report.figure_differences import baseline, differences
 from benchmark.report.figure_numbers import Shown, shown
@@ -56,7 +56,9 @@ def write_figures(
 
 def _figures(found: Shown, wanted: str | None, width: str) -> Iterator[tuple[str, Figure]]:
     yield "curves", curves(found, width)
-    yield "cost", cost(found, width)
+    points = points_of(found)
+    if points:
+        yield "cost", cost(found, points, width)
     against = baseline(found, wanted)
     if against and len(found.accuracies) > 1:
         yield "differences", differences(found, against, width)
