@@ -109,5 +109,5 @@ def test_what_is_chosen_on_validation_images_is_a_setting_without_them(name: str
     settings = methods.card(name).defaults | subject.settings()
     for note in {"alpha", "beta", "regularisation", "C"} & chosen.notes.keys():
         own = "c_without_val" if note == "C" else note
-        # GDA's follows from `trust` and the degrees of freedom, of which one shot leaves none.
-        assert fixed.notes[note] == (0 if name == "gda" else settings[own])
+        # GDA's and TIMO's follow from `trust` and the degrees of freedom; one shot leaves none.
+        assert fixed.notes[note] == (0 if name in {"gda", "timo"} else settings[own])
