@@ -41,6 +41,16 @@ class Form:
     penalty: Callable[[Tensor, Tensor], Tensor]
     # (episode, image_MD, labels_M) -> what `penalty` compares the weights with
     target: Callable[[Episode, Tensor, Tensor], Tensor]
+    unprojected: bool = False  # images are what the tower's projection reads, image_NW for image_ND
+
+    def views(self, images: ImageSet, crops: StoredCrops) -> Tensor:
+        """image_VND of the stored views that are trained on."""
+        stored = images.unprojected_views if self.unprojected else images.views
+        return stored(crops.views, crops.view_seed, Crop(crops.min_scale))
+
+    def centres(self, images: ImageSet) -> Tensor:
+        """image_ND of the centre crops."""
+        return images.unprojected() if self.unprojected else images.features()
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ def _run(episode: Episode, form: Form, recipe: ConceptRecipe, rng: Generator) ->
     training, crops, warmup = recipe.training, recipe.crops, recipe.warmup
     support, text_KD = episode.support, episode.text_features()
     epochs = training.epochs_for(episode.shots)
-    view_VND = support.images.views(crops.views, crops.view_seed, Crop(crops.min_scale))
+    view_VND = form.views(support.images, crops)
     image_MD, labels_N = view_VND.flatten(0, 1).to(text_KD.device), support.labels_N
     whole = training.batch_size == 0
     if whole:
@@ -205,7 +215,7 @@ def choose(episode: Episode, weights_AX: Tensor, form: Form, mus: Sequence[float
     def count(val: Labelled) -> Tensor:
         """From the largest mu down."""
         text_KD = episode.text_features()
-        image_ND = val.images.features().to(text_KD.device)
+        image_ND = form.centres(val.images).to(text_KD.device)
         predicted_NA = form.cosines(image_ND, weights_AX, text_KD).argmax(2)
         right_NA = predicted_NA == val.labels_N.to(text_KD.device)[:, None]
         return right_NA.sum(0).flip(0)
@@ -294,7 +304,7 @@ def predictor(form: Form, weights_X: Tensor, target: Target) -> Predictor:
 
     @torch.no_grad()
     def predict(images: ImageSet) -> Tensor:
-        image_ND = images.features().to(text_KD.device)
+        image_ND = form.centres(images).to(text_KD.device)
         return scale * form.cosines(image_ND, weights_X[None], text_KD)[:, 0]
 
     return predict

@@ -61,18 +61,29 @@ class Crop:
     flip: bool = True
 
 
+def _no_projection(*_: object) -> Any:
+    raise UserError(
+        "this episode was built from features, so what its image tower's projection reads is not "
+        "known; use a method that reads features only"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images without labels, decoded and encoded only when asked for.
 
     `encode(None)` gives features image_ND of the centre crop, `encode((count, seed, crop))`
     features image_VND of random views, `decode(index_N, crop, seeds)` pixels_NCHW (the centre crop
-    where `crop` is None). The methods below are the interface.
+    where `crop` is None); `encode_unprojected` is as `encode`, for what the image tower's last
+    projection reads. The methods below are the interface.
     """
 
     size: int
     encode: Callable[[tuple[int, int, Crop] | None], Tensor] = field(repr=False)
     decode: Callable[[Tensor, Crop | None, Sequence[int] | None], Tensor] = field(repr=False)
+    encode_unprojected: Callable[[tuple[int, int, Crop] | None], Tensor] = field(
+        default=_no_projection, repr=False
+    )
 
     def __len__(self) -> int:
         return self.size
@@ -86,6 +97,14 @@ class ImageSet:
         `seed` alone; cached.
         """
         return self.encode((count, seed, crop))
+
+    def unprojected(self) -> Tensor:
+        """image_NW of the centre crop, of any length: what `Backbone.projection` reads; cached."""
+        return self.encode_unprojected(None)
+
+    def unprojected_views(self, count: int, seed: int = 0, crop: Crop = Crop()) -> Tensor:
+        """image_VNW of the same random views as `views`; cached."""
+        return self.encode_unprojected((count, seed, crop))
 
     def pixels(self, batch_size: int) -> Iterator[Tensor]:
         """pixels_NCHW of the centre crops, in order."""
@@ -260,6 +279,13 @@ class Backbone(Protocol):
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
         """image_ND, unit length."""
 
+    @property
+    def projection(self) -> tuple[Tensor, Tensor | None]:
+        """weight_WD and bias_D (None without one) of the image tower's last linear map."""
+
+    def encode_unprojected(self, pixels_NCHW: Tensor) -> Tensor:
+        """image_NW, what `projection` reads: unit(image_NW @ weight_WD + bias_D) is the feature."""
+
     def class_prompts(
         self,
         class_names: Sequence[str],
@@ -307,6 +333,13 @@ class FeatureBackbone:
         return self._absent("text tower")
 
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
+        return self._absent("image tower")
+
+    @property
+    def projection(self) -> tuple[Tensor, Tensor | None]:
+        return self._absent("image tower")
+
+    def encode_unprojected(self, pixels_NCHW: Tensor) -> Tensor:
         return self._absent("image tower")
 
     def class_prompts(self, *_: object, **__: object) -> ClassPrompts:
@@ -551,6 +584,8 @@ class Adapter(Protocol):
     """A method: a frozen dataclass whose fields are its hyper-parameters, with defaults.
 
     A field is a JSON scalar, optional, a Literal, or a group: a frozen dataclass of such fields.
+    One whose predictor classifies all test images together, so that an answer depends on the images
+    beside it, says `transductive: ClassVar[bool] = True`; it is ranked among its like.
     """
 
     title: ClassVar[str]  # row heading in tables, "Tip-Adapter-F"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -59,19 +59,25 @@ def _moved(images: ImageSet, model: OpenClip) -> ImageSet:
             return centre_NCHW[index_N.to(model.device)]
         return images.decode(index_N, crop, seeds).to(model.device, model.dtype)
 
-    def encode(views: tuple[int, int, Crop] | None) -> Tensor:
+    def encode(views: tuple[int, int, Crop] | None, unprojected: bool = False) -> Tensor:
+        encoded = _unprojected if unprojected else _encoded
         if views is None:
-            return _encoded(model, centre_NCHW)
+            return encoded(model, centre_NCHW)
         count, seed, crop = views
         seeds = [[1000 * seed + 10 * n + v for n in range(len(images))] for v in range(count)]
-        return torch.stack([_encoded(model, decode(whole_N, crop, each)) for each in seeds])
+        return torch.stack([encoded(model, decode(whole_N, crop, each)) for each in seeds])
 
-    return ImageSet(len(images), encode, decode)
+    return ImageSet(len(images), encode, decode, partial(encode, unprojected=True))
 
 
 @torch.no_grad()
 def _encoded(model: OpenClip, pixels_NCHW: Tensor) -> Tensor:
     return model.encode_pixels(pixels_NCHW)
+
+
+@torch.no_grad()
+def _unprojected(model: OpenClip, pixels_NCHW: Tensor) -> Tensor:
+    return model.encode_unprojected(pixels_NCHW)
 
 
 @dataclass(frozen=True, eq=False)

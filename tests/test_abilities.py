@@ -43,6 +43,7 @@ class Limited:
             "class_prompts": "prompts",
             "whole_prompts": "prompts",
             "encode_texts": "text",
+            "projection": "projection",
         }.get(name)
         if need and need not in self.offered:
             raise Lacking(need)
@@ -91,7 +92,7 @@ def located(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ViT-B-16/openai", set()),
         ("RN50/openai", {"image blocks"}),
         ("RN50x4/openai", {"image blocks"}),
-        ("ViT-B-16-SigLIP/webli", {"image blocks"}),  # of timm
+        ("ViT-B-16-SigLIP/webli", {"image blocks", "projection"}),  # of timm
         ("coca_ViT-B-32/laion2b_s13b_b90k", {"prompts"}),
         ("xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", {"text blocks", "prompts"}),
         ("timm:resnet50/x", set(abilities.ABILITIES)),

@@ -24,7 +24,7 @@ WITH_TORCH = {  # everything else must be importable without torch
     "benchmark.api", "benchmark.training", "benchmark.conformance", "benchmark.tiny.train",
     "benchmark.backbones.clip", "benchmark.backbones.tokenizers",
     "benchmark.backbones.towers", "benchmark.backbones.image_only", "benchmark.backbones.prompting",
-    "benchmark.features.decoding",
+    "benchmark.backbones.projection", "benchmark.features.decoding",
     "benchmark.features.encoding", "benchmark.features.resampling",
     "benchmark.features.image_sets", "benchmark.features.feature_store",
     "benchmark.features.transforms", "benchmark.compute.cell", "benchmark.compute.episode",

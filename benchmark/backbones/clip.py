@@ -30,6 +30,7 @@ from benchmark.backbones.preprocessing import (
     from_open_clip,
     of_tag,
 )
+from benchmark.backbones.projection import projection, without_projection
 from benchmark.backbones.prompting import OpenClipPrompts
 from benchmark.backbones.prompting.plans import default_budget_mb
 from benchmark.backbones.tokenizers import (
@@ -132,6 +133,16 @@ class OpenClip:
 
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
         return unit(self.model.encode_image(pixels_NCHW.to(weights_dtype(self.model))))
+
+    @property
+    def projection(self) -> tuple[Tensor, Tensor | None]:
+        weight_WD, bias_D = projection(self.model.visual, self.name)
+        return weight_WD.to(self.dtype), None if bias_D is None else bias_D.to(self.dtype)
+
+    def encode_unprojected(self, pixels_NCHW: Tensor) -> Tensor:
+        tower = without_projection(self.model.visual, self.name)
+        out = tower(pixels_NCHW.to(weights_dtype(self.model)))
+        return (out[0] if isinstance(out, tuple) else out).to(self.dtype)
 
     def class_prompts(
         self,

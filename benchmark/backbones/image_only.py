@@ -16,6 +16,7 @@ from benchmark.backbones import weights
 from benchmark.backbones.hub import TIMM
 from benchmark.backbones.misfit import Shape, require_shapes, stored_shapes, unloadable
 from benchmark.backbones.preprocessing import Preprocessing, from_timm
+from benchmark.backbones.projection import projection, without_projection
 
 # Of logits: that of the released CLIP weights, since an image encoder has none of its own.
 SCALE = 100.0
@@ -50,6 +51,13 @@ class ImageOnly:
 
     def encode_pixels(self, pixels_NCHW: Tensor) -> Tensor:
         return unit(self.model.visual(pixels_NCHW.to(next(self.model.parameters()).dtype)))
+
+    @property
+    def projection(self) -> tuple[Tensor, Tensor | None]:
+        return projection(self.model.visual, self.name)
+
+    def encode_unprojected(self, pixels_NCHW: Tensor) -> Tensor:
+        return without_projection(self.model.visual, self.name)(pixels_NCHW)
 
     @property
     def vision(self) -> VisionTower:

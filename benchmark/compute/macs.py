@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -55,15 +55,23 @@ def added_macs(predict: Predictor, images: ImageSet, backbone: Backbone) -> int 
 def _head(images: ImageSet, count: int, opened: list[Tensor]) -> ImageSet:
     """The first images; pixels that are asked for are put into `opened`."""
 
-    def encode(views: tuple[int, int, Crop] | None) -> Tensor:
-        rows = images.encode(views)
+    def encode(
+        stored: Callable[[tuple[int, int, Crop] | None], Tensor],
+        views: tuple[int, int, Crop] | None,
+    ) -> Tensor:
+        rows = stored(views)
         return rows[:count] if views is None else rows[:, :count]
 
     def decode(index_N: Tensor, crop: Crop | None, seeds: Sequence[int] | None) -> Tensor:
         opened.append(images.decode(index_N, crop, seeds))
         return opened[-1]
 
-    return replace(images, size=count, encode=encode, decode=decode)
+    return ImageSet(
+        count,
+        partial(encode, images.encode),
+        decode,
+        partial(encode, images.encode_unprojected),
+    )
 
 
 def frozen_macs(backbone: Backbone, pixels_NCHW: Tensor) -> int:

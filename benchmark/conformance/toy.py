@@ -9,7 +9,7 @@ prompt can solve it, a method that compares images can solve it, and zero-shot c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import open_clip
@@ -102,16 +102,16 @@ def image_set(pixels_NCHW: Tensor) -> ImageSet:
         return torch.stack([_jitter(pixels_CHW, crop, rng) for pixels_CHW, rng in pairs])
 
     @torch.no_grad()
-    def encode(views: tuple[int, int, Crop] | None) -> Tensor:
+    def encode(views: tuple[int, int, Crop] | None, unprojected: bool = False) -> Tensor:
+        model = backbone()
+        encoded = model.encode_unprojected if unprojected else model.encode_pixels
         if views is None:
-            return backbone().encode_pixels(pixels_NCHW)
+            return encoded(pixels_NCHW)
         count, seed, crop = views
         rngs = [torch.Generator().manual_seed(1000 * seed + view) for view in range(count)]
-        return torch.stack(
-            [backbone().encode_pixels(_jitter(pixels_NCHW, crop, rng)) for rng in rngs]
-        )
+        return torch.stack([encoded(_jitter(pixels_NCHW, crop, rng)) for rng in rngs])
 
-    return ImageSet(len(pixels_NCHW), encode, decode)
+    return ImageSet(len(pixels_NCHW), encode, decode, partial(encode, unprojected=True))
 
 
 def join(*sets: ImageSet) -> ImageSet:

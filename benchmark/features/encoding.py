@@ -56,6 +56,7 @@ class Encoder:
     pipeline: Pipeline
     digest: str  # of the weights, the precision and the pipeline
     precision: str = "float32"
+    unprojected: bool = False  # gives what the projection reads, in place of features
 
     @property
     def device(self) -> torch.device:
@@ -74,11 +75,14 @@ class Encoder:
         return self.pipeline.normalise(pixels_NHWC, dtype=self.backbone.dtype)
 
     def encode(self, pixels_NHWC: Tensor) -> Tensor:
-        """uint8 pixels_NHWC -> image_ND of unit length, without gradient, in a full batch."""
+        """uint8 pixels_NHWC -> image_ND of unit length (image_NW where `unprojected`), without
+        gradient, in a full batch."""
         full_NCHW = self.normalise(padded(pixels_NHWC, self.rows))
         on_gpu = self.device.type == "cuda"
         with torch.no_grad(), arithmetic(self.precision) if on_gpu else nullcontext():
-            return self.backbone.encode_pixels(full_NCHW)[: len(pixels_NHWC)]
+            model = self.backbone
+            encode = model.encode_unprojected if self.unprojected else model.encode_pixels
+            return encode(full_NCHW)[: len(pixels_NHWC)]
 
 
 def padded(pixels_NHWC: Tensor, size: int) -> Tensor:

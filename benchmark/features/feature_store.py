@@ -53,14 +53,22 @@ class Space:
 
 
 def space(
-    encoder_digest: str, views: Views | None, backbone: str = "", *, double: bool = False
+    encoder_digest: str,
+    views: Views | None,
+    backbone: str = "",
+    *,
+    double: bool = False,
+    unprojected: bool = False,
 ) -> Space:
-    """The space of the centre crop, or of `views`; `double` keeps rows in float64."""
+    """The space of the centre crop, or of `views`; `double` keeps rows in float64, `unprojected`
+    is for what the image tower's projection reads.
+    """
+    kind = "unprojected-" if unprojected else ""
     if views is None:
         dtype = torch.float64 if double else torch.float32
-        return Space(f"{encoder_digest[:16]}/centre", dtype, backbone)
+        return Space(f"{encoder_digest[:16]}/{kind}centre", dtype, backbone)
     count, seed, crop = views
-    tag = f"views{count}-seed{seed}-scale{crop.min_scale:g}{'-flip' if crop.flip else ''}"
+    tag = f"{kind}views{count}-seed{seed}-scale{crop.min_scale:g}{'-flip' if crop.flip else ''}"
     folder = f"{encoder_digest[:16]}/{re.sub(r'[^a-z0-9.-]', '_', tag)}"
     return Space(folder, torch.float64 if double else torch.float16, backbone)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -38,14 +40,17 @@ def image_set(
     digests = table.digests()
     table_now, wanted = _access(table, sealed), encoder.pipeline.preprocessing
 
-    def encode(views: Views | None) -> Tensor:
+    def encode(views: Views | None, unprojected: bool = False) -> Tensor:
+        used = replace(encoder, unprojected=unprojected)
+
         def compute(chosen: list[int]) -> Iterator[Tensor]:
-            encoded = features(encoder, stored_views(table_now(), chosen, views, wanted))
+            encoded = features(used, stored_views(table_now(), chosen, views, wanted))
             unchanged = _unchanged(table_now, digests, chosen, encoded)
             return unchanged if views else (image_NVD[:, 0] for image_NVD in unchanged)
 
         double = encoder.backbone.dtype == torch.float64
-        where = space(encoder.digest, views, encoder.backbone.name, double=double)
+        model = encoder.backbone.name
+        where = space(encoder.digest, views, model, double=double, unprojected=unprojected)
         rows = store.rows(where, digests, compute, timer).to(encoder.device)
         return rows.transpose(0, 1) if views else rows
 
@@ -62,7 +67,7 @@ def image_set(
         pixels_NHWC = torch.cat(list(pixels(encoder, cuts)))
         return encoder.normalise(pixels_NHWC[order_N.to(encoder.device)])
 
-    return ImageSet(len(digests), encode, decode)
+    return ImageSet(len(digests), encode, decode, partial(encode, unprojected=True))
 
 
 def _unchanged(
