@@ -53,6 +53,7 @@ class Card:
     transfers: bool = False  # what it learns may serve other classes (api.Transferable)
     transfers_at: Mapping[str, Scalar] = field(default_factory=dict)  # where it does
     needs: tuple[str, ...] = ()  # of a backbone (backbones/abilities.py)
+    transductive: bool = False  # predicts all test images together
     sources: str = ""
     source_shots: int = 0
     source_digest: str = ""  # of the adapter's file: provenance, not identity
@@ -224,6 +225,7 @@ def _card(name: str, adapter: type, doc: str, source: bytes) -> Card:
         transfers=keeps and getattr(adapter, "transfers", True),
         transfers_at=getattr(adapter, "transfers_at", {}),
         needs=tuple(getattr(adapter, "needs", ())),
+        transductive=bool(getattr(adapter, "transductive", False)),
         sources=getattr(adapter, "sources", ""),
         source_shots=getattr(adapter, "source_shots", 0),
         source_digest=hashlib.sha256(source).hexdigest()[:12],

@@ -230,6 +230,8 @@ def _finished(
         "support_digest": made.support_digest,
         "changed_data": made.changed_data,
     } | _memory(device, made)
+    if methods.card(run.cell.method).transductive:
+        circumstances["transductive"] = True
     if made.data_remarks:
         circumstances["data_remarks"] = list(made.data_remarks)
     record = Record(
@@ -282,7 +284,9 @@ def _predicted(
         "predict_s": predict_s,
         "peak_mb": peak_mb,
         "images_per_s": len(made.query) / max(query_s, 1e-9),
-        "added_macs": added_macs(predict, made.query, made.episode.backbone),
+        "added_macs": None
+        if methods.card(run.cell.method).transductive  # it has no cost of one image
+        else added_macs(predict, made.query, made.episode.backbone),
     }
 
 

@@ -198,6 +198,26 @@ def image_by_image(subject: Subject) -> None:
     )
 
 
+def of_the_whole_set(subject: Subject) -> None:
+    """A transductive method answers for a set of images: their order must not matter, and which
+    images are in the set does.
+    """
+    predict, images = subject.fit(subject.episode()), toy.held_out().images
+    pixels_NCHW, logits_QK = torch.cat(list(images.pixels(64))), predict(images)
+    order_Q = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))
+    require(
+        close(predict(toy.image_set(pixels_NCHW[order_Q])), logits_QK[order_Q]),
+        "the logits of an image depend on the place it has among the others; shuffled images must "
+        "give shuffled logits",
+    )
+    half = len(images) // 2
+    require(
+        not close(predict(toy.image_set(pixels_NCHW[:half])), logits_QK[:half]),
+        "it says transductive=True, but the logits of an image are the same whichever images are "
+        "beside it; leave `transductive` out, and it is ranked with all others",
+    )
+
+
 # --- what is left behind
 
 
@@ -356,7 +376,16 @@ CHECKS = (
     Check("a second fit gives identical logits", repeatable),
     Check("the global random state is left alone", global_randomness),
     Check("predict can be called again", predict_twice),
-    Check("predict(A + B) is predict(A), then predict(B)", image_by_image),
+    Check(
+        "predict(A + B) is predict(A), then predict(B)",
+        image_by_image,
+        lambda subject: not subject.card().transductive,
+    ),
+    Check(
+        "transductive: predict(A + B) is not predict(A), then predict(B); order does not matter",
+        of_the_whole_set,
+        lambda subject: subject.card().transductive,
+    ),
     Check("the backbone is left as it was", backbone_untouched),
     Check(
         "features and labels are left as they were", episode_untouched, Subject.reads_features_only

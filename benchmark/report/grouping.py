@@ -158,10 +158,13 @@ def _current_sources(named: Identity) -> int:
     return sum(_current_digest(name) == digest for name, digest in seen)
 
 
-def _order(variant: MethodVariant) -> tuple[bool, bool, str, MethodVariant]:
-    """Methods that never look at the support set first, diagnostics last, the rest by title."""
+def _order(variant: MethodVariant) -> tuple[bool, bool, bool, str, MethodVariant]:
+    """Methods that never look at the support set first, transductive ones and diagnostics last, the
+    rest by title.
+    """
     return (
         not variant.ranked,
+        variant.transductive,
         variant.sampler != "none",
         variant.title.lower(),
         replace(variant, params=_texts(variant.params)),

@@ -42,6 +42,8 @@ def _differences(variant: MethodVariant, same_method: Sequence[MethodVariant]) -
         yield "no validation set"
     elif variant.preset and variant.val != OF_THE_PRESET:
         yield f"val={variant.val}"
+    if variant.transductive:
+        yield "transductive"
     if variant.texts:
         yield f"texts {variant.texts}{_digest_of_texts(variant, same_method)}"
     if variant.sampler not in ("coop", "none"):

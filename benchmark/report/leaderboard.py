@@ -32,6 +32,7 @@ COLUMNS = (
     "n_test", "encode_s", "pretrain_s", "fit_s", "predict_s", "peak_mb", "trainable_params",
     "added_macs", "images_per_s", "dataset_digest", "transform", "protocol", "suite_version",
     "keys", "evaluation", "learned_on", "learned_classes", "texts",
+    "transductive",
 )  # fmt: skip
 SECONDS = ("encode_s", "pretrain_s", "fit_s", "predict_s")
 COSTS = (*SECONDS, "peak_mb", "trainable_params", "added_macs", "images_per_s")
@@ -168,6 +169,7 @@ def _description(result: Result) -> dict[str, object]:
         "evaluation": setting.evaluation,
         "learned_on": setting.learned_on or result.dataset,
         "learned_classes": named.learned_classes or setting.classes,
+        "transductive": _yes_or_no(variant.transductive),
         "texts": f"{named.texts}@{named.texts_digest[:12]}" if named.texts else "hand",
     }
 

@@ -197,11 +197,12 @@ def _together(row: MethodVariant, other: MethodVariant) -> bool:
 
 def protocol_text(variant: MethodVariant) -> str:
     """What `MethodVariant.protocol` holds, in words: equal where rows are ranked together."""
-    val, sampler, preset, texts, digest, exposure = variant.protocol
+    val, sampler, preset, texts, digest, transductive, exposure = variant.protocol
     drawn = [
         VALIDATION.get(val, f"validation images {val}"),
         "" if sampler == "coop" else f"{sampler} sampling",
         f"as {preset}" if preset else "",
+        "transductive" if transductive else "",
         str(exposure) if exposure else "",
     ]
     worded = f"texts {texts} ({digest[:6]})" if texts else ""

@@ -15,6 +15,10 @@ from benchmark.report.headings import headings
 from benchmark.report.result_table import ResultTable
 from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords
 
+TRANSDUCTIVE = (
+    "transductive: all test images are classified together; such rows are ranked among themselves"
+)
+
 
 def with_notes(
     table: ResultTable, setting: EvaluationSetting, variants: VariantRecords
@@ -48,7 +52,8 @@ def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[s
     ]
     versions = f"image pipeline {setting.transform}, protocol {setting.protocol}"
     holes = not_shared(coverage(setting, variants), variants)
-    return ("; ".join([*shared, versions]), *holes, *priors, *barred)
+    together = [TRANSDUCTIVE] if any(variant.transductive for variant in variants) else []
+    return ("; ".join([*shared, versions]), *holes, *priors, *together, *barred)
 
 
 def facts_about(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, ...]:

@@ -113,17 +113,19 @@ class MethodVariant:
     code: str = ""  # of a method from elsewhere
     texts: str = ""  # set of sentences; empty: the templates
     texts_digest: str = ""
+    transductive: bool = False  # predicts all test images together
     # hyper-parameters that were no defaults when the first record was made, as far as it says so
     changed: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
-    def protocol(self) -> tuple[str, str, str, str, str, PriorExposure | bool]:
+    def protocol(self) -> tuple[str, str, str, str, str, bool, PriorExposure | bool]:
         """Variants are ranked together where this is equal.
 
         Whether a method has a prior that never saw the target makes no difference.
         """
         exposure = self.exposure if self.exposure.target or not self.exposure.ranked else False
-        return self.val, self.sampler, self.preset, *self.worded, exposure
+        chosen = self.val, self.sampler, self.preset
+        return *chosen, *self.worded, self.transductive, exposure
 
     @property
     def worded(self) -> tuple[str, str]:
@@ -191,8 +193,15 @@ def variant_of(record: Record) -> MethodVariant:
         named.code,
         named.texts,
         named.texts_digest,
+        is_transductive(record),
         frozenset(map(str, changed) if isinstance(changed, list) else ()),
     )
+
+
+def is_transductive(record: Record) -> bool:
+    """Whether the record says so; a plug-in, whose card would run its code, by nothing else."""
+    card = own_card(record.identity.method)
+    return bool(card and card.transductive) or record.provenance.get("transductive") is True
 
 
 def own_params(named: Identity) -> dict[str, Scalar]:
