@@ -173,6 +173,15 @@ def test_options_beside_a_file_choose_among_its_cells(tmp_path: Path) -> None:
             select_written(file, Flags(**flags))  # type: ignore[arg-type]
 
 
+def test_a_default_written_out_contradicts_a_file_too(invoke: Invoke, tmp_path: Path) -> None:
+    file = written(tmp_path, '[[grid]]\nmethods = "coop"\nprecision = "float32"\n')
+    for command in ("run", "plan"):
+        for option in (["--precision", "auto"], ["--val", "up-to-4"], ["--protocol", "few-shot"]):
+            result = invoke(command, "--config", file, "--results", tmp_path / "r", *option)
+            assert result.code == 2
+            assert f"{option[0]} cannot stand beside --config" in result.err
+
+
 WRONG = {
     "": "it has no grid; begin one with a line [[grid]]",
     "grid = []": ", line 1: it has no grid",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from benchmark.grid import Cell
 
 NARROWING = ("methods", "datasets", "shots", "seeds", "backbones")  # fields of Flags
 FREE = ("data_root",)  # a file says nothing of it
-WORDS = {"settings": "set"}  # options that are named otherwise than their field
+WORDS = {"settings": "set", "suites": "suite"}  # options that are named otherwise than their field
 NUMERIC = ("shots", "seed")
 TRUST = "--trust"
 
@@ -31,7 +31,7 @@ def select_written(
     Raises UserError for options that would contradict the file, for methods from elsewhere that are
     not `trusted`, and for what `select` refuses, with the grid.
     """
-    _refuse_contradictions(flags)
+    require_free(_changed(flags))
     written = read_grid_file(path)
     parts = [
         _selected(written, number, each, flags, trusted, data_needed)
@@ -48,16 +48,21 @@ def narrows(flags: Flags) -> bool:
     return any(getattr(flags, name) for name in NARROWING)
 
 
-def _refuse_contradictions(flags: Flags) -> None:
-    usual = Flags()
+def require_free(given: Collection[str]) -> None:
+    """UserError for a field of Flags that was given and is the file's to say."""
     for name in (field.name for field in fields(Flags)):
-        if name not in (*NARROWING, *FREE) and getattr(flags, name) != getattr(usual, name):
-            option = f"--{WORDS.get(name, name.removesuffix('s') if name == 'suites' else name)}"
+        if name in given and name not in (*NARROWING, *FREE):
+            option = f"--{WORDS.get(name, name).replace('_', '-')}"
             raise UserError(
-                f"{option.replace('_', '-')} cannot stand beside --config, whose file says what "
-                "its cells are; write it there (--method, --dataset, --shots, --seed and "
-                "--backbone choose among its cells)"
+                f"{option} cannot stand beside --config, whose file says what its cells are; write "
+                "it there (--method, --dataset, --shots, --seed and --backbone choose among its "
+                "cells)"
             )
+
+
+def _changed(flags: Flags) -> list[str]:
+    usual = vars(Flags())
+    return [name for name, value in vars(flags).items() if value != usual[name]]
 
 
 def _selected(

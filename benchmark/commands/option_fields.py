@@ -12,6 +12,8 @@ from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, get_type_hints
 
+import typer
+
 from benchmark.commands import options as opt
 from benchmark.protocols import FEW_SHOT
 
@@ -66,6 +68,12 @@ class RecordFilters:
     precision: opt.OnlyPrecision = ""
     config: opt.Config = None
     trusted: opt.Trust = field(default_factory=list)
+
+
+def given(context: typer.Context) -> set[str]:
+    """Names of the parameters that stand on the command line, their defaults written out too."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def takes_fields(command: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from benchmark.commands import options as opt
-from benchmark.commands.option_fields import Flags, GridFileFlags, takes_fields
+from benchmark.commands.option_fields import Flags, GridFileFlags, given, takes_fields
 
 if TYPE_CHECKING:
     from benchmark.commands.grid_run import RunRequest
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @takes_fields
 def run(
+    context: typer.Context,
     files: GridFileFlags,
     flags: Flags,
     accept_changed_data: opt.AcceptChangedData = False,
@@ -40,8 +41,11 @@ def run(
     Ctrl-C loses only the cells that are running.
     """
     from benchmark.commands.executor_choice import ExecutorChoice
+    from benchmark.commands.grid_file_selection import require_free
     from benchmark.commands.grid_run import RunRequest
 
+    if files.config:
+        require_free(given(context))
     if offline:
         _go_offline()
     request = RunRequest(
