@@ -6,19 +6,22 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import benchmark
-from benchmark import Cell, Store, data, methods
+from benchmark import Cell, Store, data, methods, text_sets
 from benchmark.api import Target
 from benchmark.cli import execute
 from benchmark.compute import runner
 from benchmark.compute.classifier_matrix import classifier_matrix
+from benchmark.data.rgb import ORIENTATION
 from benchmark.errors import UserError
 from benchmark.records.kept_adapters import is_kept, json_file, tensor_file
 
@@ -36,6 +39,7 @@ def cell(method: str) -> Cell:
         seed=1,
         backbone="tiny",
         params=METHODS.get(method, ()),
+        texts=text_sets.reference("hand+tiny") if method == "apt" else "",
     )
 
 
@@ -123,6 +127,27 @@ def test_top_classes_features_and_lists(
     assert chances == sorted(chances, reverse=True)
     assert sum(chances) == pytest.approx(1, abs=1e-4)
     assert execute([*words, "--features", str(tmp_path / "f.csv")]) == 2
+
+
+def test_pictures_are_turned_as_those_of_the_run(
+    results: Path, keys: dict[str, str], tmp_path: Path
+) -> None:
+    upright, turned = tmp_path / "upright.png", tmp_path / "turned.png"
+    picture = data.load("tiny_digits").test.open(0)
+    picture.save(upright)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
+    adapter = benchmark.load_adapter(keys["gda"], results)
+    paths = [str(upright), str(turned)]
+    features = {}
+    for kind in ("ignore", "apply"):
+        kept = adapter.kept.model_copy(update={"exif": kind})
+        said = replace(adapter, kept=kept).predict(paths, with_features=True)
+        features[kind] = said.feature_ND
+        assert features[kind] is not None
+    assert torch.equal(*features["apply"])
+    assert not torch.equal(*features["ignore"])
 
 
 def test_a_cell_on_record_is_run_again_where_its_adapter_is_missing(tmp_path: Path) -> None:
