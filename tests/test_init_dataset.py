@@ -12,8 +12,8 @@ import pytest
 from pyarrow import parquet
 
 from benchmark import data
-from benchmark.data import proposals
-from benchmark.errors import MISSING
+from benchmark.data import drafts, proposals
+from benchmark.errors import MISSING, UserError
 from tests.conftest import Invoke
 from tests.test_data_own import picture
 
@@ -140,6 +140,8 @@ def test_a_file_is_never_written_over(tmp_path: Path, invoke: Invoke) -> None:
     toml = tmp_path / "pets.toml"
     toml.write_text("mine")
     assert "is not written over" in invoke("init-dataset", tmp_path / "pets").err
+    with pytest.raises(UserError, match="is not written over"):
+        drafts.write_new(toml, "theirs")  # that came to be in between
     assert toml.read_text() == "mine"
     other = tmp_path / "other" / "pets.toml"
     other.parent.mkdir()

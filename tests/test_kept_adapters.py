@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -360,3 +361,44 @@ def test_a_method_without_a_state_cannot_be_kept(
     words = ["run", "--keep", "--method", "tip_adapter", "--protocol", "domain", "--plain"]
     assert execute([*words, "--learn-from", "tiny_shapes", "--results", str(tmp_path)]) == 2
     assert "can be kept under --protocol few-shot only" in capsys.readouterr().err
+
+
+OWN = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+@dataclass(frozen=True)
+class Adapter:
+    title: ClassVar[str] = "Own"
+    paper: ClassVar[str] = "none"
+    version: ClassVar[int] = 1
+    few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
+
+    def learn(self, episode):
+        return {"text_KD": episode.text_features() + episode.support.images.features().mean(0)}
+
+    def predictor(self, state, target):
+        return lambda images: images.features() @ state["text_KD"].T
+
+    def fit(self, episode):
+        return self.predictor(self.learn(episode), episode.target)
+"""
+
+
+def test_a_method_of_ones_own_runs_only_where_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(methods.FILES, "")
+    monkeypatch.setattr("sys.path", [*sys.path])
+    file = tmp_path / "kept_by_hand.py"
+    file.write_text(OWN)
+    words = ["run", "--keep", "--method", str(file), "--dataset", "tiny_digits", "--plain"]
+    words += ["--shots", "1", "--seed", "1", "--results", str(tmp_path)]
+    assert execute(words) == 0
+    (record,) = Store(tmp_path).records()
+    with pytest.raises(UserError, match="add --method kept_by_hand"):
+        benchmark.load_adapter(record.key, tmp_path)
+    adapter = benchmark.load_adapter(record.key, tmp_path, trusted=[str(file)])
+    matrix = classifier_matrix(adapter)
+    assert matrix.weight_KD.shape[0] == 10

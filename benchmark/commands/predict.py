@@ -75,8 +75,8 @@ def predict(
 ) -> None:
     """Predict the class of new pictures with what `run --keep` has kept.
 
-    A CSV with path, class, probability and label, the number of the class. Pictures that cannot be
-    read are named, the rest goes on, and the exit code is 1.
+    A CSV with path, class, probability and label, the number of the class.
+    Exit code 1 where a picture cannot be read; the rest goes on.
     """
     from benchmark.commands.prediction_files import as_csv, as_feature_file, require_kind
     from benchmark.compute.loaded_adapters import load_adapter
