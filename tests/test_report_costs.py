@@ -29,14 +29,14 @@ def test_a_row_says_what_its_accuracy_costs() -> None:
     ) + suite_records("cones", 1, 0.5, added_macs=1)
     (table,) = cost_tables(group_records(records))
     text = rendering.markdown([table])
-    assert "ConES (16 shots)" in text
+    assert "| ConES | 16 |" in text
     for part in ("75.0", "8.19k", "51.2k", "1.50", "2.00", "410", "2k"):
         assert part in text, part
 
 
 def test_what_old_records_lack_is_a_dash() -> None:
     (table,) = cost_tables(group_records(suite_records("cones", 4, 0.75)))
-    assert table.rows[0].values[2] == table.rows[0].values[-1] == "-"
+    assert table.rows[0].values[3] == table.rows[0].values[-1] == "-"
 
 
 def test_seconds_that_were_shared_are_said_to_be() -> None:

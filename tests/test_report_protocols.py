@@ -23,6 +23,7 @@ from benchmark.report import (
     variants,
 )
 from benchmark.report.averages import IncompleteMean, MeanAccuracy
+from benchmark.report.figure_numbers import shown
 from benchmark.report.halves import Halves, harmonic_mean
 from benchmark.report.image_results import ImageResults
 from testbed.synthetic import TINY, digest, identity, scored
@@ -216,10 +217,9 @@ def test_the_means_of_the_page_and_of_costs_leave_the_source_out(tmp_path: Path)
     assert view["rows"]["train_s"] == [3.0]
     assert view["datasets"] == ["tiny_shapes", "tiny_digits", "tiny_textures"]
     (table,) = cost_tables.cost_tables(groups)
-    assert table.rows[0].values[5] == "3.00"
+    assert table.rows[0].values[6] == "3.00"
     ((setting, found),) = groups.items()
-    (datasets,) = found.values()
-    assert figures._cost_s(setting, datasets, 16) == 3.0
+    assert shown(setting, found).training_s("lab.first", 16) == 3.0
 
 
 def test_the_page_says_over_which_datasets_its_means_are(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_the_page_says_over_which_datasets_its_means_are(tmp_path: Path) -> None
     (view,) = setting["views"]
     assert (view["averaged"], view["rows"]["have"]) == ([], [0])
     assert "mean" not in view["rows"]
-    assert cost_tables.cost_tables(alone)[0].rows[0].values[0] is None
+    assert cost_tables.cost_tables(alone)[0].rows[0].values[1] is None
 
 
 def test_protocols_are_never_in_one_table() -> None:
@@ -274,6 +274,6 @@ def test_figures_of_different_protocols_have_different_names() -> None:
     made += [halved("tiny_digits", part, 0.8) for part in ("base", "new", "all")]
     made += [transferred("tiny_digits", 0.2), transferred("tiny_shapes_shifted", 0.1, "domain")]
     groups = grouping.group_records(made)
-    stems = {"-".join([*figures._names_of(setting), setting.classes]) for setting in groups}
+    stems = {figures._stem(setting) for setting in groups}
     assert len(stems) == len(groups) == 6
     assert "tiny-tiny-" + digest("tiny")[:8] + "-all" in stems

@@ -4,12 +4,11 @@ was run at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from benchmark.records.record import Costs
 from benchmark.report.averages import (
-    Average,
     IncompleteMean,
     accuracies_by_shots,
     mean_over_datasets,
@@ -22,6 +21,7 @@ from benchmark.report.table_notes import records_of
 from benchmark.report.variants import DatasetRecords, EvaluationSetting, VariantRecords
 
 COLUMNS = (
+    "shots",
     "accuracy",
     "trainable",
     "added MAC",
@@ -82,23 +82,17 @@ def _row(label: str, covered: Coverage, datasets: DatasetRecords, power: bool) -
     by_dataset = [at_most_shots.get(dataset, ()) for dataset in covered.datasets]
     accuracy = mean_over_datasets([accuracies_by_shots(each).get(most) for each in by_dataset])
     costs = [record.costs for records in at_most_shots.values() for record in records]
-    conditions = ", ".join(_conditions(most, accuracy))
-    return ResultRow(
-        f"{label} ({conditions})" if conditions else label,
-        (accuracy, *_costs(costs), *(_power(costs) if power else ())),
+    lacking = (
+        f" ({accuracy.have} of {accuracy.want} datasets)"
+        if isinstance(accuracy, IncompleteMean)
+        else ""
     )
-
-
-def _conditions(shots: int, accuracy: Average) -> Iterator[str]:
-    """What a row's numbers are of, where this is no matter of course."""
-    if shots:
-        yield "1 shot" if shots == 1 else f"{shots} shots"
-    if isinstance(accuracy, IncompleteMean):
-        yield f"{accuracy.have} of {accuracy.want} datasets"
+    values = (str(most), accuracy, *_costs(costs), *(_power(costs) if power else ()))
+    return ResultRow(f"{label}{lacking}", values)
 
 
 def _costs(costs: Sequence[Costs]) -> tuple[str, ...]:
-    """The texts of COLUMNS but the accuracy."""
+    """The texts of COLUMNS after the accuracy."""
     seconds = [
         f"{fmean(getattr(cost, part) for cost in costs):.2f}"
         for part in ("encode_s", "pretrain_s", "fit_s", "predict_s")

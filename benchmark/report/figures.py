@@ -55,11 +55,11 @@ def write_figures(
 
 
 def _figures(found: Shown, wanted: str | None, width: str) -> Iterator[tuple[str, Figure]]:
+    against = baseline(found, wanted)
     yield "curves", curves(found, width)
     points = points_of(found)
     if points:
         yield "cost", cost(found, points, width)
-    against = baseline(found, wanted)
     if against and len(found.accuracies) > 1:
         yield "differences", differences(found, against, width)
 
