@@ -90,7 +90,7 @@ def reference(given: str) -> str:
         return ""
     joined, name = _parts(given)
     if name.endswith(FILES):
-        return f"{joined}{Path(name).resolve()}"
+        return f"{joined}{_whole_path(name)}"
     if name not in shipped():
         raise UserError(
             f"--texts takes {HAND}, {', '.join(shipped())}, or a JSON or TOML file, not "
@@ -144,18 +144,29 @@ def _parts(given: str) -> tuple[str, str]:
     return joined, given.removeprefix(joined)
 
 
+def _whole_path(name: str) -> Path:
+    try:
+        return Path(name).resolve()
+    except (OSError, ValueError):  # no name that a file may have
+        raise _not_here(name) from None
+
+
+def _not_here(name: str) -> UserError:
+    return UserError(
+        f"there are no texts '{name[-60:]}' here; give the JSON or TOML file they lie in, as "
+        "--texts my_texts.json"
+    )
+
+
 def _contents(name: str, file: Traversable) -> Any:
-    if not file.is_file():
-        raise UserError(
-            f"there are no texts '{name[-60:]}' here; give the JSON or TOML file they lie in, "
-            "as --texts my_texts.json"
-        )
     try:
         data = file.read_bytes()
         if len(data) > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES >> 20} MB")
         text = data.decode()
         return tomllib.loads(text) if file.name.endswith(".toml") else json.loads(text)
+    except FileNotFoundError:
+        raise _not_here(name) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"the texts {name[-60:]} cannot be read ({error}); correct them") from error
 

@@ -87,6 +87,12 @@ def test_what_is_no_text_set_is_refused_in_a_sentence(tmp_path: Path, contents: 
         text_sets.read(str(tmp_path / "bad.json"))
 
 
+@pytest.mark.parametrize("name", ["away.json", "a\0.json", "x" * 5000 + ".toml", "away/b.toml"])
+def test_a_file_that_is_not_there_is_said_to_be_so(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no texts|too long|cannot be read"):
+        text_sets.read(text_sets.reference(str(tmp_path / name)))
+
+
 @pytest.mark.parametrize("name", text_sets.shipped())
 def test_shipped_sets_have_every_class_of_the_embedded_suite(name: str) -> None:
     cells = [replace(CELL, dataset=each, texts=name) for each in data.suites()["tiny"]]

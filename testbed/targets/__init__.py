@@ -39,9 +39,11 @@ from testbed.targets.datasets import (
     read_spec,
     read_split,
     read_suites,
+    read_texts,
     receipts,
     specs,
     suites,
+    texts,
 )
 from testbed.targets.flags import (
     crafted_flags,
@@ -108,6 +110,7 @@ TARGETS = (
     Target(
         "suites TOML", from_trees(suites, toml_text), read_suites, lambda: toml_text(suites()[0])
     ),
+    Target("text set", from_trees(texts, json_text), read_texts, lambda: json_text(texts()[0])),
     Target(
         "split JSON",
         from_trees(lambda: [SPLIT], json_text),

@@ -15,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 
-from benchmark import data
+from benchmark import data, text_sets
 from benchmark.backbones import weights
 from benchmark.data import catalog, digests, http_download, hub_download, parquet, verification
 from benchmark.data.http_download import RetryPolicy
@@ -197,6 +197,19 @@ def _matching(offer: Any) -> list[hub_download.HubFile]:
 
 def read_suites(folder: Path, text: bytes) -> None:
     catalog.read_suites(written(folder / "suites.toml", text))
+
+
+def read_texts(folder: Path, text: bytes) -> None:
+    """As JSON; a TOML becomes the same tables."""
+    texts = text_sets.read(f"hand+{written(folder / 'mine.json', text)}")
+    texts.of(["tiny_digits"], ["cat", "old_car"])
+
+
+TEXTS = {"cat": ["soft.", "a cat"], "old car": ["rust."]}
+
+
+def texts() -> list[Any]:
+    return [TEXTS, {"tiny_digits": TEXTS, "dtd": {"cat": ["striped"]}}]
 
 
 def suites() -> list[Any]:

@@ -63,6 +63,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "methods": ("coop", "zero_shot", "my_lab.mine", "."),
     "datasets": ("tiny_digits", "dtd", "pets.toml"),
     "suites": ("tiny", "classic"),
+    "texts": ("tiny", "hand+tiny", "texts.json"),
     "shots": ("1", "16"),
     "seeds": ("1", "3"),
     "backbones": ("tiny", "ViT-B/16", "ViT-B-32/weights.pt", "timm:test_vit", "hf-hub:a/b"),
