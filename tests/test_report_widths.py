@@ -125,7 +125,11 @@ def measured(text: str) -> float:
         max(points(bare) * (1.15 if bold else 1) for bare, bold in map(printed, column))
         for column in zip(*cells, strict=True)
     ]
-    return sum(widths) * size * wider / 10 + gap * (len(widths) - 1)
+    groups = [
+        points(printed(each)[0]) for each in re.findall(r"multicolumn.*@\{\}\}\{(.*)\} ", text)
+    ]
+    beside = gap * (len(widths) - 1)
+    return max(sum(widths) * size * wider / 10 + beside, max(groups, default=0) * size * wider / 10)
 
 
 @pytest.mark.parametrize("text_width", [237, 345, 497])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchmark.errors import UserError, nearest
@@ -20,17 +21,21 @@ BAR = 0.115  # inches of a bar and the space around it
 
 def baseline(shown: Shown, wanted: str | None) -> str | None:
     """The heading of the baseline: the one asked for by method or heading, else the first method
-    that needs no shots. UserError where no row has it.
+    that needs no shots; None where the setting has none.
     """
-    names = list(shown.variants)
-    if wanted is None:
-        return next((name for name in names if shown.variants[name].sampler == "none"), None)
-    matching = [name for name in names if wanted in (name, shown.variants[name].method)]
-    if not matching:
+    for name, variant in shown.variants.items():
+        if wanted in (name, variant.method) or (wanted is None and variant.sampler == "none"):
+            return name
+    return None
+
+
+def require_baseline(settings: Sequence[Shown], wanted: str) -> None:
+    """UserError where no setting has a row of this method or heading."""
+    if not any(baseline(each, wanted) for each in settings):
+        names = sorted({name for each in settings for name in each.variants})
         raise UserError(
             f"no row has the method '{wanted}' to be a baseline; {nearest(wanted, names)}"
         )
-    return matching[0]
 
 
 def differences(shown: Shown, against: str, width: str) -> Figure:

@@ -14,7 +14,7 @@ from benchmark.protocols import FEW_SHOT
 from benchmark.report import figure_style
 from benchmark.report.figure_cost import cost, points_of
 from benchmark.report.figure_curves import curves
-from benchmark.report.figure_differences import baseline, differences
+from benchmark.report.figure_differences import baseline, differences, require_baseline
 from benchmark.report.figure_numbers import Shown, shown
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.variants import EvaluationSetting
@@ -35,22 +35,24 @@ def write_figures(
     notes: list[str] | None = None,
 ) -> list[Path]:
     """Draw all figures of all settings into `folder`; returns the files. What is not drawn, and
-    why, is added to `notes`. Raises UserError for an unknown baseline.
+    why, is added to `notes`. Raises UserError for a baseline that no setting has.
     """
     import matplotlib
 
     notes = [] if notes is None else notes
+    settings = [shown(setting, variants) for setting, variants in groups.items()]
+    settings = [each for each in settings if each.shots]
+    if not settings:
+        raise UserError("there is nothing to draw: no few-shot results among these records")
+    if wanted_baseline is not None:
+        require_baseline(settings, wanted_baseline)
     paths: list[Path] = []
     with matplotlib.rc_context(figure_style.SETTINGS):
-        for setting, variants in groups.items():
-            found = shown(setting, variants)
-            if found.shots:
-                stem = _stem(setting)
-                notes += _left_out(found, stem)
-                for kind, figure in _figures(found, wanted_baseline, width):
-                    paths += _save(figure, folder / f"{kind}-{stem}")
-    if not paths:
-        raise UserError("there is nothing to draw: no few-shot results among these records")
+        for found in settings:
+            stem = _stem(found.setting)
+            notes += _left_out(found, stem)
+            for kind, figure in _figures(found, wanted_baseline, width):
+                paths += _save(figure, folder / f"{kind}-{stem}")
     return paths
 
 

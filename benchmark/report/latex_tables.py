@@ -19,7 +19,8 @@ from benchmark.report.result_table import ResultRow, ResultTable
 from benchmark.report.short_names import shortened
 
 TEXT_WIDTH = 345.0  # pt: \textwidth of LaTeX's article class at 10 pt, the narrowest in wide use
-LABEL, GROUP = 30, 60  # characters of the name of a row and of a group at most
+LABEL = 30  # characters of the name of a row at most
+CHARACTER = 5.3  # pt, of the name of a group on average, rather too many than too few
 MOST_ROWS = 40  # on a page, below a caption and between headings
 MARKS: Mapping[Mark | None, str] = {None: "{}", BEST: r"\textbf{{{}}}", TIED: r"\textit{{{}}}"}
 INDENT = r"\quad "  # of rows below the name of their group
@@ -41,14 +42,14 @@ def latex(tables: Sequence[ResultTable], text_width: float = TEXT_WIDTH) -> str:
     r"""Each table as a float of at most `text_width` pt; needs \usepackage{booktabs}, and longtable
     for those that are longer than a page.
     """
-    return "\n".join(_float(_prepared(table), text_width) for table in tables)
+    return "\n".join(_float(_prepared(table, text_width), text_width) for table in tables)
 
 
-def _prepared(table: ResultTable) -> ResultTable:
+def _prepared(table: ResultTable, text_width: float) -> ResultTable:
     """With names that fit, and datasets under their titles."""
     rows = tuple(replace(row, label=dataset_title(row.label)) for row in table.rows)
     columns = tuple(map(dataset_title, table.columns))
-    return shortened(replace(table, rows=rows, columns=columns), LABEL, GROUP)
+    return shortened(replace(table, rows=rows, columns=columns), LABEL, int(text_width / CHARACTER))
 
 
 def _float(table: ResultTable, text_width: float) -> str:
