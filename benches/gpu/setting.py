@@ -58,6 +58,12 @@ def whole() -> Size:
             ("vpt", 4, {}),
             ("clip_lora", 1, {"steps_per_shot": 250}),
             ("coop", 8, {}),
+            ("clip_svd", 1, {}),
+            ("two_stage", 1, {}),
+            ("ivlp", 1, {}),
+            ("promptsrc", 1, {}),
+            ("maple", 1, {}),
+            ("mmrl", 1, {}),
         ),
         batches=(
             ("coop", (1, 2, 4, 8, 16), {}),
