@@ -29,4 +29,6 @@ def parameters(method: str, longest: int = 30) -> dict[str, Any]:
         short["views"] = 2
     if "tune_min_steps" in defaults:
         short["tune_min_steps"] = 0
+    if "most_epochs" in defaults:  # a bound on the steps of the few images here
+        short["most_epochs"] = 0
     return short
