@@ -81,14 +81,15 @@ def test_reports_are_those_of_the_records_alone(
         *(["report", option] for option in ("--cost", "--calibration")),
         ["report", "--metric", "per-class", "--format", "csv"],
         ["report", "--html", store.root.parent / "page", "--no-images"],
-        ["export"],
+        *(["export", *kind] for kind in ([], ["--records"], ["--per-class"])),
         ["compare", "coop", "zero_shot"],
     ]
-    page = store.root.parent / "page" / "data.js"
+    page = store.root.parent / "page"
 
-    def outputs() -> tuple[list[Any], str, pd.DataFrame]:
+    def outputs() -> tuple[list[Any], dict[Path, bytes], pd.DataFrame]:
         printed = [invoke(*each, "--results", store.root) for each in reports]
-        return printed, page.read_text(), load_results(store.root)
+        files = {path: path.read_bytes() for path in page.rglob("*") if path.is_file()}
+        return printed, files, load_results(store.root)
 
     *with_index, frame = outputs()
     monkeypatch.setattr(index, "FEWEST", 10**9)
