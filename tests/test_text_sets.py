@@ -21,7 +21,7 @@ from benchmark.conformance import toy
 from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.records.record import key
-from benchmark.report import grouping, ranking, shell_commands
+from benchmark.report import grouping, ranking, shell_commands, tables
 from benchmark.report.headings import headings
 from testbed.synthetic import identity, scored
 from tests.conftest import Invoke
@@ -195,6 +195,8 @@ def test_rows_name_their_texts_and_are_ranked_among_the_same() -> None:
     (marks,) = ranking.column_marks(variants, [(4, ["tiny_digits"])])
     best = {titles[each] for each, mark in marks.items() if mark == "best"}
     assert best == {"CoOp", "CoOp, texts tiny", "CoOp, texts cupl@bb"}
+    (table,) = tables.tables(grouping.group_records(records), "method-shots")
+    assert any("texts describe the classes alike" in note for note in table.notes)
 
 
 def test_run_and_export_name_the_texts(tmp_path: Path, invoke: Invoke) -> None:

@@ -19,6 +19,8 @@ TRANSDUCTIVE = (
     "transductive: all test images are classified together; such rows are ranked among themselves"
 )
 
+SAME_TEXTS = "rows are ranked among those whose texts describe the classes alike"
+
 
 def with_notes(
     table: ResultTable, setting: EvaluationSetting, variants: VariantRecords
@@ -53,6 +55,7 @@ def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[s
     versions = f"image pipeline {setting.transform}, protocol {setting.protocol}"
     holes = not_shared(coverage(setting, variants), variants)
     together = [TRANSDUCTIVE] if any(variant.transductive for variant in variants) else []
+    together += [SAME_TEXTS] if len({variant.worded for variant in variants}) > 1 else []
     return ("; ".join([*shared, versions]), *holes, *priors, *together, *barred)
 
 
