@@ -13,7 +13,7 @@ from benchmark.commands.submit import COMMUNITY
 
 Source = Annotated[
     Path,
-    typer.Argument(metavar="[DIR]", help="Folder of submissions."),
+    typer.Argument(metavar="DIR", help="Folder of submissions."),
 ]
 Html = Annotated[
     Path,
@@ -24,7 +24,7 @@ Html = Annotated[
 def board(source: Source = COMMUNITY, html: Html = Path("board")) -> None:
     """Write a page of all submissions of a folder, which opens from disk.
 
-    Exit code 1 where two submissions contradict each other: the first by name is shown.
+    Exit code 1 where two contradict each other; the first by name is shown.
     """
     from benchmark.report.board import write_board
 

@@ -40,10 +40,9 @@ def reproduce(
     data_root: opt.DataRoot = None,
     yes: Yes = False,
 ) -> None:
-    """Compute every published number of our methods on the eleven datasets.
+    """Compute the published numbers of our methods on the eleven datasets.
 
-    Says first what would run, how long it may take, and which data, licences and weights are
-    missing, exit code 4 where some are. Then it asks, runs, and compares.
+    Says first what would run, for how long, and what is missing: exit code 4.
     """
     from benchmark.commands import published_grid
     from benchmark.records.store import Store

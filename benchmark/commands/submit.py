@@ -15,7 +15,7 @@ from benchmark.errors import UserError
 COMMUNITY = Path("results/community")
 Source = Annotated[
     Path | None,
-    typer.Argument(metavar="[DIR]", help="A folder of records.", show_default="results"),
+    typer.Argument(metavar="DIR", help="A folder of records.", show_default="results"),
 ]
 Name = Annotated[
     str,
@@ -53,10 +53,9 @@ def submit(
     replays: Replays = 2,
     data_root: opt.DataRoot = None,
 ) -> None:
-    """Pack records, with predictions and what they were made with, for a pull request.
+    """Pack records with their predictions for a pull request; nothing is sent.
 
-    Nothing is sent. --check says of every submission whether it is what it says, exit code 3 where
-    one is not.
+    With --check: is every submission what it says? Exit code 3 where not.
     """
     if check:
         raise typer.Exit(_check(to, name, replays, data_root))
@@ -69,11 +68,12 @@ def submit(
     notes: list[str] = []
     store = Store(source or opt.DEFAULT)
     records = chosen_records(store, filters, notes)
-    if notes:
+    if notes and not filters.config:  # which says how many of its cells are not there
         raise UserError(
             f"{notes[0]}; nothing was packed, since a submission is whole or not at all"
         )
     packed = submission.pack(store, records, to, name)
+    warn(notes)
     print(f"{packed.records} records in {packed.folder}, {packed.bytes / 1e3:.0f} kB")
     print("look at it, try it with `submit --check`, and add it to a pull request")
     if packed.left_out:
