@@ -47,6 +47,18 @@ def adamw(
     return optimiser
 
 
+def adam_l2(adam: Adam, weight_decay: float) -> Optimiser:
+    """torch's Adam, where weight decay is part of the gradient."""
+
+    def optimiser(flat_RX: Tensor, _: Parts) -> Update:
+        move = optimisers.adamw(flat_RX, 0.0, adam.epsilon, adam.beta1, adam.beta2)
+        return lambda weights, gradient, rate_R: move(
+            weights, gradient + weight_decay * weights, rate_R
+        )
+
+    return optimiser
+
+
 def sgd(settings: Sgd) -> Optimiser:
     """torch's SGD with momentum; weight decay is part of the gradient."""
     return lambda flat_RX, _: optimisers.sgd(flat_RX, settings.momentum, settings.weight_decay)

@@ -154,8 +154,11 @@ class Factors:
         room_JM1 = EQUAL * value_JME[..., :1]
         next_JME = F.pad(value_JME[..., :-1] - value_JME[..., 1:] > room_JM1, (1, 0))
         group_JME = next_JME.cumsum(-1)
-        count_JME = torch.zeros_like(group_JME).scatter_add(-1, group_JME, group_JME * 0 + 1)
-        share_JME = (value_JME > room_JM1) / count_JME.gather(-1, group_JME)
+        count_JME = torch.zeros_like(group_JME).scatter_add(
+            -1, group_JME, torch.ones_like(group_JME)
+        )
+        moves_JME = (value_JME > room_JM1).to(value_JME.dtype)
+        share_JME = moves_JME / count_JME.gather(-1, group_JME)
         kind = torch.promote_types(own_JXB.dtype, torch.float32)
         return Factors(
             own_JXB,

@@ -47,7 +47,7 @@ from torch import Tensor
 from adapters import _blocks, _checks, _in_the_loop, _optimisers, _transfer, _views, _weights
 from adapters._class_texts import ClassTexts
 from adapters._settings import Adam, Crops, StepTraining
-from benchmark.api import Episode, Predictor, State, Target, VisionTower, unit
+from benchmark.api import Episode, Predictor, State, Target, Tower, VisionTower, unit
 
 ADVICE = "take a ViT backbone, or cross_modal_probe, which needs no tower"
 NORMS = ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias")
@@ -78,8 +78,8 @@ class Adapter:
     fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
-        norms = {name: part for name, part in state.items() if name not in self.per_class}
-        tuned = _weights.merged(target.backbone, norms)
+        parts = {name: part for name, part in state.items() if name not in self.per_class}
+        tuned = _weights.merged(target.backbone, parts)
         text_KD = _weights.classifier(tuned, target)
         known_KB, name_KB = state["name_KB"].to("cpu"), names(target.class_names)
         for k, known in enumerate((name_KB[:, None] == known_KB).all(2)):
@@ -93,14 +93,14 @@ class Adapter:
         texts, alone = ClassTexts.of(episodes[0].target), len(episodes) == 1
         runs = [self._norm_run(episode, vision, texts, alone=alone) for episode in episodes]
         optimiser = _optimisers.adamw(self.adam, self.training.weight_decay)
-        norms = _in_the_loop.learn(runs, vision, optimiser)
-        pairs = zip(runs, norms, strict=True)
+        learned = _in_the_loop.learn(runs, vision, optimiser)
+        pairs = zip(runs, learned, strict=True)
         tuned = [self._row_run(run, vision, texts, parts) for run, parts in pairs]
         rows = _in_the_loop.learn(tuned, vision, optimiser)
         name_KB = names(episodes[0].class_names)
         return [
             {**parts, "row_KD": unit(row["row_KD"]), "name_KB": name_KB}
-            for parts, row in zip(norms, rows, strict=True)
+            for parts, row in zip(learned, rows, strict=True)
         ]
 
     def _stages(self, episode: Episode) -> tuple[_in_the_loop.Schedule, _in_the_loop.Schedule]:
@@ -128,8 +128,7 @@ class Adapter:
         read = _views.inputs(
             episode, vision, 0, self.crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
         )
-        start = _weights.own("vision", vision.blocks, NORMS.__contains__)
-        start |= _weights.own("text", texts.tower.blocks, NORMS.__contains__)
+        start = norms(vision, texts.tower)
         loss_of = _in_the_loop.cross_entropy(logits_of)
         return _in_the_loop.Run(episode, schedule, start, read, loss_of)
 
@@ -158,6 +157,13 @@ class Adapter:
         start = {"row_KD": _weights.text_features(texts, tuned)}
         loss_of = _in_the_loop.cross_entropy(logits_of)
         return _in_the_loop.Run(episode, schedule, start, read, loss_of)
+
+
+def norms(vision: Tower, text: Tower) -> dict[str, Tensor]:
+    """Scale and shift of both norms of every block, by tower, block and name."""
+    towers = {"vision": vision, "text": text}.items()
+    parts = [_weights.own(side, tower.blocks, NORMS.__contains__) for side, tower in towers]
+    return parts[0] | parts[1]
 
 
 def names(class_names: Sequence[str]) -> Tensor:

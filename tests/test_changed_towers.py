@@ -1,0 +1,352 @@
+"""Methods that change CLIP's weights or put branches beside its blocks, and prompts that a class or
+an image moves: closed forms, independent twins in float64, and the counts of ViT-B/16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adapters import _in_the_loop, _views, _weights, clip_svd, cocoop, mma, tcp, two_stage
+from adapters._class_texts import ClassTexts
+from benchmark import methods
+from benchmark.api import Episode, unit
+from benchmark.backbones.clip import OpenClip
+from benchmark.backbones.towers import OpenClipTextTower, OpenClipVisionTower
+from benchmark.conformance import toy
+from tests import features64
+
+
+def adapter(name: str, **params: object) -> Any:
+    """The method with these hyper-parameters, by their flat names."""
+    return methods.load(name, params)
+
+
+def double() -> OpenClip:
+    """A private toy in float64."""
+    copy = toy.backbone().copy()
+    copy.model.double()
+    return copy
+
+
+def with_pixels(shots: int = 2) -> Episode:
+    return replace(toy.episode(shots), backbone=double())
+
+
+def with_features() -> Episode:
+    """An episode of stored features whose text tower is the toy's."""
+    given = features64.episode((2, 2, 2))
+    return replace(given, backbone=double(), class_names=toy.NAMES[:3], text_KD=None)
+
+
+def noise(like: Tensor, seed: int = 0, size: float = 0.1) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return size * torch.randn(like.shape, generator=rng, dtype=torch.float64)
+
+
+# --- counts
+
+
+@pytest.fixture(scope="module")
+def base_16() -> Any:
+    """The towers of ViT-B/16 without numbers in them."""
+    with torch.device("meta"):
+        model = open_clip.CLIP(**open_clip.get_model_config("ViT-B-16"))
+    text: Any = OpenClipTextTower(model, None, "argmax", 0)  # type: ignore[arg-type]
+    return SimpleNamespace(
+        vision=OpenClipVisionTower(model.visual),
+        text=text,
+        dim=512,
+        device=torch.device("meta"),
+        dtype=torch.float32,
+    )
+
+
+def counted(parts: Any) -> int:
+    return sum(part.numel() for part in parts.values())
+
+
+def test_trained_numbers_of_vit_b_16_are_the_closed_forms(base_16: Any) -> None:
+    given = SimpleNamespace(backbone=base_16, rng=lambda: torch.Generator().manual_seed(1))
+    factors = {
+        f"{side}/{name}": clip_svd.Factors.of(clip_svd._stacked(tower, name), matrices)
+        for side, tower in (("vision", base_16.vision), ("text", base_16.text))
+        for name, matrices in clip_svd.PARAMETERS.items()
+    }
+    assert sum(each.value_JME.numel() for each in factors.values()) == 12 * 6 * (768 + 512)
+    norms = two_stage.norms(base_16.vision, base_16.text)
+    assert counted(norms) == 24 * 2 * 768 + 24 * 2 * 512 == 61_440
+    assert counted(adapter("mma")._start(given)) == 8 * (49_952 + 33_312 + 1_056) == 674_560
+    assert counted(adapter("tcp")._start(given)) == 4 * 512 + 329_856 == 331_904
+    random = adapter("cocoop", ctx_init="")
+    assert counted(random._start(given)) == 4 * 512 + 33_312 == 35_360
+
+
+# --- clip_svd
+
+
+def test_factors_put_a_matrix_together_again() -> None:
+    for each in clip_svd.factors_of(double()).values():
+        whole_JMAB = each.left_JMAE * each.value_JME.unsqueeze(-2) @ each.right_JMEB
+        torch.testing.assert_close(whole_JMAB.flatten(1, 2), each.own_JXB, rtol=0, atol=1e-12)
+        assert torch.equal(each.changed(torch.zeros_like(each.value_JME)), each.own_JXB)
+
+
+def test_a_choice_of_singular_vectors_moves_no_weight() -> None:
+    """Signs, and a rotation of the vectors of three equal values; two values are 0."""
+    rng = torch.Generator().manual_seed(0)
+    left_AE, right_BE, turn_33 = (
+        torch.linalg.qr(torch.randn(size, size, generator=rng, dtype=torch.float64))[0]
+        for size in (6, 6, 3)
+    )
+    value_E = torch.tensor([3.0, 2.0, 2.0, 2.0, 0.0, 0.0], dtype=torch.float64)
+    one = clip_svd.Factors.of((left_AE * value_E @ right_BE.T)[None], 1)
+    other = replace(one, left_JMAE=one.left_JMAE.clone(), right_JMEB=one.right_JMEB.clone())
+    other.left_JMAE[..., 1:4] = one.left_JMAE[..., 1:4] @ turn_33
+    other.right_JMEB[:, :, 1:4] = turn_33.T @ one.right_JMEB[:, :, 1:4]
+    other.left_JMAE[..., 0] *= -1
+    other.right_JMEB[:, :, 0] *= -1
+    other.left_JMAE[..., 4] *= -1  # of the value 0 alone
+    goal_AB = noise(one.own_JXB[0])
+    moved = []
+    for each in (one, other):
+        change = torch.full((1, 1, 6), 0.1, dtype=torch.float64, requires_grad=True)
+        loss = (each.changed(change)[0] * goal_AB).sum()
+        (gradient,) = torch.autograd.grad(loss, change)
+        moved.append(each.changed(0.1 - gradient))
+    torch.testing.assert_close(moved[0], moved[1], rtol=0, atol=1e-12)
+    assert (moved[0] - one.own_JXB).abs().max() > 0.01
+
+
+def test_a_merged_copy_gives_what_the_changed_weights_give() -> None:
+    given, pixels = with_pixels(), toy.patterns(3).double()
+    factors = clip_svd.factors_of(given.backbone)
+    state = {name: noise(each.value_JME, i) for i, (name, each) in enumerate(factors.items())}
+    weights = clip_svd.changed_weights(factors, state)
+    vision = given.backbone.vision
+    image_ND = _weights.image_features(vision, 0, vision.start(pixels), weights)
+    text_KD = _weights.text_features(ClassTexts.of(given.target), weights)
+    copy = _weights.merged(given.backbone, weights)
+    torch.testing.assert_close(image_ND, copy.encode_pixels(pixels), rtol=0, atol=1e-12)
+    exam_QK = adapter("clip_svd").predictor(state, given.target)(toy.held_out().images)
+    alone_ND = copy.encode_pixels(next(toy.held_out().images.pixels(64)))
+    scale = given.backbone.logit_scale
+    torch.testing.assert_close(exam_QK, scale * alone_ND @ text_KD.T, rtol=0, atol=1e-9)
+    assert (image_ND - given.backbone.encode_pixels(pixels)).abs().max() > 0.01
+
+
+def test_training_the_change_is_torchs_adamw_on_singular_values() -> None:
+    """The decay pulls the values themselves towards 0, which the change alone would not show."""
+    given = with_pixels()
+    method = adapter("clip_svd", steps_per_shot=3, lr=0.02, weight_decay=0.5, most_epochs=0)
+    (state,) = method._learn([given])
+    factors = clip_svd.factors_of(given.backbone)
+    value = {n: each.value_JME.clone().requires_grad_() for n, each in factors.items()}
+    optimiser = torch.optim.AdamW(list(value.values()), lr=1, weight_decay=0.5)
+    vision, texts = given.backbone.vision, ClassTexts.of(given.target)
+    plan = _in_the_loop.by_steps(given, method.training, method.crops)
+    read = _views.inputs(given, vision, 0, method.crops, plan.rows_TB, 64)
+    for rows_B, rate in zip(plan.rows_TB, plan.rate_T.tolist(), strict=True):
+        whole = {
+            name: (each.left_JMAE * value[name].unsqueeze(-2) @ each.right_JMEB).flatten(1, 2)
+            for name, each in factors.items()
+        }
+        weights = {
+            f"{name.split('/')[0]}/{layer}/{name.split('/')[1]}": weight
+            for name, stacked in whole.items()
+            for layer, weight in enumerate(stacked)
+        }
+        image_BD = _weights.image_features(vision, 0, read(rows_B), weights)
+        text_KD = _weights.text_features(texts, weights)
+        loss = F.cross_entropy(
+            given.backbone.logit_scale * image_BD @ text_KD.T,
+            given.support.labels_N[rows_B % len(given.support)],
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.step()
+    for name, each in factors.items():
+        ours = each.value_JME + state[name]
+        torch.testing.assert_close(ours, value[name].detach(), rtol=0, atol=1e-9)
+
+
+# --- two_stage
+
+
+def test_the_second_stage_alone_is_a_cosine_probe_that_starts_from_the_text() -> None:
+    given = with_pixels()
+    method = adapter("two_stage", split=0.0, steps_per_shot=4, lr=0.01, weight_decay=0.1)
+    (state,) = method._learn([given])
+    own = two_stage.norms(given.backbone.vision, given.backbone.text)
+    assert all(torch.equal(state[name], weight) for name, weight in own.items())
+    vision, plan = given.backbone.vision, method._stages(given)[1]
+    read = _views.inputs(given, vision, 0, method.crops, plan.rows_TB, 64)
+    row_KD = given.text_features().clone().requires_grad_()
+    optimiser = torch.optim.AdamW([row_KD], lr=1, weight_decay=0.1)
+    for rows_B, rate in zip(plan.rows_TB, plan.rate_T.tolist(), strict=True):
+        with torch.no_grad():
+            image_BD = _weights.image_features(vision, 0, read(rows_B), {})
+        logits_BK = given.backbone.logit_scale * image_BD @ F.normalize(row_KD).T
+        optimiser.zero_grad()
+        F.cross_entropy(logits_BK, given.support.labels_N[rows_B % len(given.support)]).backward()
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.step()
+    torch.testing.assert_close(state["row_KD"], F.normalize(row_KD.detach()), rtol=0, atol=1e-9)
+
+
+def test_known_classes_keep_their_row_beside_unknown_ones() -> None:
+    """Of two learned classes of one name each has its own; a third of that name is unknown."""
+    names = ("cat", "cat", "dog")
+    given = replace(toy.episode(2, names=names), val=None)
+    (state,) = adapter("two_stage", steps_per_shot=4, lr=0.05, most_epochs=0)._learn([given])
+    wider = replace(given.target, class_names=("boat", "cat", "cat", "cat", "dog"))
+    images = toy.held_out().images
+    learned_QK = adapter("two_stage").predictor(state, given.target)(images)
+    wider_QK = adapter("two_stage").predictor(state, wider)(images)
+    torch.testing.assert_close(wider_QK[:, [1, 2, 4]], learned_QK)
+    rows = {"row_KD", "name_KB"}
+    tuned = {name: part for name, part in state.items() if name not in rows}
+    text_KD = _weights.classifier(_weights.merged(given.backbone, tuned), wider)
+    nobody = {"row_KD": state["row_KD"][:0], "name_KB": state["name_KB"][:0]}
+    text_QK = adapter("two_stage").predictor({**tuned, **nobody}, wider)(images)
+    torch.testing.assert_close(wider_QK[:, [0, 3]], text_QK[:, [0, 3]])
+    assert (unit(text_KD)[4] - state["row_KD"][2]).abs().max() > 1e-3
+
+
+# --- mma
+
+
+def test_a_branch_is_small_in_values_and_not_in_gradients() -> None:
+    given = with_pixels()
+    tower, parts = given.backbone.vision, adapter("mma")._start(given)
+    parts = {name: noise(part, i, 0.3) for i, (name, part) in enumerate(parts.items())}
+
+    def gradients(beside: Any) -> tuple[Tensor, Tensor, Tensor]:
+        up = parts["vision/up.weight"].clone().requires_grad_()
+        h_NLE = noise(torch.zeros(2, 5, 32), 9).requires_grad_()
+        y_NLE = beside({**parts, "vision/up.weight": up}, h_NLE)
+        loss = (y_NLE * noise(y_NLE, 5)).sum()
+        return (y_NLE, *torch.autograd.grad(loss, [up, h_NLE]))
+
+    def plain(own: Any, h_NLE: Tensor) -> Tensor:
+        for name in ("vision/down", "shared"):
+            h_NLE = F.relu(h_NLE @ own[f"{name}.weight"][1].T + own[f"{name}.bias"][1])
+        return 0.001 * (h_NLE @ own["vision/up.weight"][1].T + own["vision/up.bias"][1])
+
+    def ours(own: Any, h_NLE: Tensor) -> Tensor:
+        return mma.Branches(tower, "vision", own, 0.001).beside(1, h_NLE)
+
+    (y, up, h), (plain_y, plain_up, plain_h) = gradients(ours), gradients(plain)
+    torch.testing.assert_close(y, plain_y, rtol=0, atol=1e-15)
+    torch.testing.assert_close(up, 1000 * plain_up, rtol=1e-9, atol=0)
+    torch.testing.assert_close(h, plain_h, rtol=1e-9, atol=1e-18)
+
+
+def test_without_its_output_the_branch_is_not_there() -> None:
+    given, images = with_pixels(), toy.held_out().images
+    start = adapter("mma")._start(given)
+    silent = {name: part * ("/up" not in name) for name, part in start.items()}
+    with_QK, without_QK = (
+        adapter("mma").predictor(state, given.target)(images) for state in (start, silent)
+    )
+    pixels = next(images.pixels(64))
+    exact_QK = given.backbone.encode_pixels(pixels) @ given.text_features().T
+    torch.testing.assert_close(
+        without_QK, given.backbone.logit_scale * exact_QK, rtol=0, atol=1e-10
+    )
+    assert 0 < (with_QK - without_QK).abs().max() < 1
+
+
+# --- tcp
+
+
+def test_tcp_is_a_plain_loop_in_float64() -> None:
+    given = with_features()
+    method = adapter("tcp", epochs="3", batch_size=4, warmup_epochs=1)
+    model: Any = given.backbone
+    model = model.model
+    (state,) = method._learn([given])
+    parts = {n: p.clone().requires_grad_() for n, p in method._start(given).items()}
+    optimiser = torch.optim.Adam(list(parts.values()), lr=1, eps=1e-3, weight_decay=5e-4)
+    hand_KD, plan = (
+        given.text_features(),
+        _in_the_loop.by_epochs(given, method.training, method.crops, 1e-5),
+    )
+    read = _views.stored_features(given, method.crops, plan.rows_TB)
+    ids_KL = given.backbone.text.tokenize(
+        [f"X X X X {n.replace('_', ' ')}." for n in toy.NAMES[:3]]
+    )
+
+    def text_features() -> Tensor:
+        hidden_KM = hand_KD @ parts["down.weight"].T + parts["down.bias"]
+        hidden_KM = hidden_KM * torch.sigmoid(1.702 * hidden_KM)
+        rows_KPE = (hidden_KM @ parts["up.weight"].T + parts["up.bias"]).view(3, 4, -1)
+        token_KLE = model.token_embedding(ids_KL)
+        token_KLE = torch.cat(
+            [token_KLE[:, :1], parts["ctx_PE"].expand(3, -1, -1), token_KLE[:, 5:]], dim=1
+        )
+        x_KLE = token_KLE + model.positional_embedding
+        for layer, block in enumerate(model.transformer.resblocks):
+            if layer == 1:  # of two: the first of the last third
+                x_KLE = torch.cat([x_KLE[:, :1], rows_KPE, x_KLE[:, 5:]], dim=1)
+            x_KLE = block(x_KLE, attn_mask=model.attn_mask)
+        read_out = model.ln_final(x_KLE[torch.arange(3), ids_KL.argmax(1)])
+        return F.normalize(read_out @ model.text_projection, dim=1)
+
+    for rows_B, rate in zip(plan.rows_TB, plan.rate_T.tolist(), strict=True):
+        text_KD = text_features()
+        logits_BK = given.backbone.logit_scale * read(rows_B) @ text_KD.T
+        loss = F.cross_entropy(logits_BK, given.support.labels_N[rows_B % len(given.support)])
+        loss = loss + 8 * (1 - F.cosine_similarity(text_KD, hand_KD).mean())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.step()
+    for name, part in parts.items():
+        torch.testing.assert_close(state[name], part.detach(), rtol=0, atol=1e-9)
+    assert (state["ctx_PE"] - method._start(given)["ctx_PE"]).abs().max() > 1e-3
+
+
+def test_tcp_without_rows_of_the_class_is_coop() -> None:
+    given = with_features()
+    ctx_PE = noise(torch.zeros(4, 32), size=0.5)
+    prompts = tcp.Prompts.of(given.target, 4, 0)
+    coop_KD = given.backbone.class_prompts(given.class_names, 4).encode(ctx_PE)
+    torch.testing.assert_close(prompts.encode(ctx_PE, None), coop_KD, rtol=0, atol=1e-12)
+    moved_KD = prompts.encode(ctx_PE, noise(torch.zeros(3, 4, 32)))
+    assert (moved_KD - coop_KD).abs().max() > 0.01
+
+
+# --- cocoop
+
+
+def test_cocoop_without_its_net_is_coop_and_with_it_each_image_has_its_own_prompts() -> None:
+    given = with_features()
+    parts = adapter("cocoop")._start(given)
+    image_BD = given.support.images.features()
+    scale, prompts = given.backbone.logit_scale, given.backbone.class_prompts(given.class_names, 4)
+    silent = {name: part * (not name.startswith("up")) for name, part in parts.items()}
+    silent_BK = cocoop.logits(prompts, silent, image_BD, scale)
+    coop_BK = scale * image_BD @ prompts.encode(parts["ctx_PE"]).T
+    torch.testing.assert_close(silent_BK, coop_BK, rtol=0, atol=1e-10)
+    bias_BE = (
+        torch.relu(image_BD @ parts["down.weight"].T + parts["down.bias"]) @ parts["up.weight"].T
+        + parts["up.bias"]
+    )
+    expected_BK = torch.stack(
+        [
+            scale * prompts.encode(parts["ctx_PE"] + bias_E) @ image_D
+            for image_D, bias_E in zip(image_BD, bias_BE, strict=True)
+        ]
+    )
+    ours_BK = cocoop.logits(prompts, parts, image_BD, scale)
+    torch.testing.assert_close(ours_BK, expected_BK, rtol=0, atol=1e-10)
+    assert (ours_BK - coop_BK).abs().max() > 0.01
