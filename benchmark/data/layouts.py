@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmark.data import proposals
 from benchmark.data.class_folders import SUFFIXES
+from benchmark.data.sources import stays_below
 from benchmark.data.table_layout import table_source
 from benchmark.errors import MISSING, UserError
 
@@ -22,6 +23,15 @@ SPLIT_WORDS = {
 }
 ROOTS = (".", "images", "data", "imgs")  # where the folders of the splits may lie
 MOST_SPLIT_FILE = 1 << 28  # bytes
+NO_LISTS = (
+    OSError,
+    ValueError,
+    LookupError,
+    OverflowError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)  # what a file may raise that is no split file
 
 
 @dataclass(frozen=True)
@@ -167,7 +177,15 @@ def _coop(folder: Path) -> Draft | None:
                 for path, label, name in rows]  # fmt: skip
         names = {label: name for _, label, name in rows}
         class_names = tuple(names[label] for label in range(len(names)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        OverflowError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise UserError(
             f"{file} looks like a split file of CoOp and is none ({error}); it needs train, val and"
             " test lists of [path, label, class name] with labels from 0",
@@ -182,7 +200,7 @@ def _coop(folder: Path) -> Draft | None:
 def _holding(folder: Path, picture: str) -> str:
     """The folder, below this one, from which a split file counts its paths."""
     for each in (".", *(found.name for found in _folders(folder))):
-        if (folder / each / picture).is_file():
+        if stays_below(picture) and (folder / each / picture).is_file():
             return each
     raise UserError(
         f"{picture[:60]}, the first picture of the split file, is in no folder of {folder}; put the"

@@ -6,6 +6,14 @@ from __future__ import annotations
 
 from benchmark.reference import GOLDEN, PUBLISHED
 from testbed.mutation import Target, csv_text, json_text, toml_text
+from testbed.targets.adapters import (
+    honest_adapter,
+    honest_layout_split,
+    make_adapter,
+    read_adapter,
+    read_layout_split,
+    read_layout_table,
+)
 from testbed.targets.archives import crafted_tars, crafted_zips, packed_tars, reader, tars, zips
 from testbed.targets.arrays import (
     crafted_confidences,
@@ -143,6 +151,21 @@ TARGETS = (
     Target("feature listing", make_shard, read_listing, honest_shard, crafted_safetensors),
     Target(
         "prior", from_bytes(prior_files), read_prior, lambda: prior_files()[0], crafted_safetensors
+    ),
+    Target("kept adapter", make_adapter, read_adapter, honest_adapter, share=1.5),
+    Target(
+        "layout of a split JSON",
+        from_trees(lambda: [SPLIT], json_text),
+        read_layout_split,
+        honest_layout_split,
+        crafted_splits,
+    ),
+    Target(
+        "layout of tables",
+        from_bytes(parquets),
+        read_layout_table,
+        lambda: parquets()[1],
+        crafted_parquets,
     ),
     Target(
         "golden CSV",
