@@ -107,16 +107,21 @@ def _family(card: Card) -> str:
     """What of a model is learned or adapted."""
     if not card.few_shot:
         return "zero-shot"
-    learned = {"prompts": "prompts", "text blocks": "towers", "image blocks": "towers"}
+    towers = dict.fromkeys(("text blocks", "image blocks"), "towers")
+    learned = {"prompts": "prompts", "projection": "projection", **towers}
     return " + ".join(dict.fromkeys(learned[each] for each in card.needs if each in learned)) or (
         "features"
     )
 
 
 def _needs(card: Card) -> str:
-    """What a method learns from: labelled images of its dataset, and of source datasets."""
+    """What a method learns from: labelled images of its dataset, and of source datasets; or all
+    test images at once.
+    """
     if not card.few_shot:
         return "nothing"
+    if card.transductive:
+        return "shots, test images"
     return "shots, sources" if card.pretrains else "shots"
 
 
