@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,6 +38,10 @@ COSTS = tuple(Costs.model_fields)
 # Another list is another version; raise the number where the same record is kept in another way.
 FIELDS = ["version 1", *Identity.model_fields, *COSTS]
 
+if TYPE_CHECKING:
+    CostValues = tuple[int | float | None, ...]
+else:  # each as its field takes it, bounds included
+    CostValues = tuple[tuple(get_type_hints(Costs, include_extras=True).values())]
 Share = Annotated[float, Field(ge=0, le=1)]
 Row = tuple[
     str,  # name of the file
@@ -48,7 +52,7 @@ Row = tuple[
     Images,  # that are right
     Images,  # tested
     Share,  # mean accuracy by class
-    tuple[int | float | None, ...],  # costs
+    CostValues,
     dict[str, Scalar],  # notes
     Whole,  # number of its provenance
 ]
@@ -66,7 +70,7 @@ class Family(BaseModel):
 class Content(BaseModel):
     """What is in the file, below the sha256 of it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     fields: list[str] = FIELDS
     families: list[Family] = []
@@ -86,7 +90,7 @@ class IndexedRecord:
     class_accuracy: float
     notes: dict[str, Scalar]
     provenance: dict[str, Any]
-    _costs: tuple[int | float | None, ...]
+    _costs: CostValues
     _path: str
 
     @property
@@ -215,10 +219,7 @@ def _load(place: Path, most_bytes: int) -> Content:
         if checksum == _checksum(content):
             read = Content.model_validate_json(content)
             whole = all(
-                row[2] < len(read.families)
-                and row[-1] < len(read.provenances)
-                and len(row[-3]) == len(COSTS)
-                for row in read.rows
+                row[2] < len(read.families) and row[-1] < len(read.provenances) for row in read.rows
             )
             if whole and read.fields == FIELDS:
                 return read

@@ -69,6 +69,7 @@ from testbed.targets.flags import (
     sources,
 )
 from testbed.targets.grids import honest_grid, make_grid, read_grid
+from testbed.targets.index_files import honest_index, make_index, read_index
 from testbed.targets.inputs import from_bytes, from_trees
 from testbed.targets.network import honest_download, make_download, read_download
 from testbed.targets.pictures import crafted_images, images, read_image
@@ -137,6 +138,7 @@ TARGETS = (
     Target("reports", make_store, read_store, forged, crafted_stores),
     Target("state of a grid", make_grid, read_grid, honest_grid),
     Target("replay of a record", make_store, read_replay, forged, crafted_stores, 0.5),
+    Target("index of records", make_index, read_index, honest_index),
     Target("merge", make_merge, read_merge, honest_merge),
     Target("submission", make_submission, read_submission, honest_submission, crafted_submissions),
     Target(
