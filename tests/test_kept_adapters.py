@@ -165,6 +165,17 @@ def test_a_cell_on_record_is_run_again_where_its_adapter_is_missing(tmp_path: Pa
     assert again.cached
 
 
+def test_what_serves_other_classes_is_kept_with_each_test_set(tmp_path: Path) -> None:
+    cells = [
+        replace(cell("coop"), evaluation="base-to-new", classes=half) for half in ("base", "new")
+    ]
+    outcomes = list(runner.run(cells, Store(tmp_path), keep=True))
+    names = [benchmark.load_adapter(each.key, tmp_path).class_names for each in outcomes]
+    every = data.load("tiny_digits").class_names
+    of = {each.cell.classes: kept for each, kept in zip(outcomes, names, strict=True)}
+    assert of == {"base": every[:5], "new": every[5:]}
+
+
 def test_a_plan_knows_what_is_missing(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
