@@ -197,6 +197,7 @@ WRONG = {
     "[[grid]]\nset.coop.lr = []": ", line 2: set of grid 1 takes a value or several",
     "[[grid]]\nset.lr = 1979-05-27": ", line 2: set of grid 1 takes texts, numbers",
     "[[grid]]\n[saved]\ncells = 3": "saved.keys of the file is missing",
+    "[[grid]]\nset.coop.lr = " + 5000 * "9": "is no TOML: Exceeds the limit",
     "[[grid]": "is no TOML: Expected ']]'",
     "[[grid]]\nmethods = 'cop'": "grid.toml, grid 1: the method 'cop' is a module from elsewhere",
     "[[grid]]\nmethods = 'coop'\nset.coop.lrr = 1": "grid 1: method 'coop' has no parameter 'lrr'",
@@ -206,7 +207,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("text", WRONG)
+@pytest.mark.parametrize("text", WRONG, ids=lambda text: text[:60])
 def test_a_wrong_file_is_answered_in_a_sentence_with_the_place(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError) as caught:
         select_written(written(tmp_path, text), Flags())

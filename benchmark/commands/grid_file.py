@@ -189,6 +189,6 @@ def _bytes(path: Path) -> bytes:
 def _parsed(path: Path, data: bytes) -> Mapping[str, Any]:
     try:
         return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no text, a number of 5,000 digits
         why = str(error) or type(error).__name__
         raise UserError(f"{path} is no TOML: {why[:200]}; correct the file") from error
