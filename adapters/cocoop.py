@@ -17,7 +17,8 @@ Deviations from the released code, and whether `--preset released` follows it in
 | here | released | preset |
 |---|---|---|
 | batches of 8, the rate 8 times higher | of 1 | yes |
-| `views` stored crops in turn | fresh crops in every epoch | yes |
+| 30 epochs, 10 from 500 classes on | 10 | yes |
+| `views` stored crops in turn, of at least half the area | fresh ones, 8 % at least | yes |
 | the backbone's precision | half | no |
 
 Expected: ViT-B/16, mean of 11 datasets, 1/2/4/8/16 shots: 66.95 / 67.63 / 71.98 / 72.92 / 75.02 %
@@ -56,9 +57,11 @@ class Adapter:
     tested_at: ClassVar[dict[str, Any]] = {"epochs": "12", "lr": 0.1}
 
     context: Context = Context(n_ctx=4, ctx_init="a photo of a")
-    training: PromptTraining = PromptTraining(epochs="10", batch_size=8, lr=0.016)
+    training: PromptTraining = PromptTraining(
+        epochs="30", many_classes_epochs=10, batch_size=8, lr=0.016
+    )
     sgd: Sgd = Sgd()
-    crops: Crops = Crops()
+    crops: Crops = Crops(min_scale=0.5)
 
     fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
