@@ -31,7 +31,7 @@ WITH_TORCH = {  # everything else must be importable without torch
     "benchmark.compute.resources", "benchmark.compute.priors", "benchmark.compute.kept_states",
     "benchmark.compute.timing", "benchmark.compute.transfer", "benchmark.compute.metrics",
     "benchmark.compute.macs", "benchmark.compute.provenance", "benchmark.compute.power",
-    "benchmark.compute.peak_memory", "benchmark.compute.threads",
+    "benchmark.compute.peak_memory", "benchmark.compute.threads", "benchmark.compute.fitting",
     "benchmark.compute.kept_adapters", "benchmark.compute.loaded_adapters",
     "benchmark.compute.classifier_matrix", "benchmark.features.given_pictures",
 }  # fmt: skip

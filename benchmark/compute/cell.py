@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,9 +18,7 @@ from torch import Tensor
 from benchmark import methods
 from benchmark.api import (
     Adapter,
-    Batchable,
     ImageSet,
-    Keepable,
     Predictor,
     State,
     Target,
@@ -29,6 +26,7 @@ from benchmark.api import (
 )
 from benchmark.compute import kept_adapters, peak_memory, power
 from benchmark.compute.episode import Problem, problem
+from benchmark.compute.fitting import CellRun, fitted, shares
 from benchmark.compute.macs import added_macs
 from benchmark.compute.metrics import score
 from benchmark.compute.priors import prior_of
@@ -37,22 +35,10 @@ from benchmark.compute.resources import Resources, changed
 from benchmark.compute.stages import OnStage
 from benchmark.compute.threads import as_computed
 from benchmark.compute.timing import timed
-from benchmark.compute.transfer import transferred
 from benchmark.grid import Cell
-from benchmark.protocols import FEW_SHOT
 from benchmark.records.predictions import Confidences
 from benchmark.records.record import MOST_TITLE, Costs, Identity, Record, Scalar, key
 from benchmark.records.store import Store
-
-
-@dataclass(frozen=True)
-class CellRun:
-    """A cell with all that its method is given."""
-
-    cell: Cell
-    identity: Identity
-    problem: Problem
-    pretrain_s: float
 
 
 def compute_records(
@@ -100,18 +86,17 @@ def _compute(
         for cell, identity in cells
     ]
     with power.metered(device) as energy:
-        fitted = _fitted(store, adapter, runs, on_stage, keep)
+        fits = fitted(store, adapter, runs, on_stage, keep)
         finished = [
-            _finished(resources, run, predict, fit_s, fitted.together, on_stage)
-            for run, predict, fit_s in zip(runs, fitted.predictors, fitted.fit_s, strict=True)
+            _finished(resources, run, predict, fit_s, fits.together, on_stage)
+            for run, predict, fit_s in zip(runs, fits.predictors, fits.fit_s, strict=True)
         ]
-    shares = _shares(runs)
     records = [
         _completed(record, energy().share(share), grid_file)
-        for (record, *_), share in zip(finished, shares, strict=True)
+        for (record, *_), share in zip(finished, shares(runs), strict=True)
     ]
     if keep:
-        kept = zip(records, runs, fitted.states, strict=True)
+        kept = zip(records, runs, fits.states, strict=True)
         records = [_with_adapter(record, run, state, store) for record, run, state in kept]
     for record, (_, predicted_Q, confidences) in zip(records, finished, strict=True):
         store.put(record, predicted_Q.numpy(), confidences)
@@ -168,49 +153,6 @@ def _run(
 ) -> CellRun:
     prior, pretrain_s = prior_of(resources, store, on_stage, cell, identity, adapter)
     return CellRun(cell, identity, problem(resources, cell, prior, memory_share), pretrain_s)
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A predictor per run, each one's share of the seconds, and how many were fitted together;
-    what was learnt of each where that is to be kept."""
-
-    predictors: Sequence[Predictor]
-    fit_s: list[float]
-    together: int
-    states: Sequence[State] = ()
-
-
-def _fitted(
-    store: Store, adapter: Adapter, runs: Sequence[CellRun], on_stage: OnStage, keep: bool
-) -> Fitted:
-    problems = [run.problem for run in runs]
-    torch.manual_seed(runs[0].cell.seed)  # for plug-ins that forget episode.rng()
-    if runs[0].cell.evaluation != FEW_SHOT:
-        on_stage(runs[0].cell, "fit")
-        made = transferred(store, adapter, runs[0].cell, runs[0].identity, problems)
-        states = [made.state] * len(runs) if made.state is not None else []
-        return Fitted(made.predictors, [made.share_s] * len(runs), made.shared_by, states)
-    on_stage(runs[0].cell, "fit" if len(runs) == 1 else f"fit {len(runs)} runs in one batch")
-    if len(runs) > 1:
-        assert isinstance(adapter, Batchable), "only methods with fit_batch are given several runs"
-        episodes = [problem.episode for problem in problems]
-        predictors, seconds = timed(partial(adapter.fit_batch, episodes), problems)
-        return Fitted(predictors, [seconds * share for share in _shares(runs)], len(runs))
-    if keep:
-        assert isinstance(adapter, Keepable), "only methods with a state are asked to keep it"
-        state, seconds = timed(partial(adapter.learn, problems[0].episode), problems)
-        return Fitted([adapter.predictor(state, problems[0].target)], [seconds], 1, [state])
-    predict, seconds = timed(partial(adapter.fit, problems[0].episode), problems)
-    return Fitted([predict], [seconds], 1)
-
-
-def _shares(runs: Sequence[CellRun]) -> list[float]:
-    """Each run's share of what a batch took: that of its training steps, else an equal one."""
-    steps = [float(run.problem.episode.notes.get("steps", 0)) for run in runs]
-    if not all(steps):
-        return [1 / len(runs)] * len(runs)
-    return [count / sum(steps) for count in steps]
 
 
 def _finished(
