@@ -81,7 +81,9 @@ def test_an_edited_file_is_computed_again_and_both_rows_are_told_apart(
     assert report.code == 0, report.err
     assert report.out.count("Mine, code ") == 2
     assert "Zero-shot" not in report.out
-    ambiguous = invoke("compare", "./mine_too.py", "zero_shot", *store)
+    present = invoke("compare", "./mine_too.py", "zero_shot", *store)
+    assert present.code == 0, present.err  # a file stands for its present code
+    ambiguous = invoke("compare", "mine_too", "zero_shot", *store)
     assert ambiguous.code == 2
     assert "'mine_too' is 2 rows here; name one: 'Mine, code " in ambiguous.err
 
