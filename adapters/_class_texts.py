@@ -1,7 +1,8 @@
 """The texts of the classes on their way through a text tower whose blocks a method changes.
 
 A class's feature is the mean of the unit features of its sentences, at unit length again, as in the
-zero-shot classifier. The blocks below the first changed one run once.
+zero-shot classifier. The blocks below the first changed one run once. All texts pass at once; a
+cell that is tried again because memory ran out takes fewer at a time.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from adapters import _blocks
-from benchmark.api import Target, TextTower, unit
+from benchmark.api import Backbone, Target, TextTower, unit
 
 Block = Callable[[int, Tensor], Tensor]  # layer, x_NLE -> what the changed block gives
 
@@ -39,13 +41,40 @@ class ClassTexts:
             x_NLE = block(x_NLE, attn_mask=mask_for(tower, x_NLE))
         return ClassTexts(target, tower, ids_NL, first, x_NLE.detach())
 
-    def encode(self, block: Block) -> Tensor:
-        """text_KD, unit length, differentiable in what `block` closes over."""
-        x_NLE = self.x_NLE
-        for layer in range(self.first, len(self.tower.blocks)):
-            x_NLE = block(layer, x_NLE)
-        text_ND = unit(self.tower.finish(x_NLE, self.ids_NL))
+    def encode(self, block: Block, *, whole: bool = False) -> Tensor:
+        """text_KD, unit length, differentiable in what `block` closes over.
+
+        With `whole` all texts pass at once in any case, for a block to which their places matter.
+        """
+
+        def encoded(texts: slice) -> Tensor:
+            x_NLE = self.x_NLE[texts]
+            for layer in range(self.first, len(self.tower.blocks)):
+                x_NLE = block(layer, x_NLE)
+            return unit(self.tower.finish(x_NLE, self.ids_NL[texts]))
+
+        share = 1.0 if whole else memory_share(self.target.backbone)
+        text_ND = in_chunks(encoded, len(self.ids_NL), share)
         return unit(_blocks.class_mean(self.target, text_ND))
+
+
+def memory_share(backbone: Backbone) -> float:
+    """Of the usual memory; below 1 where it has run out before."""
+    return float(getattr(backbone, "memory_share", 1.0))
+
+
+def in_chunks(encoded: Callable[[slice], Tensor], count: int, share: float) -> Tensor:
+    """text_ND of all texts, or of a share of them at a time, whose states are not kept but computed
+    again for the gradient.
+    """
+    if share >= 1:
+        return encoded(slice(count))
+    size = max(1, int(share * count))
+    parts = [
+        checkpoint(encoded, slice(at, at + size), use_reentrant=False, preserve_rng_state=False)
+        for at in range(0, count, size)
+    ]
+    return torch.cat(parts)
 
 
 def mask_for(tower: TextTower, x_NLE: Tensor) -> Tensor | None:

@@ -80,7 +80,7 @@ class Towers:
         template = f"{recipe.blocks.ctx_init} {{}}."
         texts = class_texts(target.class_names, template, target.underscores)
         vision = _rows.vision(target.backbone, recipe.method)
-        return Towers(vision, _rows.Texts.of(target.backbone.text, texts))
+        return Towers(vision, _rows.Texts.of(target.backbone, texts))
 
     def text_features(self, text_JTE: Tensor) -> Tensor:
         """text_KD, unit length."""

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from adapters import _blocks
+from adapters import _blocks, _class_texts
 from benchmark.api import Backbone, TextTower, Tower, UserError, VisionTower, unit
 
 ADVICE = "take a ViT backbone or a text-side method such as coop"
@@ -59,11 +59,13 @@ class Texts:
     tower: TextTower
     ids_NL: Tensor
     token_NLE: Tensor
+    memory_share: float = 1.0  # below 1 they pass in chunks
 
     @staticmethod
-    def of(tower: TextTower, texts: Sequence[str]) -> Texts:
+    def of(backbone: Backbone, texts: Sequence[str]) -> Texts:
+        tower, share = backbone.text, _class_texts.memory_share(backbone)
         ids_NL = _blocks.token_ids(tower, texts)
-        return Texts(tower, ids_NL, tower.start(ids_NL).detach())
+        return Texts(tower, ids_NL, tower.start(ids_NL).detach(), share)
 
     def context(self, set_JTE: Tensor) -> Rows:
         """Rows in place of the tokens after the start; the first set has their positions."""
@@ -73,12 +75,17 @@ class Texts:
 
     def features(self, rows: Rows) -> Tensor:
         """text_ND, unit length."""
-        x_NLE = self.token_NLE
-        for layer, block in enumerate(self.tower.blocks):
-            grown = rows.inserted if layer >= rows.first else 0
-            mask_LL = self._mask(self.token_NLE.shape[1] + grown)
-            x_NLE = _blocks.run_block(block, layer, x_NLE, rows.changes(), mask_LL=mask_LL)
-        return unit(self.tower.finish(x_NLE, self._longer_ids(rows)))
+        longer_NL = self._longer_ids(rows)
+
+        def encoded(texts: slice) -> Tensor:
+            x_NLE = self.token_NLE[texts]
+            for layer, block in enumerate(self.tower.blocks):
+                grown = rows.inserted if layer >= rows.first else 0
+                mask_LL = self._mask(self.token_NLE.shape[1] + grown)
+                x_NLE = _blocks.run_block(block, layer, x_NLE, rows.changes(), mask_LL=mask_LL)
+            return unit(self.tower.finish(x_NLE, longer_NL[texts]))
+
+        return _class_texts.in_chunks(encoded, len(longer_NL), self.memory_share)
 
     def _mask(self, length: int) -> Tensor | None:
         """The tower's mask for texts of another length."""

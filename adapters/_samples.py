@@ -50,10 +50,10 @@ def class_means(bank: Bank, text_KD: Tensor) -> Tensor:
     return torch.where(count_K[:, None] > 0, mean_KD, text_KD)
 
 
-def one_hot(labels_M: Tensor, text_KD: Tensor) -> Tensor:
-    """label_MK in the dtype of the features."""
-    class_K = torch.arange(len(text_KD), device=text_KD.device)
-    return (labels_M[:, None] == class_K).to(text_KD.dtype)
+def one_hot(labels_M: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """label_MK."""
+    class_K = torch.arange(classes, device=labels_M.device)
+    return (labels_M[:, None] == class_K).to(dtype)
 
 
 def discriminant(bank: Bank, text_KD: Tensor) -> tuple[Tensor, Tensor]:

@@ -113,7 +113,8 @@ class Adapter:
             )
             changed = changes("text", text, parts, step)
             text_KD = texts.encode(
-                lambda layer, x_NLE: _blocks.run_block(text.blocks[layer], layer, x_NLE, changed)
+                lambda layer, x_NLE: _blocks.run_block(text.blocks[layer], layer, x_NLE, changed),
+                whole=self.dropout > 0,
             )
             return backbone.logit_scale * image_BD @ text_KD.T
 

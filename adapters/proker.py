@@ -117,7 +117,9 @@ def _solved(episode: Episode, bank: Bank, setting: Setting, times: int = 1) -> S
     """Samples, dual variables and beta; samples that occur `times` times stand once."""
     text_KD = episode.text_features()
     beta, lam = float(setting["beta"]), float(setting["lam"])
-    residual_MK = _samples.one_hot(bank.labels_M, text_KD) - bank.image_MD @ text_KD.T
+    residual_MK = (
+        _samples.one_hot(bank.labels_M, len(text_KD), text_KD.dtype) - bank.image_MD @ text_KD.T
+    )
     dual_MK = duals(bank.image_MD, residual_MK, beta, lam, times)
     beta_tensor = torch.tensor(beta, dtype=torch.float64)
     return {"sample_MD": bank.image_MD, "dual_MK": dual_MK, "beta": beta_tensor}

@@ -22,7 +22,8 @@ Deviations from the released code:
 | alpha from the few-shot validation set | from the full one, on ImageNet from the test set |
 | gamma 50 | 50, on ImageNet 1, on Flowers 100 |
 | alpha on the samples' term | 1 / alpha on the texts' term, without s: the same argmax |
-| a class without images has its text feature for z and a sample | not a number |
+| a class without images: its text feature is z, its sentences its samples | not a number |
+| on a tie the smallest alpha | its grid is of 1 / alpha, where that is the largest |
 
 Expected: RN50, mean of 11 datasets, 1/2/4/8/16 shots: TIMO 66.43 / 68.15 / 71.20 / 73.55 / 76.61 %,
 TIMO-S 66.80 / 68.73 / 71.60 / 74.20 / 76.83 % (its logged cells), with CuPL's sentences and more

@@ -185,7 +185,8 @@ def moments(
 ) -> tuple[Tensor, Tensor]:
     """mean_KD and variance_D; test images weigh 1 in all, support images `support_weight`."""
     image_MD = torch.cat([image_QD, support.image_MD])
-    own_NK = _samples.one_hot(support.labels_M, z_QK.T) * (support_weight / len(support.labels_M))
+    one_NK = _samples.one_hot(support.labels_M, z_QK.shape[1], z_QK.dtype)
+    own_NK = one_NK * (support_weight / len(support.labels_M))
     weight_MK = torch.cat([z_QK / len(z_QK), own_NK])
     total_K = weight_MK.sum(0).clamp_min(torch.finfo(z_QK.dtype).tiny)
     mean_KD = weight_MK.T @ image_MD / total_K[:, None]

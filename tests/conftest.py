@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -102,3 +103,21 @@ def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
         return CliResult(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def base_16() -> SimpleNamespace:
+    """The towers of ViT-B/16 without numbers in them."""
+    import open_clip
+
+    from benchmark.backbones.towers import OpenClipTextTower, OpenClipVisionTower
+
+    with torch.device("meta"):
+        model = open_clip.CLIP(**open_clip.get_model_config("ViT-B-16"))
+    return SimpleNamespace(
+        vision=OpenClipVisionTower(model.visual),
+        text=OpenClipTextTower(model, open_clip.SimpleTokenizer(), "argmax", 0),
+        dim=512,
+        device=torch.device("meta"),
+        dtype=torch.float32,
+    )

@@ -8,8 +8,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import open_clip
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,7 +17,6 @@ from adapters._class_texts import ClassTexts
 from benchmark import methods
 from benchmark.api import Episode, unit
 from benchmark.backbones.clip import OpenClip
-from benchmark.backbones.towers import OpenClipTextTower, OpenClipVisionTower
 from benchmark.conformance import toy
 from tests import features64
 
@@ -52,21 +49,6 @@ def noise(like: Tensor, seed: int = 0, size: float = 0.1) -> Tensor:
 
 
 # --- counts
-
-
-@pytest.fixture(scope="module")
-def base_16() -> Any:
-    """The towers of ViT-B/16 without numbers in them."""
-    with torch.device("meta"):
-        model = open_clip.CLIP(**open_clip.get_model_config("ViT-B-16"))
-    text: Any = OpenClipTextTower(model, None, "argmax", 0)  # type: ignore[arg-type]
-    return SimpleNamespace(
-        vision=OpenClipVisionTower(model.visual),
-        text=text,
-        dim=512,
-        device=torch.device("meta"),
-        dtype=torch.float32,
-    )
 
 
 def counted(parts: Any) -> int:

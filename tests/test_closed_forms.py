@@ -184,7 +184,9 @@ def test_one_sample_per_image_stands_for_equal_views() -> None:
     ten = Bank.of(image_ND.expand(10, -1, -1), given.support.labels_N, image_ND.device)
 
     def score(bank: Bank, times: int) -> Tensor:
-        residual_MK = _samples.one_hot(bank.labels_M, text_KD) - bank.image_MD @ text_KD.T
+        residual_MK = (
+            _samples.one_hot(bank.labels_M, len(text_KD), text_KD.dtype) - bank.image_MD @ text_KD.T
+        )
         dual_MK = proker.duals(bank.image_MD, residual_MK, 2.0, 0.1, times)
         return proker.kernel(features64.queries().features(), bank.image_MD, 2.0) @ dual_MK
 

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import _blocks, _rows, maple, mmrl, promptsrc
+from adapters import _blocks, _optimisers, _rows, maple, promptsrc
 from benchmark import methods
 from benchmark.api import Crop, Episode, UserError, unit
 from benchmark.backbones.clip import OpenClip, from_model
+from benchmark.backbones.towers import OpenClipTextTower
 from benchmark.conformance import toy
 from benchmark.training.averaging import averaged
 from testbed import naive_clip
@@ -47,7 +49,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def test_rows_in_texts_are_those_of_whole_texts(
     model: OpenClip, first: int, sets: int, in_place: bool
 ) -> None:
-    set_JTE, texts = noise(sets, 2, 32).requires_grad_(), _rows.Texts.of(model.text, TEXTS)
+    set_JTE, texts = noise(sets, 2, 32).requires_grad_(), _rows.Texts.of(model, TEXTS)
     rows = texts.context(set_JTE) if in_place else _rows.Rows(set_JTE, first)
     ours_ND = texts.features(rows)
     naive_ND = torch.stack(
@@ -62,6 +64,24 @@ def test_rows_in_texts_are_those_of_whole_texts(
         torch.autograd.grad((each * weight_ND).sum(), set_JTE)[0] for each in (ours_ND, naive_ND)
     )
     torch.testing.assert_close(ours, naive, rtol=0, atol=1e-9)
+
+
+def test_texts_in_chunks_keep_less_for_the_same_gradient(model: OpenClip) -> None:
+    """As a cell has them that is tried again because memory ran out."""
+    set_JTE, weight_ND = noise(4, 2, 32).requires_grad_(), noise(24, 24, seed=1)
+    features, gradients, kept_mb = [], [], []
+    for share in (1.0, 0.25):
+        texts = _rows.Texts.of(dataclasses.replace(model, memory_share=share), 8 * TEXTS)
+
+        def encode(texts: _rows.Texts = texts) -> Tensor:
+            return texts.features(_rows.Rows(set_JTE))
+
+        features.append(encode())
+        gradients += torch.autograd.grad((features[-1] * weight_ND).sum(), set_JTE)
+        kept_mb.append(naive_clip.saved_mb(encode, model.model))
+    torch.testing.assert_close(features[1], features[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-12)
+    assert kept_mb[1] < 0.1 * kept_mb[0]
 
 
 @pytest.mark.parametrize("sets", [1, 2])
@@ -105,28 +125,19 @@ def test_rows_that_nobody_sees_leave_clip_as_it_is(monkeypatch: pytest.MonkeyPat
 # --- what is trained
 
 
-def shapes_of_vit_b_16() -> Any:
-    """Blocks and widths, and no weights."""
-
-    def tower(width: int) -> SimpleNamespace:
-        norm = SimpleNamespace(weight=torch.empty(width))
-        blocks = [SimpleNamespace(ln_1=norm)] * 12
-        return SimpleNamespace(
-            blocks=blocks, width=width, words=lambda text: torch.zeros(len(text.split()), width)
-        )
-
-    backbone = SimpleNamespace(
-        text=tower(512), vision=tower(768), dim=512, device=torch.device("cpu"), dtype=torch.float32
-    )
-    return SimpleNamespace(backbone=backbone, rng=lambda: torch.Generator().manual_seed(1))
-
-
 @pytest.mark.parametrize(
     ("name", "count"),
     [("ivlp", 46_080), ("promptsrc", 46_080), ("maple", 3_555_072), ("mmrl", 4_992_256)],
 )
-def test_vit_b_16_gets_as_many_parameters_as_published(name: str, count: int) -> None:
-    parts = adapter(name)._start(shapes_of_vit_b_16())
+def test_vit_b_16_gets_as_many_parameters_as_published(
+    name: str, count: int, base_16: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = naive_clip.TOKENIZER.encode  # the tower's own tokens would lie on the meta device
+    monkeypatch.setattr(
+        OpenClipTextTower, "own_tokens", lambda tower, texts: (1, [encode(text) for text in texts])
+    )
+    given = SimpleNamespace(backbone=base_16, rng=lambda: torch.Generator().manual_seed(1))
+    parts = adapter(name)._start(given)
     assert sum(part.numel() for part in parts.values()) == count
 
 
@@ -148,26 +159,23 @@ def test_image_rows_of_maple_are_maps_of_its_text_rows() -> None:
 # --- losses
 
 
-def twin(method: Any, given: Episode) -> dict[str, np.ndarray]:
-    """Features before the first step, of naive towers and of CLIP, and the labels, as arrays."""
-    model, parts, count = given.backbone.model, method._start(given), len(given.support)
+def twin(method: Any, given: Episode, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Features of naive towers with the rows of these parts and of CLIP, and the labels."""
+    model, count = given.backbone.model, len(given.support)
     pixels = given.support.images.crops(
         torch.arange(count), range(count), Crop(method.crops.min_scale)
     )
-    names = [name.replace("_", " ") for name in given.class_names]
-    if "space_TE" in parts:
-        text_JTE, image_JTE = (mmrl._sets(parts, name) for name in ("text", "image"))
-    else:
-        text_JTE, image_JTE = parts["text_JTE"], parts["image_JTU"]
+    in_place, names = "space_TE" not in parts, [n.replace("_", " ") for n in given.class_names]
     texts = [
         naive_clip.rows_in_text(
-            model, f"a photo of a {name}.", text_JTE, in_place="space_TE" not in parts
+            model, f"a photo of a {name}.", naive_rows(parts, "text"), in_place=in_place
         )
         for name in names
     ]
-    tokens = torch.stack([naive_clip.rows_in_image(model, each, image_JTE) for each in pixels])
+    image_JTU = naive_rows(parts, "image")
+    tokens = torch.stack([naive_clip.rows_in_image(model, each, image_JTU) for each in pixels])
     projection = parts.get("projection_UD", model.visual.proj)
-    features = {
+    return {
         "t": torch.stack(texts),
         "f": unit(tokens[:, 0] @ model.visual.proj),
         "r": unit(tokens[:, 1:].mean(1) @ projection),
@@ -175,7 +183,17 @@ def twin(method: Any, given: Episode) -> dict[str, np.ndarray]:
         "f0": given.backbone.encode_pixels(pixels),
         "y": given.support.labels_N,
     }
-    return {name: each.detach().numpy() for name, each in features.items()}
+
+
+def naive_rows(parts: dict[str, Tensor], tower: str) -> Tensor:
+    """set_JTE of a tower: of MMRL R A' + a, of MaPLe's images P W' + b, else what is trained."""
+    if "space_TE" in parts:
+        maps = zip(parts[f"{tower}/weight_JUE"], parts[f"{tower}/bias_JU"], strict=True)
+        return torch.stack([parts["space_TE"] @ weight_UE.T + bias_U for weight_UE, bias_U in maps])
+    if tower == "image" and "weight_JUE" in parts:
+        triples = zip(parts["text_JTE"], parts["weight_JUE"], parts["bias_JU"], strict=True)
+        return torch.stack([row_TE @ weight_UE.T + bias_U for row_TE, weight_UE, bias_U in triples])
+    return parts["text_JTE" if tower == "text" else "image_JTU"]
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -186,9 +204,10 @@ def first_loss(name: str, **params: object) -> tuple[float, dict[str, np.ndarray
     """The loss of one step over the whole support set, and its twin's features and scale."""
     given = PLACE.episode(shots=2)
     method = adapter(name, epochs="1", views=1, batch_size=6, **params)
-    seen = twin(method, given)
+    seen = twin(method, given, method._start(given))
     method.fit(given)
-    return given.notes["final_loss"], seen, given.backbone.logit_scale
+    arrays = {name: each.detach().numpy() for name, each in seen.items()}
+    return given.notes["final_loss"], arrays, given.backbone.logit_scale
 
 
 def fit_of(features: np.ndarray, seen: dict[str, np.ndarray], scale: float) -> float:
@@ -214,6 +233,25 @@ def test_mmrl_has_the_loss_of_its_twin() -> None:
     assert loss == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("name", ["ivlp", "maple"])
+def test_a_step_is_that_of_the_twin(name: str) -> None:
+    """Cross-entropy alone: its value, and SGD on its gradient in all that is trained."""
+    given = PLACE.episode(shots=2)
+    method = adapter(name, epochs="1", views=1, batch_size=6, warmup_lr=0.1, weight_decay=0.5)
+    parts = {each: part.requires_grad_() for each, part in method._start(given).items()}
+    seen = twin(method, given, parts)
+    logits_BK = given.backbone.logit_scale * seen["f"] @ seen["t"].T
+    loss = F.cross_entropy(logits_BK, seen["y"])
+    loss.backward()
+    state = method.learn(given)
+    assert given.notes["final_loss"] == pytest.approx(loss.item(), rel=1e-9)
+    for each, part in parts.items():
+        assert part.grad is not None
+        assert part.grad.abs().max() > 1e-3
+        expected = (part - 0.1 * (part.grad + 0.5 * part)).detach()
+        torch.testing.assert_close(state[each], expected, rtol=0, atol=1e-9)
+
+
 def test_promptsrc_without_its_terms_is_ivlp() -> None:
     given = toy.episode(2)
     short = {"epochs": "4", "views": 2}
@@ -223,6 +261,18 @@ def test_promptsrc_without_its_terms_is_ivlp() -> None:
     assert all(torch.equal(ours[name], ivlp[name]) for name in ivlp)
     mean = adapter("promptsrc", **short, **(none | {"mean_width": 0.6})).learn(given)
     assert not torch.equal(mean["image_JTU"], ivlp["image_JTU"])
+
+
+@pytest.mark.parametrize("name", ["maple", "mmrl", "mma", "clip_svd"])
+def test_training_with_less_memory_for_texts_learns_the_same(name: str) -> None:
+    given, short = PLACE.episode(), {"steps_per_shot": 1} if name == "clip_svd" else {"epochs": "2"}
+    scarce = dataclasses.replace(given.backbone, memory_share=0.25)
+    method = adapter(name, views=1, **short)
+    whole, parts = (
+        method.learn(each) for each in (given, dataclasses.replace(given, backbone=scarce))
+    )
+    for each, learned in whole.items():
+        torch.testing.assert_close(parts[each], learned, rtol=0, atol=1e-9)
 
 
 def test_the_more_closeness_counts_the_nearer_features_stay_to_clip() -> None:
@@ -244,7 +294,14 @@ def test_mmrl_hears_the_rows_only_on_the_classes_it_has_learned() -> None:
     class_token = adapter("mmrl", class_share=1.0)
     alone_QK = class_token.predictor(state, given.target)(images)
     assert torch.equal(method.predictor(state, other)(images), alone_QK)
-    assert (method.predictor(state, given.target)(images) - alone_QK).abs().max() > 0.1
+    known_QK = method.predictor(state, given.target)(images)
+    assert (known_QK - alone_QK).abs().max() > 0.1
+    turned = dataclasses.replace(given.target, class_names=given.class_names[::-1])
+    turned_QK = method.predictor(state, turned)(images).flip(1)
+    torch.testing.assert_close(turned_QK, known_QK, rtol=0, atol=1e-4)
+    fewer = dataclasses.replace(given.target, class_names=given.class_names[1:])
+    few_QK = method.predictor(state, fewer)(images)
+    assert torch.equal(few_QK, class_token.predictor(state, fewer)(images))
 
 
 # --- the mean of the prompts
@@ -255,6 +312,38 @@ def test_shares_of_the_epochs_are_a_gaussian_and_sum_to_one() -> None:
     assert share_E.sum() == pytest.approx(1, abs=1e-12)
     assert share_E.argmax() == 29
     assert share_E[34] / share_E[29] == pytest.approx(np.exp(-0.5))
+
+
+def test_promptsrc_learns_the_mean_of_what_every_epoch_ends_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    after: list[Tensor] = []
+    sgd = _optimisers.sgd
+
+    def watched(settings: Any) -> Any:
+        def optimiser(flat_RX: Tensor, parts: Any) -> Any:
+            update = sgd(settings)(flat_RX, parts)
+
+            def move(weights: Tensor, gradient: Tensor, rate_R: Tensor) -> None:
+                update(weights, gradient, rate_R)
+                after.append(weights[0].clone())
+
+            return move
+
+        return optimiser
+
+    monkeypatch.setattr(_optimisers, "sgd", watched)
+    given, steps = PLACE.episode(shots=4), 2
+    method = adapter(
+        "promptsrc", epochs="3", batch_size=len(given.support) // steps, views=1, lr=0.1
+    )
+    state = method.learn(given)
+    assert len(after) == 3 * steps
+    bell = [np.exp(-((epoch - 1.8) ** 2) / (2 * 1.8**2)) for epoch in (1, 2, 3)]  # m = d = 0.6 * 3
+    mean_X = sum(g / sum(bell) * after[steps * e + steps - 1] for e, g in enumerate(bell))
+    learned_X = torch.cat([part.flatten() for part in state.values()])
+    torch.testing.assert_close(learned_X, mean_X, rtol=0, atol=1e-12)
+    assert (after[0] - after[1]).abs().max() > 1e-6  # the steps of an epoch differ
 
 
 def test_a_mean_of_weights_holds_each_step_by_its_share() -> None:
