@@ -147,6 +147,21 @@ FORGED: dict[str, tuple[Callable[[Lines, Lines], object], str]] = {
         lambda _, archives: archives[0].update(archive="gASVAAAA"),
         "predictions of record .* cannot be read",
     ),
+    **{
+        f"{field} that cannot be printed": (
+            lambda records, _, field=field, value=value: records[0]["identity"].update(
+                {field: value}
+            ),
+            f"is not a record of this suite .identity.{field}.*cannot be printed",
+        )
+        for field, value in (
+            ("method", "a\x1b[2J"),
+            ("backbone", "a\n| b |"),
+            ("precision", "\x1b]0;x\x07"),
+            ("weights_digest", "a\nb"),
+            ("params", {"a\x1b[31m": 1}),
+        )
+    },
     "in another order": (lambda records, _: records.reverse(), "pack it again"),
 }
 

@@ -34,12 +34,14 @@ def _nameable(name: str) -> str:
 
 def _printable(text: str) -> str:
     if not text.isprintable():
-        raise ValueError("a title is printable")
+        raise ValueError("it has characters that cannot be printed")
     return text
 
 
 Name = Annotated[str, AfterValidator(_nameable)]
-Title = Annotated[str, Field(max_length=MOST_TITLE), AfterValidator(_printable)]
+# Reports and tables show these, also where a stranger has written them.
+Printable = Annotated[str, AfterValidator(_printable)]
+Title = Annotated[Printable, Field(max_length=MOST_TITLE)]
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 Images = Annotated[int, Field(ge=0, le=10**9)]
 
@@ -49,41 +51,41 @@ class Identity(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    method: str
+    method: Printable
     adapter_version: Whole
-    params: dict[str, Scalar]  # every hyper-parameter, defaults written out
+    params: dict[Printable, Scalar]  # every hyper-parameter, defaults written out
     dataset: Name
     dataset_digest: (
         Name  # its first digits stand behind the dataset's name where there are two of that name
     )
-    classes: str  # "all", "base" or "new"
+    classes: Printable  # "all", "base" or "new"
     shots: Whole  # images per class; 0 for a method that never looks at the support set
     seed: Whole
-    sampler: str  # which rule draws the support set (benchmark/data/sampling.py)
+    sampler: Printable  # which rule draws the support set (benchmark/data/sampling.py)
     # "up-to-4": min(shots, 4) validation images per class; "none"; of presets only "full", the
     # whole validation split, and "test", the test set
-    val: str
-    sources: dict[str, str]  # dataset name -> digest of every dataset a prior has seen
+    val: Printable
+    sources: dict[Printable, Printable]  # dataset name -> digest of every dataset a prior has seen
     # shots per class shown to the prior; -1 for full training sets
     source_shots: Annotated[int, Field(ge=-1, lt=1 << 63)]
-    backbone: str
-    weights_digest: str
-    precision: str  # of the frozen backbone: float64, float32, tf32, bfloat16 or float16
-    transform: str  # version of the image pipeline, Pillow's resize order included
+    backbone: Printable
+    weights_digest: Printable
+    precision: Printable  # of the frozen backbone: float64, float32, tf32, bfloat16 or float16
+    transform: Printable  # version of the image pipeline, Pillow's resize order included
     # digest of the code of a method from elsewhere; '' for ours and for released plug-ins
-    code: str = ""
+    code: Printable = ""
     protocol: Whole  # raised when the harness's own rules change numbers
-    preset: str = ""  # whose settings these are (benchmark/presets.py); "": the suite's own
-    selection: str = ""  # "test": a release selects on the test set beside its validation set
+    preset: Printable = ""  # whose settings these are (benchmark/presets.py); "": the suite's own
+    selection: Printable = ""  # "test": a release selects on the test set beside its validation set
     templates: tuple[str, ...] = ()  # in place of the dataset's own
     underscores: bool = False  # of class names are left in texts
     texts: Title = ""  # name of the set of sentences (text_sets.py); empty: the templates
-    texts_digest: str = ""
+    texts_digest: Printable = ""
     # what was asked: "few-shot", or one of the others of benchmark/protocols.py
-    evaluation: str = "few-shot"
+    evaluation: Printable = "few-shot"
     # dataset name -> digest of the dataset it was learned on; empty: the tested one
-    learned_on: dict[Name, str] = Field(default_factory=dict)
-    learned_classes: str = ""  # the classes it was learned on; empty: those tested
+    learned_on: dict[Name, Printable] = Field(default_factory=dict)
+    learned_classes: Printable = ""  # the classes it was learned on; empty: those tested
 
 
 class Counts(BaseModel):
