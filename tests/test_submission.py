@@ -223,6 +223,9 @@ def test_which_cells_are_computed_again_nobody_can_choose(packed: Path) -> None:
         ({"from": "/home/somebody/weights"}, "a path of this machine"),
         ({"from": "loaded ~/weights/b.pt"}, "a path of this machine"),
         ({"from": "C:\\Users\\me"}, "a path of this machine"),
+        ({"from": "file:///home/alice/x"}, "a path of this machine"),
+        ({"from": "read [/home/alice/x]"}, "a path of this machine"),
+        ({"from": "<~/weights/b.pt>"}, "a path of this machine"),
         ({"by": "made by Wilhelmina"}, "the name of this user or machine"),
     ],
 )

@@ -42,7 +42,7 @@ KEPT = frozenset(
         *("changed", "adapter_source", "training_source", "support_digest", "changed_data"),
     }
 )
-PATH = re.compile(r"(^|[\s='\"(:,])(~?/[\w.~-]+(/|$)|[A-Za-z]:\\|\\\\\w)")
+PATH = re.compile(r"(^|[\s='\"(:,\[<]|//)(~?/[\w.~-]+(/|$)|[A-Za-z]:\\|\\\\\w)")
 COMMON = {"root", "user", "admin", "ubuntu", "localhost", "home"}  # names that betray nobody
 
 
