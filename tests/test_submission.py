@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from benchmark.records import predictions, submission
 from benchmark.records.record import Identity, key
 from benchmark.records.store import Store
 from benchmark.report import submission_checks
+from benchmark.report.board import write_board
 from benchmark.report.submission_checks import check_submission
 from testbed.synthetic import scored, write
 from tests.conftest import Invoke
@@ -61,6 +64,15 @@ def forge(folder: Path, change: Callable[[Lines, Lines], object]) -> None:
     sums = {file.name: submission._digest(file) for file in files}
     facts = {"format": 1, "records": len(records), "sha256": sums}
     (folder / submission.FACTS).write_text(json.dumps(facts))
+
+
+def reidentified(records: Lines, archives: Lines, **changes: object) -> None:
+    """Other identities of all records, under the keys that go with them."""
+    for each, packed in zip(records, archives, strict=True):
+        each["identity"].update(changes)
+        each["key"] = packed["key"] = key(Identity.model_validate(each["identity"]))
+    for lines in (records, archives):
+        lines.sort(key=lambda each: each["key"])
 
 
 def archive(predicted: list[int]) -> str:
@@ -147,6 +159,10 @@ FORGED: dict[str, tuple[Callable[[Lines, Lines], object], str]] = {
         lambda _, archives: archives[0].update(archive="gASVAAAA"),
         "predictions of record .* cannot be read",
     ),
+    "a version that is not there yet": (
+        lambda records, archives: reidentified(records, archives, adapter_version=2),
+        "is of version 2 of .*, and the newest here is 1",
+    ),
     **{
         f"{field} that cannot be printed": (
             lambda records, _, field=field, value=value: records[0]["identity"].update(
@@ -198,14 +214,22 @@ def test_files_that_are_damaged_missing_or_without_end_are_refused(
         check_submission(packed)
 
 
-def test_which_cells_are_computed_again_nobody_can_choose(packed: Path) -> None:
+def test_which_cells_are_computed_again_the_submission_does_not_decide(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     records = submission.unpack(packed, Store(packed.parent / "unpacked"))
-    orders = {
-        digest: [each.key for each in submission_checks._drawn(records, digest)]
-        for digest in map(str, range(20))
-    }
-    assert orders["3"] == [each.key for each in submission_checks._drawn(records, "3")]
-    assert len(set(map(tuple, orders.values()))) == 6  # 3! orders
+
+    def order(seed: int) -> tuple[str, ...]:
+        return tuple(each.key for each in submission_checks._drawn(records, random.Random(seed)))
+
+    assert len(set(map(order, range(20)))) == 6  # 3! orders
+    assert order(3) == order(3)
+    monkeypatch.setattr(
+        submission_checks, "_replayed", lambda drawn, count: ([drawn[0].key] * count, [])
+    )
+    seeded = [check_submission(packed, replays=1, replay_seed=seed) for seed in range(6)]
+    assert [each.replayed for each in seeded] == [order(seed)[:1] for seed in range(6)]
+    assert len({check_submission(packed, replays=1).replayed for _ in range(40)}) == 3
     slow = [
         each.model_copy(update={"identity": each.identity.model_copy(update=change)})
         for each in records
@@ -214,7 +238,23 @@ def test_which_cells_are_computed_again_nobody_can_choose(packed: Path) -> None:
             {"dataset": "imagenet"}, {"backbone": "ViT-B-16/openai"}, {"shots": 10**6},
         )
     ]  # fmt: skip
-    assert submission_checks._drawn(slow, "3") == []
+    assert submission_checks._drawn(slow, random.Random(3)) == []
+
+
+def test_what_could_not_be_looked_into_is_said(packed: Path) -> None:
+    forge(packed, lambda records, archives: reidentified(records, archives, adapter_version=0))
+    said = str(check_submission(packed, replay_seed=1))
+    assert "0 of 2 computed again (of 3 the adapter_version was 0, is 1)" in said
+    strange = {"method": "theirs", "backbone": "VITAL/x", "protocol": 99, "weights_digest": "0"}
+    forge(packed, lambda records, archives: reidentified(records, archives, **strange))
+    said = str(check_submission(packed))
+    assert "as they should be" not in said
+    assert "0 of 2 computed again (3 of 3 records not of cells that can be" in said
+    for name in ("the method 'theirs'", "the backbone 'VITAL/x'", "'few-shot', version 99"):
+        assert name in said
+    known = {"method": "zero_shot", "backbone": "tiny", "protocol": 1, "shots": 0}
+    forge(packed, lambda records, archives: reidentified(records, archives, **known))
+    assert "unknown here: the weights 0 of tiny" in str(check_submission(packed, replays=0))
 
 
 @pytest.mark.parametrize(
@@ -261,7 +301,18 @@ def test_submit_packs_what_is_chosen_and_says_what_it_left_out(
     assert "is there already; give the submission another --name" in again.err
     checked = invoke("submit", "--check", "--replays", 1, *to)
     assert checked.code == 0
-    assert "mine: 2 records as they should be, 2 of them held against labels, 1 com" in checked.out
+    assert "mine: 2 records as they should be, 2 of them held against labels, 1 of 1" in checked.out
+    place = to[1]
+    assert invoke("submit", "--check", place, "--replays", 0).out.startswith("mine: 2 records")
+    for words, sentence in (
+        ([place, "--name", "mein"], "there is no submission 'mein' in .*; did you mean 'mine'"),
+        ([place, "--name", "../x"], "is no name of a submission"),
+        ([place, "--method", "coop"], "leave out the options that choose records"),
+        ([results, *to], "are two; name one"),
+        ([results], "there are no submissions in"),
+    ):
+        wrong = invoke("submit", "--check", *words)
+        assert (wrong.code, bool(re.search(sentence, wrong.err))) == (2, True), wrong.err
     (results / "records" / "junk.json").write_text("{}")
     refused = invoke("submit", results, "--name", "other", *to)
     assert refused.code == 2
@@ -297,3 +348,28 @@ def test_the_board_shows_all_submissions_and_names_what_contradicts(
     partly = invoke("board", community, "--html", page)
     assert (partly.code, "b is left out: " in partly.err) == (0, True)
     assert "there are no submissions in" in invoke("board", tmp_path / "nowhere").err
+
+
+def test_nobody_takes_the_records_of_others_from_the_board(packed: Path, tmp_path: Path) -> None:
+    community = tmp_path / "community"
+    for name, changes in (
+        ("honest", {}),
+        ("newer", {"adapter_version": 2}),
+        ("theirs", {"method": "<b>theirs</b>"}),
+        ("theirs-newer", {"method": "<b>theirs</b>", "adapter_version": 9}),
+    ):
+        shutil.copytree(packed, community / name)
+        if changes:
+            forge(community / name, lambda *lines, changes=changes: reidentified(*lines, **changes))
+    written = write_board(community, tmp_path / "board")
+    assert written.names == ("honest", "theirs", "theirs-newer")
+    (note,) = written.notes
+    assert "newer is left out: record" in note
+    lists = "".join(path.read_text() for path in (tmp_path / "board").rglob("*.js"))
+    for record in submission.unpack(community / "honest", Store(tmp_path / "a")):
+        assert record.key in lists
+    for record in submission.unpack(community / "theirs", Store(tmp_path / "b")):
+        assert record.key in lists
+    table = (tmp_path / "board" / "submissions.md").read_text()
+    assert "&lt;b&gt;theirs&lt;/b&gt;" in table
+    assert "<b>" not in table

@@ -15,7 +15,11 @@ from benchmark.errors import UserError
 COMMUNITY = Path("results/community")
 Source = Annotated[
     Path | None,
-    typer.Argument(metavar="DIR", help="A folder of records.", show_default="results"),
+    typer.Argument(
+        metavar="DIR",
+        help="A folder of records; with --check one of submissions.",
+        show_default="results",
+    ),
 ]
 Name = Annotated[
     str,
@@ -41,6 +45,16 @@ Replays = Annotated[
         help="With --check: how many cells of the embedded suite are computed again, of each.",
     ),
 ]
+ReplaySeed = Annotated[
+    int | None,
+    typer.Option(
+        "--replay-seed",
+        metavar="NUMBER",
+        min=0,
+        help="With --check: draw these cells so that the same draw can be made again.",
+        show_default="a new draw",
+    ),
+]
 
 
 @takes_fields
@@ -51,6 +65,7 @@ def submit(
     to: To = COMMUNITY,
     check: Check = False,
     replays: Replays = 2,
+    replay_seed: ReplaySeed = None,
     data_root: opt.DataRoot = None,
 ) -> None:
     """Pack records with their predictions for a pull request; nothing is sent.
@@ -58,7 +73,8 @@ def submit(
     With --check: is every submission what it says? Exit code 3 where not.
     """
     if check:
-        raise typer.Exit(_check(to, name, replays, data_root))
+        place = _place(source, to, filters)
+        raise typer.Exit(_check(place, name, replays, replay_seed, data_root))
     from benchmark.commands.record_choice import chosen_records
     from benchmark.records import submission
     from benchmark.records.store import Store
@@ -80,15 +96,29 @@ def submit(
         warn([f"left out, as it may name your machine: {', '.join(packed.left_out)}"])
 
 
-def _check(folder: Path, name: str, replays: int, data_root: Path | None) -> int:
+def _place(source: Path | None, to: Path, filters: RecordFilters) -> Path:
+    """The folder of submissions that is to be checked; UserError for what --check cannot obey."""
+    if filters != RecordFilters():
+        raise UserError(
+            "--check looks at whole submissions; leave out the options that choose records, and "
+            "take one submission by --name"
+        )
+    if source and to not in (source, COMMUNITY):
+        raise UserError(f"--check looks into one folder, and {source} and {to} are two; name one")
+    return source or to
+
+
+def _check(
+    folder: Path, name: str, replays: int, replay_seed: int | None, data_root: Path | None
+) -> int:
     """Every submission is looked at, also after one that is refused."""
     from benchmark.records.submission import submissions
     from benchmark.report.submission_checks import check_submission
 
     code = 0
-    for each in [folder / name] if name else submissions(folder):
+    for each in submissions(folder, name):
         try:
-            print(check_submission(each, data_root, replays))
+            print(check_submission(each, data_root, replays, replay_seed))
         except UserError as error:
             code = max(code, 3)
             warn([f"{each.name}: {error}"])

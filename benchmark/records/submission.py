@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, nearest
 from benchmark.paths import PART, require_regular, write_atomic
 from benchmark.records.record import Record
 from benchmark.records.store import Store, read
@@ -81,11 +81,7 @@ def pack(store: Store, records: list[Record], into: Path, name: str) -> Packed:
     UserError where the name is no good, the folder is there already, predictions are missing, or a
     record says where or by whom it was made.
     """
-    if not NAME.fullmatch(name):
-        raise UserError(
-            f"'{name[:60]}' is no name of a submission; take small letters, digits, '-' and '_', "
-            "at most 40 of them"
-        )
+    require_name(name)
     folder = into / name
     if folder.exists():
         raise UserError(f"{folder} is there already; give the submission another --name")
@@ -100,6 +96,15 @@ def pack(store: Store, records: list[Record], into: Path, name: str) -> Packed:
     left_out = {field for record in whole for field in record.provenance.keys() - KEPT}
     size = sum(map(len, texts.values()))
     return Packed(folder, len(whole), size, tuple(sorted(left_out)))
+
+
+def require_name(name: str) -> None:
+    """UserError where no submission can be called so."""
+    if not NAME.fullmatch(name):
+        raise UserError(
+            f"'{name[:60]}' is no name of a submission; take small letters, digits, '-' and '_', "
+            "at most 40 of them"
+        )
 
 
 def _write(folder: Path, texts: dict[str, bytes]) -> None:
@@ -185,17 +190,20 @@ def unpack(folder: Path, store: Store) -> list[Record]:
     return records
 
 
-def submissions(folder: Path) -> list[Path]:
-    """The submissions of a folder by name; UserError where there are none."""
+def submissions(folder: Path, name: str = "") -> list[Path]:
+    """The submissions of a folder in order of their names, or the one of this name; UserError where
+    there are none.
+    """
     found = sorted(path.parent for path in folder.glob(f"*/{FACTS}"))
     if not found:
         raise UserError(f"there are no submissions in {folder}; `submit` makes one")
-    return found
-
-
-def content_digest(folder: Path) -> str:
-    """sha256 of what a submission says; UserError where there is none."""
-    return _sha256(_facts(folder).model_dump_json().encode())
+    if not name:
+        return found
+    require_name(name)
+    if folder / name not in found:
+        hint = nearest(name, [path.name for path in found])
+        raise UserError(f"there is no submission '{name}' in {folder}; {hint}")
+    return [folder / name]
 
 
 def _facts(folder: Path) -> Facts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from benchmark.errors import UserError
@@ -13,6 +14,8 @@ from benchmark.records.combine import combine
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.report import grouping, page
+from benchmark.report.unknown_here import require_no_newer_version
+from benchmark.report.variants import own_card
 
 LIST = "submissions.md"
 
@@ -40,6 +43,7 @@ def write_board(source: Path, folder: Path) -> WrittenBoard:
             store = Store(Path(unpacked) / each.name)
             try:
                 records = submission.unpack(each, store)
+                require_no_newer_version(records)
             except UserError as error:
                 notes.append(f"{each.name} is left out: {error}")
                 continue
@@ -53,10 +57,20 @@ def write_board(source: Path, folder: Path) -> WrittenBoard:
         kept = list(whole.records())
         if not kept:
             raise UserError(f"no submission in {source} can be shown ({'; '.join(notes)})")
-        page.write_page(folder, grouping.group_records(kept, notes), whole, images=False)
+        groups = grouping.group_records(_of_versions_here(kept, notes), notes, superseded=True)
+        page.write_page(folder, groups, whole, images=False)
     write_atomic(folder / LIST, _table(rows).encode())
     names = tuple(row[0] for row in rows)
     return WrittenBoard(names, len(kept), tuple(notes), tuple(conflicts))
+
+
+def _of_versions_here(records: list[Record], notes: list[str]) -> list[Record]:
+    """Without older versions of our own methods. Of a method from elsewhere all versions stay: who
+    writes a larger number would otherwise take the others from the board.
+    """
+    ours = [record for record in records if own_card(record.identity.method)]
+    foreign = [record for record in records if not own_card(record.identity.method)]
+    return grouping.current(ours, notes) + foreign
 
 
 def _row(name: str, records: list[Record]) -> tuple[str, ...]:
@@ -67,9 +81,10 @@ def _row(name: str, records: list[Record]) -> tuple[str, ...]:
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:
-    """Names of strangers stand in it, so what would end a cell is escaped."""
+    """Names of strangers stand in it, so what would end a cell or begin a tag is escaped."""
     heads = ("submission", "records", "methods", "datasets", "backbones")
     lines = [heads, ("---",) * len(heads), *rows]
     return "".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
+        "| " + " | ".join(escape(cell).replace("|", "\\|") for cell in line) + " |\n"
+        for line in lines
     )

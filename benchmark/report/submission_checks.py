@@ -1,27 +1,29 @@
 """Is a submission what it says? Every record is held against its own predictions, and against the
 dataset's labels where they are at hand; a few cells of the embedded suite are computed again.
 
-Which cells is drawn from the submission's own digest, so that everybody draws the same, and nobody
-can choose. Methods from elsewhere are never run.
+Which cells is drawn anew at every check: a draw that the submission decided could be tried by its
+maker until it misses what is forged. Methods from elsewhere are never run.
 """
 
 from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import data, methods
 from benchmark.compute import rerun
-from benchmark.errors import UserError
+from benchmark.errors import UserError, counted
 from benchmark.grid import SHOTS
 from benchmark.protocols import FEW_SHOT
 from benchmark.records import submission
 from benchmark.records.record import Identity, Record
 from benchmark.records.store import Store
 from benchmark.report.class_frames import confusions, labels_of
+from benchmark.report.unknown_here import require_no_newer_version, unknown_here
 
 REPLAYS = 2
 FROM_FEATURES = {"text"}  # what a method may need that fits on stored features, in seconds
@@ -29,34 +31,58 @@ FROM_FEATURES = {"text"}  # what a method may need that fits on stored features,
 
 @dataclass(frozen=True)
 class CheckedSubmission:
-    """A submission without a fault, and which of its cells were computed again."""
+    """A submission without a fault, and what of it could be looked into here."""
 
     folder: Path
     records: tuple[Record, ...]
     with_labels: int  # records that were held against the labels of their dataset
-    replayed: tuple[str, ...]
+    replayed: tuple[str, ...]  # keys of the cells that were computed again
+    replays: int  # how many were asked for
+    passed_over: tuple[str, ...]  # why fewer were computed again than were asked for
+    unknown: tuple[str, ...]  # methods, backbones, weights and protocols that nobody knows here
 
     def __str__(self) -> str:
-        replayed = f", {len(self.replayed)} computed again" if self.replayed else ""
-        return (
-            f"{self.folder.name}: {len(self.records)} records as they should be, "
-            f"{self.with_labels} of them held against labels{replayed}"
-        )
+        as_it_is = "whose counts are those of their predictions" if self.unknown else ""
+        parts = [
+            f"{counted(len(self.records), 'record')} {as_it_is or 'as they should be'}",
+            f"{self.with_labels} of them held against labels",
+            f"{len(self.replayed)} of {self.replays} computed again{self._why()}",
+        ]
+        unknown = f"; unknown here: {', '.join(self.unknown)}" if self.unknown else ""
+        return f"{self.folder.name}: {', '.join(parts)}{unknown}"
+
+    def _why(self) -> str:
+        if len(self.replayed) >= self.replays:
+            return ""
+        return f" ({'; '.join(self.passed_over)})"
 
 
 def check_submission(
-    folder: Path, root: Path | None = None, replays: int = REPLAYS
+    folder: Path,
+    root: Path | None = None,
+    replays: int = REPLAYS,
+    replay_seed: int | None = None,
 ) -> CheckedSubmission:
-    """UserError, exit code 3, that names the first record which is not what it says; `root` is the
-    folder of datasets.
+    """UserError, exit code 3, that names the first record which is not what it says.
+
+    `root` is the folder of datasets. `replay_seed` draws the cells that are computed again; without
+    it nobody can know them before.
     """
     with tempfile.TemporaryDirectory(prefix="fsbench-submission-") as unpacked:
         store = Store(Path(unpacked))
         records = submission.unpack(folder, store)
+        require_no_newer_version(records)
         with_labels = sum(_held_against_predictions(store, record, root) for record in records)
-    drawn = _drawn(records, submission.content_digest(folder))
-    replayed = _replayed(drawn, replays)
-    return CheckedSubmission(folder, tuple(records), with_labels, tuple(replayed))
+    rng = random.SystemRandom() if replay_seed is None else random.Random(replay_seed)
+    drawn = _drawn(records, rng)
+    replayed, passed_over = _replayed(drawn, replays)
+    if len(drawn) < len(records):
+        others = f"{len(records) - len(drawn)} of {counted(len(records), 'record')}"
+        passed_over.append(f"{others} not of cells that can be computed here in seconds")
+    return CheckedSubmission(
+        *(folder, tuple(records), with_labels, tuple(replayed), min(replays, len(records))),
+        *(tuple(passed_over), unknown_here(records)),
+    )
 
 
 def _held_against_predictions(store: Store, record: Record, root: Path | None) -> bool:
@@ -81,10 +107,10 @@ def _held_against_predictions(store: Store, record: Record, root: Path | None) -
     return labels_Q is not None
 
 
-def _drawn(records: Iterable[Record], digest: str) -> list[Record]:
-    """The cells that can be computed here in seconds, in an order that nobody can choose."""
+def _drawn(records: Iterable[Record], rng: random.Random) -> list[Record]:
+    """The cells that can be computed here in seconds, in the order of the draw."""
     cheap = [record for record in records if _is_cheap(record.identity)]
-    return random.Random(digest).sample(cheap, len(cheap))
+    return rng.sample(cheap, len(cheap))
 
 
 def _is_cheap(named: Identity) -> bool:
@@ -104,15 +130,20 @@ def _is_cheap(named: Identity) -> bool:
     )
 
 
-def _replayed(drawn: Iterable[Record], count: int) -> Iterator[str]:
-    """The keys of cells that gave the same counts again; other versions are passed over."""
+def _replayed(drawn: Iterable[Record], count: int) -> tuple[list[str], list[str]]:
+    """The keys of cells that gave the same counts again, and why others were passed over: they name
+    a version or a dataset that is not the one here.
+    """
+    replayed: list[str] = []
+    changed: Counter[str] = Counter()
     for record in drawn:
-        if count < 1:
-            return
+        if len(replayed) >= count:
+            break
         again = rerun.rerun(record, None, "cpu")
         if again.changed:
+            changed[again.changed[0]] += 1
             continue
         if not again.identical:
             raise UserError(f"a cell gives other counts here: {rerun.text(again)}", exit_code=3)
-        count -= 1
-        yield record.key
+        replayed.append(record.key)
+    return replayed, [f"of {number} the {what}" for what, number in sorted(changed.items())]

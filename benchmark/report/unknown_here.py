@@ -1,0 +1,59 @@
+"""What a submission names that this copy of the suite does not know, so that nobody takes it for
+checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from benchmark.backbones import weights
+from benchmark.errors import UserError
+from benchmark.grid import PROTOCOL
+from benchmark.protocols import PROTOCOLS
+from benchmark.records.record import Identity, Record
+from benchmark.report.variants import own_card
+
+MOST_LETTERS = 60  # of a name that somebody else has written
+MOST_NAMES = 5
+
+
+def require_no_newer_version(records: Iterable[Record]) -> None:
+    """UserError, exit code 3, for a record of a version of our methods that is not yet there: it
+    would take the place of all others, and nothing of it can be computed again.
+    """
+    for record in records:
+        named = record.identity
+        known = own_card(named.method)
+        if known and named.adapter_version > known.version:
+            raise UserError(
+                f"record {record.key} is of version {named.adapter_version} of {named.method}, and "
+                f"the newest here is {known.version}; get the newest suite, or compute its cell "
+                "again and submit that",
+                exit_code=3,
+            )
+
+
+def unknown_here(records: Iterable[Record]) -> tuple[str, ...]:
+    """Methods, backbones, weights and protocols that are unknown here, each named once."""
+    found = sorted({what for record in records for what in _unknown(record.identity)})
+    more = [f"{len(found) - MOST_NAMES} more"] if len(found) > MOST_NAMES else []
+    return (*found[:MOST_NAMES], *more)
+
+
+def _unknown(named: Identity) -> Iterator[str]:
+    if not own_card(named.method):
+        yield f"the method '{named.method[:MOST_LETTERS]}'"
+    if named.backbone not in weights.NAMED:
+        yield f"the backbone '{named.backbone[:MOST_LETTERS]}'"
+    elif named.weights_digest != _digest_here(named.backbone):
+        yield f"the weights {named.weights_digest[:12]} of {named.backbone}"
+    if named.protocol != PROTOCOL or named.evaluation not in PROTOCOLS:
+        yield f"the protocol '{named.evaluation[:MOST_LETTERS]}', version {named.protocol}"
+
+
+def _digest_here(backbone: str) -> str:
+    """Of the weights as they are on this machine; empty where they are not."""
+    try:
+        return weights.weights_digest(backbone)
+    except UserError:
+        return ""
