@@ -186,3 +186,28 @@ def test_a_program_that_is_unknown_or_missing_is_said(
     missing = invoke("export", "--to", "wandb:x", "--results", tmp_path)
     assert missing.code == 2
     assert "pip install -e '.[wandb]'" in missing.err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--adapter", ""], "no adapter is kept in"),
+        (["--adapter", "1a2b", "--records"], "--adapter does not go with --records"),
+        (["--adapter", "1a2b", "--to", "wandb:x"], "--adapter does not go with --to"),
+        (["--adapter", "1a2b", "--format", "csv"], "--adapter does not go with --format"),
+        (["--adapter", "1a2b", "--dataset", "dtd"], "--adapter does not go with --dataset"),
+        (["--adapter", "1a2b", "--backbone", "a/b,c/d"], "--adapter takes one --backbone"),
+        (["--to", ""], "--to takes tensorboard:FOLDER or wandb:PROJECT, not ''"),
+        (["--online"], "--online goes with --to"),
+        (["--to", "wandb:x", "--output", "x.csv"], "--to does not go with --output"),
+        (["--to", "wandb:x", "--format", "csv"], "--to does not go with --format"),
+        (["--output", "x.xlsx"], "the ending '.xlsx' of --output says no format"),
+    ],
+)
+def test_options_that_would_be_dropped_are_refused(
+    invoke: Invoke, tmp_path: Path, words: list[str], sentence: str
+) -> None:
+    write(tmp_path, grid(["coop"], ["tiny_digits"], shots=(1,), seeds=(1,)))
+    refused = invoke("export", *words, "--results", tmp_path)
+    assert (refused.code, sentence in refused.err) == (2, True), refused.err
+    assert not Path("x.csv").exists()

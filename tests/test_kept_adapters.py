@@ -230,6 +230,14 @@ def test_a_matrix_as_a_file(kind: str, results: Path, keys: dict[str, str], tmp_
     np.testing.assert_array_equal(weight_KD, wanted.weight_KD.numpy())
 
 
+def test_a_matrix_is_made_with_the_weights_that_are_named(
+    results: Path, keys: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", "--adapter", keys["coop"], "--results", str(results)]
+    assert execute([*words, "--backbone", "ViT-B-32/nowhere.safetensors"]) == 4
+    assert "weights file nowhere.safetensors is not there" in capsys.readouterr().err
+
+
 def read_matrix(file: Path) -> tuple[list[str], object]:
     if file.suffix == ".npz":
         arrays = np.load(file)

@@ -7,11 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from benchmark.commands import export_options as own
 from benchmark.commands import options as opt
-from benchmark.commands.option_fields import RecordFilters, takes_fields
+from benchmark.commands.option_fields import RecordFilters, given, takes_fields
 from benchmark.commands.printing import warn
 from benchmark.errors import UserError
+
+OF_ADAPTERS = {
+    "adapter",
+    "results",
+    "out",
+    "device",
+    "methods",
+    "backbones",
+}  # what --adapter obeys
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +33,7 @@ if TYPE_CHECKING:
 
 @takes_fields
 def export(
+    context: typer.Context,
     filters: RecordFilters,
     results: opt.Results = opt.DEFAULT,
     out: own.Out = None,
@@ -31,7 +43,7 @@ def export(
     confusion: own.Confusion = False,
     to: own.To = None,
     online: own.Online = False,
-    adapter: own.Adapter = "",
+    adapter: own.Adapter = None,
     device: opt.Device = "auto",
     superseded: opt.Superseded = False,
     data_root: opt.DataRoot = None,
@@ -40,9 +52,14 @@ def export(
 
     Or a row per record, per class, or per pair of classes. docs/data.md describes the columns.
     """
-    if adapter:
-        _export_adapter(adapter, results, out, device, filters.methods)
+    if adapter is not None:
+        _require_only(context, "--adapter", OF_ADAPTERS)
+        _export_adapter(adapter, results, out, device, filters)
         return
+    if to is not None:
+        _require_only(context, "--to", given(context) - {"out", "form"})
+    elif online:
+        raise UserError("--online goes with --to wandb:PROJECT; add that, or leave --online out")
     from benchmark.commands.record_choice import chosen_records
     from benchmark.records.store import Store
     from benchmark.report.grouping import current
@@ -56,12 +73,20 @@ def export(
     notes: list[str] = []
     store = Store(results)
     records = chosen_records(store, filters, notes)
-    if to:
+    if to is not None:
         _hand_over(records if superseded else current(records, notes), to, online)
     else:
         kind = chosen[0] if chosen else "--leaderboard"
         _write(_frame(kind, store, records, notes, superseded, data_root, form), out, form)
     warn(notes)
+
+
+def _require_only(context: typer.Context, flag: str, allowed: set[str]) -> None:
+    """UserError for options on the command line that `flag` would not obey."""
+    flags = {each.name: each.opts[0] for each in context.command.params}
+    others = sorted(flags[name] for name in given(context) - allowed)
+    if others:
+        raise UserError(f"{flag} does not go with {', '.join(others)}; leave one of them out")
 
 
 def _hand_over(records: Sequence[Record], to: str, online: bool) -> None:
@@ -75,7 +100,12 @@ def _hand_over(records: Sequence[Record], to: str, online: bool) -> None:
 
 def _format(form: str | None, out: Path | None) -> str:
     ending = out.suffix.lower().lstrip(".") if out else ""
-    form = opt.one_of("format", form or (ending if ending in own.FORMATS else "csv"), own.FORMATS)
+    if form is None and ending not in ("", *own.FORMATS):
+        raise UserError(
+            f"the ending '.{ending}' of --output says no format; take .csv or .parquet, or add "
+            "--format"
+        )
+    form = opt.one_of("format", form or ending or "csv", own.FORMATS)
     if form == "parquet" and out is None:
         raise UserError("--format parquet writes a file; name it with --output FILE")
     return form
@@ -121,15 +151,17 @@ def _write(frame: pd.DataFrame, out: Path | None, form: str) -> None:
 
 
 def _export_adapter(
-    key: str, results: Path, out: Path | None, device: str, trusted: list[str]
+    key: str, results: Path, out: Path | None, device: str, filters: RecordFilters
 ) -> None:
     from benchmark.compute.classifier_matrix import as_bytes, classifier_matrix, require_kind
     from benchmark.compute.loaded_adapters import load_adapter
     from benchmark.paths import write_atomic
 
-    kind = require_kind(out)
-    matrix = classifier_matrix(load_adapter(key, results, device=device, trusted=trusted))
-    content = as_bytes(matrix, kind)
+    if len(filters.backbones) > 1:
+        raise UserError("--adapter takes one --backbone, where the weights of the adapter lie")
+    kind, backbone = require_kind(out), "".join(filters.backbones)
+    adapter = load_adapter(key, results, device=device, backbone=backbone, trusted=filters.methods)
+    content = as_bytes(classifier_matrix(adapter), kind)
     if out:
         write_atomic(out, content)
     else:

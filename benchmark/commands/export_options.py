@@ -51,7 +51,7 @@ Online = Annotated[
     bool, typer.Option("--online", help="With --to wandb: send them, instead of keeping them.")
 ]
 Adapter = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--adapter",
         metavar="KEY",
