@@ -67,6 +67,12 @@ def test_what_is_missing_is_said_with_the_command_that_gets_it(invoke: Invoke) -
 def test_a_part_that_is_not_of_the_grid_is_refused(invoke: Invoke) -> None:
     assert "did you mean 'tip_adapter'?" in invoke("reproduce", "--method", "tip_adaptr").err
     assert "has no dataset 'tiny_digits'" in invoke("reproduce", "--dataset", "tiny_digits").err
+    assert (
+        "has no preset 'nosuch'; known are released"
+        in invoke("reproduce", "--preset", "nosuch").err
+    )
+    shots = invoke("reproduce", "--shots", "99")
+    assert (shots.code, "has no number of shots '99'; known are 1, 2" in shots.err) == (2, True)
     alone = invoke("reproduce", "--method", "timo", "--backbone", "ViT-B/16")
     assert (alone.code, "no value of these methods is published" in alone.err) == (2, True)
 

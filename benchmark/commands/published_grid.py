@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from benchmark import data, grid, methods, presets
 from benchmark.backbones import weights
@@ -21,6 +22,7 @@ from benchmark.protocols import ALL, FEW_SHOT
 from benchmark.records.record import Record, Scalar
 from benchmark.report.published_table import read_published
 
+Name = TypeVar("Name", str, int)
 BACKBONES = ("ViT-B-16/openai", "RN50/openai")  # of nearly all published values
 
 
@@ -58,6 +60,8 @@ def published_methods(preset: str = "") -> dict[str, list[str]]:
 
 def cells(request: GridRequest) -> list[Cell]:
     """The cells of the published grid that are wanted; UserError for a name it has not."""
+    _chosen("preset", [request.preset] if request.preset else [], presets.PRESETS)
+    _chosen("number of shots", request.shots, grid.SHOTS)
     by_backbone = published_methods(request.preset)
     every = sorted({name for names in by_backbone.values() for name in names})
     wanted = _chosen("method", request.methods, every)
@@ -78,12 +82,11 @@ def cells(request: GridRequest) -> list[Cell]:
     return found
 
 
-def _chosen(what: str, wanted: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+def _chosen(what: str, wanted: Sequence[Name], known: Sequence[Name]) -> Sequence[Name]:
     for name in wanted:
         if name not in known:
-            raise UserError(
-                f"the published grid has no {what} '{name}'; {nearest(name, list(known))}"
-            )
+            hint = nearest(str(name), [str(each) for each in known])
+            raise UserError(f"the published grid has no {what} '{name}'; {hint}")
     return wanted or known
 
 
