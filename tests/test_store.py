@@ -20,6 +20,7 @@ import pytest
 
 from benchmark.errors import UserError
 from benchmark.paths import remove_parts, write_atomic
+from benchmark.records import index
 from benchmark.records.predictions import Confidences, pack
 from benchmark.records.record import Costs, Counts, Record, key
 from benchmark.records.store import Store
@@ -76,6 +77,16 @@ def test_a_damaged_record_is_named_skipped_and_counts_as_absent(
     assert len(problems) == 1
     assert str(path) in problems[0]
     assert not store.has(record.key)
+
+
+def test_a_link_that_leads_nowhere_is_named_in_a_sentence(tmp_path: Path) -> None:
+    store, problems = Store(tmp_path), list[str]()
+    link = store.path("0" * 12)
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "gone")
+    assert (list(store.records(problems)), index.read_records(store, problems)) == ([], [])
+    sentence = f"{link} cannot be read (No such file or directory); it is passed over"
+    assert problems == [sentence, sentence]
 
 
 def test_a_renamed_record_is_not_another_cell(tmp_path: Path) -> None:

@@ -164,10 +164,12 @@ def read(path: Path) -> Record:
     """One record; UserError names the file where it is truncated, foreign, or not what its name
     says.
     """
-    if not is_small(path):
-        raise UserError(f"{path} is no file, or too large for a record; it is passed over")
     try:
+        if not is_small(path):
+            raise UserError(f"{path} is no file, or too large for a record; it is passed over")
         record = Record.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); it is passed over") from None
     except ValidationError as error:
         what = error.errors()[0]
         where = ".".join(map(str, what["loc"])) or "the file"
