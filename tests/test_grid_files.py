@@ -58,7 +58,7 @@ def test_a_saved_grid_is_repeated_from_another_folder_under_the_same_names(
     again = ["run", "--config", "there/lab/grid.toml", "--results", "again", "--plain"]
     refused = invoke(*again)
     assert refused.code == 2
-    assert "add --trust my_rows" in refused.err
+    assert "add --trust there/lab/../my_rows.py" in refused.err
     assert not (tmp_path / "again").exists()
     assert invoke(*again, "--trust", "there/my_rows.py").code == 0
     records = list(Store(tmp_path / "again").records())
@@ -270,6 +270,46 @@ def test_a_grid_file_chooses_rows_of_a_golden_table(invoke: Invoke, tmp_path: Pa
     lacking = invoke(*check)
     assert (lacking.code, "no row for 1 of 1 cell" in lacking.err) == (2, True)
     assert invoke(*check, "--against", "published").code == 2
+
+
+def test_trust_is_of_a_file_and_not_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(methods.FILES, "")
+    for folder in (tmp_path, tmp_path / "theirs"):
+        folder.mkdir(exist_ok=True)
+        (folder / "class_mean.py").write_text("raise SystemExit('this code has run')")
+    text = '[[grid]]\nmethods = "class_mean.py"\ndatasets = "tiny_digits"\n'
+    file = written(tmp_path / "theirs", text)
+    for trusted in ([], ["class_mean"], ["class_mean.py"]):
+        with pytest.raises(UserError, match=f"add --trust {file.parent}/class_mean.py$"):
+            select_written(file, Flags(), trusted)
+    monkeypatch.setenv(methods.FILES, "")
+    with pytest.raises(SystemExit, match="this code has run"):
+        select_written(file, Flags(), ["theirs/class_mean.py"])
+
+
+def test_a_report_runs_no_method_and_asks_for_no_trust(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(methods.FILES, "")
+    (tmp_path / "mine.py").write_text("raise SystemExit('this code has run')")
+    text = '[[grid]]\nmethods = ["mine.py", "zero_shot"]\ndatasets = "dtd"\nshots = 1\n'
+    file = written(tmp_path, text + "set.mine.lr = [0.1, 0.2]\n")
+    for accuracy, params, shots in ((0.5, {"lr": 0.1}, 1), (0.9, {"lr": 0.3}, 1), (0.8, {}, 4)):
+        made = identity("mine", "dtd", shots, 1, params=params, val="up-to-4")
+        write(tmp_path, [scored(made, accuracy)])
+    report = ["report", "--config", file, "--results", tmp_path, "--format", "markdown"]
+    for extra in ([], ["--method", "mine"]):
+        shown = invoke(*report, *extra)
+        assert shown.code == 0, shown.err
+        assert ("50.0" in shown.out, "90.0" in shown.out, "80.0" in shown.out) == (
+            True,
+            False,
+            False,
+        )
+        assert "how many are missing only its code knows" in shown.err
 
 
 def test_ranges_and_lists_of_values_on_the_command_line() -> None:

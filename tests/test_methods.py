@@ -212,8 +212,11 @@ def test_only_what_the_user_named_is_trusted(tmp_path: Path) -> None:
     for name in ("my_own", given, "json.tool"):
         with pytest.raises(UserError, match="whose code would run"):
             methods.require_trusted([name], [])
-    with pytest.raises(UserError, match="whose code would run"):
-        methods.require_trusted([given], [given])
+    methods.require_trusted([given], [given])
+    (tmp_path / "theirs").mkdir()
+    other = written(tmp_path / "theirs", "my_own")
+    with pytest.raises(UserError, match=f"add --method {other}$"):
+        methods.require_trusted([other], [given])
 
 
 def test_a_plugin_without_an_adapter_is_named(

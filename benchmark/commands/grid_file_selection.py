@@ -24,7 +24,7 @@ TRUST = "--trust"
 
 
 def select_written(
-    path: Path, flags: Flags, trusted: Sequence[str] = (), *, data_needed: bool = True
+    path: Path, flags: Flags, trusted: Sequence[str] = ()
 ) -> tuple[Selection, WrittenGrids]:
     """The cells of a grid file that `flags` ask for, and the file.
 
@@ -33,14 +33,22 @@ def select_written(
     """
     require_free(_changed(flags))
     written = read_grid_file(path)
+    return select_grids(written, flags, trusted), written
+
+
+def select_grids(
+    written: WrittenGrids, flags: Flags, trusted: Sequence[str], *, data_needed: bool = True
+) -> Selection:
+    """The cells of a file that was read, of its grids that name a method."""
     parts = [
         _selected(written, number, each, flags, trusted, data_needed)
         for number, each in enumerate(written.content.grid, 1)
+        if each.methods != []
     ]
     cells = list(dict.fromkeys(cell for part in parts for cell in part.cells))
     remarks = dict.fromkeys(remark for part in parts for remark in part.remarks)
     grids = [each for part in parts for each in part.grids]
-    return Selection(_narrowed(cells, flags, path), list(remarks), grids), written
+    return Selection(_narrowed(cells, flags, written.path), list(remarks), grids)
 
 
 def narrows(flags: Flags) -> bool:
@@ -74,8 +82,8 @@ def _selected(
     data_needed: bool,
 ) -> Selection:
     try:
-        methods.require_trusted(map(methods.stable_name, each.methods or ()), trusted, TRUST)
         options = _flags(each, written.path.parent, flags.data_root)
+        methods.require_trusted(options.methods, trusted, TRUST)
         return select(options, _settings(each), data_needed=data_needed)
     except UserError as error:
         sentence = f"{written.path}, grid {number}: {error}"

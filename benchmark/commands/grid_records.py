@@ -6,13 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from benchmark import data, methods, text_sets
 from benchmark.backbones import weights
 from benchmark.backbones.precision import AUTO
-from benchmark.commands.grid_file_selection import select_written
+from benchmark.commands.grid_file import WrittenGrids, read_grid_file
+from benchmark.commands.grid_file_selection import select_grids
+from benchmark.commands.grid_strangers import records_of_strangers, strangers, without
 from benchmark.commands.option_fields import Flags
 from benchmark.errors import UserError, counted
 from benchmark.grid import Cell
@@ -29,21 +32,41 @@ def records_of_grid(
 
     Raises UserError where no cell has one.
     """
-    selection, _ = select_written(path, flags, trusted, data_needed=False)
-    precisions = {_of_cell(cell): cell.precision for cell in selection.cells}
+    written = read_grid_file(path)
+    unknown = strangers(written, trusted)
+    cells = _cells_of(without(written, unknown), flags, unknown, trusted)
+    precisions = {_of_cell(cell): cell.precision for cell in cells}
     found = [
         record
         for record in records
         if precisions.get(_of_record(record.identity)) in (AUTO, record.identity.precision)
     ]
     have = {_of_record(record.identity) for record in found}
+    theirs = records_of_strangers(records, written, unknown)
     missing = sum(choice not in have for choice in precisions)
-    if not found:
+    if not found and not theirs:
         raise UserError(f"none of the {counted(missing, 'cell')} of {path} has a record here")
     if missing:
         verb = "has" if missing == 1 else "have"
         notes.append(f"{missing} of {counted(len(precisions), 'cell')} of {path} {verb} no record")
-    return found
+    if theirs:
+        names = ", ".join(sorted({record.identity.method for record in theirs}))
+        notes.append(
+            f"records of {names} are those that {path} may mean; how many are missing only its code"
+            " knows, which runs with --trust"
+        )
+    return [*found, *theirs]
+
+
+def _cells_of(
+    written: WrittenGrids, flags: Flags, unknown: Sequence[str], trusted: Sequence[str]
+) -> list[Cell]:
+    """The cells of the methods that may run, those that `flags` choose."""
+    left = [name for name in flags.methods if name not in map(methods.stable_name, unknown)]
+    if flags.methods and not left:
+        return []
+    among = replace(flags, methods=left)
+    return select_grids(written, among, trusted, data_needed=False).cells
 
 
 def _of_cell(cell: Cell) -> Choice:
