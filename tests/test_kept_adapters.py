@@ -294,6 +294,32 @@ def other_shape(folder: Path, key: str) -> None:
     keep(Store(folder), adapter.kept.identity, target, state, "ignore")
 
 
+def other_words(folder: Path, key: str) -> None:
+    """Two classes exchanged in the description alone."""
+    file = json_file(Store(folder), key)
+    facts = json.loads(file.read_text())
+    facts["class_names"].reverse()
+    file.write_text(json.dumps(facts))
+
+
+def other_pair(folder: Path, key: str) -> None:
+    """A whole adapter under the record of another one."""
+    from benchmark.compute.kept_adapters import keep
+
+    adapter = benchmark.load_adapter(key, folder)
+    names = adapter.class_names[::-1]
+    target = Target("x", names, ("a {}.",), adapter.resources.backbone("tiny"), 1)
+    state = load_file(tensor_file(Store(folder), key))
+    state = {name.removeprefix("state/"): part for name, part in state.items()}
+    keep(Store(folder), adapter.kept.identity, target, state, "ignore")
+
+
+def nowhere(folder: Path, key: str) -> None:
+    file = json_file(Store(folder), key)
+    file.unlink()
+    file.symlink_to(folder / "nothing")
+
+
 def edited(**changes: object) -> Callable[[Path, str], None]:
     """The description with other facts, under the key that these facts hash to."""
 
@@ -332,6 +358,9 @@ def loaded(key: str, folder: Path) -> torch.Tensor:
         (other_tensors, "it holds other tensors"),
         (no_tensors, "is not what"),
         (other_shape, "are not what gda leaves"),
+        (other_words, "written beside other class names"),
+        (other_pair, "is not what record"),
+        (nowhere, "cannot be read"),
         (renamed_identity, "was changed or renamed"),
         (edited(adapter_version=99), "learnt by version 99 of gda"),
         (edited(code="0123456789ab"), "the code of gda is not that"),
@@ -352,6 +381,8 @@ def test_a_foreign_adapter_is_answered_in_a_sentence(
     for file in (json_file(Store(results), key), tensor_file(Store(results), key)):
         (tmp_path / "adapters").mkdir(exist_ok=True)
         shutil.copy(file, tmp_path / "adapters" / file.name)
+    if tamper is other_pair:
+        shutil.copytree(results / "records", tmp_path / "records")
     tamper(tmp_path, key)
     (now,) = (file.stem for file in (tmp_path / "adapters").glob("*.json"))
     with pytest.raises(UserError, match=sentence):

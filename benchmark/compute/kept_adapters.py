@@ -14,7 +14,14 @@ from torch import Tensor
 from benchmark.api import State, Target, UserError
 from benchmark.data.rgb import Exif
 from benchmark.paths import write_atomic
-from benchmark.records.kept_adapters import KeptAdapter, KeptTensor, json_file, tensor_file
+from benchmark.records.kept_adapters import (
+    SAID,
+    KeptAdapter,
+    KeptTensor,
+    json_file,
+    said_digest,
+    tensor_file,
+)
 from benchmark.records.record import Identity, key
 from benchmark.records.store import Store
 
@@ -53,7 +60,7 @@ def keep(store: Store, identity: Identity, target: Target, state: State, exif: E
         exif=exif,
         tensors={each: _described(part) for each, part in tensors.items()},
     )
-    content = save(tensors, {"key": name})
+    content = save(tensors, {"key": name, SAID: said_digest(kept)})
     write_atomic(tensor_file(store, name), content)
     write_atomic(json_file(store, name), (kept.model_dump_json(indent=1) + "\n").encode())
     return hashlib.sha256(content).hexdigest()
@@ -90,9 +97,12 @@ def read_tensors(path: Path, kept: KeptAdapter) -> dict[str, Tensor]:
                 if (part.get_dtype(), tuple(part.get_shape())) != (wanted.dtype, wanted.shape):
                     raise ValueError(f"'{name[:60]}' has another shape or type")
             tensors = {name: file.get_tensor(name) for name in kept.tensors}
+            noted = (file.metadata() or {}).get(SAID)
         for name, part in tensors.items():
             if _described(part) != kept.tensors[name] or not bool(torch.isfinite(part).all()):
                 raise ValueError(f"'{name[:60]}' has other numbers")
+        if noted != said_digest(kept):
+            raise ValueError("it was written beside other class names, templates or texts")
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
             f"{path} is not what {kept.key}.json says ({error}); run its cell again with --keep"

@@ -22,7 +22,7 @@ from benchmark.errors import MISSING
 from benchmark.features.feature_store import Stopwatch
 from benchmark.features.given_pictures import table_of, unreadable
 from benchmark.features.image_sets import image_set
-from benchmark.records.kept_adapters import KeptAdapter, find, tensor_file
+from benchmark.records.kept_adapters import KeptAdapter, find, require_noted, tensor_file
 from benchmark.records.record import Identity
 from benchmark.records.store import Store
 
@@ -147,6 +147,7 @@ def load_adapter(
     """
     store = Store(Path(results))
     kept = find(store, key)
+    require_noted(store, kept.key)
     identity = kept.identity
     name = backbone or identity.backbone
     _require_same_method(identity, trusted)

@@ -9,18 +9,21 @@ here, the tensors themselves in benchmark/compute/kept_adapters.py.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.errors import UserError
+from benchmark.paths import require_regular
 from benchmark.records.keys import find_key
 from benchmark.records.predictions import is_small
 from benchmark.records.record import Identity, key
 from benchmark.records.store import Store
 
 FORMAT = 1
+SAID = "said_sha256"  # in the metadata of the file of tensors
 MOST_TENSORS = 100_000
 # as safetensors names them
 Dtype = Literal["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"]
@@ -58,6 +61,14 @@ class KeptAdapter(BaseModel):
     tensors: Annotated[dict[str, KeptTensor], Field(max_length=MOST_TENSORS)]
 
 
+def said_digest(kept: KeptAdapter) -> str:
+    """The sha256 of what is said of the tensors beside their identity; their file notes it, so that
+    its own digest in the record covers both files.
+    """
+    said = kept.model_dump_json(include={"class_names", "templates", "texts", "exif"})
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
 def json_file(store: Store, name: str) -> Path:
     return store.root / "adapters" / f"{name}.json"
 
@@ -69,6 +80,25 @@ def tensor_file(store: Store, name: str) -> Path:
 def is_kept(store: Store, name: str) -> bool:
     """Whether what was learnt lies beside a record."""
     return json_file(store, name).is_file() and tensor_file(store, name).is_file()
+
+
+def require_noted(store: Store, name: str) -> None:
+    """UserError where the record is there and notes another file of tensors."""
+    record = store.get(name)
+    noted = record and record.provenance.get("adapter_sha256")
+    file = tensor_file(store, name)
+    try:
+        require_regular(file)
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be read ({error.strerror}); run its cell again with --keep --force"
+        ) from error
+    if noted and digest != noted:
+        raise UserError(
+            f"{file} is not what record {name} notes; run its cell again with --keep --force"
+        )
 
 
 def find(store: Store, prefix: str) -> KeptAdapter:
@@ -83,10 +113,14 @@ def find(store: Store, prefix: str) -> KeptAdapter:
 
 def read(path: Path) -> KeptAdapter:
     """The description of one adapter; UserError where it is none of this suite."""
-    if not is_small(path):
-        raise UserError(f"{path} is no file, or too large to describe an adapter; keep it anew")
     try:
+        if not is_small(path):
+            raise UserError(f"{path} is no file, or too large to describe an adapter; keep it anew")
         found = KeptAdapter.model_validate_json(path.read_bytes())
+    except OSError as error:  # a link that leads nowhere, or no permission
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); run its cell again with --keep --force"
+        ) from error
     except ValidationError as error:
         what = error.errors()[0]
         where = ".".join(map(str, what["loc"])) or "the file"
