@@ -188,13 +188,17 @@ WRONG = {
     "x = 1\n[[grid]]": ", line 1: the file has no key 'x'; known are title, grid, saved",
     "[[grid]]\n[[grid]]\n\nshot = 3": ", line 4: grid 2 has no key 'shot'; did you mean 'shots'?",
     "[[grid]]\nshots = [1.5]": ', line 2: shots of grid 1 takes whole numbers, or a range as "1-10',
-    "[[grid]]\nseeds = '3-1'": "a range as 1-10, from a smaller to a larger number",
+    "[[grid]]\nseeds = '3-1'": "grid.toml, line 2: seeds of grid 1 takes whole numbers, or a range",
+    "[grid]\nmethods = 'coop'": ", line 1: a grid has double brackets, [[grid]], and not [grid]",
+    "[grid.set]\nlr = 1": ": a grid has double brackets, [[grid]], and not [grid]",
+    "[[grid]]\nsource_shots = -2": "source_shots of grid 1 takes a number of -1 or more, not -2",
+    "[[grid]]\n[saved]\nkeys = ''\ncells = -5": "saved.cells of the file takes a number of 0",
     "[[grid]]\nseeds = true": ", line 2: seeds of grid 1 takes whole numbers",
     "[[grid]]\nmethods = []": ", line 2: methods of grid 1 is empty",
     "[[grid]]\nmethods = 3": ", line 2: methods of grid 1 takes text, not 3",
     "[[grid]]\nval = 'up'": ", line 2: val of grid 1 takes 'up-to-4' or 'none', not 'up'",
     "[[grid]]\nset = 3": ", line 2: set of grid 1 takes a table",
-    "[[grid]]\nset.coop.lr = []": ", line 2: set of grid 1 takes a value or several",
+    "[[grid]]\nset.coop.lr = []": ", line 2: set of grid 1 takes a value or several for 'lr', not",
     "[[grid]]\nset.lr = 1979-05-27": ", line 2: set of grid 1 takes texts, numbers",
     "[[grid]]\n[saved]\ncells = 3": "saved.keys of the file is missing",
     "[[grid]]\nset.coop.lr = " + 5000 * "9": "is no TOML: Exceeds the limit",
@@ -212,6 +216,13 @@ def test_a_wrong_file_is_answered_in_a_sentence_with_the_place(tmp_path: Path, t
     with pytest.raises(UserError) as caught:
         select_written(written(tmp_path, text), Flags())
     assert WRONG[text] in str(caught.value)
+    assert str(caught.value).count(", not ") <= 1
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "grid.toml"
+    file.write_bytes(b"\xef\xbb\xbf[[grid]]\nmethods = 'zero_shot'\ndatasets = 'tiny_digits'\n")
+    assert len(select_written(file, Flags())[0].cells) == 1
 
 
 def test_a_file_whose_records_have_other_names_now_says_so(invoke: Invoke, tmp_path: Path) -> None:

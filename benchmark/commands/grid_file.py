@@ -44,7 +44,10 @@ def _listed(value: object) -> object:
 
 def _whole(values: list[int | str]) -> list[int | str]:
     """Ranges written out. ValueError for what is neither a whole number nor a range."""
-    written = expanded("shots and seeds", list(map(str, values)))
+    try:
+        written = expanded("shots and seeds", list(map(str, values)))
+    except UserError as error:  # it names an option, and nobody gave one
+        raise ValueError from error
     if not all(value.isdecimal() and len(value) <= MOST_DIGITS for value in written):
         raise ValueError
     return list(map(int, written))
@@ -53,19 +56,22 @@ def _whole(values: list[int | str]) -> list[int | str]:
 def _settings(value: object) -> object:
     """ValueError for what no hyper-parameter takes: dates, lists of lists, empty lists."""
     if not isinstance(value, dict):
-        raise ValueError("takes a table, as in [grid.set]")
-    for each in value.values():
-        for inner in each.values() if isinstance(each, dict) else [each]:
-            _require_values(inner)
+        raise ValueError(f"takes a table, as in [grid.set], not {value!r:.60}")
+    for name, each in value.items():
+        for key, inner in each.items() if isinstance(each, dict) else [(name, each)]:
+            _require_values(key, inner)
     return value
 
 
-def _require_values(value: object) -> None:
+def _require_values(key: str, value: object) -> None:
     for each in value if isinstance(value, list) else [value]:
         if not isinstance(each, (str, int, float, bool)):
-            raise ValueError("takes texts, numbers, true, false, or lists of them")
+            raise ValueError(
+                f"takes texts, numbers, true, false, or lists of them for '{key[:60]}',"
+                f" not {each!r:.60}"
+            )
     if value == []:
-        raise ValueError("takes a value or several, not an empty list")
+        raise ValueError(f"takes a value or several for '{key[:60]}', not an empty list")
 
 
 Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
@@ -136,7 +142,7 @@ class Saved(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    cells: int
+    cells: Annotated[int, Field(ge=0)]
     keys: str  # digest of the names of their records
 
 
@@ -167,7 +173,7 @@ class WrittenGrids:
 def read_grid_file(path: Path) -> WrittenGrids:
     """A grid file. UserError with the place in the file for what no grid has."""
     data = _bytes(path)
-    text = data.decode(errors="replace")
+    text = data.decode("utf-8-sig", errors="replace")
     try:
         content = GridFile(**_parsed(path, data))
     except ValidationError as error:
@@ -188,7 +194,7 @@ def _bytes(path: Path) -> bytes:
 
 def _parsed(path: Path, data: bytes) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(data.decode())
+        return tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # no TOML, no text, a number of 5,000 digits
         why = str(error) or type(error).__name__
         raise UserError(f"{path} is no TOML: {why[:200]}; correct the file") from error

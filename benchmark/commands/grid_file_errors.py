@@ -17,9 +17,10 @@ WANTED = {  # by pydantic's kind of error; others speak for themselves
     "list_type": "takes a list",
     "model_type": "takes a table",
     "int_type": "takes a whole number",
-    "greater_than_equal": "takes a number of -1 or more",
 }
-NUMBERS = 'takes whole numbers, or a range as "1-10"'
+NUMBERS = (
+    'takes whole numbers, or a range as "1-10" from a smaller to a larger number, 10,000 at most'
+)
 
 
 def sentence(
@@ -38,6 +39,8 @@ def sentence(
         return f"{where}: {owner} has no key '{keys[-1][:SHOWN]}'; {_known(keys[-1], known)}"
     if not keys:
         return f'{where}: {owner} takes keys, as in methods = ["coop"]'
+    if first["type"] == "list_type" and isinstance(first["input"], dict) and keys == ["grid"]:
+        return f"{where}: a grid has double brackets, [[grid]], and not [grid] (docs/grids.md)"
     if keys == ["grid"]:
         return f"{where}: it has no grid; begin one with a line [[grid]] (docs/grids.md)"
     name = ".".join(keys) if keys[0] == "saved" else keys[0]  # others end with names of types
@@ -55,7 +58,9 @@ def _wrong(error: ErrorDetails, key: str) -> str:
     elif key in ("shots", "seeds") and kind != "too_short":
         wanted = NUMBERS
     elif kind == "value_error":
-        wanted = str(error["ctx"]["error"])
+        return str(error["ctx"]["error"])
+    elif kind == "greater_than_equal":
+        wanted = f"takes a number of {error['ctx']['ge']} or more"
     else:
         wanted = WANTED.get(kind, f"will not do ({error['msg']})")
     return wanted if kind in ("missing", "too_short") else f"{wanted}, not {value!r:.{SHOWN}}"
@@ -63,7 +68,7 @@ def _wrong(error: ErrorDetails, key: str) -> str:
 
 def _line(text: str, number: int, key: str) -> int:
     """The line of a key in the `number`-th [[grid]], or before the first; 0 where none is found."""
-    named = re.compile(rf"""\s*(\[\s*grid\s*\.\s*)?["']?{re.escape(key)}["']?\s*[=.\]]""")
+    named = re.compile(rf"""\s*(\[\s*(grid\s*\.\s*)?)?["']?{re.escape(key)}["']?\s*[=.\]]""")
     grids = 0
     for line, content in enumerate(text.splitlines(), 1):
         if re.match(r"\s*\[\[\s*grid\s*\]\]", content):
