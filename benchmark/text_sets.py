@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError, nearest
+from benchmark.paths import require_regular
 
 HAND = "hand"
 JOINED = f"{HAND}+"
@@ -160,10 +161,9 @@ def _not_here(name: str) -> UserError:
 
 def _contents(name: str, file: Traversable) -> Any:
     try:
-        data = file.read_bytes()
-        if len(data) > MOST_BYTES:
+        if isinstance(file, Path) and require_regular(file).st_size > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES >> 20} MB")
-        text = data.decode()
+        text = file.read_bytes().decode()
         return tomllib.loads(text) if file.name.endswith(".toml") else json.loads(text)
     except FileNotFoundError:
         raise _not_here(name) from None

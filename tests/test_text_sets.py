@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def test_a_set_is_known_by_its_contents_whatever_their_layout(tmp_path: Path) ->
     longer = written(tmp_path / "mine.json", {"cat": ["soft."], "old_car": ["rust."]})
     assert text_sets.read(longer).digest != one.digest
     assert text_sets.read(f"hand+{longer}").name == "hand+mine"
+
+
+def test_a_pipe_and_a_file_without_an_end_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    pipe, huge = tmp_path / "pipe.json", tmp_path / "huge.json"
+    os.mkfifo(pipe)
+    with huge.open("wb") as stream:
+        stream.truncate(1 << 38)
+    for file, why in ((pipe, "it is no regular file"), (huge, "more than 256 MB")):
+        with pytest.raises(UserError, match=why):
+            text_sets.read(str(file))
 
 
 def test_underscores_of_class_names_are_spaces_and_all_else_must_be_exact(tmp_path: Path) -> None:
