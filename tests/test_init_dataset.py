@@ -204,6 +204,53 @@ def test_what_cannot_be_read_is_told_in_a_sentence(
     assert not list(tmp_path.glob("*.toml"))
 
 
+def unreadable(folder: Path) -> None:
+    class_folders(folder, ("cat", "dog"), 3)
+    for file in folder.rglob("*.png"):
+        file.write_bytes(b"no picture " + bytes(file.parent.name + file.name, "ascii"))
+
+
+def not_in_unicode(folder: Path) -> None:
+    class_folders(folder, ("cat", "dog\udcff"), 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "code", "sentence"),
+    [
+        (unreadable, [], MISSING, "6 of 6 images cannot be read"),
+        (not_in_unicode, [], 2, 'which a TOML is: class_names = ["cat", "dog\\xff"]'),
+        (side_by_side, ["--output", "no/such/pets.toml"], 2, "there is no folder no/such"),
+    ],
+)  # fmt: skip
+def test_nothing_is_written_where_nothing_can_come_of_it(
+    make: Make, options: list[str], code: int, sentence: str, tmp_path: Path, invoke: Invoke
+) -> None:
+    make(tmp_path / "mine")
+    said = invoke("init-dataset", tmp_path / "mine", *options)
+    assert (said.code, sentence in said.err) == (code, True), said.err
+    assert not list(tmp_path.rglob("*.toml"))
+
+
+def test_a_folder_that_is_not_in_unicode_and_one_without_a_name(
+    tmp_path: Path, invoke: Invoke
+) -> None:
+    side_by_side(tmp_path / "pets\udcff")
+    said = invoke("init-dataset", tmp_path / "pets\udcff")
+    assert (said.code, 'title = "pets\\xff"' in said.err) == (2, True), said.err
+    assert "a path is empty" in invoke("init-dataset", "").err
+
+
+def test_printed_commands_can_be_pasted(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    side_by_side(tmp_path / "mine")
+    shutil.copy(tmp_path / "mine" / "001.cat" / "0.png", tmp_path / "mine" / "002.dog" / "9.png")
+    made = invoke("init-dataset", "mine", "--output", "my pets.toml")
+    assert "run --dataset 'my pets.toml'" in made.out
+    assert "1 image stands under two labels" in made.out
+
+
 def test_a_name_on_the_hub_asks_no_network(invoke: Invoke) -> None:
     for name in ("hf-hub:org/pets", "org/pets"):
         said = invoke("init-dataset", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +61,7 @@ def init_dataset(
     print("\n".join(_table(seen)))
     for remark in seen.remarks:
         print(f"- {remark}")
-    shown = _shown(file)
+    shown = shlex.quote(_shown(file))
     print(f"wrote {shown}; look at class_names and templates, then")
     print(f"  python -m benchmark prepare {shown}")
     print(f"  python -m benchmark run --dataset {shown} --method zero_shot,tip_adapter")
@@ -68,7 +69,7 @@ def init_dataset(
 
 def _existing(folder: str) -> Path:
     """The folder; UserError for the name of a dataset on the hub, which needs a network."""
-    place = Path(folder)
+    place = opt.path(folder)
     if place.is_dir():
         return place
     if folder.startswith("hf-hub:") or (folder.count("/") == 1 and not place.parent.exists()):

@@ -19,7 +19,7 @@ from benchmark.data.leftovers import leftovers
 from benchmark.data.locations import dataset_location
 from benchmark.data.reading import read_rows
 from benchmark.data.specs import Spec, spec_of
-from benchmark.errors import UserError
+from benchmark.errors import MISSING, UserError
 
 DECODED = 1000  # pictures that are decoded, evenly spaced, unless all are asked for
 MOST_SHOTS = 16  # that the field asks for
@@ -43,6 +43,7 @@ def survey(draft: Draft, folder: Path, file: Path, domain: str, *, every: bool =
     `every` decodes all pictures instead of a thousand.
     """
     text = toml_text(draft, folder, file, domain)
+    _require_unicode(text, folder)
     spec = spec_of(text, file)
     location = dataset_location(spec)
     rows = read_rows(spec, location)
@@ -58,6 +59,19 @@ def survey(draft: Draft, folder: Path, file: Path, domain: str, *, every: bool =
     counts = {split: _per_class(spec, rows, split) for split in SPLITS}
     shown = [remark.replace(str(location.own), str(folder)) for remark in remarks]
     return Survey(text, spec, counts, tuple(shown))
+
+
+def _require_unicode(text: str, folder: Path) -> None:
+    """UserError for a name that no TOML can hold."""
+    if bad := next((line for line in text.splitlines() if not _is_unicode(line)), None):
+        shown = os.fsencode(bad.strip()).decode(errors="backslashreplace")
+        raise UserError(
+            f"a name in {folder} is not UTF-8, which a TOML is: {shown[:100]}; rename that folder"
+        )
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _per_class(spec: Spec, rows: ImageRows, split: str) -> list[int]:
@@ -91,6 +105,8 @@ def _undecoded(rows: ImageRows, *, every: bool) -> Iterator[str]:
     count = len(keys) if every else min(DECODED, len(keys))
     images = list(verification.examined(rows, [keys[i * len(keys) // count] for i in range(count)]))
     fault = verification.faults(images)
+    if fault and all(each.fault for each in images):
+        raise UserError(f"{fault}; nothing is written", exit_code=MISSING)
     yield from filter(None, [fault])
     yield from verification.remarks(images, rows.pictures.exif)
     if count < len(keys):
@@ -109,6 +125,8 @@ def place_for(folder: Path, out: Path | None) -> Path:
     file = out or folder.absolute().parent / f"{stem}.toml"
     if file.suffix != ".toml":
         raise UserError(f"--output takes a file that ends with .toml, not {file.name}")
+    if not file.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {file.parent} for --output {file.name}; make it first")
     if file.exists():
         raise UserError(
             f"{file} is there already and is not written over; name another as --output"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from benchmark.data.image_rows import ImageRows
+from benchmark.errors import counted
 
 # Split -> the splits whose images it must not hold. Images of the test split are never left out.
 APART_FROM = {"train": ("val", "test"), "val": ("test",)}
@@ -37,7 +38,8 @@ class Duplicates:
                 f"{example}; {remedy}"
             )
         if self.labels:
-            found.append(f"{self.labels} images stand under two labels, byte for byte")
+            verb = "stands" if self.labels == 1 else "stand"
+            found.append(f"{counted(self.labels, 'image')} {verb} under two labels, byte for byte")
         return found
 
 
