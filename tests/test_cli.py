@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import json
 import os
@@ -773,3 +774,21 @@ def test_ctrl_c_in_mid_grid_keeps_the_finished_cells(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "1 of 3 cells are kept" in err
     assert "Traceback" not in err
+
+
+def test_an_interrupt_while_modules_are_imported_ends_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmark import __main__ as program
+
+    plain = builtins.__import__
+
+    def interrupted(name: str, *rest: object, **named: object) -> object:
+        if name == "benchmark":
+            raise KeyboardInterrupt
+        return plain(name, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        program.main()
+    assert capsys.readouterr().err == "interrupted\n"
