@@ -130,6 +130,42 @@ def test_top_classes_features_and_lists(
     assert execute([*words, "--features", str(tmp_path / "f.csv")]) == 2
 
 
+@pytest.mark.parametrize("kind", ["safetensors", "npz", "parquet"])
+def test_a_name_that_is_not_in_unicode_is_predicted_too(
+    kind: str,
+    results: Path,
+    keys: dict[str, str],
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    odd = tmp_path / "odd\udcff.png"
+    shutil.copy(next(iter(pictures.glob("*.png"))), odd)
+    words = ["predict", keys["gda"].upper(), str(odd), "--results", str(results)]
+    file = tmp_path / f"f.{kind}"
+    assert execute([*words, "--features", str(file)]) == 0
+    assert r"odd\xff.png," in capsys.readouterr().out
+    assert file.exists()
+
+
+def test_one_file_for_predictions_and_features_is_refused(
+    results: Path,
+    keys: dict[str, str],
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["predict", keys["gda"], str(pictures), "--results", str(results)]
+    same = ["--features", f"{tmp_path}/f.npz", "--output", f"{tmp_path}/./f.npz"]
+    assert execute([*words, *same]) == 2
+    assert "both name" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert execute([*words[:2], "/no/such.png", *words[3:]]) == 4
+    assert "image /no/such.png cannot be read (No such file or directory); see that" in (
+        capsys.readouterr().err
+    )
+
+
 def test_pictures_are_turned_as_those_of_the_run(
     results: Path, keys: dict[str, str], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from benchmark.commands import options as opt
 from benchmark.commands.printing import warn
+from benchmark.errors import UserError
 
 if TYPE_CHECKING:
     from benchmark.compute.loaded_adapters import Prediction
@@ -85,6 +86,7 @@ def predict(
 
     if features:
         require_kind(features)
+        _require_another(features, out)
     found = find_pictures(pictures)
     adapter = load_adapter(key, results, device=device, backbone=backbone, trusted=method)
     said = adapter.predict(found.paths, with_features=features is not None)
@@ -97,6 +99,14 @@ def predict(
         sys.stdout.write(text)
     warn(_remarks(said, found.others))
     raise typer.Exit(1 if said.unreadable else 0)
+
+
+def _require_another(features: Path, out: Path | None) -> None:
+    if out and out.resolve() == features.resolve():
+        raise UserError(
+            f"--output and --features both name {out}, and one would be written over the other;"
+            " name two files"
+        )
 
 
 def _remarks(said: Prediction, others: int) -> list[str]:

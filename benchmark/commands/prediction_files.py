@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,11 @@ KINDS = (".safetensors", ".npz", ".parquet")  # of files of features
 PLACES = 6  # of a probability
 
 
+def in_unicode(path: str) -> str:
+    """A path as files can hold it: a byte of its name that is not UTF-8 is written as \\xff."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def as_csv(said: Prediction, top: int = 1) -> str:
     """A row per picture: path, class, probability and label, then class_2, probability_2, ..."""
     labels, probabilities = (part.tolist() for part in said.most_probable(top))
@@ -26,7 +32,7 @@ def as_csv(said: Prediction, top: int = 1) -> str:
     columns = [f"{name}{end}" for end in ends for name in ("class", "probability", "label")]
     writer.writerow(["path", *columns])
     for path, label_C, probability_C in zip(said.paths, labels, probabilities, strict=True):
-        cells: list[str | int] = [path]
+        cells: list[str | int] = [in_unicode(path)]
         for label, probability in zip(label_C, probability_C, strict=True):
             cells += [said.class_names[label], f"{probability:.{PLACES}f}", label]
         writer.writerow(cells)
@@ -44,19 +50,19 @@ def require_kind(path: Path) -> None:
 def as_feature_file(said: Prediction, kind: str) -> bytes:
     """feature_ND and the paths, as a file of one of KINDS."""
     assert said.feature_ND is not None, "features were asked for"
-    feature_ND = said.feature_ND.contiguous()
+    feature_ND, paths = said.feature_ND.contiguous(), list(map(in_unicode, said.paths))
     if kind == ".safetensors":
         from safetensors.torch import save
 
-        return save({"feature_ND": feature_ND}, {"paths": json.dumps(said.paths)})
+        return save({"feature_ND": feature_ND}, {"paths": json.dumps(paths)})
     packed = io.BytesIO()
     if kind == ".npz":
         import numpy as np
 
-        np.savez(packed, feature_ND=feature_ND.numpy(), paths=np.array(said.paths, dtype=np.str_))
+        np.savez(packed, feature_ND=feature_ND.numpy(), paths=np.array(paths, dtype=np.str_))
         return packed.getvalue()
     import pandas
 
-    frame = pandas.DataFrame({"path": list(said.paths), "feature": list(feature_ND.numpy())})
+    frame = pandas.DataFrame({"path": paths, "feature": list(feature_ND.numpy())})
     frame.to_parquet(packed, index=False)
     return packed.getvalue()

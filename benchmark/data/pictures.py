@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +34,13 @@ class PictureFiles:
 
     def fresh_digest(self, key: str) -> str:
         try:
-            return digests.anew(digests.whole(f"{self.folder}/{key}"))
+            return digests.anew(digests.whole(os.path.join(self.folder, key)))
         except OSError as error:
             raise _unreadable(error) from error
 
     def digests(self, keys: Sequence[str]) -> list[str]:
         try:
-            return digests.of_files([f"{self.folder}/{key}" for key in keys])
+            return digests.of_files([os.path.join(self.folder, key) for key in keys])
         except OSError as error:
             raise _unreadable(error) from error
 
@@ -77,7 +78,8 @@ class GeneratedPictures:
 
 def _unreadable(error: OSError) -> UserError:
     return UserError(
-        f"image {error.filename} cannot be read ({error.strerror}); restore it", exit_code=MISSING
+        f"image {error.filename} cannot be read ({error.strerror}); see that it is there",
+        exit_code=MISSING,
     )
 
 

@@ -22,6 +22,7 @@ def find_key(folder: Path, prefix: str, what: str, where: Path) -> str:
             f"'{prefix[:60]}' is no key of a record; keys are digits and letters, "
             f"as '{EXAMPLE_KEY}'"
         )
+    prefix = prefix.lower()
     keys = sorted(path.stem for path in folder.glob(f"{prefix}*.json"))
     if len(keys) > 1 and prefix not in keys:
         raise UserError(
