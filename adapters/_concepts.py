@@ -270,18 +270,6 @@ def adamw(adam: Adam) -> Optimiser:
     return lambda weights: optimisers.adamw(weights, 0.0, adam.epsilon, adam.beta1, adam.beta2)
 
 
-def adam_l2(adam: Adam, weight_decay: float) -> Optimiser:
-    """torch's Adam, where weight decay is part of the gradient."""
-
-    def optimiser(weights: Tensor) -> optimisers.Update:
-        move = adamw(adam)(weights)
-        return lambda weights, gradient, rate_R: move(
-            weights, gradient + weight_decay * weights, rate_R
-        )
-
-    return optimiser
-
-
 def lengthened(text_KD: Tensor, text_rms: float) -> Tensor:
     """Unit text features scaled so that the root mean square of their coordinates is `text_rms`."""
     return text_KD * (text_rms * text_KD.shape[1] ** 0.5)

@@ -38,7 +38,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from adapters import _checks, _concepts, _transfer
+from adapters import _checks, _concepts, _optimisers, _transfer
 from adapters._settings import Adam, ConceptTraining, StoredCrops, WarmUp
 from benchmark.api import Episode, Predictor, State, Target
 
@@ -75,8 +75,8 @@ class Adapter:
         length_K = _concepts.text_lengths(episodes[0], self.text_rms)
         form = residual(self.alpha, length_K)
         recipe = _concepts.ConceptRecipe(self.training, self.crops, self.warmup)
-        optimiser = _concepts.adam_l2(self.adam, self.weight_decay)
-        learned = _concepts.learn(episodes, form, recipe, optimiser, (0.0,))
+        adam = _optimisers.adam_l2(self.adam, self.weight_decay)
+        learned = _concepts.learn(episodes, form, recipe, lambda x: adam(x, {}), (0.0,))
         return [{"x_KD": x_1KD[0], "length_K": length_K} for x_1KD in learned]
 
 

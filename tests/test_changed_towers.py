@@ -4,19 +4,23 @@ an image moves: closed forms, independent twins in float64, and the counts of Vi
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import open_clip
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from adapters import _in_the_loop, _views, _weights, clip_svd, cocoop, mma, tcp, two_stage
 from adapters._class_texts import ClassTexts
+from adapters._settings import Crops, PromptTraining, StepTraining
 from benchmark import methods
 from benchmark.api import Episode, unit
-from benchmark.backbones.clip import OpenClip
+from benchmark.backbones.clip import OpenClip, from_model
 from benchmark.conformance import toy
 from tests import features64
 
@@ -58,7 +62,7 @@ def counted(parts: Any) -> int:
 def test_trained_numbers_of_vit_b_16_are_the_closed_forms(base_16: Any) -> None:
     given = SimpleNamespace(backbone=base_16, rng=lambda: torch.Generator().manual_seed(1))
     factors = {
-        f"{side}/{name}": clip_svd.Factors.of(clip_svd._stacked(tower, name), matrices)
+        f"{side}/{name}": clip_svd.Factors.of(clip_svd.own_weights(tower, name), matrices)
         for side, tower in (("vision", base_16.vision), ("text", base_16.text))
         for name, matrices in clip_svd.PARAMETERS.items()
     }
@@ -71,14 +75,45 @@ def test_trained_numbers_of_vit_b_16_are_the_closed_forms(base_16: Any) -> None:
     assert counted(random._start(given)) == 4 * 512 + 33_312 == 35_360
 
 
+# --- schedules
+
+
+def test_learning_rates_are_those_written_down() -> None:
+    """Of 6 images: CoOp's epochs, with whose warm-up the cosine waits; steps; both stages."""
+    given, crops = toy.episode(2), Crops()
+    coop = PromptTraining(epochs="4", batch_size=3, lr=0.02, warmup_epochs=2)
+    rate_T = _in_the_loop.by_epochs(given, coop, crops, 1e-5).rate_T
+    assert rate_T.tolist() == near([1e-5] * 4 + [0.02] * 2 + [0.0170710678] * 2)
+    steps = StepTraining(steps_per_shot=4, batch_size=4, lr=0.001)
+    falling = [0.001, 9.61977865e-4, 8.53699837e-4, 6.91650355e-4]
+    falling += [5.005e-4, 3.09349645e-4, 1.47300163e-4, 3.902217351e-5]
+    for most_epochs in (0, 9):  # an epoch is a step
+        rate_T = _in_the_loop.by_steps(given, steps, crops, most_epochs=most_epochs).rate_T
+        assert rate_T.tolist() == near(falling)
+    twice = [0.002, 1.70725323e-3, 1.0005e-3, 2.93746773e-4]  # half the steps, twice the rate
+    for short_batch, most_epochs in ((False, 4), (True, 2)):
+        training = replace(steps, short_batch=short_batch)
+        rate_T = _in_the_loop.by_steps(given, training, crops, most_epochs=most_epochs).rate_T
+        assert rate_T.tolist() == near(twice)
+    two = {"steps_per_shot": 4, "batch_size": 4, "lr": 0.001, "most_epochs": 4}
+    for stage in adapter("two_stage", split=0.5, **two)._stages(given):
+        assert stage.rate_T.tolist() == near([0.002, 1.0005e-3])
+
+
+def near(rates: list[float]) -> Any:
+    return pytest.approx(rates, rel=1e-7)
+
+
 # --- clip_svd
 
 
 def test_factors_put_a_matrix_together_again() -> None:
     for each in clip_svd.factors_of(double()).values():
         whole_JMAB = each.left_JMAE * each.value_JME.unsqueeze(-2) @ each.right_JMEB
-        torch.testing.assert_close(whole_JMAB.flatten(1, 2), each.own_JXB, rtol=0, atol=1e-12)
-        assert torch.equal(each.changed(torch.zeros_like(each.value_JME)), each.own_JXB)
+        for whole_MAB, own_XB in zip(whole_JMAB, each.own, strict=True):
+            torch.testing.assert_close(whole_MAB.flatten(0, 1), own_XB, rtol=0, atol=1e-12)
+        still = each.changed(torch.zeros_like(each.value_JME))
+        assert all(map(torch.equal, still, each.own))
 
 
 def test_a_choice_of_singular_vectors_moves_no_weight() -> None:
@@ -89,22 +124,22 @@ def test_a_choice_of_singular_vectors_moves_no_weight() -> None:
         for size in (6, 6, 3)
     )
     value_E = torch.tensor([3.0, 2.0, 2.0, 2.0, 0.0, 0.0], dtype=torch.float64)
-    one = clip_svd.Factors.of((left_AE * value_E @ right_BE.T)[None], 1)
+    one = clip_svd.Factors.of([left_AE * value_E @ right_BE.T], 1)
     other = replace(one, left_JMAE=one.left_JMAE.clone(), right_JMEB=one.right_JMEB.clone())
     other.left_JMAE[..., 1:4] = one.left_JMAE[..., 1:4] @ turn_33
     other.right_JMEB[:, :, 1:4] = turn_33.T @ one.right_JMEB[:, :, 1:4]
     other.left_JMAE[..., 0] *= -1
     other.right_JMEB[:, :, 0] *= -1
     other.left_JMAE[..., 4] *= -1  # of the value 0 alone
-    goal_AB = noise(one.own_JXB[0])
+    goal_AB = noise(one.own[0])
     moved = []
     for each in (one, other):
         change = torch.full((1, 1, 6), 0.1, dtype=torch.float64, requires_grad=True)
         loss = (each.changed(change)[0] * goal_AB).sum()
         (gradient,) = torch.autograd.grad(loss, change)
-        moved.append(each.changed(0.1 - gradient))
+        moved.append(each.changed(0.1 - gradient)[0])
     torch.testing.assert_close(moved[0], moved[1], rtol=0, atol=1e-12)
-    assert (moved[0] - one.own_JXB).abs().max() > 0.01
+    assert (moved[0] - one.own[0]).abs().max() > 0.01
 
 
 def test_a_merged_copy_gives_what_the_changed_weights_give() -> None:
@@ -163,25 +198,43 @@ def test_training_the_change_is_torchs_adamw_on_singular_values() -> None:
 # --- two_stage
 
 
-def test_the_second_stage_alone_is_a_cosine_probe_that_starts_from_the_text() -> None:
+@pytest.mark.parametrize(("split", "first"), [(0.0, 0), (0.5, 4)])
+def test_two_stage_is_torchs_adamw_on_norms_then_on_rows(split: float, first: int) -> None:
+    """Of 8 steps; with none in the first stage it is a cosine probe that starts from the text."""
     given = with_pixels()
-    method = adapter("two_stage", split=0.0, steps_per_shot=4, lr=0.01, weight_decay=0.1)
+    method = adapter("two_stage", split=split, steps_per_shot=4, lr=0.01, weight_decay=0.1)
     (state,) = method._learn([given])
-    own = two_stage.norms(given.backbone.vision, given.backbone.text)
-    assert all(torch.equal(state[name], weight) for name, weight in own.items())
-    vision, plan = given.backbone.vision, method._stages(given)[1]
-    read = _views.inputs(given, vision, 0, method.crops, plan.rows_TB, 64)
-    row_KD = given.text_features().clone().requires_grad_()
-    optimiser = torch.optim.AdamW([row_KD], lr=1, weight_decay=0.1)
-    for rows_B, rate in zip(plan.rows_TB, plan.rate_T.tolist(), strict=True):
-        with torch.no_grad():
-            image_BD = _weights.image_features(vision, 0, read(rows_B), {})
-        logits_BK = given.backbone.logit_scale * image_BD @ F.normalize(row_KD).T
-        optimiser.zero_grad()
-        F.cross_entropy(logits_BK, given.support.labels_N[rows_B % len(given.support)]).backward()
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.step()
+    plan = _in_the_loop.by_steps(given, method.training, method.crops)
+    read = _views.inputs(given, given.backbone.vision, 0, method.crops, plan.rows_TB, 64)
+    tuned = given.backbone.copy()
+    texts = ClassTexts.of(replace(given.target, backbone=tuned))
+    norm = {
+        f"{side}/{layer}/{name}": block.get_parameter(name).requires_grad_()
+        for side, tower in (("vision", tuned.vision), ("text", tuned.text))
+        for layer, block in enumerate(tower.blocks)
+        for name in ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias")
+    }
+
+    def train(trained: list[Tensor], rows_TB: Tensor, classifier: Any) -> None:
+        optimiser = torch.optim.AdamW(trained, lr=1, weight_decay=0.1)
+        for t, rows_B in enumerate(rows_TB):
+            image_BD = _weights.image_features(tuned.vision, 0, read(rows_B), {})
+            logits_BK = given.backbone.logit_scale * image_BD @ classifier().T
+            labels_B = given.support.labels_N[rows_B % len(given.support)]
+            optimiser.zero_grad()
+            F.cross_entropy(logits_BK, labels_B).backward()
+            cosine = 0.5 * (1 + math.cos(math.pi * t / len(rows_TB)))
+            optimiser.param_groups[0]["lr"] = 1e-6 + (0.01 - 1e-6) * cosine
+            optimiser.step()
+
+    train(list(norm.values()), plan.rows_TB[:first], lambda: _weights.text_features(texts, {}))
+    row_KD = _weights.text_features(texts, {}).detach().requires_grad_()
+    train([row_KD], plan.rows_TB[first:], lambda: F.normalize(row_KD))
+    for name, weight in norm.items():
+        torch.testing.assert_close(state[name], weight.detach(), rtol=0, atol=1e-9)
     torch.testing.assert_close(state["row_KD"], F.normalize(row_KD.detach()), rtol=0, atol=1e-9)
+    moved = (norm["vision/0/ln_1.weight"] - given.backbone.vision.blocks[0].ln_1.weight).abs()
+    assert (moved.max() > 1e-3) == (first > 0)
 
 
 def test_known_classes_keep_their_row_beside_unknown_ones() -> None:
@@ -245,6 +298,102 @@ def test_without_its_output_the_branch_is_not_there() -> None:
         without_QK, given.backbone.logit_scale * exact_QK, rtol=0, atol=1e-10
     )
     assert 0 < (with_QK - without_QK).abs().max() < 1
+
+
+@pytest.fixture(scope="module")
+def uneven() -> Episode:
+    """Of towers of 4 and 2 blocks that are 32 and 24 wide, in float64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = open_clip.CLIP(
+            embed_dim=16,
+            vision_cfg={
+                "image_size": toy.IMAGE_PX,
+                "layers": 4,
+                "width": 32,
+                "patch_size": 8,
+                "head_width": 16,
+            },
+            text_cfg={
+                "context_length": 16,
+                "vocab_size": 49408,
+                "width": 24,
+                "heads": 2,
+                "layers": 2,
+            },
+        )
+    return replace(toy.episode(2), backbone=from_model(model.double(), "uneven"))
+
+
+def test_branches_start_with_the_noise_of_their_output(uneven: Episode) -> None:
+    start = adapter("mma", width=16)._start(uneven)
+    spread = {name: float(part.std()) for name, part in start.items() if "weight" in name}
+    expected = {
+        "shared.weight": (2 / 16) ** 0.5,
+        "vision/down.weight": (2 / 16) ** 0.5,
+        "vision/up.weight": (2 / 32) ** 0.5,
+        "text/down.weight": (2 / 16) ** 0.5,
+        "text/up.weight": (2 / 24) ** 0.5,
+    }
+    assert spread == pytest.approx(expected, rel=0.08)
+    assert not any(part.any() for name, part in start.items() if "bias" in name)
+
+
+def test_mma_is_a_plain_loop_in_float64(uneven: Episode) -> None:
+    """Branches beside 3 of 4 and 2 of 2 blocks; equally far from the output they share a map."""
+    scale, given = 0.05, uneven
+    method = adapter("mma", width=16, scale=scale, epochs="2", batch_size=3, lr=0.05)
+    (state,) = method._learn([given])
+    parts = {n: p.clone().requires_grad_() for n, p in method._start(given).items()}
+    backbone: Any = given.backbone
+    model, vision = backbone.model, backbone.vision
+    rows_TB = _in_the_loop.by_epochs(given, method.training, method.crops, 1e-5).rows_TB
+    read = _views.inputs(given, vision, 0, method.crops, rows_TB, 64)
+    ids_KL = backbone.text.tokenize(["a photo of a cat.", "a photo of a dog."])
+    ids_KL = torch.cat([ids_KL, backbone.text.tokenize(["a photo of a old car."])])
+
+    def beside(side: str, from_end: int, x_NLE: Tensor) -> Tensor:
+        """Values of a branch `scale` times, its gradient once, what it hands down `scale` times."""
+        h_NLE = scale * x_NLE + (1 - scale) * x_NLE.detach()
+        for name in (f"{side}/down", "shared"):
+            weight, bias = parts[f"{name}.weight"], parts[f"{name}.bias"]
+            h_NLE = F.relu(h_NLE @ weight[-from_end].T + bias[-from_end])
+        weight, bias = parts[f"{side}/up.weight"], parts[f"{side}/up.bias"]
+        y_NLE = h_NLE @ weight[-from_end].T + bias[-from_end]
+        return y_NLE + (scale * y_NLE - y_NLE).detach()
+
+    def image_features(x_NLE: Tensor) -> Tensor:
+        for layer, block in enumerate(vision.blocks):
+            extra = beside("vision", 4 - layer, block.ln_1(x_NLE)) if layer else 0.0
+            x_NLE = block(x_NLE) + extra
+        return F.normalize(vision.finish(x_NLE), dim=1)
+
+    def text_features() -> Tensor:
+        length = ids_KL.shape[1]
+        x_KLE = model.token_embedding(ids_KL) + model.positional_embedding[:length]
+        for layer, block in enumerate(model.transformer.resblocks):
+            extra = beside("text", 2 - layer, block.ln_1(x_KLE))
+            x_KLE = block(x_KLE, attn_mask=model.attn_mask[:length, :length]) + extra
+        read_out = model.ln_final(x_KLE[torch.arange(3), ids_KL.argmax(1)])
+        return F.normalize(read_out @ model.text_projection, dim=1)
+
+    optimiser = torch.optim.SGD(list(parts.values()), lr=1, momentum=0.9, weight_decay=5e-4)
+    for rows_B, rate in zip(rows_TB, [0.05, 0.05, 0.025, 0.025], strict=True):
+        logits_BK = backbone.logit_scale * image_features(read(rows_B)) @ text_features().T
+        optimiser.zero_grad()
+        F.cross_entropy(logits_BK, given.support.labels_N[rows_B % len(given.support)]).backward()
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.step()
+    start = method._start(given)
+    for name, part in parts.items():
+        torch.testing.assert_close(state[name], part.detach(), rtol=0, atol=1e-9)
+        assert (state[name] - start[name]).abs().max() > 1e-5
+    images = toy.held_out().images
+    with torch.no_grad():
+        image_QD = image_features(vision.start(next(images.pixels(64)).double()))
+        exam_QK = backbone.logit_scale * image_QD @ text_features().T
+    ours_QK = method.predictor(state, given.target)(images)
+    torch.testing.assert_close(ours_QK, exam_QK, rtol=0, atol=1e-9)
 
 
 # --- tcp
