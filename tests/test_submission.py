@@ -337,6 +337,8 @@ def test_the_board_shows_all_submissions_and_names_what_contradicts(
     shown = invoke("board", community, "--html", page)
     assert shown.code == 0, shown.err
     assert f"{page}/index.html: 3 records of 2 submissions" in shown.out
+    alone = invoke("board", packed.parent, "--html", tmp_path / "alone")
+    assert "3 records of 1 submission\n" in alone.out
     table = (page / "submissions.md").read_text()
     assert "| a | 3 | nearest_mean, zero_shot | tiny_digits | tiny |" in table
     assert "Zero-shot CLIP" in "".join(path.read_text() for path in page.glob("*.js"))

@@ -10,6 +10,7 @@ import typer
 from benchmark.commands import options as opt
 from benchmark.commands.printing import warn
 from benchmark.commands.submit import COMMUNITY
+from benchmark.errors import counted
 
 Source = Annotated[
     Path,
@@ -30,6 +31,7 @@ def board(source: Source = COMMUNITY, html: Html = Path("board")) -> None:
 
     opt.require_folder("html", html)
     written = write_board(source, html)
-    print(f"{html / 'index.html'}: {written.records} records of {len(written.names)} submissions")
+    found = f"{counted(written.records, 'record')} of {counted(len(written.names), 'submission')}"
+    print(f"{html / 'index.html'}: {found}")
     warn([*written.notes, *written.conflicts])
     raise typer.Exit(1 if written.conflicts else 0)
