@@ -187,6 +187,8 @@ def test_leaders_are_the_planted_ones_and_nothing_else(datasets: int) -> None:
         for name, by in methods["best"].items()
     }
     assert leaders(methods) == {"best": "best", "twin": "tied"}
+    methods["equal"] = methods["best"]
+    assert leaders(methods) == {"best": "best", "twin": "tied", "equal": "best"}
 
 
 def test_equal_methods_are_told_apart_no_oftener_than_allowed() -> None:

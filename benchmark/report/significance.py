@@ -267,8 +267,9 @@ def leaders(
     """The best method and those that cannot be told from it (Holm over all comparisons with it).
 
     `test` gives the probability of each other method's difference to the best; None where it cannot
-    tell. The result is empty where it can tell nothing, with one seed and few datasets. Only
-    methods with all datasets that any of them has take part: a mean over fewer is another quantity.
+    tell. Equal means are best together. The result is empty where it can tell nothing, with one
+    seed and few datasets. Only methods with all datasets that any of them has take part: a mean
+    over fewer is another quantity.
     """
     whole = set().union(*methods.values())
     means = {
@@ -284,5 +285,10 @@ def leaders(
     if all(p is None for p in ps):
         return {}
     adjusted = holm([1.0 if p is None else p for p in ps])
-    tied = {method: TIED for method, p in zip(others, adjusted, strict=True) if p >= threshold}
-    return {best: BEST, **tied}
+    marks = {best: BEST}
+    for method, p in zip(others, adjusted, strict=True):
+        if means[best] - means[method] < SAME:
+            marks[method] = BEST
+        elif p >= threshold:
+            marks[method] = TIED
+    return marks
