@@ -63,6 +63,12 @@ def test_a_row_that_lacks_datasets_has_no_mean_and_the_shared_ones_are_named(
         values = [value for row in table.rows for value in row.values]
         assert IncompleteMean(2, 3) in values, kind
         assert "not every row has ucf101" in table.notes
+    for other, said in [
+        (THREE[1], "dtd is the only dataset that all rows have"),
+        ("eurosat", "there is no dataset that all rows have"),
+    ]:
+        fewer = [*records, *grid(["gda"], [other], (16,), (1,))]
+        assert said in made(fewer, tmp_path)["method-dataset"].notes
     costs = made(records, tmp_path)["cost"].rows
     assert costs[1].label.endswith(" (2 of 3 datasets)")
 

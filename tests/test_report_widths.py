@@ -16,6 +16,7 @@ from matplotlib.ft2font import FT2Font
 from benchmark.cli import execute
 from benchmark.records.record import Record
 from benchmark.report import cost_tables, grouping, latex_tables, latex_width, tables, text_tables
+from benchmark.report.footnotes import wrapped
 from benchmark.report.headings import headings
 from benchmark.report.result_table import ResultTable
 from testbed.synthetic import CLASSIC, digest, grid, identity, scored, write
@@ -154,3 +155,12 @@ def test_long_tables_may_break_over_pages_and_captions_explain_their_signs() -> 
     (caption,) = re.findall(r"\\caption\{(.*)\}", latex_tables.latex([marked]))
     assert "Bold: best of its column; italic: cannot be told from it" in caption
     assert "[1] CoOp, class\\_position=end" in caption
+
+
+def test_a_line_ends_between_no_word_and_its_number() -> None:
+    note = "image pipeline 1-pillow12, protocol 1; intervals of 95 % over seeds"
+    for width in range(24, 60):
+        lines = wrapped(note, width).split("\n")
+        assert " ".join(line.strip() for line in lines) == note
+        assert not any(line.strip().startswith(("1;", "%", "95")) for line in lines)
+        assert max(map(len, lines)) <= width

@@ -7,6 +7,7 @@ Where there is one dataset, its own numbers are all there is, and they bear its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmark.report.variants import EvaluationSetting, VariantRecords
@@ -67,5 +68,14 @@ def not_shared(covered: Coverage, variants: VariantRecords) -> list[str]:
     if not lacking:
         return []
     if len(shared) < len(lacking):
-        return [f"the only datasets of all rows: {', '.join(shared) or 'none'}"]
+        return [_few(shared)]
     return [f"not every row has {', '.join(lacking)}"]
+
+
+def _few(shared: Sequence[str]) -> str:
+    """A sentence about the few datasets that all rows have."""
+    if not shared:
+        return "there is no dataset that all rows have"
+    if len(shared) == 1:
+        return f"{shared[0]} is the only dataset that all rows have"
+    return f"{', '.join(shared)} are the only datasets that all rows have"
