@@ -11,6 +11,7 @@ def main() -> None:
         from benchmark import cli
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
+        exec("")  # as in cli.main: Python would otherwise end the process by a signal
         sys.exit(INTERRUPTED)
     cli.main()
 
