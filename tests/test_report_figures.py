@@ -21,7 +21,7 @@ from benchmark.records.record import Record
 from benchmark.report import figure_curves, figure_differences, figure_style, figures, grouping
 from benchmark.report.figure_cost import cost, points_of
 from benchmark.report.figure_labels import place_labels
-from benchmark.report.figure_numbers import Shown, shown
+from benchmark.report.figure_numbers import INTERVALS, Shown, shown
 from testbed.synthetic import CLASSIC, TINY, digest, grid, identity, scored, write
 
 TITLES = ["Tiny digits", "Tiny shapes", "Tiny textures"]
@@ -101,7 +101,8 @@ def drawn(kind: str, width: str) -> Figure:
             return cost(found, points_of(found), width)
         if kind == "curves":
             return figure_curves.curves(found, width)
-        return figure_differences.differences(found, "Zero-shot CLIP", width)
+        others = figure_differences.others_than(found, "Zero-shot CLIP")
+        return figure_differences.differences(found, "Zero-shot CLIP", others, width)
 
 
 @pytest.mark.parametrize("width", FIGURE_WIDTHS)
@@ -163,8 +164,31 @@ def test_every_point_of_the_cost_figure_bears_its_name_on_the_left_what_needs_no
 
 def test_methods_of_different_datasets_have_no_mean_and_no_cost(tmp_path: Path) -> None:
     apart = [*grid(["coop"], TINY[:1], (1,)), *grid(["gda"], TINY[1:], (1,))]
-    files = figures.write_figures(tmp_path, grouping.group_records(apart))
+    notes: list[str] = []
+    files = figures.write_figures(tmp_path, grouping.group_records(apart), "coop", notes=notes)
     assert {path.name.split("-")[0] for path in files} == {"curves"}
+    assert "no figure of cost, since no trained method has all datasets" in " ".join(notes)
+    assert "no figure of differences, since no trained method has results" in " ".join(notes)
+
+
+def test_cost_and_differences_are_at_the_shots_that_most_methods_have() -> None:
+    zero = [scored(identity("zero_shot", name, 0, 0, val="none"), 0.4) for name in TINY]
+    found = numbers([*grid(["coop", "gda"], shots=(1, 4)), *grid(["coop"], shots=(16,)), *zero])
+    assert (found.shots, found.fullest) == ([1, 4, 16], 4)
+    points = points_of(found)
+    assert {each.name for each in points} == {"CoOp", "GDA", "Zero-shot CLIP"}
+    axes = cost(found, points, "two-column").axes[0]
+    assert axes.get_title().startswith("4-shot")
+    assert axes.get_title().replace("\n", " ").endswith(f"; {INTERVALS}")
+    labels = [each.get_text() for each in axes.get_xticklabels()]
+    assert labels.count("none") == 1
+
+
+def test_two_seeds_have_no_whiskers_and_no_word_about_them() -> None:
+    for seeds, said in [((1, 2), False), ((1, 2, 3), True)]:
+        figure = figure_curves.curves(numbers(list(grid(["coop"], seeds=seeds))), "one-column")
+        texts = " ".join(each.get_text() for each in figure.texts)
+        assert (INTERVALS in texts) == said
 
 
 def test_an_unknown_baseline_and_nothing_to_draw_are_errors(tmp_path: Path) -> None:

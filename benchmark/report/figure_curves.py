@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.report import figure_style as style
-from benchmark.report.figure_numbers import Shown, half_interval
+from benchmark.report.figure_numbers import INTERVALS, Shown, half_interval
 from benchmark.report.headings import dataset_title
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ def curves(shown: Shown, width: str) -> Figure:
     datasets: list[str | None] = [*([None] if covered.several else []), *covered.datasets]
     legend = style.legend_of(names, style.WIDTHS[width] - 0.1)
     across = min(ACROSS[width], len(datasets))
+    sure = any(
+        half_interval(score)
+        for name in names
+        for dataset in datasets
+        for score in shown.scores(name, dataset).values()
+    )
     panels = style.Panels(
         style.WIDTHS[width],
         len(datasets),
@@ -30,9 +36,13 @@ def curves(shown: Shown, width: str) -> Figure:
         left=0.45,
         gap=0.27,
         above=[0.24] * -(-len(datasets) // across),
+        top=0.17 if sure else 0.05,
         bottom=legend.height,
     )
     figure, drawn = panels.draw()
+    if sure:
+        at = 1 - 0.03 / figure.get_figheight()
+        figure.text(0.99, at, f"whiskers: {INTERVALS}", size=style.SMALL, ha="right", va="top")
     for place, (axes, dataset) in enumerate(zip(drawn, datasets, strict=True)):
         _panel(axes, shown, dataset)
         axes.set_title(dataset_title(dataset) if dataset else f"{covered.label} datasets")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from benchmark.errors import UserError, nearest
 from benchmark.report import figure_style as style
 from benchmark.report import significance
-from benchmark.report.figure_numbers import Shown
+from benchmark.report.figure_numbers import FEWEST_SEEDS, INTERVALS, Shown
 from benchmark.report.headings import dataset_title
 
 if TYPE_CHECKING:
@@ -38,37 +38,46 @@ def require_baseline(settings: Sequence[Shown], wanted: str) -> None:
         )
 
 
-def differences(shown: Shown, against: str, width: str) -> Figure:
-    """At the most shots there are; bars are 95 % t-intervals of paired differences."""
-    shots, datasets = shown.shots[-1], shown.covered.datasets
-    others = [
+def others_than(shown: Shown, against: str) -> list[str]:
+    """The trained methods that have a difference to the baseline at the shots of the figure."""
+    return [
         name
         for name, by_dataset in shown.accuracies.items()
-        if name != against and any(by_shots.get(shots) for by_shots in by_dataset.values())
+        if name != against
+        and any(shown.fullest in by_shots for by_shots in by_dataset.values())
+        and any(_gaps(shown, (name, against), dataset) for dataset in by_dataset)
     ]
+
+
+def differences(shown: Shown, against: str, others: Sequence[str], width: str) -> Figure:
+    """At the shots that most methods have; whiskers are 95 % t-intervals of paired differences."""
+    shots, datasets = shown.fullest, shown.covered.datasets
     inches = style.WIDTHS[width]
-    across = min(ACROSS[width], max(1, len(others)))
+    across = min(ACROSS[width], len(others))
     left = max(style.text_inches(dataset_title(name)) for name in datasets) + 0.12
     room = (inches - left - 0.08) / across - 0.1
     titles = [style.in_lines(name, room, style.LETTERS) for name in others]
     title = f"Points over {against}, {shots}-shot, backbone {shown.setting.backbone}"
+    pairs = [_gaps(shown, (name, against), dataset) for name in others for dataset in datasets]
+    if any(len(gaps) >= FEWEST_SEEDS for gaps in pairs):
+        title += f"; whiskers: {INTERVALS}"
     title = style.in_lines(title, inches - 0.2, style.LETTERS)
     panels = style.Panels(
         inches,
-        max(1, len(others)),
+        len(others),
         across,
         height=max(0.35, BAR * len(datasets)),
         left=left,
         gap=0.1,
         above=[
             style.line_inches(titles[at : at + across], style.LETTERS) + 0.1
-            for at in range(0, max(1, len(others)), across)
+            for at in range(0, len(others), across)
         ],
         top=style.line_inches([title], style.LETTERS) + 0.04,
     )
     figure, drawn = panels.draw()
     for place, (axes, name) in enumerate(zip(drawn, others, strict=False)):
-        _bars(axes, shown, (name, against), shots)
+        _bars(axes, shown, (name, against))
         axes.set_title(titles[place])
         axes.tick_params(labelleft=place % across == 0, labelbottom=panels.lowest(place))
         if panels.lowest(place):
@@ -80,14 +89,19 @@ def differences(shown: Shown, against: str, width: str) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, shown: Shown, pair: tuple[str, str], shots: int) -> None:
+def _gaps(shown: Shown, pair: tuple[str, str], dataset: str) -> list[float]:
+    """Differences on a dataset, one for each seed that both have."""
+    first, second = (shown.at(name, dataset, shown.fullest) for name in pair)
+    return list(significance.seed_gaps(first, second).values()) if first and second else []
+
+
+def _bars(axes: Axes, shown: Shown, pair: tuple[str, str]) -> None:
     datasets = list(reversed(shown.covered.datasets))
     bars: list[tuple[int, float, float]] = []  # place, points, half of the interval
     for place, dataset in enumerate(datasets):
-        first, second = (shown.at(name, dataset, shots) for name in pair)
-        gaps = list(significance.seed_gaps(first, second).values()) if first and second else []
+        gaps = _gaps(shown, pair, dataset)
         if gaps:
-            found = significance.paired_t(gaps)
+            found = significance.paired_t(gaps) if len(gaps) >= FEWEST_SEEDS else None
             half = 100 * (found.high - found.mean) if found else 0.0
             bars.append((place, 100 * sum(gaps) / len(gaps), half))
     if bars:

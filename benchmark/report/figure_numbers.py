@@ -24,6 +24,9 @@ from benchmark.report.variants import (
     VariantRecords,
 )
 
+FEWEST_SEEDS = 3  # of an interval; that of two is longer than an axis
+INTERVALS = "95\u00a0% intervals over seeds"
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -47,6 +50,20 @@ class Shown:
         """The numbers of shots but none."""
         by_dataset = [each for found in self.accuracies.values() for each in found.values()]
         return sorted({shots for by_shots in by_dataset for shots in by_shots if shots})
+
+    @cached_property
+    def fullest(self) -> int:
+        """The number of shots at which most trained methods have all datasets; of several, that
+        with most results, then the largest.
+        """
+        means = [self.scores(name, None) for name in self.accuracies]
+        results = [each for found in self.accuracies.values() for each in found.values()]
+
+        def completeness(shots: int) -> tuple[int, int, int]:
+            whole = sum(shots in each for each in means)
+            return whole, sum(shots in each for each in results), shots
+
+        return max(self.shots, key=completeness)
 
     def at(self, name: str, dataset: str, shots: int) -> SeedAccuracies | None:
         """At these shots, or of a method that never uses any."""
@@ -87,7 +104,7 @@ def shown(setting: EvaluationSetting, variants: VariantRecords) -> Shown:
 
 
 def half_interval(score: MeanAccuracy) -> float:
-    """Half the 95 % t-interval over seeds, as a fraction; 0 for one seed."""
-    if score.std is None or score.count < 2:
+    """Half the 95 % t-interval over seeds, as a fraction; 0 for fewer than FEWEST_SEEDS."""
+    if score.std is None or score.count < FEWEST_SEEDS:
         return 0.0
     return half_width(score.std, score.count)

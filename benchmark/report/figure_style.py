@@ -72,7 +72,7 @@ def text_inches(text: str, size: float = SMALL) -> float:
 def in_lines(text: str, inches: float, size: float = SMALL) -> str:
     """The words of a text in lines of at most so many inches, where words allow it."""
     lines: list[str] = []
-    for word in text.split():
+    for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and text_inches(longer, size) <= inches:
             lines[-1] = longer

@@ -14,7 +14,7 @@ from benchmark.protocols import FEW_SHOT
 from benchmark.report import figure_style
 from benchmark.report.figure_cost import cost, points_of
 from benchmark.report.figure_curves import curves
-from benchmark.report.figure_differences import baseline, differences, require_baseline
+from benchmark.report.figure_differences import baseline, differences, others_than, require_baseline
 from benchmark.report.figure_numbers import Shown, shown
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.variants import EvaluationSetting
@@ -51,19 +51,29 @@ def write_figures(
         for found in settings:
             stem = _stem(found.setting)
             notes += _left_out(found, stem)
-            for kind, figure in _figures(found, wanted_baseline, width):
+            for kind, figure in _figures(found, wanted_baseline, width, notes):
                 paths += _save(figure, folder / f"{kind}-{stem}")
     return paths
 
 
-def _figures(found: Shown, wanted: str | None, width: str) -> Iterator[tuple[str, Figure]]:
-    against = baseline(found, wanted)
+def _figures(
+    found: Shown, wanted: str | None, width: str, notes: list[str]
+) -> Iterator[tuple[str, Figure]]:
+    stem, against = _stem(found.setting), baseline(found, wanted)
     yield "curves", curves(found, width)
     points = points_of(found)
     if points:
         yield "cost", cost(found, points, width)
-    if against and len(found.accuracies) > 1:
-        yield "differences", differences(found, against, width)
+    else:
+        notes.append(f"{stem}: no figure of cost, since no trained method has all datasets")
+    others = others_than(found, against) if against else []
+    if against and others:
+        yield "differences", differences(found, against, others, width)
+    elif against:
+        notes.append(
+            f"{stem}: no figure of differences, since no trained method has results beside "
+            f"{against}"
+        )
 
 
 def _left_out(found: Shown, stem: str) -> Iterator[str]:
