@@ -240,7 +240,10 @@ def test_no_file_of_a_stranger_decides_which_module_is_run(
 
 def test_replay_of_no_record_or_of_several_is_an_error(invoke: Invoke, tmp_path: Path) -> None:
     write(tmp_path, [scored(identity(seed=seed), 0.5) for seed in range(40)])
-    assert "no record zzz" in invoke("replay", "zzz", "--results", tmp_path).err
+    unknown = invoke("replay", "zzz", "--results", tmp_path).err
+    assert "no record zzz" in unknown
+    assert "40 are there, as " in unknown
+    assert unknown.count(",") == 3  # three keys, not all
     keys = [path.stem for path in (tmp_path / "records").iterdir()]
     twice = next(key[0] for key in keys if sum(other[0] == key[0] for other in keys) > 1)
     assert "give more digits" in invoke("replay", twice, "--results", tmp_path).err

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.errors import UserError, nearest
+from benchmark.errors import UserError, guess
 
 EXAMPLE_KEY = "b11fdd36fd8a"
+MOST_NAMED = 3  # keys
 MOST_HINTED = 50  # keys: among more of them the nearest one means nothing
 
 
@@ -30,6 +32,12 @@ def find_key(folder: Path, prefix: str, what: str, where: Path) -> str:
         )
     if not keys:
         every = [path.stem for path in folder.glob("*.json")]
-        hint = f"; {nearest(prefix, every)}" if every and len(every) < MOST_HINTED else ""
-        raise UserError(f"no {what} {prefix} in {where}{hint}")
+        hint = guess(prefix, every) if len(every) < MOST_HINTED else ""
+        raise UserError(f"no {what} {prefix} in {where}; {hint or _among(sorted(every))}")
     return prefix if prefix in keys else keys[0]
+
+
+def _among(keys: Sequence[str]) -> str:
+    """'3 are there, as A, B, C', of any number; 'none is there'."""
+    as_these = f", as {', '.join(keys[:MOST_NAMED])}" if keys else ""
+    return f"{len(keys) or 'none'} {'is' if len(keys) < 2 else 'are'} there{as_these}"
