@@ -520,7 +520,9 @@ def _import_file(file: Path) -> ModuleType:
 
 def _register(file: Path) -> None:
     """Notes a file for this process and its workers. UserError for a name that is taken."""
-    if not file.stem.isidentifier() or not _is_file(file):
+    if not _is_file(file):
+        raise UserError(f"there is no file '{str(file)[-60:]}'; give the path of a method's file")
+    if not file.stem.isidentifier():
         raise UserError(
             f"there is no method in the file '{str(file)[-60:]}'; give a Python file whose name is"
             " an identifier, as ./my_method.py"

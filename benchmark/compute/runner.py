@@ -262,7 +262,7 @@ def _check_keeping(cells: Iterable[Cell]) -> None:
         if not card.keeps:
             raise UserError(
                 f"{method} cannot be kept: it gives no state, only a function; leave out --keep, or"
-                " give it learn and predictor as benchmark/api/ says"
+                " give it learn and predictor as docs/own_method.md says"
             )
         if evaluation != FEW_SHOT and (bound := card.bound(dict(params))):
             raise UserError(f"{bound}, so it can be kept under --protocol {FEW_SHOT} only")
