@@ -289,6 +289,8 @@ def test_one_name_of_a_list_shows_everything_about_it(invoke: Invoke) -> None:
     text = invoke("list", "methods", "coop").out
     assert all(re.search(rf"^  {name} ", text, re.MULTILINE) for name in row["params"])
     assert "did you mean 'coop'?" in invoke("list", "methods", "cop").err
+    short = json.loads(invoke("list", "backbones", "ViT-B/16", "--json").out)
+    assert short["name"] == "ViT-B-16/openai"
     digits = json.loads(invoke("list", "datasets", "tiny_digits", "--json").out)
     assert (digits["train"], digits["suites"]) == (320, ["tiny"])
     resnet = json.loads(invoke("list", "backbones", "RN50/openai", "--json").out)
@@ -510,7 +512,9 @@ def test_a_plan_knows_done_missing_superseded_and_the_time_left(
     assert shown_plan["eta_s"] == pytest.approx(2.25)
     text = invoke(*plan).out
     assert "2 cells: 1 done, 1 missing" in text
-    assert "about 2 s to go" in text
+    assert "about 2 s to go\n" in text
+    plan[plan.index("--shots") + 1] = "2"
+    assert "about 4 s to go (2 cells by records at other shots)\n" in invoke(*plan).out
     assert "1 record of these cells is superseded" in text
 
 

@@ -237,6 +237,8 @@ def test_the_usual_spellings_mean_one_name(given: str, name: str) -> None:
 def test_unknown_and_missing_backbones_say_what_to_do() -> None:
     with pytest.raises(UserError, match=r"unknown backbone 'tinny'.*did you mean 'tiny'"):
         weights.canonical("tinny")
+    with pytest.raises(UserError, match=r"unknown backbone 'ViT-B/17': did you mean 'ViT-B/16'\?"):
+        weights.locate("ViT-B/17")
     with pytest.raises(UserError, match="unknown backbone 'ViT-B-16/opnai': did you mean"):
         weights.locate("ViT-B-16/opnai")
     with pytest.raises(UserError, match=r"weights file .* is not there") as missing:

@@ -26,7 +26,8 @@ def prepare_backbone(name: str, offline: bool = False) -> Path:
     import open_clip
 
     if tag not in open_clip.list_pretrained_tags_by_model(arch):
-        known = [f"{each}/{its_tag}" for each, its_tag in open_clip.list_pretrained()]
+        full = [f"{each}/{its_tag}" for each, its_tag in open_clip.list_pretrained()]
+        known = [*weights.SHORT_NAMES, *full]
         raise UserError(f"unknown backbone '{name}': {nearest(name, known)}")
     return _fetched(name, open_clip.get_pretrained_cfg(arch, tag))
 

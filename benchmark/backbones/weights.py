@@ -34,6 +34,7 @@ NAMED = {  # the field's standard set; any other open_clip name and tag works to
     "ViT-L-14/openai": "ViT-L/14, 768-d",
 }
 STANDARD = "ViT-B-16/openai"
+SHORT_NAMES = ("RN50", "RN101", "ViT-B/32", "ViT-B/16", "ViT-L/14")  # as people write them
 HUB_REPOS = {  # where open_clip fetches the named weights from
     "RN50/openai": "timm/resnet50_clip.openai",
     "RN101/openai": "timm/resnet101_clip.openai",
@@ -166,7 +167,7 @@ def _downloaded(name: str, arch: str, tag: str) -> Path:
 
     if tag not in open_clip.list_pretrained_tags_by_model(arch):
         known = [f"{a}/{t}" for a, t in open_clip.list_pretrained()]
-        raise UserError(f"unknown backbone '{name}': {nearest(name, known)}")
+        raise UserError(f"unknown backbone '{name}': {nearest(name, [*SHORT_NAMES, *known])}")
     config = open_clip.get_pretrained_cfg(arch, tag)
     try:
         with offline():

@@ -18,11 +18,15 @@ def _names(context: typer.Context, incomplete: str) -> list[str]:
 
 What = Annotated[
     str,
-    typer.Argument(metavar="methods|datasets|suites|backbones", autocompletion=completion.lists),
+    typer.Argument(
+        metavar="WHAT",
+        autocompletion=completion.lists,
+        help="methods, datasets, suites or backbones.",
+    ),
 ]
 Name = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", autocompletion=_names, help="Show everything about this one."),
+    typer.Argument(metavar="NAME", autocompletion=_names, help="Show everything about this one."),
 ]
 
 

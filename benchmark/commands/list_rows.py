@@ -36,6 +36,10 @@ def rows(what: str, data_root: Path | None) -> Rows:
 def row(what: str, name: str, data_root: Path | None) -> Row:
     """Everything about one method, dataset, suite or backbone; UserError for an unknown name."""
     by_name = {each["name"]: each for each in rows(what, data_root)}
+    if what == "backbones":
+        from benchmark.backbones import weights
+
+        name = weights.canonical(name)
     given_by_file = name.endswith({"methods": ".py", "datasets": ".toml"}.get(what, "\0"))
     if name not in by_name and not given_by_file:
         raise UserError(f"there is no '{name}' among {what}; {nearest(name, list(by_name))}")

@@ -37,6 +37,7 @@ class PlannedCell:
     source_changed: bool  # the adapter's file is another than the record's, its version is not
     superseded: tuple[str, ...]  # keys of older records: of another version, data or weights
     expected_s: float | None  # from records of the same method; None where there are none
+    at_other_shots: bool = False  # what is expected is from these alone
 
     @property
     def state(self) -> str:
@@ -91,6 +92,7 @@ def planned_cells(
                 source_changed=_source_changed(records.get(name)),
                 superseded=_superseded(identity, older),
                 expected_s=None if name in done else history.expected_s(cell),
+                at_other_shots=name not in done and history.at_other_shots(cell),
             )
         )
     return planned
@@ -136,6 +138,9 @@ def text(planned: Sequence[PlannedCell]) -> str:
     lines = [f"{name}: {_counts(group)}" for name, group in groups.items()]
     seconds = eta_s(planned)
     to_go = f"; about {duration(seconds)} to go" if seconds else ""
+    guessed = sum(each.at_other_shots for each in planned)
+    if to_go and guessed:
+        to_go += f" ({counted(guessed, 'cell')} by records at other shots)"
     return "\n".join([*lines, f"in all: {_counts(planned)}{to_go}", *_warnings(planned)])
 
 

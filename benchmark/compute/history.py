@@ -43,6 +43,11 @@ class History:
             (median(self.seconds[at]) for at in _cost_keys(cell) if at in self.seconds), None
         )
 
+    def at_other_shots(self, cell: Cell) -> bool:
+        """Whether what is expected is from records at other numbers of shots alone."""
+        *same_shots, any_shots = _cost_keys(cell)
+        return any_shots in self.seconds and not any(at in self.seconds for at in same_shots)
+
     def expected_gpu_share(self, cell: Cell) -> float | None:
         """The largest share of a GPU that the nearest relations took; None where none of them ran
         on one.
