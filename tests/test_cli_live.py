@@ -39,10 +39,20 @@ def test_lines_show_computed_and_failed_cells_and_count_cached_ones() -> None:
             view.on_stage(outcome.cell, "fit")
             view.on_outcome(outcome)
     assert stream.getvalue().splitlines() == [
-        "[2/3] coop tiny_digits 4-shot seed 2 tiny: 75.0 % (2.2 s)",
+        "[2/3] coop tiny_digits 4-shot seed 2 tiny: 75.0 % (2.2 s, encoding 1.5 s)",
         "[3/3] coop tiny_digits 4-shot seed 3 tiny: failed: the learning rate [0.1] is too high",
         "1 of 3 cells were on record already",
     ]
+
+
+def test_lines_say_what_is_running_where_nothing_ended_for_a_while() -> None:
+    shown, stream = console(terminal=False)
+    clock = iter([0.0, 9.0, 11.0, 11.0, 12.0, 30.0, 30.0])
+    with live_view.lines(shown, 3, lambda: next(clock)) as view:
+        for step in range(4):
+            view.on_stage(CELLS[0], f"fit 3 runs in one batch, step {step}")
+    cell = "coop tiny_digits 4-shot seed 1 tiny: fit 3 runs in one batch"
+    assert stream.getvalue().splitlines() == [f"{cell}, step 1", f"{cell}, step 3"]
 
 
 def test_the_bar_shows_the_running_cell_its_stage_and_failures() -> None:

@@ -106,6 +106,9 @@ def test_a_folder_is_a_dataset_at_once(
     words = ["run", "--dataset", toml, "--method", "nearest_mean", "--backbone", "tiny"]
     ran = invoke(*words, "--shots", 1, "--seed", 1, "--results", tmp_path / "results", "--plain")
     assert ran.code == 0, ran.err
+    _, _, command = made.out.splitlines()[-1].partition("benchmark ")
+    planned = invoke(*command.split(), "--results", tmp_path / "printed", "--seed", 1)
+    assert planned.code == 0, planned.err
 
 
 def test_what_is_doubtful_is_said(tmp_path: Path, invoke: Invoke) -> None:

@@ -64,7 +64,22 @@ def init_dataset(
     shown = shlex.quote(_shown(file))
     print(f"wrote {shown}; look at class_names and templates, then")
     print(f"  python -m benchmark prepare {shown}")
-    print(f"  python -m benchmark run --dataset {shown} --method zero_shot,tip_adapter")
+    fitting = _fitting(min(seen.counts["train"]))
+    print(f"  python -m benchmark run --dataset {shown} --method zero_shot,tip_adapter{fitting}")
+
+
+def _fitting(fewest: int) -> str:
+    """The options of a `run` that needs no weights beyond those here, and in every class no more
+    than the `fewest` pictures to learn from.
+    """
+    from benchmark import grid
+    from benchmark.backbones import weights
+
+    backbone = "" if weights.seem_here(weights.STANDARD) else " --backbone tiny"
+    if fewest >= max(grid.SHOTS):
+        return backbone
+    shots = ",".join(str(shots) for shots in grid.SHOTS if shots <= fewest)
+    return f"{backbone} --shots {shots}" if shots else f"{backbone} --sampler coop-short"
 
 
 def _existing(folder: str) -> Path:

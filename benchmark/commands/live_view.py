@@ -26,6 +26,7 @@ from benchmark.compute.stages import OnStage
 from benchmark.errors import counted
 from benchmark.grid import Cell
 
+QUIET_S = 10.0  # without a line
 REFRESHES = 5  # a second: enough for a spinner, and a hundredth of a processor
 
 
@@ -43,9 +44,23 @@ def live_view(console: Console, total: int, plain: bool) -> AbstractContextManag
 
 
 @contextmanager
-def lines(console: Console, total: int) -> Iterator[LiveView]:
-    """A line per computed cell; cells that were on record already are counted in one line."""
+def lines(
+    console: Console, total: int, now: Callable[[], float] = time.monotonic
+) -> Iterator[LiveView]:
+    """A line per computed cell, and one about what is running where none came for QUIET_S; cells
+    that were on record already are counted in one line.
+    """
     counts = {"ended": 0, "cached": 0}
+    last_s = now()  # when a line was written
+
+    def write(text: str) -> None:
+        nonlocal last_s
+        last_s = now()
+        say(console, text)
+
+    def on_stage(cell: Cell, name: str) -> None:
+        if now() - last_s >= QUIET_S:
+            write(f"{cell}: {name}")
 
     def on_outcome(outcome: Outcome) -> None:
         counts["ended"] += 1
@@ -53,9 +68,9 @@ def lines(console: Console, total: int) -> Iterator[LiveView]:
             counts["cached"] += 1
             return
         number = str(counts["ended"]).rjust(len(str(total)))
-        say(console, f"[{number}/{total}] {outcome.cell}: {_result(outcome)}")
+        write(f"[{number}/{total}] {outcome.cell}: {_result(outcome)}")
 
-    yield LiveView(lambda cell, stage: None, on_outcome)
+    yield LiveView(on_stage, on_outcome)
     if counts["cached"]:
         verb = "was" if total == 1 else "were"
         say(console, f"{counts['cached']} of {counted(total, 'cell')} {verb} on record already")
@@ -129,4 +144,6 @@ def _result(outcome: Outcome) -> str:
         return f"failed: {outcome.error}"
     costs = outcome.record.costs
     seconds = costs.pretrain_s + costs.fit_s + costs.predict_s
-    return f"{100 * outcome.record.accuracy:.1f} % ({seconds:.1f} s)"
+    # of images and texts that later cells find stored
+    encoding = f", encoding {costs.encode_s:.1f} s" if costs.encode_s >= 0.1 else ""
+    return f"{100 * outcome.record.accuracy:.1f} % ({seconds:.1f} s{encoding})"
