@@ -12,6 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from benchmark import data
+from benchmark.backbones import weights
 from benchmark.data import drafts, proposals
 from benchmark.errors import MISSING, UserError
 from tests.conftest import Invoke
@@ -88,7 +89,9 @@ def test_a_folder_is_a_dataset_at_once(
     said: str,
     tmp_path: Path,
     invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(weights, "seem_here", lambda name: name == weights.TINY)
     folder, toml = tmp_path / "pets", tmp_path / "pets.toml"
     folder.mkdir()
     make(folder)
