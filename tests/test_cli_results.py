@@ -118,6 +118,25 @@ def test_compare_takes_a_file_for_the_code_that_it_has_now(invoke: Invoke, tmp_p
     assert "is 2 rows here" in invoke("compare", "rows_compared", "coop", "--results", tmp_path).err
 
 
+def test_compare_is_as_wide_as_columns_says_and_explains_its_columns(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = {"ctx_init": "a photo of a", "n_ctx": 4}
+    coop = [scored(identity("coop", "dtd", 4, seed, params=long), 0.5) for seed in (1, 2, 3)]
+    write(tmp_path, [*grid(["cross_modal_probe"], ["dtd"], (4,)), *coop])
+    command = ("compare", "cross_modal_probe", "coop", "--results", tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    piped = invoke(*command).out
+    monkeypatch.setenv("COLUMNS", "60")
+    narrow = invoke(*command).out
+    assert max(map(len, narrow.splitlines())) <= 60 < max(map(len, piped.splitlines()))
+    for text in (piped, narrow):
+        assert "Cross-modal probe minus CoOp [1]" in text
+        assert "[1] CoOp, " in text
+        assert "in brackets: 95 % intervals of the difference, in points" in text
+        assert "would other test images?" in " ".join(text.split())
+
+
 # ranking
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmark.commands import options as opt
-from benchmark.commands.printing import print_json, warn
+from benchmark.commands.printing import consoles, print_json, print_tables, warn
 from benchmark.errors import UserError
 
 First = Annotated[
@@ -33,6 +33,7 @@ def compare(
     from benchmark import methods
     from benchmark.records.store import Store
     from benchmark.report import comparison, grouping, record_selection
+    from benchmark.report.comparison_table import comparison_table
     from benchmark.report.image_results import ImageResults
 
     notes: list[str] = []
@@ -52,5 +53,5 @@ def compare(
     if as_json:
         print_json([comparison.comparison_dict(each) for each in compared])
     else:
-        print("\n\n".join(comparison.comparison_text(each) for each in compared))
+        print_tables([comparison_table(each) for each in compared], consoles()[0])
     warn(notes)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
-from benchmark.errors import UserError, counted, nearest
+from benchmark.errors import UserError, nearest
 from benchmark.records.record import Record
 from benchmark.report import significance
 from benchmark.report.averages import seed_of
@@ -211,69 +211,6 @@ def _over_suite(pairs: Sequence[DatasetComparison]) -> float | None:
         [math.fsum(pair.gaps[seed] for pair in pairs) / len(pairs) for seed in seeds]
     )
     return difference.p if difference else None
-
-
-def comparison_text(comparison: MethodComparison) -> str:
-    """A line per dataset and shots, in points of accuracy, then the verdict over datasets."""
-    lines = [
-        f"{comparison.names[0]} minus {comparison.names[1]}: {comparison.setting}",
-        _line("dataset", "shots", *comparison.names, "difference", "seeds", "images"),
-    ]
-    lines += [
-        _line(
-            pair.dataset,
-            str(pair.shots),
-            f"{100 * pair.first:.1f}",
-            f"{100 * pair.second:.1f}",
-            f"{100 * pair.gap:+.1f}",
-            _worded(pair.over_seeds, pair.seeds),
-            f"{_p_text(pair.p_mcnemar)} (McNemar)"
-            if pair.p_mcnemar is not None
-            else _worded(pair.over_images),
-        )
-        for pair in comparison.pairs
-    ]
-    lines += [
-        _summary(shot, p, [pair.gap for pair in comparison.pairs if pair.shots == shot])
-        for shot, p in comparison.over_datasets.items()
-    ]
-    return "\n".join(lines)
-
-
-def _summary(shot: int, p: float | None, gaps: Sequence[float]) -> str:
-    wins, losses = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
-    test = (
-        "Wilcoxon over datasets"
-        if len(gaps) >= significance.FEWEST_DATASETS
-        else "Student's t over seeds"
-    )
-    verdict = (
-        f"{test}, {_p_text(p)} (Holm over shots)"
-        if p is not None
-        else "one seed and few datasets: no test"
-    )
-    mean = f"mean difference {100 * math.fsum(gaps) / len(gaps):+.1f}"
-    ties = len(gaps) - wins - losses
-    lost = f"{losses} {'loss' if losses == 1 else 'losses'}"
-    outcomes = f"{counted(wins, 'win')}, {counted(ties, 'tie')}, {lost}"
-    return f"{shot}-shot, {counted(len(gaps), 'dataset')}: {mean}; {outcomes}; {verdict}"
-
-
-def _line(
-    dataset: str, shots: str, first: str, second: str, gap: str, seeds: str, images: str
-) -> str:
-    accuracies = f"{first[:18]:>18}  {second[:18]:>18}"
-    return f"{dataset:16}  {shots:>5}  {accuracies}  {gap:>10}  {seeds:28}  {images}".rstrip()
-
-
-def _p_text(p: float) -> str:
-    return "p<0.001" if p < 0.001 else f"p={p:.3f}"
-
-
-def _worded(difference: significance.MeanDifference | None, seeds: int = 0) -> str:
-    if difference is None:
-        return "one seed" if seeds == 1 else "-"
-    return f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}] {_p_text(difference.p)}"
 
 
 def comparison_dict(comparison: MethodComparison) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def shortened(table: ResultTable, longest_label: int, longest_group: int) -> Res
     for row in table.rows:
         for name, longest in ((row.group, longest_group), (row.label, longest_label)):
             if len(name) > longest and name not in shorter:
-                shorter[name] = _cut(name, longest, f" [{len(shorter) + 1}]")
+                shorter[name] = cut(name, longest, f" [{len(shorter) + 1}]")
     if not shorter:
         return table
     rows = tuple(
@@ -33,8 +33,8 @@ def shortened(table: ResultTable, longest_label: int, longest_group: int) -> Res
     return replace(table, rows=rows, notes=(*table.notes, *_explained(shorter)))
 
 
-def _cut(name: str, longest: int, number: str) -> str:
-    """The title, the number and the condition, as far as they fit."""
+def cut(name: str, longest: int, number: str) -> str:
+    """The title, the number and the condition of a name, in at most `longest` characters."""
     parts = PARTS.fullmatch(name)
     title, condition = (parts["title"], parts["condition"] or "") if parts else (name, "")
     if len(condition) > longest // 2:
