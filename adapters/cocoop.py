@@ -100,6 +100,7 @@ class Adapter:
             read = _views.stored_features(episode, self.crops, schedule.rows_TB)
             loss_of = _in_the_loop.cross_entropy(logits_of)
             start = self._start(episode)
+            _plan(prompts, start["ctx_PE"], schedule.rows_TB.shape[1])
             runs.append(_in_the_loop.Run(episode, schedule, start, read, loss_of))
         return _in_the_loop.learn(runs, backbone.text, _optimisers.sgd(self.sgd))
 
@@ -112,6 +113,12 @@ class Adapter:
             **_nets.linear("down", dim, hidden, rng, backbone),
             **_nets.linear("up", hidden, width, rng, backbone),
         }
+
+
+@torch.no_grad()
+def _plan(prompts: ClassPrompts, ctx_PE: Tensor, images: int) -> None:
+    """How so many contexts are encoded is planned once, before the steps: a GPU waits for it."""
+    prompts.encode(ctx_PE.expand(images, -1, -1))
 
 
 def logits(
