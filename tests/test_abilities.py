@@ -22,11 +22,26 @@ from benchmark.conformance.subject import Subject
 from tests.conftest import Invoke
 
 IMPLIED = {"prompts": {"text", "text blocks"}, "text blocks": {"text"}}
+# Rows put in without a position move the place that a text is read at, which no tower is asked for.
+UNSEEN = {"mmrl": {"prompts"}}
 GRID = ("--dataset", "tiny_shapes", "--shots", "1", "--seed", "1", "--plain")
 
 
 class Lacking(Exception):
     """A method asked for what it did not say it needs."""
+
+
+@dataclass(frozen=True)
+class LimitedText:
+    """A text tower whose positions are only there for who may learn prompts: rows of one's own."""
+
+    whole: Any
+    offered: frozenset[str]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "position_LE" and "prompts" not in self.offered:
+            raise Lacking("prompts")
+        return getattr(self.whole, name)
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,8 @@ class Limited:
         }.get(name)
         if need and need not in self.offered:
             raise Lacking(need)
-        return getattr(self.whole, name)
+        part = getattr(self.whole, name)
+        return LimitedText(part, self.offered) if name == "text" else part
 
     def copy(self) -> Limited:
         return Limited(self.whole.copy(), self.offered)
@@ -71,7 +87,7 @@ def test_our_methods_need_what_they_say_and_nothing_else(name: str) -> None:
     needs = methods.card(name).needs
     assert set(needs) <= set(abilities.ABILITIES)
     assert fits_with(name, needs)
-    for need in needs:
+    for need in set(needs) - UNSEEN.get(name, set()):
         assert not fits_with(name, [each for each in abilities.ABILITIES if each != need]) or any(
             need in IMPLIED.get(other, ()) for other in abilities.ABILITIES if other != need
         )

@@ -272,8 +272,9 @@ def test_a_block_holds_as_many_columns_as_fit() -> None:
 
 
 def test_a_pipe_gets_a_table_as_wide_as_it_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     write(tmp_path, grid(["coop"], CLASSIC, shots=(4,)))
     assert execute(["report", "--table", "method-dataset", "--results", str(tmp_path)]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) > 130
