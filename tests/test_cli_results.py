@@ -52,7 +52,7 @@ def test_compare_finds_a_planted_difference_over_seeds_and_images(
     assert pair["over_seeds"]["p"] < 0.05
     assert pair["p_mcnemar"] is None
     text = invoke("compare", "coop", "linear_probe", "--results", tmp_path).out
-    assert "1 win, 0 ties, 0 losses; Student's t over seeds" in text
+    assert "1 win, 0 ties, 0 losses; Student's t over seeds" in " ".join(text.split())
 
 
 def test_compare_with_one_seed_is_mcnemar_and_no_test_over_seeds(

@@ -339,7 +339,7 @@ def test_equal_pictures_across_splits_are_counted_by_prepare_and_by_run(
         "test/cat/0.png and train/cat/1.png"
     )
     assert "drop_duplicates = true under [source] leaves" in sentences[0]
-    assert sentences[1] == "1 images stand under two labels, byte for byte"
+    assert sentences[1] == "1 image stands under two labels, byte for byte"
     flags = ("--method", "zero_shot", "--backbone", "tiny", "--results", mine / "results")
     outcome = invoke("run", "--dataset", mine / "mine.toml", *flags, "--plain")
     assert outcome.code == 0

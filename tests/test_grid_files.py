@@ -290,15 +290,15 @@ def test_trust_is_of_a_file_and_not_of_its_name(
     monkeypatch.setenv(methods.FILES, "")
     for folder in (tmp_path, tmp_path / "theirs"):
         folder.mkdir(exist_ok=True)
-        (folder / "class_mean.py").write_text("raise SystemExit('this code has run')")
-    text = '[[grid]]\nmethods = "class_mean.py"\ndatasets = "tiny_digits"\n'
+        (folder / "their_mean.py").write_text("raise SystemExit('this code has run')")
+    text = '[[grid]]\nmethods = "their_mean.py"\ndatasets = "tiny_digits"\n'
     file = written(tmp_path / "theirs", text)
-    for trusted in ([], ["class_mean"], ["class_mean.py"]):
-        with pytest.raises(UserError, match=f"add --trust {file.parent}/class_mean.py$"):
+    for trusted in ([], ["their_mean"], ["their_mean.py"]):
+        with pytest.raises(UserError, match=f"add --trust {file.parent}/their_mean.py$"):
             select_written(file, Flags(), trusted)
     monkeypatch.setenv(methods.FILES, "")
     with pytest.raises(SystemExit, match="this code has run"):
-        select_written(file, Flags(), ["theirs/class_mean.py"])
+        select_written(file, Flags(), ["theirs/their_mean.py"])
 
 
 def test_a_report_runs_no_method_and_asks_for_no_trust(
