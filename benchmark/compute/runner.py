@@ -69,16 +69,9 @@ def plan(
             name, root, accept_changed_data=accept_changed_data
         )
 
-    devices.check_name(device)
-    resolved = [
-        replace(cell, precision=precision_for(cell.backbone, device, cell.precision))
-        for cell in cells
-    ]
-    for method, backbone in dict.fromkeys((cell.method, cell.backbone) for cell in resolved):
-        abilities.require_served(methods.card(method), backbone, _cards)
+    resolved = _resolved(cells, device)
     recorded, digest = cache(weights.recorded), cache(weights.weights_digest)
     texts_of = cache(text_sets.named)
-
     refuse_short_classes(resolved, root, accept_changed_data=accept_changed_data)
     require_sentences(resolved)
 
@@ -99,6 +92,18 @@ def plan(
         )
 
     return [(cell, identity_of(cell)) for cell in resolved]
+
+
+def _resolved(cells: Iterable[Cell], device: str) -> list[Cell]:
+    """Cells at the precision they are computed in, each on a backbone that serves its method."""
+    devices.check_name(device)
+    resolved = [
+        replace(cell, precision=precision_for(cell.backbone, device, cell.precision))
+        for cell in cells
+    ]
+    for method, backbone in dict.fromkeys((cell.method, cell.backbone) for cell in resolved):
+        abilities.require_served(methods.card(method), backbone, _cards)
+    return resolved
 
 
 def _cards() -> list[methods.Card]:
@@ -140,12 +145,8 @@ def run(
     wanted = [name for name in planned if not keep or is_kept(store, name)]
     known = {} if force else {name: record for name in wanted if (record := store.get(name))}
     missing = {name: made for name, made in planned.items() if name not in known}
-    _check_methods(cell for cell, _ in missing.values())
-    if keep:
-        _check_keeping(cell for cell, _ in missing.values())
     executor = executor or Serial(on_stage)
-    if executor.on_this_machine:
-        _check_devices((cell for cell, _ in missing.values()), device)
+    _check_cells([cell for cell, _ in missing.values()], executor, device, keep=keep)
     yield from (
         Outcome(planned[name][0], name, record, None, cached=True) for name, record in known.items()
     )
@@ -243,6 +244,15 @@ def batch_of(options: RunOptions, batch: bool | None, cell: Cell) -> Cell | None
     ):
         return None
     return replace(cell, seed=0, shots=0 if on_gpu or batch else cell.shots)
+
+
+def _check_cells(cells: Sequence[Cell], executor: Executor, device: str, *, keep: bool) -> None:
+    """UserError for what could not run to its end, before any of it runs."""
+    _check_methods(cells)
+    if keep:
+        _check_keeping(cells)
+    if executor.on_this_machine:
+        _check_devices(cells, device)
 
 
 def _check_methods(cells: Iterable[Cell]) -> None:

@@ -49,9 +49,8 @@ def train(
     `rate_TR` holds every run's learning rates, the longest run first; 0 says that a run is over.
     A loss is a function of the live runs' weights and of the step number, a tensor on the device,
     so that on a GPU its steps can be recorded and replayed (benchmark/training/capture.py). It
-    gives terms_AR, of which `gradient` makes the gradient and `update` a step.
-
-    `gradient` and `update` are functions of tensors too.
+    gives terms_AR, of which `gradient` makes the gradient and `update` a step; both are functions
+    of tensors too.
 
     Where steps differ in kind, `losses` holds a loss for each and `choice_T` says which one every
     step takes. `recorder` overrides the device's own. Raises UserError with step and learning rate
