@@ -15,7 +15,6 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from benchmark.cli import execute
-from benchmark.commands.report_options import FIGURE_WIDTHS
 from benchmark.errors import UserError
 from benchmark.records.record import Record
 from benchmark.report import figure_curves, figure_differences, figure_style, figures, grouping
@@ -105,7 +104,7 @@ def drawn(kind: str, width: str) -> Figure:
         return figure_differences.differences(found, "Zero-shot CLIP", others, width)
 
 
-@pytest.mark.parametrize("width", FIGURE_WIDTHS)
+@pytest.mark.parametrize("width", figure_style.WIDTHS)
 @pytest.mark.parametrize("kind", ["curves", "cost", "differences"])
 def test_no_text_lies_over_another_or_off_the_page(kind: str, width: str) -> None:
     figure = drawn(kind, width)
@@ -171,6 +170,19 @@ def test_methods_of_different_datasets_have_no_mean_and_no_cost(tmp_path: Path) 
     assert "no figure of differences, since no trained method has results" in " ".join(notes)
 
 
+def test_a_setting_without_the_baseline_or_without_shots_is_noted(tmp_path: Path) -> None:
+    records = [*grid(["gda"], TINY[:1], (1,), (1,)), *grid(["coop"], ["dtd"], (1,), (1,))]
+    records.append(scored(identity("zero_shot", "dtd", 0, 0, val="none", backbone="RN50"), 0.4))
+    groups = grouping.group_records(records)
+    for wanted, said in [(None, "of a method without shots"), ("coop", "coop")]:
+        notes: list[str] = []
+        figures.write_figures(tmp_path, groups, wanted, notes=notes)
+        (tiny,) = [each for each in notes if each.startswith("tiny-")]
+        assert tiny.endswith(f"no figure of differences, since no row is {said}")
+        (bare,) = [each for each in notes if "-RN50-" in each]
+        assert bare.endswith("no figures, since no row has shots")
+
+
 def test_cost_and_differences_are_at_the_shots_that_most_methods_have() -> None:
     zero = [scored(identity("zero_shot", name, 0, 0, val="none"), 0.4) for name in TINY]
     found = numbers([*grid(["coop", "gda"], shots=(1, 4)), *grid(["coop"], shots=(16,)), *zero])
@@ -214,4 +226,3 @@ def test_options_that_would_be_ignored_are_refused(
     write(tmp_path, few())
     assert execute(["report", *flags, "--results", str(tmp_path)]) == 2
     assert words in " ".join(capsys.readouterr().err.split())
-    assert FIGURE_WIDTHS == figures.WIDTHS

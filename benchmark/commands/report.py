@@ -39,9 +39,10 @@ def report(
     if shape.html:
         _write_page(shape.html, groups, store, data_root, shape.images)
     elif shape.figures:
+        from benchmark.report import figure_style
         from benchmark.report.figures import write_figures
 
-        width = shape.figure_width or own.FIGURE_WIDTHS[-1]
+        width = shape.figure_width or figure_style.USUAL_WIDTH
         files = write_figures(shape.figures, groups, shape.baseline, width, notes)
         print("\n".join(map(str, files)))
     else:
@@ -52,14 +53,14 @@ def report(
 
 def _check(shape: own.Shape) -> None:
     """UserError for unknown names, files in place of folders, and options that would be ignored."""
-    from benchmark.report import averages, rendering, tables
+    from benchmark.report import averages, figure_style, rendering, tables
 
     opt.one_of("table", shape.table, tables.KINDS)
     opt.one_of("format", shape.form, rendering.FORMATS)
     if shape.metric is not None:
         opt.one_of("metric", shape.metric, tuple(averages.METRICS))
     if shape.figure_width is not None:
-        opt.one_of("figure-width", shape.figure_width, own.FIGURE_WIDTHS)
+        opt.one_of("figure-width", shape.figure_width, tuple(figure_style.WIDTHS))
     if shape.cost and shape.form == "csv":
         raise UserError("--cost has no CSV of its own; `export` writes every cost of every row")
     kinds = {"--cost": shape.cost, "--calibration": shape.calibration}

@@ -10,8 +10,6 @@ import typer
 
 from benchmark.commands.options.values import path
 
-FIGURE_WIDTHS = ("one-column", "two-column")  # the last is the default
-
 Kind = Annotated[
     str,
     typer.Option("--table", metavar="KIND", help="dataset-shots, method-shots or method-dataset."),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTHS: Mapping[str, float] = {"one-column": 3.25, "two-column": 6.75}
+USUAL_WIDTH = "two-column"
 LETTERS, SMALL = 8.0, 7.0  # pt, of titles and axes; of ticks, legends and labels
 THIN = 0.5  # pt, of whiskers
 

@@ -22,7 +22,6 @@ from benchmark.report.variants import EvaluationSetting
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTHS = tuple(figure_style.WIDTHS)
 DOTS = 200  # per inch of a PNG
 MANY = 8  # methods that colours alone tell apart
 
@@ -31,7 +30,7 @@ def write_figures(
     folder: Path,
     groups: GroupedRecords,
     wanted_baseline: str | None = None,
-    width: str = "two-column",
+    width: str = figure_style.USUAL_WIDTH,
     notes: list[str] | None = None,
 ) -> list[Path]:
     """Draw all figures of all settings into `folder`; returns the files. What is not drawn, and
@@ -40,8 +39,10 @@ def write_figures(
     import matplotlib
 
     notes = [] if notes is None else notes
-    settings = [shown(setting, variants) for setting, variants in groups.items()]
-    settings = [each for each in settings if each.shots]
+    found_of = [shown(setting, variants) for setting, variants in groups.items()]
+    settings = [each for each in found_of if each.shots]
+    bare = [each for each in found_of if not each.shots]
+    notes += [f"{_stem(each.setting)}: no figures, since no row has shots" for each in bare]
     if not settings:
         raise UserError("there is nothing to draw: no few-shot results among these records")
     if wanted_baseline is not None:
@@ -69,11 +70,11 @@ def _figures(
     others = others_than(found, against) if against else []
     if against and others:
         yield "differences", differences(found, against, others, width)
-    elif against:
-        notes.append(
-            f"{stem}: no figure of differences, since no trained method has results beside "
-            f"{against}"
-        )
+    else:
+        why = f"no trained method has results beside {against}"
+        if not against:
+            why = f"no row is {wanted or 'of a method without shots'}"
+        notes.append(f"{stem}: no figure of differences, since {why}")
 
 
 def _left_out(found: Shown, stem: str) -> Iterator[str]:
