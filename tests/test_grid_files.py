@@ -312,7 +312,8 @@ def test_a_report_runs_no_method_and_asks_for_no_trust(
         made = identity("mine", "dtd", shots, 1, params=params, val="up-to-4")
         write(tmp_path, [scored(made, accuracy)])
     report = ["report", "--config", file, "--results", tmp_path, "--format", "markdown"]
-    for extra in ([], ["--method", "mine"]):
+    choices = [["--method", "mine"], ["--dataset", "dtd"], ["--shots", "1"], ["--backbone", "tiny"]]
+    for extra in ([], *choices):
         shown = invoke(*report, *extra)
         assert shown.code == 0, shown.err
         assert ("50.0" in shown.out, "90.0" in shown.out, "80.0" in shown.out) == (
@@ -321,6 +322,9 @@ def test_a_report_runs_no_method_and_asks_for_no_trust(
             False,
         )
         assert "how many are missing only its code knows" in shown.err
+    written(tmp_path, '[[grid]]\nmethods = "mine.py"\ndatasets = "dtd"\n')
+    for extra in choices:
+        assert "50.0" in invoke(*report, *extra).out, "no other method has such cells"
 
 
 def test_ranges_and_lists_of_values_on_the_command_line() -> None:

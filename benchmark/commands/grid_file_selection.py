@@ -37,9 +37,18 @@ def select_written(
 
 
 def select_grids(
-    written: WrittenGrids, flags: Flags, trusted: Sequence[str], *, data_needed: bool = True
+    written: WrittenGrids,
+    flags: Flags,
+    trusted: Sequence[str],
+    *,
+    data_needed: bool = True,
+    all_known: bool = True,
 ) -> Selection:
-    """The cells of a file that was read, of its grids that name a method."""
+    """The cells of a file that was read, of its grids that name a method.
+
+    Where cells of the file are not known here (`all_known`), they may have a value that `flags`
+    ask for and no other cell has.
+    """
     parts = [
         _selected(written, number, each, flags, trusted, data_needed)
         for number, each in enumerate(written.content.grid, 1)
@@ -48,7 +57,8 @@ def select_grids(
     cells = list(dict.fromkeys(cell for part in parts for cell in part.cells))
     remarks = dict.fromkeys(remark for part in parts for remark in part.remarks)
     grids = [each for part in parts for each in part.grids]
-    return Selection(_narrowed(cells, flags, written.path), list(remarks), grids)
+    narrowed = _narrowed(cells, flags, written.path if all_known else None)
+    return Selection(narrowed, list(remarks), grids)
 
 
 def narrows(flags: Flags) -> bool:
@@ -123,16 +133,15 @@ def _settings(each: Grid) -> list[Setting]:
     ]
 
 
-def _narrowed(cells: list[Cell], flags: Flags, path: Path) -> list[Cell]:
+def _narrowed(cells: list[Cell], flags: Flags, path: Path | None) -> list[Cell]:
     """The cells with the values that were asked for; those without shots have any number of them
     and any seed.
+
+    Raises UserError for a value that no cell of the file at `path` has; None: others may have it.
     """
     for field, wanted, of in _asked(flags):
-        known = list(dict.fromkeys(map(of, cells)))
-        for value in wanted:
-            if value not in known:
-                hint = nearest(value, known)
-                raise UserError(f"no cell of {path} has the {field} '{value}'; {hint}")
+        if path:
+            _require_values(field, wanted, list(dict.fromkeys(map(of, cells))), path)
         numeric = field in NUMERIC
         cells = [
             cell
@@ -140,6 +149,13 @@ def _narrowed(cells: list[Cell], flags: Flags, path: Path) -> list[Cell]:
             if not wanted or of(cell) in wanted or (numeric and not cell.shots)
         ]
     return cells
+
+
+def _require_values(field: str, wanted: Sequence[str], known: Sequence[str], path: Path) -> None:
+    for value in wanted:
+        if value not in known:
+            hint = nearest(value, known)
+            raise UserError(f"no cell of {path} has the {field} '{value}'; {hint}")
 
 
 def _asked(flags: Flags) -> Iterator[tuple[str, list[str], Callable[[Cell], str]]]:

@@ -61,12 +61,15 @@ def records_of_grid(
 def _cells_of(
     written: WrittenGrids, flags: Flags, unknown: Sequence[str], trusted: Sequence[str]
 ) -> list[Cell]:
-    """The cells of the methods that may run, those that `flags` choose."""
+    """The cells of the methods that may run, those that `flags` choose; records of `unknown`
+    methods may have the values that no such cell has.
+    """
     left = [name for name in flags.methods if name not in map(methods.stable_name, unknown)]
     if flags.methods and not left:
         return []
     among = replace(flags, methods=left)
-    return select_grids(written, among, trusted, data_needed=False).cells
+    all_known = not unknown
+    return select_grids(written, among, trusted, data_needed=False, all_known=all_known).cells
 
 
 def _of_cell(cell: Cell) -> Choice:
