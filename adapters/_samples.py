@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adapters._settings import StoredCrops
-from benchmark.api import Crop, Episode, unit
+from benchmark.api import Crop, Episode, ImageSet, Predictor, State, unit
 from benchmark.training.batches import Bank
 
 
@@ -34,6 +34,14 @@ def centres(episode: Episode) -> Bank:
 def _stored(episode: Episode, crops: StoredCrops) -> Tensor:
     view_VND = episode.support.images.views(crops.views, crops.view_seed, Crop(crops.min_scale))
     return view_VND.to(episode.text_features().device)
+
+
+def freedom(episode: Episode, crops: StoredCrops) -> int:
+    """Degrees of freedom of the samples' scatter: views times (images less classes that have any).
+
+    Views of one image count as if they were independent, which they are not.
+    """
+    return crops.views * (len(episode.support) - len(episode.support.labels_N.unique()))
 
 
 def class_sums(bank: Bank, classes: int) -> tuple[Tensor, Tensor]:
@@ -71,3 +79,13 @@ def discriminant(bank: Bank, text_KD: Tensor) -> tuple[Tensor, Tensor]:
     scatter_DD.diagonal().add_(shrinkage)
     weight_KD = dim * torch.linalg.solve(scatter_DD, mean_KD.T).T
     return weight_KD, -(weight_KD * mean_KD).sum(1) / 2
+
+
+def linear_predictor(state: State) -> Predictor:
+    """logits_QK of the classifier weight_KD and bias_K, the state of such a method."""
+    weight_KD, bias_K = state["weight_KD"], state["bias_K"]
+
+    def predict(images: ImageSet) -> Tensor:
+        return images.features().to(weight_KD.device) @ weight_KD.T + bias_K
+
+    return predict

@@ -38,11 +38,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
-
 from adapters import _checks, _samples, _transfer
 from adapters._settings import StoredCrops
-from benchmark.api import Episode, ImageSet, Predictor, State, Target
+from benchmark.api import Episode, Predictor, State, Target
 from benchmark.training.choose import choose_on_val
 
 
@@ -67,12 +65,7 @@ class Adapter:
     fit, learn = _transfer.fit, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
-        weight_KD, bias_K = state["weight_KD"], state["bias_K"]
-
-        def predict(images: ImageSet) -> Tensor:
-            return images.features().to(weight_KD.device) @ weight_KD.T + bias_K
-
-        return predict
+        return _samples.linear_predictor(state)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         return [self._chosen(episode) for episode in episodes]
@@ -87,11 +80,10 @@ class Adapter:
             return {"weight_KD": scale * text_KD + alpha * weight_KD, "bias_K": alpha * bias_K}
 
         grid = _checks.numbers("alpha_grid", self.alpha_grid, low=0)
-        freedom = self.crops.views * (len(episode.support) - len(bank.labels_M.unique()))
         chosen = choose_on_val(
             episode,
             [{"alpha": alpha} for alpha in grid],
-            {"alpha": self.trust * freedom / text_KD.shape[1]},
+            {"alpha": self.trust * _samples.freedom(episode, self.crops) / text_KD.shape[1]},
             lambda setting: self.predictor(classifier(float(setting["alpha"])), episode.target),
         )
         return classifier(float(chosen["alpha"]))

@@ -39,8 +39,8 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from adapters import _checks, _transfer
-from benchmark.api import Episode, ImageSet, Labelled, Predictor, State, Target, UserError
+from adapters import _checks, _samples, _transfer
+from benchmark.api import Episode, Labelled, Predictor, State, Target, UserError
 
 Head = tuple[Tensor, Tensor]  # weight_KD, bias_K
 
@@ -68,12 +68,7 @@ class Adapter:
     fit, learn = _transfer.fit, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
-        weight_KD, bias_K = state["weight_KD"], state["bias_K"]
-
-        def predict(images: ImageSet) -> Tensor:
-            return images.features().to(weight_KD.device) @ weight_KD.T + bias_K
-
-        return predict
+        return _samples.linear_predictor(state)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         return [self._fitted(episode) for episode in episodes]

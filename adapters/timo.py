@@ -46,7 +46,7 @@ from torch import Tensor
 
 from adapters import _checks, _samples, _transfer
 from adapters._settings import StoredCrops
-from benchmark.api import Episode, ImageSet, Labelled, Predictor, State, Target, unit
+from benchmark.api import Episode, Labelled, Predictor, State, Target, unit
 from benchmark.training.batches import Bank
 from benchmark.training.choose import choose_by_counts
 
@@ -82,12 +82,7 @@ class Adapter:
     fit, learn = _transfer.fit, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
-        weight_KD, bias_K = state["weight_KD"], state["bias_K"]
-
-        def predict(images: ImageSet) -> Tensor:
-            return images.features().to(weight_KD.device) @ weight_KD.T + bias_K
-
-        return predict
+        return _samples.linear_predictor(state)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         return [self._chosen(episode) for episode in episodes]
@@ -98,8 +93,8 @@ class Adapter:
         scale = episode.backbone.logit_scale
         names = ("joined", "gamma", "alpha")
         grid = [_checks.numbers(f"{name}_grid", getattr(self, f"{name}_grid"), 0) for name in names]
-        images = len(episode.support) - len(episode.support.labels_N.unique())
-        fixed = self.trust * self.crops.views * images / matched.text_KD.shape[1]
+        freedom = _samples.freedom(episode, self.crops)
+        fixed = self.trust * freedom / matched.text_KD.shape[1]
         chosen = choose_by_counts(
             episode,
             [dict(zip(names, values, strict=True)) for values in product(*grid)],
