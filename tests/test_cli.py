@@ -140,6 +140,62 @@ NONSENSE = {
         2,
         "check --update --golden nowhere.csv",
     ),
+    "an option of tables beside a page": (
+        ["report", "--html", "pg", "--cost"],
+        2,
+        "--html does not go with --cost",
+    ),
+    "rows of tables of costs": (
+        ["report", "--cost", "--table", "method-shots"],
+        2,
+        "--cost does not go with --table",
+    ),
+    "images without a page": (["report", "--no-images"], 2, "--images goes with --html"),
+    "trust without a grid file, of a report": (
+        ["report", "--trust", "x.py"],
+        2,
+        "--trust goes with --config",
+    ),
+    "trust without a grid file, of an export": (
+        ["export", "--trust", "x.py"],
+        2,
+        "--trust goes with --config",
+    ),
+    "trust without a grid file, of a submission": (
+        ["submit", "--name", "mine", "--trust", "x.py"],
+        2,
+        "--trust goes with --config",
+    ),
+    "trust without a grid file, of a check": (
+        ["check", "--trust", "x.py"],
+        2,
+        "--trust goes with --config",
+    ),
+    "a device without an adapter": (
+        ["export", "--device", "cpu"],
+        2,
+        "--device goes with --adapter",
+    ),
+    "sending to a program that keeps files": (
+        ["export", "--to", "tensorboard:x", "--online"],
+        2,
+        "--online goes with --to wandb:PROJECT",
+    ),
+    "replays of what is packed": (
+        ["submit", "--name", "mine", "--replays", "1", "--replay-seed", "1"],
+        2,
+        "--replay-seed, --replays go with --check",
+    ),
+    "a golden row of published numbers": (
+        ["check", "--against", "published", "--update", "--seed", "7"],
+        2,
+        "--against published does not go with --seed, --update",
+    ),
+    "parameters of rows that are not written": (
+        ["check", "--set", "steps=3", "--tolerance", "1"],
+        2,
+        "--set, --tolerance go with --update",
+    ),
 }
 
 
@@ -149,7 +205,7 @@ def test_nonsense_gets_one_sentence_and_an_exit_code(
 ) -> None:
     writes = (
         []
-        if arguments[0] in ("rum", "list", "check") or arguments[-1] == "--shots"
+        if arguments[0] in ("rum", "list", "check", "submit") or arguments[-1] == "--shots"
         else ["--results", tmp_path / "results"]
     )
     result = invoke(*arguments, *writes)

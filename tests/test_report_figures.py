@@ -226,3 +226,15 @@ def test_options_that_would_be_ignored_are_refused(
     write(tmp_path, few())
     assert execute(["report", *flags, "--results", str(tmp_path)]) == 2
     assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_page_and_figures_are_made_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, grid(["coop"], TINY[:1], (1,), (1,)))
+    made = [tmp_path / "page", tmp_path / "figures"]
+    words = ["--html", made[0], "--no-images", "--figures", made[1], "--results", tmp_path]
+    assert execute(["report", *map(str, words)]) == 0
+    assert (made[0] / "index.html").is_file()
+    assert list(made[1].glob("curves-*.pdf"))
+    assert "CoOp" not in capsys.readouterr().out, "tables are not shown beside them"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.commands import options as opt
-from benchmark.errors import UserError
+from benchmark.commands.option_fields import refuse_ignored
 
 if TYPE_CHECKING:
     from benchmark.commands.golden_check import CheckRequest
@@ -51,7 +51,12 @@ KeepIn = Annotated[
 ]
 
 
+OF_WRITTEN_ROWS = {"set_", "tolerance"}
+OF_GOLDEN = {"golden", "update", "seed", "config", "trusted", "device", *OF_WRITTEN_ROWS}
+
+
 def check(
+    context: typer.Context,
     method: opt.Method = opt.NOTHING,
     dataset: opt.Dataset = opt.NOTHING,
     shots: opt.Shots = opt.NOTHING,
@@ -78,6 +83,7 @@ def check(
     from benchmark.reference import GOLDEN
 
     opt.one_of("against", against, ("golden", "published"))
+    _refuse_ignored(context, against, update, config)
     request = CheckRequest(
         methods=method,
         datasets=dataset,
@@ -94,10 +100,20 @@ def check(
         as_json=as_json,
     )
     if against == "published":
-        if config:
-            raise UserError("--config goes with the golden table; leave it out")
         raise typer.Exit(_with_published(request))
     raise typer.Exit(_with_golden(request, update, tolerance))
+
+
+def _refuse_ignored(
+    context: typer.Context, against: str, update: bool, config: Path | None
+) -> None:
+    """UserError for options on the command line that would change nothing."""
+    if against == "published":
+        refuse_ignored(context, OF_GOLDEN, beside="--against published")
+    if not update:
+        refuse_ignored(context, OF_WRITTEN_ROWS, without="--update")
+    if not (update or config):
+        refuse_ignored(context, {"trusted"}, without="--config")
 
 
 def _with_golden(request: CheckRequest, update: bool, tolerance: int | None) -> int:

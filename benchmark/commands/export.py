@@ -11,7 +11,7 @@ import typer
 
 from benchmark.commands import export_options as own
 from benchmark.commands import options as opt
-from benchmark.commands.option_fields import RecordFilters, given, takes_fields
+from benchmark.commands.option_fields import RecordFilters, given, refuse_ignored, takes_fields
 from benchmark.commands.printing import warn
 from benchmark.errors import UserError
 
@@ -52,14 +52,10 @@ def export(
 
     Or a row per record, per class, or per pair of classes. docs/data.md describes the columns.
     """
+    _refuse_ignored(context, adapter, to, filters)
     if adapter is not None:
-        _require_only(context, "--adapter", OF_ADAPTERS)
         _export_adapter(adapter, results, out, device, filters)
         return
-    if to is not None:
-        _require_only(context, "--to", given(context) - {"out", "form"})
-    elif online:
-        raise UserError("--online goes with --to wandb:PROJECT; add that, or leave --online out")
     from benchmark.commands.record_choice import chosen_records
     from benchmark.records.store import Store
     from benchmark.report.grouping import current
@@ -81,12 +77,20 @@ def export(
     warn(notes)
 
 
-def _require_only(context: typer.Context, flag: str, allowed: set[str]) -> None:
-    """UserError for options on the command line that `flag` would not obey."""
-    flags = {each.name: each.opts[0] for each in context.command.params}
-    others = sorted(flags[name] for name in given(context) - allowed)
-    if others:
-        raise UserError(f"{flag} does not go with {', '.join(others)}; leave one of them out")
+def _refuse_ignored(
+    context: typer.Context, adapter: str | None, to: str | None, filters: RecordFilters
+) -> None:
+    """UserError for options on the command line that would change nothing."""
+    if adapter is not None:
+        refuse_ignored(context, given(context) - OF_ADAPTERS, beside="--adapter")
+    else:
+        refuse_ignored(context, {"device"}, without="--adapter")
+    if to is not None:
+        refuse_ignored(context, {"out", "form"}, beside="--to")
+    if (to or "").partition(":")[0] != "wandb":
+        refuse_ignored(context, {"online"}, without="--to wandb:PROJECT")
+    if not filters.config:
+        refuse_ignored(context, {"trusted"}, without="--config")
 
 
 def _hand_over(records: Sequence[Record], to: str, online: bool) -> None:

@@ -6,7 +6,7 @@ every field is an option of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 import typer
 
 from benchmark.commands import options as opt
+from benchmark.errors import UserError
 from benchmark.protocols import FEW_SHOT
 
 
@@ -74,6 +75,21 @@ def given(context: typer.Context) -> set[str]:
     """Names of the parameters that stand on the command line, their defaults written out too."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
+def refuse_ignored(
+    context: typer.Context, names: Collection[str], *, beside: str = "", without: str = ""
+) -> None:
+    """UserError where parameters in `names` stand on the command line, though they say nothing
+    `beside` one option, or `without` another.
+    """
+    flag_of = {each.name: each.opts[0] for each in context.command.params}
+    ignored = sorted(flag_of[name] for name in given(context) & set(names))
+    flags, verb = ", ".join(ignored), "goes" if len(ignored) == 1 else "go"
+    if ignored and without:
+        raise UserError(f"{flags} {verb} with {without}; add that, or leave {flags} out")
+    if ignored:
+        raise UserError(f"{beside} does not go with {flags}; leave one of them out")
 
 
 def takes_fields(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""`report`: tables from records, as text, as a page, or as figures."""
+"""`report`: tables from records as text, or a page and figures instead."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from benchmark.commands import options as opt
 from benchmark.commands import report_options as own
-from benchmark.commands.option_fields import RecordFilters, takes_fields
+from benchmark.commands.option_fields import RecordFilters, refuse_ignored, takes_fields
 from benchmark.commands.printing import print_tables, warn
 from benchmark.errors import UserError
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 @takes_fields
 def report(
+    context: typer.Context,
     filters: RecordFilters,
     shape: own.Shape,
     results: opt.Results = opt.DEFAULT,
@@ -33,26 +36,22 @@ def report(
     from benchmark.report import grouping
 
     _check(shape)
+    _refuse_ignored(context, shape, filters)
     notes: list[str] = []
     store = Store(results)
     groups = grouping.group_records(chosen_records(store, filters, notes), notes, superseded)
     if shape.html:
         _write_page(shape.html, groups, store, data_root, shape.images)
-    elif shape.figures:
-        from benchmark.report import figure_style
-        from benchmark.report.figures import write_figures
-
-        width = shape.figure_width or figure_style.USUAL_WIDTH
-        files = write_figures(shape.figures, groups, shape.baseline, width, notes)
-        print("\n".join(map(str, files)))
-    else:
+    if shape.figures:
+        _write_figures(shape.figures, groups, shape, notes)
+    if not shape.instead:
         tables = list(_tables(groups, shape, store, data_root))
         _print_tables(tables, shape.form, shape.text_width)
     warn(notes)
 
 
 def _check(shape: own.Shape) -> None:
-    """UserError for unknown names, files in place of folders, and options that would be ignored."""
+    """UserError for unknown names, files in place of folders, and two tables at once."""
     from benchmark.report import averages, figure_style, rendering, tables
 
     opt.one_of("table", shape.table, tables.KINDS)
@@ -68,17 +67,25 @@ def _check(shape: own.Shape) -> None:
     chosen = [flag for flag, given in kinds.items() if given]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} are tables of their own; take one of them")
-    _check_company("--text-width", shape.text_width, "--format latex", shape.form == "latex")
-    _check_company("--figure-width", shape.figure_width, "--figures", shape.figures)
-    _check_company("--baseline", shape.baseline, "--figures", shape.figures)
     opt.require_folder("html", shape.html)
     opt.require_folder("figures", shape.figures)
 
 
-def _check_company(flag: str, given: object, other: str, chosen: object) -> None:
-    """UserError for an option that says nothing without another one."""
-    if given is not None and not chosen:
-        raise UserError(f"{flag} goes with {other}; add that, or leave {flag} out")
+def _refuse_ignored(context: typer.Context, shape: own.Shape, filters: RecordFilters) -> None:
+    """UserError for options on the command line that would change nothing."""
+    if shape.instead:
+        refuse_ignored(context, own.OF_TABLES, beside=shape.instead)
+    elif shape.cost or shape.calibration:
+        flag = "--cost" if shape.cost else "--calibration"
+        refuse_ignored(context, {"table"}, beside=flag)
+    if shape.form != "latex":
+        refuse_ignored(context, {"text_width"}, without="--format latex")
+    if not shape.figures:
+        refuse_ignored(context, {"figure_width", "baseline"}, without="--figures")
+    if not shape.html:
+        refuse_ignored(context, {"images"}, without="--html")
+    if not filters.config:
+        refuse_ignored(context, {"trusted"}, without="--config")
 
 
 def _write_page(
@@ -88,6 +95,16 @@ def _write_page(
 
     size = page.write_page(folder, groups, store, data_root, images)
     print(f"{folder / 'index.html'}: {size / 1e6:.1f} MB without images")
+
+
+def _write_figures(
+    folder: Path, groups: GroupedRecords, shape: own.Shape, notes: list[str]
+) -> None:
+    from benchmark.report import figure_style
+    from benchmark.report.figures import write_figures
+
+    width = shape.figure_width or figure_style.USUAL_WIDTH
+    print("\n".join(map(str, write_figures(folder, groups, shape.baseline, width, notes))))
 
 
 def _tables(

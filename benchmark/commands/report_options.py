@@ -82,6 +82,9 @@ Images = Annotated[
 ]
 
 
+OF_TABLES = {"table", "form", "text_width", "metric", "cost", "calibration"}  # fields of Shape
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """What is made of the records: tables of a kind in a form, a page, or figures."""
@@ -97,3 +100,9 @@ class Shape:
     figure_width: FigureWidth = None
     baseline: Baseline = None
     images: Images = True
+
+    @property
+    def instead(self) -> str:
+        """The options that stand in the place of tables."""
+        pairs = {"--html": self.html, "--figures": self.figures}
+        return " and ".join(flag for flag, folder in pairs.items() if folder)

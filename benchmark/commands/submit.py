@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmark.commands import options as opt
-from benchmark.commands.option_fields import RecordFilters, takes_fields
+from benchmark.commands.option_fields import RecordFilters, refuse_ignored, takes_fields
 from benchmark.commands.printing import warn
 from benchmark.errors import UserError
 
@@ -59,6 +59,7 @@ ReplaySeed = Annotated[
 
 @takes_fields
 def submit(
+    context: typer.Context,
     filters: RecordFilters,
     source: Source = None,
     name: Name = "",
@@ -75,6 +76,9 @@ def submit(
     if check:
         place = _place(source, to, filters)
         raise typer.Exit(_check(place, name, replays, replay_seed, data_root))
+    refuse_ignored(context, {"replays", "replay_seed", "data_root"}, without="--check")
+    if not filters.config:
+        refuse_ignored(context, {"trusted"}, without="--config")
     from benchmark.commands.record_choice import chosen_records
     from benchmark.records import submission
     from benchmark.records.store import Store
