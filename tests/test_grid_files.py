@@ -14,11 +14,12 @@ from benchmark.cli import execute
 from benchmark.commands.cell_selection import select
 from benchmark.commands.grid_file import Grid, read_grid_file
 from benchmark.commands.grid_file_selection import select_written
+from benchmark.commands.grid_strangers import records_of_strangers
 from benchmark.commands.option_fields import Flags
 from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.records.store import Store
-from testbed.synthetic import identity, scored, write
+from testbed.synthetic import identity, record, scored, write
 from tests.conftest import Invoke
 
 PLUGIN = Path(__file__).parent / "plugins" / "rows.py"
@@ -325,6 +326,64 @@ def test_a_report_runs_no_method_and_asks_for_no_trust(
     written(tmp_path, '[[grid]]\nmethods = "mine.py"\ndatasets = "dtd"\n')
     for extra in choices:
         assert "50.0" in invoke(*report, *extra).out, "no other method has such cells"
+
+
+# what a grid says of methods without trust: by option, what a record of it has, and another one
+SAID: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
+    "datasets": ('datasets = "dtd"', {}, {"dataset": "food101"}),
+    "suites": ('suites = "classic"', {}, {"dataset": "tiny_digits"}),
+    "shots": ("shots = [1, 4]", {}, {"shots": 2}),
+    "seeds": ('seeds = "1-2"', {}, {"seed": 3}),
+    "backbones": ('backbones = ["tiny", "RN50"]', {}, {"backbone": "ViT-B-16/openai"}),
+    "precision": ('precision = "float64"', {}, {"precision": "float32"}),
+    "protocol": ('protocol = "domain"', {"evaluation": "domain"}, {"evaluation": "few-shot"}),
+    "learn_from": (
+        'protocol = "cross-dataset"\nlearn_from = "tiny_shapes"',
+        {"evaluation": "cross-dataset", "learned_on": {"tiny_shapes": "d"}},
+        {"evaluation": "cross-dataset", "learned_on": {"imagenet": "d"}},
+    ),
+    "val": ("", {}, {"val": "none"}),
+    "sampler": ('sampler = "nested"', {"sampler": "nested"}, {"sampler": "coop"}),
+    "classes": ('classes = "base"', {"classes": "base"}, {"classes": "all"}),
+    "texts": ('texts = ["hand", "tiny"]', {"texts": "tiny"}, {"texts": "hand+tiny"}),
+    "sources": (
+        'sources = ["eurosat", "food101"]',
+        {"sources": {"food101": "d", "eurosat": "d"}},
+        {"sources": {"food101": "d"}},
+    ),
+    "source_shots": (
+        "source_shots = 2",
+        {"sources": {"dtd": "d"}, "source_shots": 2},
+        {"sources": {"dtd": "d"}, "source_shots": 4},
+    ),
+    "preset": ("", {}, {"preset": "released"}),
+    "set": ("set.lr = [0.1, 0.2]", {"params": {"lr": 0.2}}, {"params": {"lr": 0.3}}),
+}
+
+
+def test_all_that_a_grid_says_is_asked_of_records_of_methods_without_trust(tmp_path: Path) -> None:
+    assert SAID.keys() | {"methods"} == set(Grid.model_fields)
+    for option, (text, of_grid, other) in SAID.items():
+        file = written(tmp_path, f'[[grid]]\nmethods = "./mine.py"\n{text}\n')
+        right, wrong = (
+            record(identity("mine", **{"dataset": "dtd"} | of_it), [1], [2])  # type: ignore[arg-type]
+            for of_it in (of_grid, other)
+        )
+        mine = [str(tmp_path / "mine.py")]
+        found = records_of_strangers([wrong, right], read_grid_file(file), mine)
+        assert found == [right], option
+
+
+def test_a_policy_of_sources_is_asked_of_records_of_methods_without_trust(tmp_path: Path) -> None:
+    shown = ({"dtd": "d"}, {"dtd": "d", "eurosat": "d"})
+    others, every = made = [
+        record(identity("mine", "eurosat", sources=of), [1], [2]) for of in shown
+    ]
+    fitting = {"default": made, "none": [], "others": [others], "all": [every]}
+    for policy, of_it in fitting.items():
+        text = f'[[grid]]\nmethods = "./mine.py"\nsources = "{policy}"\n'
+        grids = read_grid_file(written(tmp_path, text))
+        assert records_of_strangers(made, grids, [str(tmp_path / "mine.py")]) == of_it, policy
 
 
 def test_ranges_and_lists_of_values_on_the_command_line() -> None:

@@ -53,7 +53,7 @@ def _datasets(flags: Flags, remarks: list[str], there: There) -> list[str]:
     if not flags.datasets and not flags.suites:
         return _default_datasets(flags, remarks, there)
     _require_prepared(flags.datasets, there)
-    chosen = [name for suite in flags.suites for name in _suite(suite)]
+    chosen = [name for suite in flags.suites for name in members(suite)]
     prepared = _only_prepared(chosen, remarks, there)
     return list(dict.fromkeys([*flags.datasets, *prepared]))
 
@@ -68,7 +68,8 @@ def _require_prepared(names: Sequence[str], there: There) -> None:
         )
 
 
-def _suite(name: str) -> tuple[str, ...]:
+def members(name: str) -> tuple[str, ...]:
+    """The datasets of a suite; UserError for an unknown one."""
     suites = data.suites()
     if name not in suites:
         raise UserError(f"unknown suite '{name}'; {nearest(name, list(suites))}")

@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from benchmark import data, methods
+from benchmark import methods
 from benchmark.backbones import weights
 from benchmark.commands.cell_selection import Selection, select
 from benchmark.commands.grid_file import Grid, WrittenGrids, read_grid_file
 from benchmark.commands.method_settings import Setting
 from benchmark.commands.option_fields import Flags
 from benchmark.commands.options.values import whole_numbers
+from benchmark.commands.recorded_names import dataset_name
 from benchmark.errors import UserError, nearest
 from benchmark.grid import Cell
 
@@ -92,7 +93,7 @@ def _selected(
     data_needed: bool,
 ) -> Selection:
     try:
-        options = _flags(each, written.path.parent, flags.data_root)
+        options = flags_of(each, written.path.parent, flags.data_root)
         methods.require_trusted(options.methods, trusted, TRUST)
         return select(options, _settings(each), data_needed=data_needed)
     except UserError as error:
@@ -100,7 +101,7 @@ def _selected(
         raise UserError(sentence, exit_code=error.exit_code, stops=error.stops) from error
 
 
-def _flags(each: Grid, folder: Path, data_root: Path | None) -> Flags:
+def flags_of(each: Grid, folder: Path, data_root: Path | None = None) -> Flags:
     """The options that mean the same as a grid, its paths taken from `folder`."""
     usual, here = Flags(), each.with_paths(lambda path: str(folder / path))
     return Flags(
@@ -161,12 +162,9 @@ def _require_values(field: str, wanted: Sequence[str], known: Sequence[str], pat
 def _asked(flags: Flags) -> Iterator[tuple[str, list[str], Callable[[Cell], str]]]:
     """Field, wanted values, and how a cell says its own."""
     shots, seeds = whole_numbers("shots", flags.shots), whole_numbers("seed", flags.seeds)
+    datasets = list(map(dataset_name, flags.datasets))
     yield "method", list(map(methods.stable_name, flags.methods)), lambda cell: cell.method
-    yield "dataset", list(map(_name, flags.datasets)), lambda cell: _name(cell.dataset)
+    yield "dataset", datasets, lambda cell: dataset_name(cell.dataset)
     yield "backbone", list(map(weights.canonical, flags.backbones)), lambda cell: cell.backbone
     yield "shots", list(map(str, shots)), lambda cell: str(cell.shots)
     yield "seed", list(map(str, seeds)), lambda cell: str(cell.seed)
-
-
-def _name(dataset: str) -> str:
-    return data.read_spec(dataset).name

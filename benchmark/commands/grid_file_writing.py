@@ -10,21 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmark.commands.grid_file import DIGITS, Grid, Saved
+from benchmark.commands.option_fields import Flags
 from benchmark.compute.devices import precision_for
 from benchmark.errors import UserError
 from benchmark.paths import write_atomic
+from benchmark.text_sets import HAND
 
-USUAL: Mapping[str, object] = {  # left out of a file, which stays short
-    "protocol": "few-shot",
-    "val": "up-to-4",
-    "sampler": "coop",
-    "classes": "all",
-    "texts": ["hand"],
-    "sources": ["default"],
-    "preset": None,
-    "learn_from": None,
-    "source_shots": None,
-    "suites": None,
+# left out of a file, which stays short: what a grid says where no option says otherwise
+USUAL: Mapping[str, object] = {name: value or None for name, value in vars(Flags()).items()} | {
+    "texts": [HAND],
+    "sources": Flags().sources.split(","),
 }
 
 

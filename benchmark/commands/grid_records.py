@@ -5,18 +5,16 @@ records are matched by what a user chooses, so neither data nor weights have to 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
-from benchmark import data, methods, text_sets
-from benchmark.backbones import weights
+from benchmark import methods, text_sets
 from benchmark.backbones.precision import AUTO
 from benchmark.commands.grid_file import WrittenGrids, read_grid_file
 from benchmark.commands.grid_file_selection import select_grids
 from benchmark.commands.grid_strangers import records_of_strangers, strangers, without
 from benchmark.commands.option_fields import Flags
+from benchmark.commands.recorded_names import backbone_name, dataset_name
 from benchmark.errors import UserError, counted
 from benchmark.grid import Cell
 from benchmark.records.record import Identity, Record
@@ -77,15 +75,15 @@ def _of_cell(cell: Cell) -> Choice:
     return (
         cell.method,
         tuple(sorted((card.defaults | dict(cell.params)).items())),
-        _dataset(cell.dataset),
+        dataset_name(cell.dataset),
         cell.classes,
         cell.evaluation,
-        _dataset(cell.learned_on) if cell.learned_on else "",
+        dataset_name(cell.learned_on) if cell.learned_on else "",
         cell.shots,
         cell.seed,
         cell.sampler,
         cell.val,
-        _backbone(cell.backbone),
+        backbone_name(cell.backbone),
         bool(cell.sources),
         (cell.source_shots or cell.shots) if cell.sources else 0,
         cell.preset,
@@ -117,16 +115,3 @@ def _of_record(named: Identity) -> Choice:
         named.underscores,
         named.texts,
     )
-
-
-@cache
-def _dataset(name: str) -> str:
-    return data.read_spec(name).name
-
-
-@cache
-def _backbone(name: str) -> str:
-    """As records name it; weights that are not here keep their name."""
-    with suppress(UserError):
-        return weights.recorded(name)
-    return name

@@ -4,13 +4,21 @@ says of them. Which other cells they have only their code knows, and a report ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark import data, methods
-from benchmark.backbones import weights
+from benchmark import methods, text_sets
+from benchmark.backbones.precision import AUTO
+from benchmark.commands.cell_selection import SOURCES
+from benchmark.commands.dataset_selection import members
 from benchmark.commands.grid_file import Grid, WrittenGrids
+from benchmark.commands.grid_file_selection import flags_of
+from benchmark.commands.option_fields import Flags
+from benchmark.commands.recorded_names import backbone_name, dataset_name
+from benchmark.protocols import FEW_SHOT
 from benchmark.records.record import Identity, Record
+
+Wanted = dict[str, set[object]]  # field of Flags -> values
 
 
 def strangers(written: WrittenGrids, trusted: Sequence[str]) -> list[str]:
@@ -44,34 +52,78 @@ def records_of_strangers(
     records: Sequence[Record], written: WrittenGrids, names: Sequence[str]
 ) -> list[Record]:
     """The records of these methods that are as a grid of the file says, where it says something."""
-    folder = written.path.parent
-    grids = [each.with_paths(lambda path: str(folder / path)) for each in written.content.grid]
-    meant = [
-        (each, {methods.stable_name(name) for name in each.methods or () if name in names})
-        for each in grids
-    ]
-    return [
-        record
-        for record in records
-        if any(record.identity.method in of and _fits(record.identity, each) for each, of in meant)
-    ]
+    found: set[str] = set()
+    for each in written.content.grid:
+        flags = flags_of(each, written.path.parent)
+        of = {methods.stable_name(name) for name in flags.methods if name in names}
+        theirs = [record for record in records if record.identity.method in of]
+        wanted = _wanted(flags) if theirs else {}
+        found |= {
+            record.key
+            for record in theirs
+            if _fits(record.identity, wanted) and _has(record.identity, each)
+        }
+    return [record for record in records if record.key in found]
 
 
-def _fits(named: Identity, each: Grid) -> bool:
-    datasets = {data.read_spec(name).name for name in each.datasets or ()}
-    datasets |= {name for suite in each.suites or () for name in data.suites().get(suite, ())}
-    said: list[tuple[Iterable[object], object]] = [
-        (datasets, named.dataset),
-        (map(weights.canonical, each.backbones or ()), named.backbone),
-        ([each.protocol or "few-shot"], named.evaluation),
-        ([each.sampler or "coop"], named.sampler),
-        ([each.preset or ""], named.preset),
-    ]
+def _wanted(flags: Flags) -> Wanted:
+    """What each field of Flags asks of a record; nothing where it leaves that open."""
+    few_shot, auto = flags.protocol == FEW_SHOT, flags.precision == AUTO
+    usual_sources = flags.sources == Flags().sources
+    of_suites = (name for suite in flags.suites for name in members(suite))
+    return {
+        "datasets": {*map(dataset_name, flags.datasets), *of_suites},
+        "shots": set(flags.shots),
+        "seeds": set(flags.seeds),
+        "backbones": set(map(backbone_name, flags.backbones)),
+        "precision": set() if auto else {flags.precision},
+        "protocol": {flags.protocol},
+        "learn_from": {dataset_name(flags.learn_from)} if flags.learn_from else set(),
+        "val": {flags.val},
+        "sampler": {flags.sampler},
+        "classes": {flags.classes} if few_shot else set(),
+        "preset": {flags.preset},
+        "texts": {_texts(given) for given in flags.texts or [""]},
+        "sources": set() if usual_sources else {_policy(flags.sources)},
+        "source_shots": set() if flags.source_shots is None else {flags.source_shots},
+    }
+
+
+def _fits(named: Identity, wanted: Wanted) -> bool:
+    """Whether a record has one of the wanted values of every field that concerns it."""
+    source = next(iter(named.learned_on), "")
+    has: Wanted = {
+        "backbones": {named.backbone},
+        "precision": {named.precision},
+        "protocol": {named.evaluation},
+        "learn_from": {source},
+        "classes": {named.classes},
+        "preset": {named.preset},
+        "texts": {named.texts},
+    }
+    if named.dataset != source:  # which is tested beside all others
+        has["datasets"] = {named.dataset}
     if named.shots:
-        said += [(each.shots or (), named.shots), (each.seeds or (), named.seed)]
-        said += [([each.val or "up-to-4"], named.val)]
-    told = [(list(wanted), value) for wanted, value in said]
-    return all(not wanted or value in wanted for wanted, value in told) and _has(named, each)
+        has |= {"shots": {str(named.shots)}, "seeds": {str(named.seed)}}
+        has |= {"val": {named.val}, "sampler": {named.sampler}}
+    if named.sources:
+        policy = "all" if (source or named.dataset) in named.sources else "others"
+        as_many = {0} if named.source_shots == named.shots else set()
+        has |= {"sources": {policy, ",".join(sorted(named.sources))}}
+        has |= {"source_shots": {named.source_shots, *as_many}}
+    return all(not of or name not in has or has[name] & of for name, of in wanted.items())
+
+
+def _texts(given: str) -> str:
+    of_cell = text_sets.reference(given)
+    return text_sets.short(of_cell) if of_cell else ""
+
+
+def _policy(sources: str) -> str:
+    """Which sources a prior may see; datasets by their names, sorted."""
+    if sources in SOURCES:
+        return sources
+    return ",".join(sorted(dataset_name(name.strip()) for name in sources.split(",")))
 
 
 def _has(named: Identity, each: Grid) -> bool:
