@@ -19,11 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import _views
 from adapters._optimisers import Optimiser
 from adapters._settings import Crops, PromptTraining, StepTraining, TowerTraining
-from adapters._views import Read
-from benchmark.api import Episode, Tower, UserError, VisionTower
+from adapters._views import Read, ReadOf
+from benchmark.api import Episode, Tower, UserError
 from benchmark.training import batches, loop, optimisers
 from benchmark.training.averaging import averaged
 from benchmark.training.loss_scale import LossScale
@@ -142,22 +141,17 @@ def cross_entropy(logits_of: Logits) -> Loss:
 
 def runs(
     episodes: Sequence[Episode],
-    training: TowerTraining,
-    crops: Crops,
-    start: Callable[[Episode], Parts],
-    tower: VisionTower,
-    first: int,
-    keep_mb: int,
-    logits_of: Logits,
+    schedule_of: Callable[[Episode], Schedule],
+    start_of: Callable[[Episode], Parts],
+    read_of: ReadOf,
+    loss_of: Callable[[Episode], Loss],
 ) -> list[Run]:
-    """The runs of methods that train as TowerTraining says, from what block `first` reads."""
+    """A run of each episode, from what a method says of it."""
     made = []
     for episode in episodes:
-        plan = schedule(episode, training, crops)
-        read = _views.inputs(
-            episode, tower, first, crops, plan.rows_TB, keep_mb, must_fit=len(episodes) > 1
-        )
-        made.append(Run(episode, plan, start(episode), read, cross_entropy(logits_of)))
+        plan = schedule_of(episode)
+        read = read_of(episode, plan.rows_TB)
+        made.append(Run(episode, plan, start_of(episode), read, loss_of(episode)))
     return made
 
 

@@ -94,7 +94,7 @@ class Towers:
 def learn(
     episodes: Sequence[Episode],
     recipe: Recipe,
-    start: Callable[[Episode], Parts],
+    start_of: Callable[[Episode], Parts],
     rows_of: Callable[[Parts], Rows],
     objective: Objective = Seen.cross_entropy,
     share_of: ShareOf | None = None,
@@ -109,19 +109,14 @@ def learn(
         image_BD = towers.image_features(x_BLU, image_JTU)
         return objective(Seen(image_BD, text_KD, x_BLU, labels_B, scale))
 
-    runs = []
-    for episode in episodes:
-        schedule = _schedule(episode, recipe, share_of)
-        read = _views.inputs(
-            episode,
-            towers.vision,
-            0,
-            recipe.crops,
-            schedule.rows_TB,
-            recipe.keep_mb,
-            must_fit=len(episodes) > 1,
-        )
-        runs.append(_in_the_loop.Run(episode, schedule, start(episode), read, loss_of))
+    many = len(episodes) > 1
+    runs = _in_the_loop.runs(
+        episodes,
+        lambda episode: _schedule(episode, recipe, share_of),
+        start_of,
+        _views.inputs_for(towers.vision, 0, recipe.crops, recipe.keep_mb, must_fit=many),
+        lambda _: loss_of,
+    )
     return _in_the_loop.learn(runs, towers.vision, _optimisers.sgd(recipe.sgd))
 
 

@@ -28,6 +28,7 @@ VIEW_SEEDS = 2**40  # distance between the random seeds of two view seeds
 
 # rows_B of views (view v of image n is row v * N + n) -> what the model reads of them
 Read = Callable[[Tensor], Tensor]
+ReadOf = Callable[[Episode, Tensor], Read]  # episode, rows_TB of its schedule -> what is read
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,17 @@ def inputs(
         )
         return lambda rows_B: compute(rows_B.tolist())
     return _kept(_image_by_image(used_M, episode), size, compute)
+
+
+def inputs_for(
+    tower: VisionTower, first: int, crops: Crops, keep_mb: int, *, must_fit: bool
+) -> ReadOf:
+    """`inputs` of each run."""
+
+    def read_of(episode: Episode, rows_TB: Tensor) -> Read:
+        return inputs(episode, tower, first, crops, rows_TB, keep_mb, must_fit=must_fit)
+
+    return read_of
 
 
 def features(
@@ -114,6 +126,11 @@ def _kept(used_M: Tensor, size: Tensor, compute: Callable[[list[int]], Tensor]) 
     index_of_M[used_M] = torch.arange(len(used_M))
     index_of_M = index_of_M.to(size.device)
     return lambda rows_B: kept_MLE.index_select(0, index_of_M.index_select(0, rows_B))
+
+
+def stored_for(crops: Crops) -> ReadOf:
+    """`stored_features` of each run."""
+    return lambda episode, rows_TB: stored_features(episode, crops, rows_TB)
 
 
 def stored_features(episode: Episode, crops: Crops, rows_TB: Tensor) -> Read:

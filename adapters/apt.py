@@ -51,7 +51,6 @@ from benchmark.api import (
     SideTerm,
     State,
     Target,
-    Tower,
     VisionTower,
     unit,
 )
@@ -61,6 +60,8 @@ from benchmark.training.noise import normal
 TowerParts = Mapping[str, Tensor]
 # The text classifier of the parts: parts -> text_KD.
 Classifier = Callable[[_in_the_loop.Parts], Tensor]
+# What is read of images, with the parts -> image_BD.
+ImagesOf = Callable[[_in_the_loop.Parts, Tensor], Tensor]
 UNDECAYED = ("scale_J", "gate_J")  # scalars have no weight decay
 ADVICE = "set side=text to leave the images to the frozen tower, or take a ViT backbone"
 
@@ -106,46 +107,40 @@ class Adapter:
         return _blocks.predictor(tower, first, vision_changes(state, first), text_KD, scale)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
-        text_of = self._classifier(episodes[0].target)
-        if self.side == "text":
-            return self._learn_text(episodes, text_of)
-        scale = episodes[0].backbone.logit_scale
-        tower, first = self._tower(episodes[0].backbone)
+        backbone, text_of = episodes[0].backbone, self._classifier(episodes[0].target)
+        read_of, image_of = self._images(backbone, must_fit=len(episodes) > 1)
 
-        def logits_of(parts: _in_the_loop.Parts, x_BLE: Tensor, step: Tensor) -> Tensor:
-            changes = vision_changes(parts, first)
-            return scale * _blocks.image_features(tower, first, x_BLE, changes) @ text_of(parts).T
+        def logits_of(parts: _in_the_loop.Parts, x: Tensor, step: Tensor) -> Tensor:
+            return backbone.logit_scale * image_of(parts, x) @ text_of(parts).T
 
         runs = _in_the_loop.runs(
-            episodes, self.training, self.crops, self._start, tower, first, self.keep_mb, logits_of
+            episodes,
+            lambda episode: _in_the_loop.schedule(episode, self.training, self.crops),
+            self._start,
+            read_of,
+            lambda _: _in_the_loop.cross_entropy(logits_of),
         )
-        return self._train(runs, tower)
+        undecayed = frozenset(name for name in runs[0].start if name.endswith(UNDECAYED))
+        optimiser = _optimisers.adamw(self.adam, self.training.weight_decay, undecayed)
+        tower = backbone.text if self.side == "text" else backbone.vision
+        return _in_the_loop.learn(runs, tower, optimiser)
 
-    def _learn_text(self, episodes: Sequence[Episode], text_of: Classifier) -> list[State]:
-        """The image tower does not change, so stored features take its place."""
-        scale = episodes[0].backbone.logit_scale
+    def _images(self, backbone: Backbone, *, must_fit: bool) -> tuple[_views.ReadOf, ImagesOf]:
+        """What is read of images, and their features from it."""
+        if self.side == "text":  # the image tower does not change: stored features are read
+            return _views.stored_for(self.crops), lambda parts, image_BD: image_BD
+        tower, first = self._tower(backbone)
 
-        def logits_of(parts: _in_the_loop.Parts, image_BD: Tensor, step: Tensor) -> Tensor:
-            return scale * image_BD @ text_of(parts).T
+        def image_of(parts: _in_the_loop.Parts, x_BLE: Tensor) -> Tensor:
+            return _blocks.image_features(tower, first, x_BLE, vision_changes(parts, first))
 
-        runs = []
-        for episode in episodes:
-            schedule = _in_the_loop.schedule(episode, self.training, self.crops)
-            read = _views.stored_features(episode, self.crops, schedule.rows_TB)
-            start = self._start(episode)
-            loss_of = _in_the_loop.cross_entropy(logits_of)
-            runs.append(_in_the_loop.Run(episode, schedule, start, read, loss_of))
-        return self._train(runs, episodes[0].backbone.text)
+        read_of = _views.inputs_for(tower, first, self.crops, self.keep_mb, must_fit=must_fit)
+        return read_of, image_of
 
     def _tower(self, backbone: Backbone) -> tuple[VisionTower, int]:
         """The image tower and its first changed block."""
         tower = _blocks.vision(backbone, "apt", ADVICE)
         return tower, _blocks.first_of(self.layers, len(tower.blocks))
-
-    def _train(self, runs: Sequence[_in_the_loop.Run], tower: Tower) -> list[State]:
-        undecayed = frozenset(name for name in runs[0].start if name.endswith(UNDECAYED))
-        optimiser = _optimisers.adamw(self.adam, self.training.weight_decay, undecayed)
-        return _in_the_loop.learn(runs, tower, optimiser)
 
     def _start(self, episode: Episode) -> dict[str, Tensor]:
         """Fresh modules for every changed block, named 'vision/...' and 'text/...'."""

@@ -84,22 +84,24 @@ class Adapter:
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         vision = _blocks.vision(episodes[0].backbone, "clip_lora", ADVICE)
         texts = ClassTexts.of(episodes[0].target)
-        return _in_the_loop.learn(
-            [self._run(episode, vision, texts, alone=len(episodes) == 1) for episode in episodes],
-            vision,
-            _optimisers.adamw(self.adam, self.training.weight_decay),
+        runs = _in_the_loop.runs(
+            episodes,
+            lambda episode: _in_the_loop.by_steps(episode, self.training, self.crops),
+            self._start,
+            _views.inputs_for(vision, 0, self.crops, self.keep_mb, must_fit=len(episodes) > 1),
+            lambda episode: self._loss_of(episode, vision, texts),
         )
+        optimiser = _optimisers.adamw(self.adam, self.training.weight_decay)
+        return _in_the_loop.learn(runs, vision, optimiser)
 
     @property
     def _factor(self) -> float:
         return self.alpha / self.rank**0.5
 
-    def _run(
-        self, episode: Episode, vision: VisionTower, texts: ClassTexts, *, alone: bool
-    ) -> _in_the_loop.Run:
-        backbone, rng, text = episode.backbone, episode.rng(), episode.backbone.text
-        noise = self._start("vision", vision, rng) | self._start("text", text, rng)
-        start = {name: part.to(backbone.device, backbone.dtype) for name, part in noise.items()}
+    def _loss_of(
+        self, episode: Episode, vision: VisionTower, texts: ClassTexts
+    ) -> _in_the_loop.Loss:
+        scale, text = episode.backbone.logit_scale, texts.tower
 
         def changes(
             name: str, tower: Tower, parts: Mapping[str, Tensor], step: Tensor
@@ -116,16 +118,17 @@ class Adapter:
                 lambda layer, x_NLE: _blocks.run_block(text.blocks[layer], layer, x_NLE, changed),
                 whole=self.dropout > 0,
             )
-            return backbone.logit_scale * image_BD @ text_KD.T
+            return scale * image_BD @ text_KD.T
 
-        schedule = _in_the_loop.by_steps(episode, self.training, self.crops)
-        read = _views.inputs(
-            episode, vision, 0, self.crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
-        )
-        loss_of = _in_the_loop.cross_entropy(logits_of)
-        return _in_the_loop.Run(episode, schedule, start, read, loss_of)
+        return _in_the_loop.cross_entropy(logits_of)
 
-    def _start(self, name: str, tower: Tower, rng: Generator) -> dict[str, Tensor]:
+    def _start(self, episode: Episode) -> dict[str, Tensor]:
+        backbone, rng = episode.backbone, episode.rng()
+        noise = self._updates("vision", backbone.vision, rng)
+        noise |= self._updates("text", backbone.text, rng)
+        return {name: part.to(backbone.device, backbone.dtype) for name, part in noise.items()}
+
+    def _updates(self, name: str, tower: Tower, rng: Generator) -> dict[str, Tensor]:
         """down_J3RE and up_J3ER for query, key and value of every block J.
 
         The noise is Kaiming's, uniform, as in torch's Linear.

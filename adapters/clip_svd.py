@@ -64,7 +64,6 @@ from benchmark.api import (
     State,
     Target,
     Tower,
-    VisionTower,
 )
 
 ADVICE = "take a ViT backbone or a text-side method such as coop"
@@ -108,40 +107,30 @@ class Adapter:
         vision = _blocks.vision(episodes[0].backbone, "clip_svd", ADVICE)
         texts = ClassTexts.of(episodes[0].target)
         factors = factors_of(episodes[0].backbone)
-        runs = [
-            self._run(episode, vision, texts, factors, alone=len(episodes) == 1)
-            for episode in episodes
-        ]
-        zero = {name: -each.value_JME for name, each in factors.items()}
-        decay = self.training.weight_decay
-        optimiser = _optimisers.adamw(self.adam, decay, pulled_to=zero)
-        return _in_the_loop.learn(runs, vision, optimiser)
-
-    def _run(
-        self,
-        episode: Episode,
-        vision: VisionTower,
-        texts: ClassTexts,
-        factors: AllFactors,
-        *,
-        alone: bool,
-    ) -> _in_the_loop.Run:
-        scale = episode.backbone.logit_scale
+        start = {name: torch.zeros_like(each.value_JME) for name, each in factors.items()}
+        scale = episodes[0].backbone.logit_scale
 
         def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
             weights = changed_weights(factors, parts)
             image_BD = _weights.image_features(vision, 0, x_BLE, weights)
             return scale * image_BD @ _weights.text_features(texts, weights).T
 
-        schedule = _in_the_loop.by_steps(
+        runs = _in_the_loop.runs(
+            episodes,
+            self._schedule,
+            lambda _: start,
+            _views.inputs_for(vision, 0, self.crops, self.keep_mb, must_fit=len(episodes) > 1),
+            lambda _: _in_the_loop.cross_entropy(logits_of),
+        )
+        zero = {name: -each.value_JME for name, each in factors.items()}
+        decay = self.training.weight_decay
+        optimiser = _optimisers.adamw(self.adam, decay, pulled_to=zero)
+        return _in_the_loop.learn(runs, vision, optimiser)
+
+    def _schedule(self, episode: Episode) -> _in_the_loop.Schedule:
+        return _in_the_loop.by_steps(
             episode, self.training, self.crops, most_epochs=self.most_epochs
         )
-        read = _views.inputs(
-            episode, vision, 0, self.crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
-        )
-        start = {name: torch.zeros_like(each.value_JME) for name, each in factors.items()}
-        loss_of = _in_the_loop.cross_entropy(logits_of)
-        return _in_the_loop.Run(episode, schedule, start, read, loss_of)
 
 
 @dataclass(frozen=True, eq=False)

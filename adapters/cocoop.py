@@ -92,17 +92,19 @@ class Adapter:
         def logits_of(parts: Mapping[str, Tensor], image_BD: Tensor, step: Tensor) -> Tensor:
             return logits(prompts, parts, image_BD, backbone.logit_scale)
 
-        runs = []
-        for episode in episodes:
-            schedule = _in_the_loop.by_epochs(
-                episode, self.training, self.crops, self.sgd.warmup_lr
-            )
-            read = _views.stored_features(episode, self.crops, schedule.rows_TB)
-            loss_of = _in_the_loop.cross_entropy(logits_of)
-            start = self._start(episode)
-            _plan(prompts, start["ctx_PE"], schedule.rows_TB.shape[1])
-            runs.append(_in_the_loop.Run(episode, schedule, start, read, loss_of))
+        runs = _in_the_loop.runs(
+            episodes,
+            self._schedule,
+            self._start,
+            _views.stored_for(self.crops),
+            lambda _: _in_the_loop.cross_entropy(logits_of),
+        )
+        for run in runs:
+            _plan(prompts, run.start["ctx_PE"], run.schedule.rows_TB.shape[1])
         return _in_the_loop.learn(runs, backbone.text, _optimisers.sgd(self.sgd))
+
+    def _schedule(self, episode: Episode) -> _in_the_loop.Schedule:
+        return _in_the_loop.by_epochs(episode, self.training, self.crops, self.sgd.warmup_lr)
 
     def _start(self, episode: Episode) -> dict[str, Tensor]:
         backbone, rng = episode.backbone, episode.rng()

@@ -93,15 +93,15 @@ class Adapter:
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         tower = _blocks.vision(episodes[0].backbone, "cones_finetune", ADVICE)
-        pairs = list(zip(episodes, self._concepts(episodes), strict=True))
-        runs = [self._run(*pair, tower, alone=len(pairs) == 1) for pair in pairs]
+        begins = self._concepts(episodes)
+        runs = self._runs(dict(zip(episodes, begins, strict=True)), tower)
         optimiser = _optimisers.adamw(self.adam, self.tuning.tune_weight_decay)
         learned = _in_the_loop.learn(runs, tower, optimiser)
         for run in runs:  # concepts are trained twice, but counted once
             trained = sum(part.numel() for part in run.start.values())
             run.episode.notes["trainable_params"] = trained
-        pairs_of = zip(pairs, learned, strict=True)
-        return [{**parts, "begin_KD": begin_KD} for (_, begin_KD), parts in pairs_of]
+        pairs = zip(learned, begins, strict=True)
+        return [{**parts, "begin_KD": begin_KD} for parts, begin_KD in pairs]
 
     def _concepts(self, episodes: Sequence[Episode]) -> list[Tensor]:
         """The concepts of every run before tuning, of length sqrt(D)."""
@@ -111,20 +111,24 @@ class Adapter:
         recipe = _concepts.ConceptRecipe(self.training, self.crops)
         return _concepts.search(episodes, form, recipe, self.adam, self.regularisation)
 
-    def _run(
-        self, episode: Episode, begin_KD: Tensor, tower: VisionTower, *, alone: bool
-    ) -> _in_the_loop.Run:
-        first = self._first(tower)
-        logits_of = self._logits_of(tower, begin_KD, episode.backbone.logit_scale)
+    def _runs(
+        self, begin_of: Mapping[Episode, Tensor], tower: VisionTower
+    ) -> list[_in_the_loop.Run]:
+        first, many = self._first(tower), len(begin_of) > 1
         crops = Crops(self.crops.views, self.tuning.tune_view_seed, self.crops.min_scale)
-        schedule = _in_the_loop.schedule(episode, self.tuning.training, crops)
-        read = _views.inputs(
-            episode, tower, first, crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
+        weights = _weights.own("vision", tower.blocks, lambda _: True, first)
+
+        def loss_of(episode: Episode) -> _in_the_loop.Loss:
+            scale = episode.backbone.logit_scale
+            return _in_the_loop.cross_entropy(self._logits_of(tower, begin_of[episode], scale))
+
+        return _in_the_loop.runs(
+            list(begin_of),
+            lambda episode: _in_the_loop.schedule(episode, self.tuning.training, crops),
+            lambda episode: {**weights, "change_KD": torch.zeros_like(begin_of[episode])},
+            _views.inputs_for(tower, first, crops, self.keep_mb, must_fit=many),
+            loss_of,
         )
-        start = _weights.own("vision", tower.blocks, lambda _: True, first)
-        start |= {"change_KD": begin_KD.new_zeros(begin_KD.shape)}
-        loss_of = _in_the_loop.cross_entropy(logits_of)
-        return _in_the_loop.Run(episode, schedule, start, read, loss_of)
 
     def _logits_of(self, tower: VisionTower, begin_KD: Tensor, scale: float) -> _in_the_loop.Logits:
         first = self._first(tower)

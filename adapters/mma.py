@@ -42,7 +42,7 @@ from torch import Tensor
 from adapters import _blocks, _checks, _in_the_loop, _optimisers, _rows, _transfer, _views
 from adapters._class_texts import ClassTexts, mask_for
 from adapters._settings import Crops, PromptTraining, Sgd
-from benchmark.api import Episode, Predictor, State, Target, Tower, VisionTower
+from benchmark.api import Episode, Predictor, State, Target, Tower
 from benchmark.training.noise import normal
 
 ADVICE = "take a ViT backbone or a text-side method such as coop"
@@ -85,18 +85,7 @@ class Adapter:
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         vision = _blocks.vision(episodes[0].backbone, "mma", ADVICE)
         texts = ClassTexts.of(episodes[0].target, self._first(episodes[0].backbone.text))
-        runs = [self._run(episode, vision, texts, alone=len(episodes) == 1) for episode in episodes]
-        return _in_the_loop.learn(runs, vision, _optimisers.sgd(self.sgd))
-
-    def _first(self, tower: Tower) -> int:
-        """The first block with a branch."""
-        depth = len(tower.blocks)
-        return _blocks.first_of(self.layers, depth) if self.layers else depth // 3
-
-    def _run(
-        self, episode: Episode, vision: VisionTower, texts: ClassTexts, *, alone: bool
-    ) -> _in_the_loop.Run:
-        first, scale = self._first(vision), episode.backbone.logit_scale
+        first, scale = self._first(vision), episodes[0].backbone.logit_scale
 
         def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
             changes = Branches(vision, "vision", parts, self.scale).changes()
@@ -104,12 +93,22 @@ class Adapter:
             text_KD = text_features(texts, Branches(texts.tower, "text", parts, self.scale))
             return scale * image_BD @ text_KD.T
 
-        schedule = _in_the_loop.by_epochs(episode, self.training, self.crops, self.sgd.warmup_lr)
-        read = _views.inputs(
-            episode, vision, first, self.crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
+        runs = _in_the_loop.runs(
+            episodes,
+            self._schedule,
+            self._start,
+            _views.inputs_for(vision, first, self.crops, self.keep_mb, must_fit=len(episodes) > 1),
+            lambda _: _in_the_loop.cross_entropy(logits_of),
         )
-        loss_of = _in_the_loop.cross_entropy(logits_of)
-        return _in_the_loop.Run(episode, schedule, self._start(episode), read, loss_of)
+        return _in_the_loop.learn(runs, vision, _optimisers.sgd(self.sgd))
+
+    def _first(self, tower: Tower) -> int:
+        """The first block with a branch."""
+        depth = len(tower.blocks)
+        return _blocks.first_of(self.layers, depth) if self.layers else depth // 3
+
+    def _schedule(self, episode: Episode) -> _in_the_loop.Schedule:
+        return _in_the_loop.by_epochs(episode, self.training, self.crops, self.sgd.warmup_lr)
 
     def _start(self, episode: Episode) -> dict[str, Tensor]:
         """Kaiming's normal noise for a ReLU, by the width that a matrix gives; biases of 0."""

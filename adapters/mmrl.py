@@ -106,11 +106,16 @@ class Adapter:
         target = episodes[0].target
         towers = self._towers(target)
         loss_of = self._loss_of(towers, target)
-        learned = _in_the_loop.learn(
-            [self._run(each, towers, loss_of, alone=len(episodes) == 1) for each in episodes],
-            towers.vision,
-            _optimisers.adamw(self.adam, self.weight_decay),
+        vision, first, many = towers.vision, towers.first, len(episodes) > 1
+        runs = _in_the_loop.runs(
+            episodes,
+            self._schedule,
+            self._start,
+            _views.inputs_for(vision, first, self.crops, self.keep_mb, must_fit=many),
+            lambda _: loss_of,
         )
+        optimiser = _optimisers.adamw(self.adam, self.weight_decay)
+        learned = _in_the_loop.learn(runs, vision, optimiser)
         return [{**parts, "learned_on": self._digest(target)} for parts in learned]
 
     def _towers(self, target: Target) -> Towers:
@@ -118,20 +123,8 @@ class Adapter:
         texts = _rows.Texts.of(target.backbone, _blocks.texts_of(target))
         return Towers(vision, texts, target, self.layers)
 
-    def _run(
-        self, episode: Episode, towers: Towers, loss_of: _in_the_loop.Loss, *, alone: bool
-    ) -> _in_the_loop.Run:
-        schedule = _in_the_loop.by_epochs(episode, self.training, self.crops, self.warmup_lr)
-        read = _views.inputs(
-            episode,
-            towers.vision,
-            towers.first,
-            self.crops,
-            schedule.rows_TB,
-            self.keep_mb,
-            must_fit=not alone,
-        )
-        return _in_the_loop.Run(episode, schedule, self._start(episode), read, loss_of)
+    def _schedule(self, episode: Episode) -> _in_the_loop.Schedule:
+        return _in_the_loop.by_epochs(episode, self.training, self.crops, self.warmup_lr)
 
     def _loss_of(self, towers: Towers, target: Target) -> _in_the_loop.Loss:
         frozen_KD, scale = target.text_features(), target.backbone.logit_scale

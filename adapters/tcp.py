@@ -102,12 +102,13 @@ class Adapter:
             far = 1 - (text_KD * hand_KD).sum(1).mean()
             return F.cross_entropy(logits_BK, labels_B) + self.regularisation * far
 
-        runs = []
-        for episode in episodes:
-            schedule = _in_the_loop.by_epochs(episode, self.training, self.crops, self.warmup_lr)
-            read = _views.stored_features(episode, self.crops, schedule.rows_TB)
-            start = self._start(episode)
-            runs.append(_in_the_loop.Run(episode, schedule, start, read, loss_of))
+        runs = _in_the_loop.runs(
+            episodes,
+            lambda each: _in_the_loop.by_epochs(each, self.training, self.crops, self.warmup_lr),
+            self._start,
+            _views.stored_for(self.crops),
+            lambda _: loss_of,
+        )
         optimiser = _optimisers.adam_l2(self.adam, self.weight_decay)
         return _in_the_loop.learn(runs, backbone.text, optimiser)
 

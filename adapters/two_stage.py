@@ -44,7 +44,7 @@ CVPR 2025; FarinaMatteo/rethinking_fewshot_vlms @ 64ac143.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -97,13 +97,13 @@ class Adapter:
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         vision = _blocks.vision(episodes[0].backbone, "two_stage", ADVICE)
-        texts, alone = ClassTexts.of(episodes[0].target), len(episodes) == 1
-        runs = [self._norm_run(episode, vision, texts, alone=alone) for episode in episodes]
+        texts = ClassTexts.of(episodes[0].target)
         optimiser = _optimisers.adamw(self.adam, self.training.weight_decay)
+        runs = self._norm_runs(episodes, vision, texts)
         learned = _in_the_loop.learn(runs, vision, optimiser)
-        pairs = zip(runs, learned, strict=True)
-        tuned = [self._row_run(run, vision, texts, parts) for run, parts in pairs]
-        rows = _in_the_loop.learn(tuned, vision, optimiser)
+        tuned_of = dict(zip(episodes, learned, strict=True))
+        row_runs = self._row_runs(tuned_of, vision, texts)
+        rows = _in_the_loop.learn(row_runs, vision, optimiser)
         name_KB = names(episodes[0].class_names)
         return [
             {**parts, "row_KD": unit(row["row_KD"]), "name_KB": name_KB}
@@ -123,47 +123,46 @@ class Adapter:
         rate_T = _in_the_loop.falling(peak, self.training, len(rows_TB))
         return _in_the_loop.Schedule(rows_TB, rate_T)
 
-    def _norm_run(
-        self, episode: Episode, vision: VisionTower, texts: ClassTexts, *, alone: bool
-    ) -> _in_the_loop.Run:
-        scale, schedule = episode.backbone.logit_scale, self._stages(episode)[0]
+    def _norm_runs(
+        self, episodes: Sequence[Episode], vision: VisionTower, texts: ClassTexts
+    ) -> list[_in_the_loop.Run]:
+        scale, start = episodes[0].backbone.logit_scale, norms(vision, texts.tower)
 
         def logits_of(parts: _weights.Weights, x_BLE: Tensor, step: Tensor) -> Tensor:
             image_BD = _weights.image_features(vision, 0, x_BLE, parts)
             return scale * image_BD @ _weights.text_features(texts, parts).T
 
-        read = _views.inputs(
-            episode, vision, 0, self.crops, schedule.rows_TB, self.keep_mb, must_fit=not alone
+        return _in_the_loop.runs(
+            episodes,
+            lambda episode: self._stages(episode)[0],
+            lambda _: start,
+            _views.inputs_for(vision, 0, self.crops, self.keep_mb, must_fit=len(episodes) > 1),
+            lambda _: _in_the_loop.cross_entropy(logits_of),
         )
-        start = norms(vision, texts.tower)
-        loss_of = _in_the_loop.cross_entropy(logits_of)
-        return _in_the_loop.Run(episode, schedule, start, read, loss_of)
 
     @torch.no_grad()
-    def _row_run(
-        self,
-        run: _in_the_loop.Run,
-        vision: VisionTower,
-        texts: ClassTexts,
-        tuned: _weights.Weights,
-    ) -> _in_the_loop.Run:
+    def _row_runs(
+        self, tuned_of: Mapping[Episode, _weights.Weights], vision: VisionTower, texts: ClassTexts
+    ) -> list[_in_the_loop.Run]:
         """The second stage, on features of the tuned image tower."""
-        episode, schedule = run.episode, self._stages(run.episode)[1]
-        scale = episode.backbone.logit_scale
+        scale = texts.target.backbone.logit_scale
+
+        def read_of(episode: Episode, rows_TB: Tensor) -> _views.Read:
+            def encode(x_NLE: Tensor) -> Tensor:
+                return _weights.image_features(vision, 0, x_NLE, tuned_of[episode])
+
+            return _views.features(episode, vision, self.crops, rows_TB, encode)
 
         def logits_of(parts: _weights.Weights, image_BD: Tensor, step: Tensor) -> Tensor:
             return scale * image_BD @ unit(parts["row_KD"]).T
 
-        read = _views.features(
-            episode,
-            vision,
-            self.crops,
-            schedule.rows_TB,
-            lambda x_NLE: _weights.image_features(vision, 0, x_NLE, tuned),
+        return _in_the_loop.runs(
+            list(tuned_of),
+            lambda episode: self._stages(episode)[1],
+            lambda episode: {"row_KD": _weights.text_features(texts, tuned_of[episode])},
+            read_of,
+            lambda _: _in_the_loop.cross_entropy(logits_of),
         )
-        start = {"row_KD": _weights.text_features(texts, tuned)}
-        loss_of = _in_the_loop.cross_entropy(logits_of)
-        return _in_the_loop.Run(episode, schedule, start, read, loss_of)
 
 
 def norms(vision: Tower, text: Tower) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adapters import _blocks, _checks, _in_the_loop, _optimisers, _rows, _transfer
+from adapters import _blocks, _checks, _in_the_loop, _optimisers, _rows, _transfer, _views
 from adapters._settings import Adam, Crops, TowerTraining
 from benchmark.api import Backbone, Episode, Predictor, State, Target, VisionTower
 
@@ -70,20 +70,22 @@ class Adapter:
         tower, first = self._tower(episodes[0].backbone)
         scale, text_KD = episodes[0].backbone.logit_scale, episodes[0].text_features()
 
-        def start(episode: Episode) -> _in_the_loop.Parts:
+        def start_of(episode: Episode) -> _in_the_loop.Parts:
             return {"prompt_JTE": self._start(episode, tower, len(tower.blocks) - first)}
 
         def logits_of(parts: Mapping[str, Tensor], x_BLE: Tensor, step: Tensor) -> Tensor:
             changes = _rows.Rows(parts["prompt_JTE"], first).changes()
             return scale * _blocks.image_features(tower, first, x_BLE, changes) @ text_KD.T
 
-        return _in_the_loop.learn(
-            _in_the_loop.runs(
-                episodes, self.training, self.crops, start, tower, first, self.keep_mb, logits_of
-            ),
-            tower,
-            _optimisers.adamw(self.adam, self.training.weight_decay),
+        runs = _in_the_loop.runs(
+            episodes,
+            lambda episode: _in_the_loop.schedule(episode, self.training, self.crops),
+            start_of,
+            _views.inputs_for(tower, first, self.crops, self.keep_mb, must_fit=len(episodes) > 1),
+            lambda _: _in_the_loop.cross_entropy(logits_of),
         )
+        optimiser = _optimisers.adamw(self.adam, self.training.weight_decay)
+        return _in_the_loop.learn(runs, tower, optimiser)
 
     def _tower(self, backbone: Backbone) -> tuple[VisionTower, int]:
         """The image tower and its first prompted block."""
