@@ -8,9 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
-from benchmark import methods
+import numpy as np
+
+from benchmark import data, methods
 from benchmark.records.record import Costs, Counts, Identity, Record, Scalar, key
+from benchmark.records.store import Store
 
 CLASSIC = (
     *("imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101"),
@@ -95,6 +99,31 @@ def scored(named: Identity, accuracy: float, classes: int = 10, per_class: int =
     right = round(accuracy * classes * per_class)
     correct = [right // classes + (index < right % classes) for index in range(classes)]
     return record(named, correct, [per_class] * classes)
+
+
+def with_predictions(
+    named: Identity,
+    told_Q: np.ndarray[Any, Any],
+    store: Store,
+    notes: dict[str, Scalar] | None = None,
+) -> Record:
+    """A record on a generated dataset with the counts of these predictions, put beside it."""
+    tested = data.load(named.dataset, classes=named.classes)
+    labels_Q, classes = np.array(tested.test.labels), len(tested.class_names)
+    right = np.bincount(labels_Q[told_Q == labels_Q], minlength=classes)
+    total = np.bincount(labels_Q, minlength=classes)
+    named = named.model_copy(update={"dataset_digest": tested.digest})
+    stored = record(named, right.tolist(), total.tolist(), notes=notes)
+    store.put(stored, told_Q)
+    return stored
+
+
+def guesses(dataset: str, hit: float, seed: int, classes: str = "all") -> np.ndarray[Any, Any]:
+    """Predictions on a generated dataset, right at a rate of `hit`, else of the next class."""
+    tested = data.load(dataset, classes=classes)
+    labels_Q = np.array(tested.test.labels)
+    right_Q = np.random.default_rng(seed).random(len(labels_Q)) < hit
+    return np.where(right_Q, labels_Q, (labels_Q + 1) % len(tested.class_names))
 
 
 def grid(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import data, methods
+from benchmark import methods
 from benchmark.compute.rerun import cell_of
 from benchmark.records.record import Record
 from benchmark.records.store import Store
@@ -18,20 +18,24 @@ from benchmark.report.comparison import compare
 from benchmark.report.image_results import ImageResults
 from benchmark.report.marks import BEST, TIED
 from benchmark.report.ranking import column_marks
-from testbed.synthetic import TINY, digest, grid, identity, record, scored, write
+from testbed.synthetic import (
+    TINY,
+    digest,
+    grid,
+    guesses,
+    identity,
+    record,
+    scored,
+    with_predictions,
+    write,
+)
 from tests.conftest import Invoke
 
 
 def predicted(method: str, seed: int, hit: float, store: Store) -> Record:
     """A record on tiny_digits with predictions beside it, right at a rate of `hit`."""
-    labels = np.array(data.load("tiny_digits").test.labels)
-    rng = np.random.default_rng(seed + int(1000 * hit))
-    guesses = np.where(rng.random(len(labels)) < hit, labels, (labels + 1) % 10)
-    correct = [int((guesses[labels == label] == label).sum()) for label in range(10)]
-    named = identity(method, seed=seed, dataset_digest=data.read_spec("tiny_digits").digest)
-    stored = record(named, correct, [int((labels == label).sum()) for label in range(10)])
-    store.put(stored, guesses)
-    return stored
+    told_Q = guesses("tiny_digits", hit, seed + int(1000 * hit))
+    return with_predictions(identity(method, seed=seed), told_Q, store)
 
 
 # compare

@@ -18,7 +18,7 @@ from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.report.class_frames import NAMING
 from benchmark.report.frames import load_results
-from testbed.synthetic import grid, identity, record, write
+from testbed.synthetic import grid, identity, record, with_predictions, write
 from tests.conftest import Invoke
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "data.md").read_text()
@@ -29,11 +29,7 @@ def predicted(seed: int, store: Store, classes: str = "all", shift: int = 1) -> 
     tested = data.load("tiny_digits", classes=classes)
     labels_Q, count = np.array(tested.test.labels), len(tested.class_names)
     told_Q = np.where(np.arange(len(labels_Q)) % 2, labels_Q, (labels_Q + shift) % count)
-    named = identity(seed=seed, classes=classes, dataset_digest=tested.digest)
-    right = [int((told_Q[labels_Q == label] == label).sum()) for label in range(count)]
-    stored = record(named, right, np.bincount(labels_Q).tolist())
-    store.put(stored, told_Q)
-    return stored
+    return with_predictions(identity(seed=seed, classes=classes), told_Q, store)
 
 
 def read(result: object) -> pd.DataFrame:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmark import data, methods
@@ -23,7 +22,16 @@ from benchmark.report.calibration import Calibrations
 from benchmark.report.image_results import ImageResults
 from testbed import chromium
 from testbed.study import study
-from testbed.synthetic import CLASSIC, TINY, digest, grid, identity, record, scored
+from testbed.synthetic import (
+    CLASSIC,
+    TINY,
+    digest,
+    grid,
+    guesses,
+    identity,
+    scored,
+    with_predictions,
+)
 
 needs_browser = pytest.mark.skipif(
     not chromium.browser_path(), reason="no Chromium here: apt-get install chromium"
@@ -32,19 +40,8 @@ needs_browser = pytest.mark.skipif(
 
 def judged(method: str, seed: int, hit: float, store: Store) -> Record:
     """A record on tiny_digits with predictions beside it."""
-    labels = np.array(data.load("tiny_digits").test.labels)
-    guesses = np.where(
-        np.random.default_rng(seed).random(len(labels)) < hit, labels, (labels + 1) % 10
-    )
-    named = identity(
-        method, shots=16, seed=seed, dataset_digest=data.read_spec("tiny_digits").digest
-    )
-    correct = [int((guesses[labels == label] == label).sum()) for label in range(10)]
-    stored = record(
-        named, correct, [int((labels == label).sum()) for label in range(10)], notes={"alpha": 1.5}
-    )
-    store.put(stored, guesses)
-    return stored
+    named = identity(method, shots=16, seed=seed)
+    return with_predictions(named, guesses("tiny_digits", hit, seed), store, {"alpha": 1.5})
 
 
 @pytest.fixture(scope="module")
@@ -494,10 +491,9 @@ def test_ten_thousand_records_stay_under_five_megabytes(tmp_path: Path) -> None:
 
 
 def test_a_changed_dataset_shows_numbers_for_classes() -> None:
-    assert (
-        page_data.class_names(scored(identity(dataset_digest=digest("before")), 0.5))[0]
-        == "class 0"
-    )
+    groups = grouping.group_records([scored(identity(dataset_digest=digest("before")), 0.5)])
+    known = page_data.index(groups, ImageResults(Store(Path("nowhere")))).classes
+    assert known == {"tiny_digits": [f"class {label}" for label in range(10)]}
 
 
 def test_of_a_dataset_under_two_digests_the_images_that_are_here_are_shown(tmp_path: Path) -> None:

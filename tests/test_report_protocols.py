@@ -14,10 +14,13 @@ from benchmark.records.record import Identity, Record
 from benchmark.records.store import Store
 from benchmark.reference import BASE_TO_NEW
 from benchmark.report import (
+    comparison,
     cost_tables,
     figures,
     grouping,
     page_data,
+    page_details,
+    page_images,
     protocol_tables,
     tables,
     variants,
@@ -26,7 +29,7 @@ from benchmark.report.averages import IncompleteMean, MeanAccuracy
 from benchmark.report.figure_numbers import shown
 from benchmark.report.halves import Halves, harmonic_mean
 from benchmark.report.image_results import ImageResults
-from testbed.synthetic import TINY, digest, identity, scored
+from testbed.synthetic import TINY, digest, guesses, identity, scored, with_predictions
 
 HITS = (("base", 0.75), ("new", 0.5), ("all", 0.25))
 # H of the two means is not what these printed: GDA's is the mean of the datasets' own H
@@ -108,6 +111,13 @@ def halved(dataset: str, part: str, accuracy: float, seed: int = 1) -> Record:
         learned_classes="base",
     )  # fmt: skip
     return scored(named, accuracy)
+
+
+def judged(method: str, part: str, hit: float, store: Store) -> Record:
+    """A half of tiny_digits with predictions beside the record."""
+    named = halved("tiny_digits", part, hit).identity
+    told_Q = guesses("tiny_digits", hit, len(method), part)
+    return with_predictions(named.model_copy(update={"method": method}), told_Q, store)
 
 
 def transferred(
@@ -267,6 +277,28 @@ def test_the_page_has_h_as_a_setting_of_its_own_and_names_the_classes_of_each_ha
     numbers = [*made.settings[-1]["cells"]["mean"], *view["rows"]["mean"]]
     assert numbers == [pytest.approx(h(0.75, 0.5), abs=1e-5)] * 4
     assert {"tiny_digits", "tiny_digits/base", "tiny_digits/new"} <= made.classes.keys()
+
+
+def test_halves_are_judged_image_by_image(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    hits = {"lab.first": 0.9, "lab.second": 0.5}
+    for method, hit in hits.items():
+        for part, _ in HITS:
+            judged(method, part, hit, store)
+    groups = grouping.group_records(store.records())
+    images = ImageResults(store)
+    compared = comparison.compare(groups, *hits, images)
+    over = {each.setting.classes: each.pairs[0].over_images for each in compared}
+    assert {part: found and found.low > 0.2 for part, found in over.items()} == {
+        "all": True, "base": True, "new": True,
+    }  # fmt: skip
+    for each in page_details.details(groups, images):
+        (kept,) = each.content["records"]
+        classes = len(each.content["totals"])
+        assert kept["confusions"], "all wrong images are of the next class"
+        assert all(told == (true + 1) % classes for true, told, _ in kept["confusions"])
+    shown, _ = page_images.pictured(groups, images)
+    assert len(shown["tiny_digits"]["said"]) == 2, "pictures are those of all classes"
 
 
 def test_figures_of_different_protocols_have_different_names() -> None:

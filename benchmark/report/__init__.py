@@ -9,7 +9,8 @@ variants.py          what makes numbers comparable: settings, variants of method
 grouping.py          which records may be averaged with which
 headings.py          what every row is called
 averages.py          mean and spread over seeds, means over the datasets of a suite
-image_results.py     which test images a run got right, from the predictions beside records
+image_results.py     classes and test images of a record, and which of them its run got right
+class_frames.py      accuracies and confusions class by class, for `export`
 significance.py      intervals and paired tests over seeds, images and datasets
 ranking.py           the best of every column, and what cannot be told from it
 comparison.py        two methods against each other, for `compare`

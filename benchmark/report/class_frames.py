@@ -8,16 +8,12 @@ columns name the record; its other fields are joined by `key` from `load_results
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark import data
-from benchmark.data.sampling import class_half
-from benchmark.errors import UserError
 from benchmark.records.record import Record
 from benchmark.records.store import Store
-from benchmark.report.image_results import ImageResults
+from benchmark.report.image_results import ImageResults, class_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +51,7 @@ def confusion_frame(
     """
     images, rows, without = ImageResults(store, root), [], 0
     for record in records:
-        labels_Q, predicted_Q = labels_of(record, root), images.predicted_Q(record)
-        found = confusions(record, labels_Q, predicted_Q)
+        found = confusions(record, images.labels_Q(record), images.predicted_Q(record))
         rows += found or []
         without += found is None
     if without:
@@ -84,7 +79,7 @@ def _naming(record: Record) -> Row:
 
 def _class_rows(record: Record) -> Iterator[Row]:
     counts, naming = record.counts, _naming(record)
-    names = _class_names(record, len(counts.total))
+    names = class_names(record) or (None,) * len(counts.total)
     for label, (correct, total) in enumerate(zip(counts.correct, counts.total, strict=True)):
         share = correct / total if total else None
         yield (*naming, label, names[label], correct, total, share)
@@ -108,44 +103,8 @@ def confusions(
     np.add.at(images_KK, (labels_Q, predicted_Q), 1)
     if images_KK.diagonal().tolist() != counts.correct or images_KK.sum(1).tolist() != counts.total:
         return None
-    names, naming = _class_names(record, classes), _naming(record)
+    names, naming = class_names(record) or (None,) * classes, _naming(record)
     return [
         (*naming, int(true), names[true], int(told), names[told], int(images_KK[true, told]))
         for true, told in zip(*images_KK.nonzero(), strict=True)
     ]
-
-
-def labels_of(record: Record, root: Path | None) -> Array | None:
-    """The true class of every test image, counted within the classes that were tested."""
-    named = record.identity
-    read = _test_labels(named.dataset, named.classes, root)
-    return read[1] if read and read[0] == named.dataset_digest else None
-
-
-@cache
-def _test_labels(dataset: str, classes: str, root: Path | None) -> tuple[str, Array] | None:
-    import numpy as np
-
-    try:
-        read = data.load(dataset, root, classes=classes)
-    except UserError:
-        return None
-    return read.digest, np.asarray(read.test.labels)
-
-
-def _class_names(record: Record, count: int) -> list[str | None]:
-    named = record.identity
-    names = _tested_names(named.dataset, named.dataset_digest, named.classes)
-    return list(names) if len(names) == count else [None] * count
-
-
-@cache
-def _tested_names(dataset: str, digest: str, classes: str) -> tuple[str, ...]:
-    try:
-        spec = data.read_spec(dataset)
-        if digest != spec.digest and not spec.named_by_content:
-            return ()
-        names = spec.class_names
-        return tuple(names[label] for label in class_half(len(names), classes))
-    except UserError:
-        return ()

@@ -1,12 +1,15 @@
-"""Which test images a run got right, from the predictions beside its record and the labels here."""
+"""Which classes and test images a record is about, as far as its dataset is here unchanged, and
+which of them its run got right.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmark import data
+from benchmark.data.sampling import class_half
 from benchmark.errors import UserError
 from benchmark.records.record import Record
 from benchmark.records.store import Store
@@ -17,23 +20,35 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
+class _TestImages(NamedTuple):
+    """The test images of some classes of a dataset; `labels_Q` counts within these classes."""
+
+    digest: str
+    table: data.ImageTable
+    labels_Q: Array
+
+
 @dataclass(frozen=True)
 class ImageResults:
-    """Labels and predictions of test images; None stands for what is not at hand."""
+    """Labels and predictions of test images; None stands for what is not at hand.
+
+    Images and labels are those of the classes that a record was tested on: all, or a half.
+    """
 
     store: Store
     root: Path | None = None  # of datasets
-    # dataset -> digest and labels; each is read once
-    _labels: dict[str, tuple[str, Array] | None] = field(default_factory=dict)
+    # dataset and classes -> what is here; each is read once
+    _tests: dict[tuple[str, str], _TestImages | None] = field(default_factory=dict)
 
-    def labels_Q(self, dataset: str, digest: str | None = None) -> Array | None:
-        """The true class of every test image; None where the images here are not those that
-        `digest` names.
-        """
-        if dataset not in self._labels:
-            self._labels[dataset] = _read_labels(dataset, self.root)
-        read = self._labels[dataset]
-        return read[1] if read and digest in (None, read[0]) else None
+    def images(self, record: Record) -> data.ImageTable | None:
+        """The test images; None where those here are not the ones that the record names."""
+        found = self._test(record)
+        return found and found.table
+
+    def labels_Q(self, record: Record) -> Array | None:
+        """The true class of every test image, in [0, tested classes)."""
+        found = self._test(record)
+        return found and found.labels_Q
 
     def predicted_Q(self, record: Record) -> Array | None:
         """The predicted class of every test image."""
@@ -45,28 +60,42 @@ class ImageResults:
             return None
 
     def right_Q(self, record: Record) -> Array | None:
-        """True where the prediction is right; None also where the record counts otherwise.
-
-        Class halves have test lists of their own, which are not looked up here.
-        """
-        if record.identity.classes != "all":
-            return None
+        """True where the prediction is right; None also where the record counts otherwise."""
         predicted_Q = self.predicted_Q(record)
-        named = record.identity
-        if predicted_Q is None:
-            return None
-        labels_Q = self.labels_Q(named.dataset, named.dataset_digest)
-        if labels_Q is None or len(labels_Q) != len(predicted_Q):
+        labels_Q = None if predicted_Q is None else self.labels_Q(record)
+        if predicted_Q is None or labels_Q is None or len(labels_Q) != len(predicted_Q):
             return None
         right_Q: Array = predicted_Q == labels_Q
         return right_Q if int(right_Q.sum()) == record.right else None
 
+    def _test(self, record: Record) -> _TestImages | None:
+        named = record.identity
+        place = named.dataset, named.classes
+        if place not in self._tests:
+            self._tests[place] = _read(*place, self.root)
+        found = self._tests[place]
+        return found if found and found.digest == named.dataset_digest else None
 
-def _read_labels(dataset: str, root: Path | None) -> tuple[str, Array] | None:
+
+def _read(dataset: str, classes: str, root: Path | None) -> _TestImages | None:
     import numpy as np
 
     try:
-        read = data.load(dataset, root)
-        return read.digest, np.asarray(read.test.labels)
+        read = data.load(dataset, root, classes=classes)
     except UserError:
         return None
+    return _TestImages(read.digest, read.test, np.asarray(read.test.labels))
+
+
+def class_names(record: Record) -> tuple[str, ...]:
+    """The names of the tested classes, in label order; nothing where the dataset is unknown here or
+    has changed since.
+    """
+    named = record.identity
+    try:
+        spec = data.read_spec(named.dataset)
+    except UserError:
+        return ()
+    tested = class_half(len(spec.class_names), named.classes)
+    same = spec.digest == named.dataset_digest and len(tested) == len(record.counts.total)
+    return tuple(spec.class_names[label] for label in tested) if same else ()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmark import data
-from benchmark.data.sampling import class_half
-from benchmark.errors import UserError
 from benchmark.protocols import ALL, BASE, NEW
 from benchmark.records.record import Record
 from benchmark.report.calibration import Calibrations
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
-from benchmark.report.image_results import ImageResults
+from benchmark.report.image_results import ImageResults, class_names
 from benchmark.report.page_halves import halves_results
 from benchmark.report.page_names import short_names
 from benchmark.report.page_views import Results, cells, mean_score, protocol_text, views
@@ -105,29 +102,12 @@ def _variants(results: Results) -> list[dict[str, Any]]:
 def _classes(setting: EvaluationSetting, results: Results) -> dict[str, list[str]]:
     part = "" if setting.classes == ALL else f"/{setting.classes}"
     return {
-        name + part: class_names(records[0])
+        name + part: _names(records[0])
         for datasets in results.variants.values()
         for name, records in datasets.items()
     }
 
 
-def class_names(record: Record) -> list[str]:
-    """The names of a record's classes, or numbers where the dataset is unknown here or has changed
-    since.
-    """
-    try:
-        spec = data.read_spec(record.identity.dataset)
-    except UserError:
-        spec = None
-    count = len(record.counts.total)
-    names = _half_of(spec.class_names, record.identity.classes) if spec else []
-    same = (
-        spec is not None and len(names) == count and spec.digest == record.identity.dataset_digest
-    )
-    return names if same else [f"class {number}" for number in range(count)]
-
-
-def _half_of(names: Sequence[str], which: str) -> list[str]:
-    if which == ALL:
-        return list(names)
-    return [names[label] for label in class_half(len(names), which)]
+def _names(record: Record) -> list[str]:
+    """Numbers where the names of the classes are not known here."""
+    return list(class_names(record)) or [f"class {at}" for at in range(len(record.counts.total))]

@@ -114,7 +114,7 @@ def _confusions(record: Record, images: ImageResults) -> list[list[int]] | None:
     right_Q = images.right_Q(record)
     if right_Q is None:
         return None
-    labels_Q, predicted_Q = images.labels_Q(record.identity.dataset), images.predicted_Q(record)
+    labels_Q, predicted_Q = images.labels_Q(record), images.predicted_Q(record)
     import numpy as np
 
     pairs, counts = np.unique(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import data
 from benchmark.errors import UserError
+from benchmark.protocols import ALL
 from benchmark.records.record import Record
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.image_results import ImageResults
@@ -42,13 +43,16 @@ def pictured(groups: GroupedRecords, results: ImageResults) -> tuple[dict[str, A
 
 
 def _by_dataset(groups: GroupedRecords) -> dict[str, list[tuple[int, Record]]]:
-    """dataset -> (variant's place in the index, record)."""
+    """dataset -> (variant's place in the index, record), of records on all classes: halves have
+    test images of their own.
+    """
     records_of: dict[str, list[tuple[int, Record]]] = {}
     number = 0
     for variants in groups.values():
         for by_dataset in variants.values():
             for dataset, records in by_dataset.items():
-                records_of.setdefault(dataset, []).extend((number, record) for record in records)
+                whole = [each for each in records if each.identity.classes == ALL]
+                records_of.setdefault(dataset, []).extend((number, each) for each in whole)
             number += 1
     return records_of
 
@@ -62,7 +66,8 @@ def _disagreements(
     if len(judged) < 2:
         return None
     chosen = _most_divided({key: hit for key, hit in hits.items() if hit is not None})
-    table = data.load(judged[0][1].identity.dataset, results.root).test
+    table = results.images(judged[0][1])
+    assert table is not None, "only records whose images are here are judged"
     pngs |= {index: png for index in chosen if (png := _thumbnail(table, index))}
     return {
         "images": [[index, int(table.labels[index])] for index in pngs],

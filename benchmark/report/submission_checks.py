@@ -22,7 +22,8 @@ from benchmark.protocols import FEW_SHOT
 from benchmark.records import submission
 from benchmark.records.record import Identity, Record
 from benchmark.records.store import Store
-from benchmark.report.class_frames import confusions, labels_of
+from benchmark.report.class_frames import confusions
+from benchmark.report.image_results import ImageResults
 from benchmark.report.unknown_here import require_no_newer_version, unknown_here
 
 REPLAYS = 2
@@ -72,7 +73,8 @@ def check_submission(
         store = Store(Path(unpacked))
         records = submission.unpack(folder, store)
         require_no_newer_version(records)
-        with_labels = sum(_held_against_predictions(store, record, root) for record in records)
+        images = ImageResults(store, root)
+        with_labels = sum(_held_against_predictions(images, record) for record in records)
     rng = random.SystemRandom() if replay_seed is None else random.Random(replay_seed)
     drawn = _drawn(records, rng)
     replayed, passed_over = _replayed(drawn, replays)
@@ -85,8 +87,9 @@ def check_submission(
     )
 
 
-def _held_against_predictions(store: Store, record: Record, root: Path | None) -> bool:
+def _held_against_predictions(images: ImageResults, record: Record) -> bool:
     """Whether labels were at hand; UserError where counts are not those of the predictions."""
+    store, labels_Q = images.store, images.labels_Q(record)
     predicted_Q, kept = store.predictions(record.key), store.confidences(record.key)
     classes = len(record.counts.total)
     fits = len(predicted_Q) == record.tested and bool(
@@ -95,7 +98,6 @@ def _held_against_predictions(store: Store, record: Record, root: Path | None) -
     if kept is not None:
         right_Q = kept.right_Q
         fits &= len(right_Q) == record.tested and int(right_Q.sum()) == record.right
-    labels_Q = labels_of(record, root)
     if labels_Q is not None:
         fits &= confusions(record, labels_Q, predicted_Q) is not None
     if not fits:
