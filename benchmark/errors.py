@@ -46,6 +46,11 @@ def guess(name: str, known: Sequence[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else ""
 
 
+def said(error: Exception) -> str:
+    """What an error of code that is not ours says; its type where it says nothing."""
+    return str(error) or type(error).__name__
+
+
 def counted(number: int, noun: str) -> str:
     """'1 cell', '0 cells', '1,200 cells'."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

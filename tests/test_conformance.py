@@ -17,6 +17,7 @@ from benchmark import methods
 from benchmark.cli import execute
 from benchmark.conformance.subject import Subject
 from benchmark.conformance.verify import verify
+from benchmark.methods import cards, places
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 SOUND = '''"""Zero-shot logits, as a method with support images."""
@@ -431,10 +432,10 @@ def test_the_method_of_the_readme_may_lie_among_ours(
 ) -> None:
     name = f"nearest_mean_{next(NUMBERS)}"
     (tmp_path / f"{name}.py").write_text(source)
-    monkeypatch.setattr(methods, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(places, "folder", lambda: tmp_path)
     monkeypatch.setattr(adapters, "__path__", [*adapters.__path__, str(tmp_path)])
     card = methods.card(name)
-    assert card == methods._described(name, import_module(f"adapters.{name}").Adapter)
+    assert card == cards.described(name, import_module(f"adapters.{name}").Adapter)
     assert card.defaults == {"text_weight": 0.5}
     results = list(verify(Subject(name)))
     assert [str(each) for each in results if each.problem] == []

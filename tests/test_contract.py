@@ -25,6 +25,7 @@ from benchmark.conformance import toy
 from benchmark.conformance.checks import CHECKS
 from benchmark.conformance.subject import Check, Subject
 from benchmark.conformance.verify import problem
+from benchmark.methods import cards
 from tests import cheating
 
 ADAPTERS = Path(import_module("adapters").__file__ or "").parent
@@ -58,7 +59,7 @@ def test_a_method_inherits_nothing_and_is_json(name: str) -> None:
 @every
 def test_what_the_source_says_is_what_the_class_has(name: str) -> None:
     card, kind = methods.card(name), import_module(f"adapters.{name}").Adapter
-    assert card == methods._described(name, kind)
+    assert card == cards.described(name, kind)
     assert card.defaults == flat(dataclasses.asdict(kind()))
     assert (card.title, card.paper, card.version, card.few_shot) == (
         kind.title,

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (  # a wing may import from those before it; the top-level modules stand among the wings
     "errors", "paths", "ticks", "reference", "api", "training", "records", "parameters",
-    "method_code", "method_fields", "methods", "protocols", "presets", "text_sets", "grid", "tiny",
+    "methods", "protocols", "presets", "text_sets", "grid", "tiny",
     "data", "backbones", "conformance", "features", "compute", "report", "commands", "cli",
     "__main__",
 )  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 
 from benchmark import methods
 from benchmark.errors import UserError
+from benchmark.methods import cards, places
 
 PLUGIN = '''"""My method.\n"""
 from dataclasses import dataclass
@@ -62,8 +63,8 @@ def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", methods.own())
 def test_a_card_read_from_the_fields_alone_is_that_of_the_class(name: str) -> None:
-    read = methods._read(name, methods._folder() / f"{name}.py")
-    assert read == methods._described(name, methods._adapter(name))
+    read = cards.read_file(name, places.folder() / f"{name}.py")
+    assert read == cards.described(name, methods._adapter(name))
 
 
 def test_listing_and_reading_cards_imports_no_torch() -> None:
@@ -81,10 +82,10 @@ def test_nothing_of_a_file_but_its_fields_is_run(tmp_path: Path) -> None:
     file.write_text(
         file.read_text() + body.replace("    training: Training = Training(epochs=5)\n", "")
     )
-    assert methods._read("mine", file).defaults["rate"] == 0.5
+    assert cards.read_file("mine", file).defaults["rate"] == 0.5
     file.write_text(file.read_text().replace('"Mine"', "print()"))
     with pytest.raises(UserError, match="a value calls a function"):
-        methods._read("mine", file)
+        cards.read_file("mine", file)
 
 
 # --- values
@@ -235,7 +236,7 @@ def test_a_plugin_without_an_adapter_is_named(
 def test_the_digest_of_training_code_is_of_what_methods_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(methods, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(places, "folder", lambda: tmp_path)
     digest = methods.training_digest.__wrapped__
     digests = [digest()]
     for name, text in [("_loss.py", "x = 1"), ("_loss.py", "x = 2"), ("mine.py", "x = 1")]:
@@ -357,7 +358,7 @@ def test_a_release_is_named_by_its_version_and_an_editable_install_by_its_code(
         "[fsbench.adapters]\nreleased = lab.released:Adapter\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    methods._plug_ins.cache_clear()
+    places.plug_ins.cache_clear()
     try:
         assert code_of("released") == ""
         for origin in (
@@ -375,7 +376,7 @@ def test_a_release_is_named_by_its_version_and_an_editable_install_by_its_code(
         (folder / "direct_url.json").unlink()
         assert len(code_of("released")) == 12
     finally:
-        methods._plug_ins.cache_clear()
+        places.plug_ins.cache_clear()
 
 
 @pytest.mark.parametrize(

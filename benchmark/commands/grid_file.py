@@ -28,7 +28,7 @@ from benchmark.backbones import weights
 from benchmark.backbones.precision import AUTO, PRECISIONS
 from benchmark.commands.grid_file_errors import sentence
 from benchmark.commands.options.values import MOST_DIGITS, expanded
-from benchmark.errors import UserError
+from benchmark.errors import UserError, said
 from benchmark.methods import stable_name
 from benchmark.records.record import Scalar
 from benchmark.text_sets import FILES, JOINED
@@ -196,5 +196,4 @@ def _parsed(path: Path, data: bytes) -> Mapping[str, Any]:
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # no TOML, no text, a number of 5,000 digits
-        why = str(error) or type(error).__name__
-        raise UserError(f"{path} is no TOML: {why[:200]}; correct the file") from error
+        raise UserError(f"{path} is no TOML: {said(error)[:200]}; correct the file") from error

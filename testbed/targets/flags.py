@@ -15,6 +15,7 @@ from benchmark.commands.cell_selection import select
 from benchmark.commands.grid_file_selection import select_written
 from benchmark.commands.option_fields import Flags
 from benchmark.compute import rerun
+from benchmark.methods import cards
 from benchmark.records.store import Store
 from testbed.mutation import TRAP_CODE, json_text, mutated
 from testbed.targets.inputs import Random, written
@@ -56,7 +57,7 @@ def crafted_sources() -> list[bytes]:
 
 
 def read_source(folder: Path, text: bytes) -> None:
-    methods._read("mine", written(folder / "mine.py", text))
+    cards.read_file("mine", written(folder / "mine.py", text))
 
 
 FLAGS: dict[str, tuple[str, ...]] = {
