@@ -161,6 +161,11 @@ NONSENSE = {
         2,
         "--trust goes with --config",
     ),
+    "trust without a grid file, of a comparison": (
+        ["compare", "a", "b", "--trust", "x.py"],
+        2,
+        "--trust goes with --config",
+    ),
     "trust without a grid file, of a submission": (
         ["submit", "--name", "mine", "--trust", "x.py"],
         2,

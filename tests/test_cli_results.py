@@ -89,18 +89,49 @@ def test_compare_says_what_it_does_not_know(invoke: Invoke, tmp_path: Path) -> N
     write(
         tmp_path,
         [
-            scored(identity("coop"), 0.5),
+            scored(identity("coop", texts="cupl"), 0.5),
             scored(identity("coop", val="none"), 0.5),
             scored(identity("apt", backbone="RN50"), 0.5),
+            scored(identity("linear_probe", shots=1), 0.5),
         ],
     )
     unknown = invoke("compare", "coop", "aptt", "--results", tmp_path)
     assert (unknown.code, "did you mean 'apt'?" in unknown.err) == (2, True)
     unclear = invoke("compare", "coop", "apt", "--results", tmp_path)
     assert unclear.code == 2
-    assert "'coop' is 2 rows here" in unclear.err
-    apart = invoke("compare", "CoOp, no validation set", "apt", "--results", tmp_path)
-    assert "no records in a common setting" in apart.err
+    assert "'coop' is 2 rows here, none with its defaults; name one: 'CoOp" in unclear.err
+    for other in ("apt", "linear_probe"):
+        apart = invoke("compare", "CoOp, no validation set", other, "--results", tmp_path)
+        assert apart.code == 2
+        assert "have no records of the same dataset, shots and seed in one setting" in apart.err
+
+
+def test_compare_takes_a_method_for_its_row_of_defaults_and_says_so(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    chosen: list[dict[str, object]] = [{}, {"params": {"n_ctx": 4}}, {"val": "none"}]
+    coop = [identity("coop", seed=seed, **other) for seed in (1, 2) for other in chosen]
+    write(tmp_path, [*grid(["linear_probe"], shots=(4,)), *(scored(each, 0.5) for each in coop)])
+    others = "'CoOp, no validation set', 'CoOp, n_ctx=4'"
+    usual = invoke("compare", "linear_probe", "coop", "--results", tmp_path)
+    assert "Linear probe minus CoOp: suite tiny" in usual.out
+    said = f"'coop' is taken for the row of its defaults, not for {others}"
+    assert said in " ".join(usual.out.split())
+    own = invoke("compare", "CoOp, n_ctx=4", "coop", "--results", tmp_path)
+    assert "CoOp, n_ctx=4 minus CoOp: suite tiny" in own.out
+
+
+def test_compare_has_the_filters_of_report(invoke: Invoke, tmp_path: Path) -> None:
+    rows = ["coop", "linear_probe"]
+    write(tmp_path, grid(rows, shots=(1, 4), backbones=("tiny", "RN50")))
+    options = ["--dataset", "tiny_digits", "--shots", "4", "--seed", "1,2", "--backbone", "RN50"]
+    result = invoke("compare", *rows, *options, "--results", tmp_path, "--json")
+    (comparison,) = json.loads(result.out)
+    assert comparison["setting"]["backbone"] == "RN50"
+    (pair,) = comparison["pairs"]
+    assert (pair["dataset"], pair["shots"], set(pair["gaps"])) == ("tiny_digits", 4, {"1", "2"})
+    wrong = invoke("compare", *rows, "--shots", "2", "--results", tmp_path)
+    assert "no record has the number of shots '2'" in wrong.err
 
 
 def test_compare_takes_a_file_for_the_code_that_it_has_now(invoke: Invoke, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_an_edited_file_is_computed_again_and_both_rows_are_told_apart(
     assert present.code == 0, present.err  # a file stands for its present code
     ambiguous = invoke("compare", "mine_too", "zero_shot", *store)
     assert ambiguous.code == 2
-    assert "'mine_too' is 2 rows here; name one: 'Mine, code " in ambiguous.err
+    assert "2 rows here, several with its defaults; name one: 'Mine, code" in ambiguous.err
 
 
 def test_a_parameter_that_was_changed_stands_in_the_row_of_a_method_of_ones_own(

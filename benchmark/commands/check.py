@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.commands import options as opt
-from benchmark.commands.option_fields import refuse_ignored
+from benchmark.commands.option_fields import refuse_ignored, refuse_trust_alone
 
 if TYPE_CHECKING:
     from benchmark.commands.golden_check import CheckRequest
@@ -112,8 +112,7 @@ def _refuse_ignored(
         refuse_ignored(context, OF_GOLDEN, beside="--against published")
     if not update:
         refuse_ignored(context, OF_WRITTEN_ROWS, without="--update")
-    if not (update or config):
-        refuse_ignored(context, {"trusted"}, without="--config")
+        refuse_trust_alone(context, config)
 
 
 def _with_golden(request: CheckRequest, update: bool, tolerance: int | None) -> int:

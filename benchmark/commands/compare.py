@@ -2,56 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from benchmark.commands import options as opt
+from benchmark.commands.option_fields import RecordFilters, refuse_trust_alone, takes_fields
 from benchmark.commands.printing import consoles, print_json, print_tables, warn
 from benchmark.errors import UserError
 
 First = Annotated[
     str,
     typer.Argument(
-        metavar="A", help="A method (name, module, file), or a whole row heading of `report`."
+        metavar="A",
+        help="A method (name, module, file), whose row of defaults is meant where it has several, "
+        "or a whole row heading of `report`.",
     ),
 ]
 Second = Annotated[str, typer.Argument(metavar="B", help="Another one.")]
 
 
+@partial(takes_fields, without=("methods",))  # which are A and B
 def compare(
+    context: typer.Context,
     first: First,
     second: Second,
-    shots: opt.Shots = opt.NOTHING,
-    protocol: opt.OfProtocol = "",
+    filters: RecordFilters,
     results: opt.Results = opt.DEFAULT,
+    superseded: opt.Superseded = False,
     data_root: opt.DataRoot = None,
     as_json: opt.Json = False,
 ) -> None:
     """Compare two methods on the same seeds and test images, and over the datasets of a suite."""
     from benchmark import methods
+    from benchmark.commands.record_choice import chosen_records
     from benchmark.records.store import Store
-    from benchmark.report import comparison, grouping, record_selection
+    from benchmark.report import comparison, grouping
     from benchmark.report.comparison_table import comparison_table
     from benchmark.report.image_results import ImageResults
 
+    refuse_trust_alone(context, filters.config)
     notes: list[str] = []
     store = Store(results)
-    records = record_selection.select_records(store, notes, protocol=protocol)
-    groups = grouping.group_records(records, notes)
-    numbers = opt.whole_numbers("shots", shots)
+    groups = grouping.group_records(chosen_records(store, filters, notes), notes, superseded)
     # a heading may hold a slash, so only what ends as a file is taken for one
     files = {each: methods.stable_name(each) for each in (first, second) if each.endswith(".py")}
-    code_of = {}
-    for file, name in files.items():
-        with suppress(UserError):  # records outlive the file
-            code_of[name] = methods.card(file).code
     one, other = (files.get(each, each) for each in (first, second))
     images = ImageResults(store, data_root)
-    compared = comparison.compare(groups, one, other, images, numbers, code_of)
+    compared = comparison.compare(groups, one, other, images, _code_of(files))
     if as_json:
         print_json([comparison.comparison_dict(each) for each in compared])
     else:
         print_tables([comparison_table(each) for each in compared], consoles()[0])
     warn(notes)
+
+
+def _code_of(files: Iterable[str]) -> dict[str, str]:
+    """Name in records -> code that the file has now; records outlive files."""
+    from benchmark import methods
+
+    codes = {}
+    for file in files:
+        with suppress(UserError):
+            codes[methods.stable_name(file)] = methods.card(file).code
+    return codes

@@ -11,7 +11,13 @@ import typer
 
 from benchmark.commands import export_options as own
 from benchmark.commands import options as opt
-from benchmark.commands.option_fields import RecordFilters, given, refuse_ignored, takes_fields
+from benchmark.commands.option_fields import (
+    RecordFilters,
+    given,
+    refuse_ignored,
+    refuse_trust_alone,
+    takes_fields,
+)
 from benchmark.commands.printing import warn
 from benchmark.errors import UserError
 
@@ -89,8 +95,7 @@ def _refuse_ignored(
         refuse_ignored(context, {"out", "form"}, beside="--to")
     if (to or "").partition(":")[0] != "wandb":
         refuse_ignored(context, {"online"}, without="--to wandb:PROJECT")
-    if not filters.config:
-        refuse_ignored(context, {"trusted"}, without="--config")
+    refuse_trust_alone(context, filters.config)
 
 
 def _hand_over(records: Sequence[Record], to: str, online: bool) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import typer
@@ -58,7 +59,7 @@ class RecordFilters:
 
     methods: opt.Method = field(default_factory=list)
     datasets: opt.Dataset = field(default_factory=list)
-    backbones: opt.Backbone = field(default_factory=list)
+    backbones: opt.OnlyBackbone = field(default_factory=list)
     suites: opt.OnlySuite = field(default_factory=list)
     shots: opt.OnlyShots = field(default_factory=list)
     seeds: opt.OnlySeed = field(default_factory=list)
@@ -92,8 +93,18 @@ def refuse_ignored(
         raise UserError(f"{beside} does not go with {flags}; leave one of them out")
 
 
-def takes_fields(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` for typer: each parameter that is a dataclass becomes a parameter per field."""
+def refuse_trust_alone(context: typer.Context, config: Path | None) -> None:
+    """UserError for --trust without the grid file whose methods it is about."""
+    if not config:
+        refuse_ignored(context, {"trusted"}, without="--config")
+
+
+def takes_fields(
+    command: Callable[..., None], without: Collection[str] = ()
+) -> Callable[..., None]:
+    """`command` for typer: each parameter that is a dataclass becomes a parameter per field; those
+    in `without` are no options and keep their defaults.
+    """
     whole = signature(command, eval_str=True)
     groups: dict[str, Any] = {
         name: parameter.annotation
@@ -104,21 +115,22 @@ def takes_fields(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def expanded(**values: Any) -> None:
         for name, group in groups.items():
-            chosen = {each.name: values.pop(each.name) for each in fields(group)}
-            values[name] = group(**chosen)
+            names = {each.name for each in fields(group)} - set(without)
+            values[name] = group(**{each: values.pop(each) for each in names})
         command(**values)
 
-    flat = _expanded_signature(whole)
+    flat = _expanded_signature(whole, without)
     expanded.__signature__ = flat  # type: ignore[attr-defined]
     expanded.__annotations__ = {each.name: each.annotation for each in flat.parameters.values()}
     return expanded
 
 
-def _expanded_signature(whole: Signature) -> Signature:
+def _expanded_signature(whole: Signature, without: Collection[str]) -> Signature:
     parameters: list[Parameter] = []
     for parameter in whole.parameters.values():
         if is_dataclass(parameter.annotation):
-            parameters += _field_parameters(parameter.annotation)
+            own = _field_parameters(parameter.annotation)
+            parameters += [each for each in own if each.name not in without]
         else:
             parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
     return whole.replace(parameters=parameters)

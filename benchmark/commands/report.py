@@ -10,7 +10,12 @@ import typer
 
 from benchmark.commands import options as opt
 from benchmark.commands import report_options as own
-from benchmark.commands.option_fields import RecordFilters, refuse_ignored, takes_fields
+from benchmark.commands.option_fields import (
+    RecordFilters,
+    refuse_ignored,
+    refuse_trust_alone,
+    takes_fields,
+)
 from benchmark.commands.printing import print_tables, warn
 from benchmark.errors import UserError
 
@@ -84,8 +89,7 @@ def _refuse_ignored(context: typer.Context, shape: own.Shape, filters: RecordFil
         refuse_ignored(context, {"figure_width", "baseline"}, without="--figures")
     if not shape.html:
         refuse_ignored(context, {"images"}, without="--html")
-    if not filters.config:
-        refuse_ignored(context, {"trusted"}, without="--config")
+    refuse_trust_alone(context, filters.config)
 
 
 def _write_page(

@@ -8,7 +8,12 @@ from typing import Annotated
 import typer
 
 from benchmark.commands import options as opt
-from benchmark.commands.option_fields import RecordFilters, refuse_ignored, takes_fields
+from benchmark.commands.option_fields import (
+    RecordFilters,
+    refuse_ignored,
+    refuse_trust_alone,
+    takes_fields,
+)
 from benchmark.commands.printing import warn
 from benchmark.errors import UserError
 
@@ -77,8 +82,7 @@ def submit(
         place = _place(source, to, filters)
         raise typer.Exit(_check(place, name, replays, replay_seed, data_root))
     refuse_ignored(context, {"replays", "replay_seed", "data_root"}, without="--check")
-    if not filters.config:
-        refuse_ignored(context, {"trusted"}, without="--config")
+    refuse_trust_alone(context, filters.config)
     from benchmark.commands.record_choice import chosen_records
     from benchmark.records import submission
     from benchmark.records.store import Store

@@ -8,14 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmark.errors import UserError, nearest
 from benchmark.records.record import Record
 from benchmark.report import significance
 from benchmark.report.averages import seed_of
 from benchmark.report.grouping import GroupedRecords
-from benchmark.report.headings import headings
+from benchmark.report.headings import headings, is_default
 from benchmark.report.image_results import ImageResults
 from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords
 
@@ -52,6 +52,7 @@ class MethodComparison:
     pairs: tuple[DatasetComparison, ...]
     # shots -> p over the suite, adjusted by Holm; None where no test can be made
     over_datasets: Mapping[int, float | None]
+    passed_over: Mapping[str, Sequence[str]]  # a name that is several rows -> those not meant
 
 
 def compare(
@@ -59,27 +60,26 @@ def compare(
     first: str,
     second: str,
     images: ImageResults,
-    shots: Sequence[int] = (),
     code_of: Mapping[str, str] = MappingProxyType({}),
 ) -> list[MethodComparison]:
-    """A comparison for every setting that has records of both. `code_of` says which code is meant
-    where a method has records of several. Raises UserError where there is none, or a name is not
-    clear.
+    """A comparison for every setting that has records of both. A method's name means its row of
+    defaults where it has several; `code_of` says which code is meant where it has records of
+    several. Raises UserError where there is nothing to compare, or a name is not clear.
     """
     _check_known(groups, (first, second))
     comparisons = []
     for setting, variants in groups.items():
-        chosen_first, chosen_second = (
-            _pick(variants, name, code_of.get(name, "")) for name in (first, second)
-        )
-        if chosen_first and chosen_second:
-            comparisons.append(
-                _compare(setting, variants, (chosen_first, chosen_second), images, shots)
-            )
+        picked = [_pick(variants, name, code_of.get(name, "")) for name in (first, second)]
+        chosen = tuple(each.variant for each in picked if each)
+        if len(chosen) == len(picked):
+            names = zip((first, second), picked, strict=True)
+            passed_over = {name: each.others for name, each in names if each and each.others}
+            comparisons.append(_compare(setting, variants, chosen, images, passed_over))
+    comparisons = [each for each in comparisons if each.pairs]
     if not comparisons:
         raise UserError(
-            f"{first} and {second} have no records in a common setting; "
-            "run both with the same suite and backbone"
+            f"{first} and {second} have no records of the same dataset, shots and seed in one "
+            "setting; run both with the same suite, shots and backbone"
         )
     return comparisons
 
@@ -92,39 +92,51 @@ def _check_known(groups: GroupedRecords, names: Sequence[str]) -> None:
             raise UserError(f"no record has the method '{name}'; {nearest(name, sorted(methods))}")
 
 
-def _pick(variants: Mapping[MethodVariant, Any], name: str, code: str) -> MethodVariant | None:
-    """The variant that a method's name means, or the one whose whole heading it is."""
+class _Picked(NamedTuple):
+    """The row that a name means, and the headings of the method's rows that it does not mean."""
+
+    variant: MethodVariant
+    others: tuple[str, ...] = ()
+
+
+def _pick(variants: Mapping[MethodVariant, Any], name: str, code: str) -> _Picked | None:
+    """The row whose whole heading `name` is, or that it means as a method's name."""
     heading_of = headings(variants)
-    matching = [variant for variant in variants if heading_of[variant] == name] or [
-        variant for variant in variants if variant.method == name
-    ]
+    for variant in variants:
+        if heading_of[variant] == name:
+            return _Picked(variant)
+    rows = [variant for variant in variants if variant.method == name]
     if code:
-        matching = [variant for variant in matching if variant.code == code] or matching
-    if len(matching) > 1:
-        choices = "; ".join(repr(heading_of[variant]) for variant in matching)
-        raise UserError(f"'{name}' is {len(matching)} rows here; name one: {choices}")
-    return matching[0] if matching else None
+        rows = [variant for variant in rows if variant.code == code] or rows
+    usual = rows if len(rows) == 1 else [variant for variant in rows if is_default(variant)]
+    if rows and len(usual) != 1:
+        choices = "; ".join(repr(heading_of[variant]) for variant in rows)
+        which = "several" if usual else "none"
+        raise UserError(
+            f"'{name}' is {len(rows)} rows here, {which} with its defaults; name one: {choices}"
+        )
+    others = tuple(heading_of[variant] for variant in rows if variant not in usual)
+    return _Picked(usual[0], others) if usual else None
 
 
 def _compare(
     setting: EvaluationSetting,
     variants: VariantRecords,
-    chosen: tuple[MethodVariant, MethodVariant],
+    chosen: Sequence[MethodVariant],
     images: ImageResults,
-    wanted: Sequence[int],
+    passed_over: Mapping[str, Sequence[str]],
 ) -> MethodComparison:
     heading_of = headings(variants)
+    names = heading_of[chosen[0]], heading_of[chosen[1]]
     by_dataset = [variants[variant] for variant in chosen]
     pairs = []
     for dataset in setting.members:
         first, second = (_by_shots(datasets.get(dataset, ())) for datasets in by_dataset)
-        for shots in _common(set(first), set(second), wanted):
+        for shots in _common(set(first), set(second)):
             matched = _matched(first.get(shots) or first[0], second.get(shots) or second[0])
             if matched:
                 pairs.append(_pair(dataset, shots, matched, images))
-    return MethodComparison(
-        setting, (heading_of[chosen[0]], heading_of[chosen[1]]), tuple(pairs), _over_datasets(pairs)
-    )
+    return MethodComparison(setting, names, tuple(pairs), _over_datasets(pairs), passed_over)
 
 
 def _by_shots(records: Sequence[Record]) -> dict[int, list[Record]]:
@@ -134,7 +146,7 @@ def _by_shots(records: Sequence[Record]) -> dict[int, list[Record]]:
     }
 
 
-def _common(first: set[int], second: set[int], wanted: Sequence[int]) -> list[int]:
+def _common(first: set[int], second: set[int]) -> list[int]:
     """Numbers of shots to compare at; a method that never uses any stands beside each of the
     other's.
     """
@@ -143,7 +155,7 @@ def _common(first: set[int], second: set[int], wanted: Sequence[int]) -> list[in
         shots = shots or (first & second)
     else:
         shots = first & second
-    return sorted(shot for shot in shots if not wanted or shot in wanted)
+    return sorted(shots)
 
 
 def _matched(first: Sequence[Record], second: Sequence[Record]) -> list[tuple[Record, Record]]:

@@ -36,8 +36,16 @@ def comparison_table(comparison: MethodComparison) -> ResultTable:
         ("", "dataset"),
         ("shots", *shown, "difference", "over seeds", "over images"),
         tuple(_row(pair) for pair in comparison.pairs),
-        (*verdicts, *whole, *LEGEND),
+        (*verdicts, *whole, *_passed_over(comparison), *LEGEND),
     )
+
+
+def _passed_over(comparison: MethodComparison) -> list[str]:
+    """Which rows a name that could be several was not taken for."""
+    return [
+        f"'{name}' is taken for the row of its defaults, not for {', '.join(map(repr, others))}"
+        for name, others in comparison.passed_over.items()
+    ]
 
 
 def _row(pair: DatasetComparison) -> ResultRow:

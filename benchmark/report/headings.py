@@ -9,6 +9,8 @@ from benchmark import data
 from benchmark.records.record import Scalar
 from benchmark.report.variants import OF_THE_PRESET, MethodVariant, own_card
 
+TRANSDUCTIVE = "transductive"
+
 
 def headings(variants: Iterable[MethodVariant]) -> dict[MethodVariant, str]:
     """The heading of each variant: the title, then what differs from the defaults or other rows."""
@@ -16,6 +18,13 @@ def headings(variants: Iterable[MethodVariant]) -> dict[MethodVariant, str]:
         variant: ", ".join([variant.title, *parts])
         for variant, parts in differences(variants).items()
     }
+
+
+def is_default(variant: MethodVariant) -> bool:
+    """Whether nothing of it was chosen: as its method's only row it would need no more than the
+    title, and the word that goes with every row of a transductive method.
+    """
+    return set(differences([variant])[variant]) <= {TRANSDUCTIVE}
 
 
 def differences(variants: Iterable[MethodVariant]) -> dict[MethodVariant, list[str]]:
@@ -43,7 +52,7 @@ def _differences(variant: MethodVariant, same_method: Sequence[MethodVariant]) -
     elif variant.preset and variant.val != OF_THE_PRESET:
         yield f"val={variant.val}"
     if variant.transductive:
-        yield "transductive"
+        yield TRANSDUCTIVE
     if variant.texts:
         yield f"texts {variant.texts}{_digest_of_texts(variant, same_method)}"
     if variant.sampler not in ("coop", "none"):

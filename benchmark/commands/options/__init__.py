@@ -16,6 +16,7 @@ from benchmark.commands.options.cells import (
 )
 from benchmark.commands.options.data import AcceptChangedData, DataRoot, Offline
 from benchmark.commands.options.filters import (
+    OnlyBackbone,
     OnlyPrecision,
     OnlyPreset,
     OnlySampler,
@@ -81,6 +82,7 @@ __all__ = [
     "Method",
     "OfProtocol",
     "Offline",
+    "OnlyBackbone",
     "OnlyPrecision",
     "OnlyPreset",
     "OnlySampler",

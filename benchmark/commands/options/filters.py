@@ -12,6 +12,19 @@ from benchmark.commands.options import completion
 from benchmark.commands.options.cells import PANEL
 from benchmark.commands.options.values import List, numbers, words
 
+OnlyBackbone = Annotated[
+    List,
+    typer.Option(
+        "--backbone",
+        "-b",
+        autocompletion=completion.backbones,
+        callback=words,
+        metavar="NAME,...",
+        help="Only numbers of these backbones.",
+        show_default="all, a table each",
+        rich_help_panel=PANEL,
+    ),
+]
 OnlySuite = Annotated[
     List,
     typer.Option(

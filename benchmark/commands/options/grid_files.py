@@ -17,8 +17,7 @@ Config = Annotated[
         "--config",
         parser=path,
         metavar="FILE",
-        help="The cells of a grid file; --method, --dataset, --shots, --seed and --backbone choose "
-        "among them.",
+        help="The cells of a grid file; options that choose cells choose among them.",
         show_default=False,
         rich_help_panel=PANEL,
     ),
