@@ -1,4 +1,6 @@
-"""A comparison of two methods as a table: a row per dataset and shots, in points of accuracy."""
+"""A comparison of two methods as a table: a row per dataset below its number of shots, in points
+of accuracy.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from benchmark.report.short_names import cut
 
 LONGEST = 30  # characters of a name above a column, which stands in two lines
 LEGEND = (
-    "in brackets: 95 % intervals of the difference, in points",
+    "gap: the first minus the second, in points; in brackets its 95 % interval",
     "over seeds (Student's t): would other draws of the support sets show a difference? over "
     "images (bootstrap, McNemar's test for one seed): would other test images?",
 )
@@ -33,9 +35,9 @@ def comparison_table(comparison: MethodComparison) -> ResultTable:
     ]
     return ResultTable(
         f"{shown[0]} minus {shown[1]}: {comparison.setting}",
-        ("", "dataset"),
-        ("shots", *shown, "difference", "over seeds", "over images"),
-        tuple(_row(pair) for pair in comparison.pairs),
+        ("shots", "dataset"),
+        (*shown, "gap", "over seeds", "over images"),
+        tuple(_row(pair) for pair in sorted(comparison.pairs, key=lambda pair: pair.shots)),
         (*verdicts, *whole, *_passed_over(comparison), *LEGEND),
     )
 
@@ -57,13 +59,13 @@ def _row(pair: DatasetComparison) -> ResultRow:
     return ResultRow(
         pair.dataset,
         (
-            str(pair.shots),
             f"{100 * pair.first:.1f}",
             f"{100 * pair.second:.1f}",
             f"{100 * pair.gap:+.1f}",
             _worded(pair.over_seeds, pair.seeds),
             by_images,
         ),
+        group=f"{pair.shots}-shot",
     )
 
 
@@ -79,7 +81,7 @@ def _summary(shot: int, p: float | None, gaps: Sequence[float]) -> str:
         if p is not None
         else "one seed and few datasets: no test"
     )
-    mean = f"mean difference {100 * math.fsum(gaps) / len(gaps):+.1f}"
+    mean = f"mean gap {100 * math.fsum(gaps) / len(gaps):+.1f}"
     ties = len(gaps) - wins - losses
     lost = f"{losses} {'loss' if losses == 1 else 'losses'}"
     outcomes = f"{counted(wins, 'win')}, {counted(ties, 'tie')}, {lost}"
