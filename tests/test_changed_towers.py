@@ -4,7 +4,9 @@ an image moves: closed forms, independent twins in float64, and the counts of Vi
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -114,6 +116,20 @@ def test_factors_put_a_matrix_together_again() -> None:
             torch.testing.assert_close(whole_MAB.flatten(0, 1), own_XB, rtol=0, atol=1e-12)
         still = each.changed(torch.zeros_like(each.value_JME))
         assert all(map(torch.equal, still, each.own))
+
+
+def test_factors_are_computed_once_for_the_weights_and_go_with_them() -> None:
+    """Every cell has a backbone of its own around the same weights."""
+    backbone = double()
+    first = clip_svd.factors_of(backbone)
+    again = clip_svd.factors_of(replace(backbone, memory_share=0.5))
+    other = clip_svd.factors_of(backbone.copy())
+    assert all(again[name] is each for name, each in first.items())
+    assert all(other[name] is not each for name, each in first.items())
+    gone = weakref.ref(next(iter(first.values())))
+    del backbone, first, again
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_choice_of_singular_vectors_moves_no_weight() -> None:
