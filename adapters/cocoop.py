@@ -99,8 +99,8 @@ class Adapter:
             _views.stored_for(self.crops),
             lambda _: _in_the_loop.cross_entropy(logits_of),
         )
-        for run in runs:
-            _plan(prompts, run.start["ctx_PE"], run.schedule.rows_TB.shape[1])
+        for images in {run.schedule.rows_TB.shape[1] for run in runs}:
+            _plan(prompts, runs[0].start["ctx_PE"], images)
         return _in_the_loop.learn(runs, backbone.text, _optimisers.sgd(self.sgd))
 
     def _schedule(self, episode: Episode) -> _in_the_loop.Schedule:

@@ -46,7 +46,6 @@ from benchmark.api import Episode, Predictor, State, Target, Tower
 from benchmark.training.noise import normal
 
 ADVICE = "take a ViT backbone or a text-side method such as coop"
-SIDES = ("vision", "text")
 
 
 @dataclass(frozen=True)

@@ -475,6 +475,14 @@ def test_tcp_without_rows_of_the_class_is_coop() -> None:
 # --- cocoop
 
 
+def test_cocoop_plans_a_size_of_batch_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[int] = []
+    monkeypatch.setattr(cocoop, "_plan", lambda prompts, ctx_PE, images: planned.append(images))
+    method = adapter("cocoop", epochs="1", batch_size=2)
+    method.fit_batch([replace(toy.episode(2, seed=seed), notes={}) for seed in (1, 2)])
+    assert planned == [2]
+
+
 def test_cocoop_without_its_net_is_coop_and_with_it_each_image_has_its_own_prompts() -> None:
     given = with_features()
     parts = adapter("cocoop")._start(given)
