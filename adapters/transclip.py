@@ -30,13 +30,14 @@ Source: Zanella, Gerin and Ben Ayed, Boosting Vision-Language Models with Transd
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from adapters import _checks, _samples
+from adapters import _checks, _samples, _transfer
 from benchmark.api import Episode, ImageSet, Predictor, State, Target, unit
 from benchmark.training.batches import Bank
 
@@ -70,13 +71,12 @@ class Adapter:
         _checks.above_zero(temperature=self.temperature)
         _checks.numbers("support_grid", self.support_grid, low=0)
 
-    def fit(self, episode: Episode) -> Predictor:
-        return self._predictor(self.learn(episode), episode.target, episode.notes)
+    fit, learn = _transfer.fit, _transfer.learn
 
-    def predictor(self, state: State, target: Target) -> Predictor:
-        return self._predictor(state, target, {})
+    def _learn(self, episodes: Sequence[Episode]) -> list[State]:
+        return [self._compared_with(episode) for episode in episodes]
 
-    def learn(self, episode: Episode) -> State:
+    def _compared_with(self, episode: Episode) -> State:
         """Nothing is learnt before the test images are there: what they are compared with is kept,
         the validation images as well, by which gamma is chosen.
         """
@@ -88,15 +88,17 @@ class Adapter:
         val_ND, labels_N = val.images.features().to(device), val.labels_N.to(device)
         return {**state, "val_ND": val_ND, "val_labels_N": labels_N}
 
-    def _predictor(self, state: State, target: Target, notes: dict[str, Any]) -> Predictor:
+    def predictor(self, state: State, target: Target) -> Predictor:
         text_KD, scale = target.text_features(), target.backbone.logit_scale
         support = Bank(state["image_MD"], state["labels_M"])
 
         @torch.no_grad()
         def predict(images: ImageSet) -> Tensor:
             image_QD = images.features().to(text_KD.device)
-            mixture = Mixture(self, image_QD, scale * image_QD @ text_KD.T, support)
-            return mixture.logits(self._chosen(mixture, state, notes))
+            by_text_QK = scale * image_QD @ text_KD.T
+            near_QQ = affinity(image_QD, self.neighbours)
+            mixture = Mixture(self, image_QD, by_text_QK, near_QQ, support)
+            return mixture.logits(self._chosen(mixture, state, target.notes))
 
         return predict
 
@@ -120,6 +122,7 @@ class Mixture:
     settings: Adapter
     image_QD: Tensor
     by_text_QK: Tensor
+    near_QQ: Tensor
     support: Bank
     known: dict[float, Tensor] = field(default_factory=dict)  # logits_QK by gamma
 
@@ -138,13 +141,12 @@ class Mixture:
     def _rounds(self, gamma: float) -> Tensor:
         settings, by_text_QK = self.settings, self.by_text_QK
         logits_QK, z_QK = by_text_QK, by_text_QK.softmax(1)
-        near_QQ = affinity(self.image_QD, settings.neighbours)
         mean_KD = start(self.support, self.image_QD, z_QK)
         variance_D = torch.full_like(mean_KD[0], 1 / mean_KD.shape[1])
         for _ in range(settings.rounds):
             likely_QK = log_density(self.image_QD, mean_KD, variance_D) / settings.temperature
             for _ in range(settings.inner_rounds):
-                logits_QK = settings.text_weight * by_text_QK + likely_QK + near_QQ @ z_QK / 6
+                logits_QK = settings.text_weight * by_text_QK + likely_QK + self.near_QQ @ z_QK / 6
                 z_QK = logits_QK.softmax(1)
             weight = settings.temperature * gamma
             mean_KD, variance_D = moments(self.image_QD, z_QK, self.support, weight)

@@ -275,6 +275,11 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         f"{BOUND}{FIT}{TRANSFER}".replace("torch.zeros(1)", "torch.ones(len(episode.class_names))"),
         "fit gives other logits than predictor(learn(episode), episode.target)",
     ),
+    "a note of fit alone": (
+        FIT,
+        f"{BOUND}{FIT}{TRANSFER}".replace(FEATURES, f"episode.notes['ours'] = 1; {FEATURES}", 1),
+        "fit leaves other notes than predictor(learn(episode), episode.target)",
+    ),
     "a state with numbers that are none": (
         FIT,
         f"{BOUND}{FIT}{TRANSFER}".replace("torch.zeros(1)", "torch.zeros(1) / 0"),

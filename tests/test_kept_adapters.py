@@ -187,6 +187,63 @@ def test_pictures_are_turned_as_those_of_the_run(
     assert not torch.equal(*features["ignore"])
 
 
+SLOW = """
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+@dataclass(frozen=True)
+class Adapter:
+    title: ClassVar[str] = "Slow"
+    paper: ClassVar[str] = "none"
+    version: ClassVar[int] = 1
+    few_shot: ClassVar[bool] = True
+    transfers: ClassVar[bool] = False
+
+    def learn(self, episode):
+        episode.notes["learnt"] = True
+        return {"text_KD": episode.text_features()}
+
+    def predictor(self, state, target):
+        time.sleep(0.3)
+        target.notes["made"] = True
+
+        def predict(images):
+            target.notes["seen"] = True
+            return images.features() @ state["text_KD"].T
+
+        return predict
+
+    def fit(self, episode):
+        return self.predictor(self.learn(episode), episode.target)
+"""
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_predictor_is_timed_and_its_notes_are_on_record(
+    keep: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(methods.FILES, "")
+    monkeypatch.setattr("sys.path", [*sys.path])
+    file = tmp_path / "made_slowly.py"
+    file.write_text(SLOW)
+    method = methods.card(str(file)).name
+    (outcome,) = runner.run([cell(method)], Store(tmp_path), keep=keep)
+    assert outcome.record is not None, outcome.error
+    assert outcome.record.costs.fit_s >= 0.3
+    assert outcome.record.notes == {"learnt": True, "made": True, "seen": True}
+
+
+def test_what_is_found_in_the_test_images_is_noted_also_where_it_is_kept(tmp_path: Path) -> None:
+    notes = []
+    for keep in (False, True):
+        (outcome,) = runner.run([cell("transclip")], Store(tmp_path / str(keep)), keep=keep)
+        assert outcome.record is not None, outcome.error
+        notes.append(outcome.record.notes)
+    assert notes[0] == notes[1]
+    assert {"support_weight", "selection", "val_correct"} <= notes[0].keys()
+
+
 def test_a_cell_on_record_is_run_again_where_its_adapter_is_missing(tmp_path: Path) -> None:
     store, cells = Store(tmp_path), [cell("nearest_mean")]
     (before,) = runner.run(cells, store)

@@ -109,6 +109,13 @@ def test_each_image_has_its_nearest_others_and_is_one_of_theirs() -> None:
     assert not transclip.affinity(image_QD[:1], 3).to_dense().any()
 
 
+def test_neighbours_are_looked_for_once_for_all_of_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, affinity = [], transclip.affinity
+    monkeypatch.setattr(transclip, "affinity", lambda *each: calls.append(1) or affinity(*each))
+    predicted("transclip", features64.episode((2, 2, 2)), support_grid="0.002,0.5,5")
+    assert len(calls) == 1
+
+
 # --- the tag
 
 

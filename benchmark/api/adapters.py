@@ -35,7 +35,7 @@ class Adapter(Protocol):
 @runtime_checkable
 class Keepable(Adapter, Protocol):
     """An adapter whose learned state is tensors, from which alone it predicts: `fit(episode)` is
-    `predictor(learn(episode), episode.target)`, also after the state was stored.
+    `predictor(learn(episode), episode.target)`, notes included, also after the state was stored.
 
     Where the state belongs to the classes it was learned on, as a cache or a row per class does,
     the class variable `transfers` is False; without it the adapter is Transferable.

@@ -37,6 +37,8 @@ class Target:
     underscores: bool = False  # of class names are left in texts; else they are read as spaces
     texts: tuple[tuple[str, ...], ...] = ()  # of every class, in place of the filled templates
     text_KTD: tuple[Tensor, ...] | None = None  # what `sentence_features` gives, where known
+    # Scalars that a predictor wants in the record, of an episode's own classes the episode's.
+    notes: dict[str, Any] = field(default_factory=dict)
 
     def sentences(self) -> tuple[tuple[str, ...], ...]:
         """The texts of every class: its own, or the templates filled with its name."""
@@ -105,6 +107,7 @@ class Episode:
             self.underscores,
             self.texts,
             self.text_KTD,
+            self.notes,
         )
 
     def text_features(self) -> Tensor:

@@ -60,7 +60,7 @@ def problem(
         backbone = replace(backbone, memory_share=memory_share)
     return Problem(
         episode=replace(episode, backbone=backbone, prior=prior),
-        target=replace(_target(resources, cell), backbone=backbone),
+        target=replace(_target(resources, cell), backbone=backbone, notes=episode.notes),
         query=_image_sets(resources, cell, timer)(test, sealed=True),
         columns=_columns(cell, tested),
         answers=test,

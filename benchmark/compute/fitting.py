@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from benchmark.api import Adapter, Batchable, Keepable, Predictor, State
+from benchmark.api import Adapter, Batchable, Episode, Keepable, Predictor, State
 from benchmark.compute.episode import Problem
 from benchmark.compute.stages import OnStage
 from benchmark.compute.timing import timed
@@ -58,10 +58,16 @@ def fitted(
         return Fitted(predictors, [seconds * share for share in shares(runs)], len(runs))
     if keep:
         assert isinstance(adapter, Keepable), "only methods with a state are asked to keep it"
-        state, seconds = timed(partial(adapter.learn, problems[0].episode), problems)
-        return Fitted([adapter.predictor(state, problems[0].target)], [seconds], 1, [state])
+        (predict, state), seconds = timed(partial(_in_two, adapter, problems[0].episode), problems)
+        return Fitted([predict], [seconds], 1, [state])
     predict, seconds = timed(partial(adapter.fit, problems[0].episode), problems)
     return Fitted([predict], [seconds], 1)
+
+
+def _in_two(adapter: Keepable, episode: Episode) -> tuple[Predictor, State]:
+    """`fit` in its two steps, and what lies between them."""
+    state = adapter.learn(episode)
+    return adapter.predictor(state, episode.target), state
 
 
 def shares(runs: Sequence[CellRun]) -> list[float]:

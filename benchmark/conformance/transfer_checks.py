@@ -80,13 +80,19 @@ def fit_is_learn_then_predict(subject: Subject) -> None:
     for changes in ({}, card.transfers_at) if elsewhere else ({},):
         given, images = subject.episode(), toy.held_out().images
         fitted_QK = subject.adapter(**changes).fit(given)(images)
-        state = subject.adapter(**changes).learn(subject.episode())
+        again = subject.episode()
+        state = subject.adapter(**changes).learn(again)
         _require_plain(state)
-        predict = subject.adapter(**changes).predictor(_copied(state), given.target)
+        predict = subject.adapter(**changes).predictor(_copied(state), again.target)
         if not torch.equal(fitted_QK, predict(images)):
             raise ContractViolation(
                 "fit gives other logits than predictor(learn(episode), episode.target), with"
                 " nothing but the state between the two; write fit as these two steps"
+            )
+        if given.notes != again.notes:
+            raise ContractViolation(
+                "fit leaves other notes than predictor(learn(episode), episode.target); write fit"
+                " as these two steps, and note what is found later in target.notes"
             )
 
 
