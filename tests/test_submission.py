@@ -133,6 +133,17 @@ FORGED: dict[str, tuple[Callable[[Lines, Lines], object], str]] = {
         lambda _, archives: archives[0].update(archive=archive([99] * 640)),
         "are not those of its predictions",
     ),
+    "fewer classes than there are": (
+        lambda records, archives: (
+            records[0].update(counts={"correct": [64], "total": [640]}),
+            archives[0].update(archive=archive([0] * 640)),
+        ),
+        "are not those of its predictions",
+    ),
+    "more classes than there are": (
+        lambda records, _: [each.extend([0] * 300_000) for each in records[0]["counts"].values()],
+        "are not those of its predictions",
+    ),
     "another cell's result": (rekeyed, "a cell gives other counts here"),
     "a perfect score": (flattered, "a cell gives other counts here"),
     "identity": (lambda records, _: records[0]["identity"].update(seed=7), "changed or renamed"),

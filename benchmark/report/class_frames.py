@@ -51,7 +51,7 @@ def confusion_frame(
     """
     images, rows, without = ImageResults(store, root), [], 0
     for record in records:
-        found = confusions(record, images.labels_Q(record), images.predicted_Q(record))
+        found = confusions(record, images)
         rows += found or []
         without += found is None
     if without:
@@ -85,26 +85,36 @@ def _class_rows(record: Record) -> Iterator[Row]:
         yield (*naming, label, names[label], correct, total, share)
 
 
-def confusions(
-    record: Record, labels_Q: Array | None, predicted_Q: Array | None
-) -> list[Row] | None:
+def confusions(record: Record, images: ImageResults) -> list[Row] | None:
     """(naming, true class and its name, predicted class and its name, images); None where labels or
     predictions are not at hand, or do not give the counts of the record.
     """
     import numpy as np
 
-    counts = record.counts
-    if labels_Q is None or predicted_Q is None or len(labels_Q) != len(predicted_Q):
+    labels_Q, predicted_Q = images.labels_Q(record), images.predicted_Q(record)
+    classes = images.classes(record)
+    if labels_Q is None or predicted_Q is None or classes is None:
         return None
-    classes = len(counts.total)
-    if not ((predicted_Q >= 0) & (predicted_Q < classes)).all():
+    if not _are_counted(record, labels_Q, predicted_Q, classes):
         return None
-    images_KK = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(images_KK, (labels_Q, predicted_Q), 1)
-    if images_KK.diagonal().tolist() != counts.correct or images_KK.sum(1).tolist() != counts.total:
-        return None
+    pairs_P, images_P = np.unique(labels_Q * classes + predicted_Q, return_counts=True)
+    label_P, told_P = np.divmod(pairs_P, classes)
     names, naming = class_names(record) or (None,) * classes, _naming(record)
     return [
-        (*naming, int(true), names[true], int(told), names[told], int(images_KK[true, told]))
-        for true, told in zip(*images_KK.nonzero(), strict=True)
+        (*naming, label, names[label], told, names[told], count)
+        for label, told, count in np.stack([label_P, told_P, images_P], axis=1).tolist()
     ]
+
+
+def _are_counted(record: Record, labels_Q: Array, predicted_Q: Array, classes: int) -> bool:
+    """Whether these predictions of these images give the counts of a record, which may be a
+    stranger's: nothing is as large as it says before that is known.
+    """
+    import numpy as np
+
+    if len(record.counts.total) != classes or len(labels_Q) != len(predicted_Q):
+        return False
+    right_K = np.bincount(labels_Q[labels_Q == predicted_Q], minlength=classes)
+    total_K = np.bincount(labels_Q, minlength=classes)
+    counted = (right_K.tolist(), total_K.tolist()) == (record.counts.correct, record.counts.total)
+    return counted and bool(((predicted_Q >= 0) & (predicted_Q < classes)).all())

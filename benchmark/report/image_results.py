@@ -26,6 +26,7 @@ class _TestImages(NamedTuple):
     digest: str
     table: data.ImageTable
     labels_Q: Array
+    classes: int
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class ImageResults:
         """The true class of every test image, in [0, tested classes)."""
         found = self._test(record)
         return found and found.labels_Q
+
+    def classes(self, record: Record) -> int | None:
+        """How many classes were tested, whatever the record counts."""
+        found = self._test(record)
+        return found and found.classes
 
     def predicted_Q(self, record: Record) -> Array | None:
         """The predicted class of every test image."""
@@ -84,7 +90,7 @@ def _read(dataset: str, classes: str, root: Path | None) -> _TestImages | None:
         read = data.load(dataset, root, classes=classes)
     except UserError:
         return None
-    return _TestImages(read.digest, read.test, np.asarray(read.test.labels))
+    return _TestImages(read.digest, read.test, np.asarray(read.test.labels), len(read.class_names))
 
 
 def class_names(record: Record) -> tuple[str, ...]:

@@ -99,7 +99,7 @@ def _held_against_predictions(images: ImageResults, record: Record) -> bool:
         right_Q = kept.right_Q
         fits &= len(right_Q) == record.tested and int(right_Q.sum()) == record.right
     if labels_Q is not None:
-        fits &= confusions(record, labels_Q, predicted_Q) is not None
+        fits &= confusions(record, images) is not None
     if not fits:
         raise UserError(
             f"the counts of record {record.key} are not those of its predictions; compute its cell "
