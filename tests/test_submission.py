@@ -363,6 +363,22 @@ def test_the_board_shows_all_submissions_and_names_what_contradicts(
     assert "there are no submissions in" in invoke("board", tmp_path / "nowhere").err
 
 
+def test_a_submission_called_as_a_folder_of_the_board_is_none_of_it(
+    packed: Path, tmp_path: Path
+) -> None:
+    community = tmp_path / "community"
+    for name in ("all", "board", "honest", "submissions", ".unfinished"):
+        shutil.copytree(packed, community / name)
+        if name != "honest":
+            newer = {"adapter_version": 2}
+            forge(community / name, lambda *lines, newer=newer: reidentified(*lines, **newer))
+    written = write_board(community, tmp_path / "shown")
+    assert (written.names, written.records) == (("honest",), 3)
+    shutil.copytree(packed, community / "a\x1b[2J")
+    with pytest.raises(UserError, match=r"'a\\x1b\[2J' is no name of a submission"):
+        write_board(community, tmp_path / "shown")
+
+
 def test_nobody_takes_the_records_of_others_from_the_board(packed: Path, tmp_path: Path) -> None:
     community = tmp_path / "community"
     for name, changes in (

@@ -102,7 +102,7 @@ def require_name(name: str) -> None:
     """UserError where no submission can be called so."""
     if not NAME.fullmatch(name):
         raise UserError(
-            f"'{name[:60]}' is no name of a submission; take small letters, digits, '-' and '_', "
+            f"{name[:60]!r} is no name of a submission; take small letters, digits, '-' and '_', "
             "at most 40 of them"
         )
 
@@ -192,9 +192,12 @@ def unpack(folder: Path, store: Store) -> list[Record]:
 
 def submissions(folder: Path, name: str = "") -> list[Path]:
     """The submissions of a folder in order of their names, or the one of this name; UserError where
-    there are none.
+    there are none, or one is called as none can be. Hidden ones are not yet written whole.
     """
-    found = sorted(path.parent for path in folder.glob(f"*/{FACTS}"))
+    every = (path.parent for path in folder.glob(f"*/{FACTS}"))
+    found = sorted(path for path in every if not path.name.startswith("."))
+    for path in found:
+        require_name(path.name)
     if not found:
         raise UserError(f"there are no submissions in {folder}; `submit` makes one")
     if not name:

@@ -37,10 +37,10 @@ def write_board(source: Path, folder: Path) -> WrittenBoard:
     """
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="fsbench-board-") as unpacked:
-        whole = Store(Path(unpacked) / "all")
+        whole, theirs = Store(Path(unpacked) / "board"), Path(unpacked) / "submissions"
         conflicts, rows = [], []
         for each in submission.submissions(source):
-            store = Store(Path(unpacked) / each.name)
+            store = Store(theirs / each.name)
             try:
                 records = submission.unpack(each, store)
                 require_no_newer_version(records)
