@@ -80,9 +80,31 @@ def test_a_part_that_is_not_of_the_grid_is_refused(invoke: Invoke) -> None:
 def test_time_is_what_records_here_tell() -> None:
     records = list(grid(["coop"], ["dtd"], backbones=("RN50/openai",)))
     cells = published_grid.cells(GridRequest(datasets=["dtd"], backbones=["RN50"]))
-    text = published_grid.forecast(cells, [], records)
     others = len(cells) - 15
-    assert f"about 34 s for 15 cells, by records here; nothing is known of {others} more" in text
+    rest = f"by records here; nothing is known of {others} more"
+    text = published_grid.forecast(cells, set(), [], records, "auto")
+    assert f"time: about 34 s for 15 cells, {rest}" in text
+    coop = [cell for cell in cells if cell.method == "coop"]
+    text = published_grid.forecast(cells, set(coop[5:]), [], records, "auto")
+    assert f"the published grid: {len(cells)} cells, 10 of them on record" in text
+    assert f"time: about 11 s for 5 cells, {rest}" in text
+    assert "time: none" in published_grid.forecast(coop, set(coop), [], records, "auto")
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("auto", "device: 2 GPUs here"),
+        ("cpu", "device: the processor, as --device says; on a processor methods that train"),
+        ("cuda:1", "device: cuda:1, as --device says"),
+    ],
+)
+def test_the_device_is_the_one_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, device: str, said: str
+) -> None:
+    monkeypatch.setattr("benchmark.compute.devices.gpus", lambda: ((9, 0), (9, 0)))
+    cells = published_grid.cells(GridRequest(methods=["zero_shot"], datasets=["dtd"]))
+    assert said in published_grid.forecast(cells, set(), [], [], device)
 
 
 def test_with_everything_here_it_asks_and_runs(
@@ -98,4 +120,15 @@ def test_with_everything_here_it_asks_and_runs(
     assert ran.code == 0, ran.err
     assert "check --against published --results mine" in ran.out
     assert len(Store(Path("mine")).keys()) == 1
-    assert invoke("reproduce", "--yes", "--results", "mine").code == 0
+    again = invoke("reproduce", "--results", "mine")
+    assert (again.code, again.out.splitlines()[0]) == (
+        0,
+        "the published grid: 1 cell, 1 of them on record",
+    )
+    assert "time: none" in again.out
+    no_gpu = invoke("reproduce", "--device", "cuda", "--yes")
+    assert (no_gpu.code, "--device cuda: torch and the driver offer no GPU here" in no_gpu.err) == (
+        2,
+        True,
+    )
+    assert invoke("reproduce", "--device", "gpu").code == 2

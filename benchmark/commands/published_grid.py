@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,14 +12,15 @@ from benchmark import data, grid, methods, presets
 from benchmark.backbones import weights
 from benchmark.commands.dataset_selection import STANDARD, suite_around
 from benchmark.commands.printing import duration
-from benchmark.compute import devices
+from benchmark.compute import devices, runner
 from benchmark.compute.history import History
 from benchmark.data.availability import DatasetStatus, availability
-from benchmark.errors import UserError, nearest
+from benchmark.errors import UserError, counted, nearest
 from benchmark.grid import Cell, Choices
 from benchmark.methods import Card
 from benchmark.protocols import ALL, FEW_SHOT
-from benchmark.records.record import Record, Scalar
+from benchmark.records.record import Record, Scalar, key
+from benchmark.records.store import Store
 from benchmark.report.published_table import read_published
 
 Name = TypeVar("Name", str, int)
@@ -117,37 +118,79 @@ def _dataset(status: DatasetStatus) -> MissingPart:
     return MissingPart(f"data {status.name}", facts, f"prepare {status.name}{accept}")
 
 
+def on_record(
+    chosen: Iterable[Cell],
+    missing: Iterable[MissingPart],
+    store: Store,
+    root: Path | None,
+    device: str,
+) -> set[Cell]:
+    """The cells that would not run again; those of which a part is missing have no name to look
+    for. Raises UserError as runner.plan does.
+    """
+    lacking = {part.what for part in missing}
+    here = [cell for cell in chosen if lacking.isdisjoint(_parts(cell))]
+    planned = runner.plan(here, root=root, device=device)
+    return {
+        cell for cell, (_, identity) in zip(here, planned, strict=True) if store.has(key(identity))
+    }
+
+
+def _parts(cell: Cell) -> Iterator[str]:
+    """What a cell needs, as MissingPart names it."""
+    yield f"weights {cell.backbone}"
+    yield from (f"data {name}" for name in cell.datasets)
+
+
+def require_device(to_do: Iterable[Cell], device: str) -> None:
+    """UserError where this machine lacks the device of a cell."""
+    for backbone, precision in dict.fromkeys((cell.backbone, cell.precision) for cell in to_do):
+        devices.require(backbone, device, devices.precision_for(backbone, device, precision))
+
+
 def forecast(
-    chosen: Sequence[Cell], missing: Sequence[MissingPart], records: Iterable[Record]
+    chosen: Sequence[Cell],
+    done: Collection[Cell],
+    missing: Sequence[MissingPart],
+    records: Iterable[Record],
+    device: str,
 ) -> str:
-    """What would run, for how long, on what, and what is missing, as text."""
-    lines = [f"the published grid: {len(chosen):,} cells"]
+    """What would run, for how long, on what, and what is missing, as text. The cells that are
+    `done` are named and take no time.
+    """
+    known = f", {len(done):,} of them on record" if done else ""
+    lines = [f"the published grid: {counted(len(chosen), 'cell')}{known}"]
     for backbone, count in Counter(cell.backbone for cell in chosen).items():
         names = sorted({cell.method for cell in chosen if cell.backbone == backbone})
-        lines.append(f"  {backbone}: {count:,} cells of {', '.join(names)}")
-    lines.append(f"time: {_time(chosen, History.of(records))}")
-    lines.append(f"device: {_device()}")
+        lines.append(f"  {backbone}: {counted(count, 'cell')} of {', '.join(names)}")
+    to_do = [cell for cell in chosen if cell not in done]
+    lines.append(f"time: {_time(to_do, History.of(records)) if to_do else 'none'}")
+    lines.append(f"device: {_device(device)}")
     for part in missing:
         lines.append(f"missing: {part.what}" + (f" ({part.facts})" if part.facts else ""))
         lines.append(f"  python -m benchmark {part.command}")
     return "\n".join(lines)
 
 
-def _time(chosen: Sequence[Cell], history: History) -> str:
+def _time(to_do: Sequence[Cell], history: History) -> str:
     """From records of the same methods and backbones; nothing is guessed of the others."""
-    known = [seconds for cell in chosen if (seconds := history.expected_s(cell)) is not None]
-    unknown = len(chosen) - len(known)
+    known = [seconds for cell in to_do if (seconds := history.expected_s(cell)) is not None]
+    unknown = len(to_do) - len(known)
     if not known:
         return (
             "not known before the first records; on one H200 the 165 cells of CoOp at ViT-B/16 "
             "would take 23 minutes by its measured steps (docs/gpu.md)"
         )
     rest = f"; nothing is known of {unknown:,} more" if unknown else ""
-    return f"about {duration(sum(known))} for {len(known):,} cells, by records here{rest}"
+    return f"about {duration(sum(known))} for {counted(len(known), 'cell')}, by records here{rest}"
 
 
-def _device() -> str:
+def _device(device: str) -> str:
+    """`device` is as --device takes it."""
+    slow = "on a processor methods that train through the towers take days to weeks"
+    if device == "cpu":
+        return f"the processor, as --device says; {slow}"
+    if device != "auto":
+        return f"{device}, as --device says"
     count = len(devices.gpus())
-    if count:
-        return f"{count} GPU{'s' if count > 1 else ''} here"
-    return "no GPU here; on a processor methods that train through the towers take days to weeks"
+    return f"{counted(count, 'GPU')} here" if count else f"no GPU here; {slow}"

@@ -57,14 +57,17 @@ def reproduce(
     )
     cells, store = published_grid.cells(request), Store(results)
     missing = published_grid.missing_parts(cells, data_root)
-    print(published_grid.forecast(cells, missing, store.records()))
+    done = published_grid.on_record(cells, missing, store, data_root, device)
+    print(published_grid.forecast(cells, done, missing, store.records(), device))
     if missing:
         raise UserError(
             f"{len(missing)} parts are missing; get them by the commands above, or choose cells "
             "without them (--method, --dataset, --backbone)",
             exit_code=MISSING,
         )
-    if not yes:
+    to_do = [cell for cell in cells if cell not in done]
+    published_grid.require_device(to_do, device)
+    if to_do and not yes:
         _ask()
     raise typer.Exit(_run(cells, store, data_root, device))
 
