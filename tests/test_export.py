@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark import data
+from benchmark import data, methods
 from benchmark.records.record import Record
 from benchmark.records.store import Store
+from benchmark.report import sinks
 from benchmark.report.class_frames import NAMING
 from benchmark.report.frames import load_results
-from testbed.synthetic import grid, identity, record, with_predictions, write
+from testbed.synthetic import grid, identity, record, scored, with_predictions, write
 from tests.conftest import Invoke
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "data.md").read_text()
@@ -129,6 +130,9 @@ def test_what_has_no_confusions_is_counted_and_named(invoke: Invoke, tmp_path: P
 class Writers:
     """A stand-in for both libraries, which notes what it is given."""
 
+    class Error(Exception):
+        """What wandb raises."""
+
     def __init__(self) -> None:
         self.scalars: list[tuple[str, str, float, int]] = []
         self.runs: list[dict[str, Any]] = []
@@ -156,8 +160,10 @@ def test_records_are_handed_over_only_where_it_is_asked_and_nothing_is_sent(
     assert (fake.scalars, fake.runs) == ([], [])
     result = invoke("export", "--to", f"tensorboard:{tmp_path}/curves", "--results", tmp_path)
     assert result.out == f"2 records handed to tensorboard:{tmp_path}/curves\n"
+    run_of = sinks.run_name(stored[0])
+    assert re.fullmatch("coop tiny float64 seed 1 [0-9a-f]{6}", run_of)
     assert sorted(fake.scalars)[:2] == [
-        ("coop tiny float64 seed 1", "few-shot/tiny_digits/all/accuracy", each.accuracy, shots)
+        (run_of, "few-shot/tiny_digits/all/accuracy", each.accuracy, shots)
         for shots, each in zip((1, 4), stored, strict=True)
     ]
     for more, mode in (([], "offline"), (["--online"], "online")):
@@ -170,6 +176,65 @@ def test_records_are_handed_over_only_where_it_is_asked_and_nothing_is_sent(
     assert run["config"] == stored[0].identity.model_dump(mode="json")
     assert run["summary"]["accuracy"] == stored[0].accuracy
     assert run["summary"]["fit_s"] == stored[0].costs.fit_s
+
+
+def test_a_curve_is_of_one_row_of_a_table() -> None:
+    """Shots, dataset and classes vary along a run; whatever else is another makes another run."""
+    usual = methods.card("coop").defaults
+
+    def run_of(**fields: Any) -> str:
+        return sinks.run_name(scored(identity(**{"params": usual, **fields}), 0.5))
+
+    for varies in ({"shots": 16}, {"dataset": "dtd", "dataset_digest": "0"}, {"classes": "base"}):
+        assert run_of(**varies) == run_of()
+    others = [
+        run_of(**each)
+        for each in (
+            {}, {"seed": 2}, {"params": usual | {"lr": 0.1}}, {"params": usual | {"lr": 0.2}},
+            {"val": "none"}, {"sampler": "nested"}, {"weights_digest": "1"}, {"transform": "2"},
+            {"texts": "mine"}, {"learned_on": {"dtd": "0"}}, {"adapter_version": 9},
+            {"sources": {"dtd": "0"}, "source_shots": 4}, {"method": "x" * 150},
+            *({"params": usual | {"ctx_init": f"{each}é" * 999}} for each in ("/", chr(0))),
+        )
+    ]  # fmt: skip
+    assert len({*others}) == len(others)
+    assert not any("/" in each or chr(0) in each or len(each.encode()) > 255 for each in others)
+    assert "coop, lr=0.1 tiny float64" in others[2]
+
+
+def test_two_datasets_of_one_name_have_charts_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = Writers()
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", fake)
+    with sinks.tensorboard(tmp_path) as sink:
+        for digest in ("1" * 64, "2" * 64):
+            sink(scored(identity(dataset="pets", dataset_digest=digest), 0.5))
+    charts = {tag.rpartition("/")[0] for _, tag, _, _ in fake.scalars}
+    assert charts == {"few-shot/pets/all", "few-shot/pets@222222/all"}
+
+
+def test_what_the_program_refuses_is_said(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(error: Exception) -> Any:
+        def program(*_: object, **__: object) -> None:
+            raise error
+
+        return program
+
+    write(tmp_path, grid(["coop"], ["tiny_digits"], shots=(1,), seeds=(1,)))
+    fake = SimpleNamespace(
+        Writer=refuse(NotADirectoryError("x is a file")),
+        init=refuse(Writers.Error("x is a file")),
+        Error=Writers.Error,
+    )
+    for name in ("tensorboard.summary", "wandb"):
+        monkeypatch.setitem(sys.modules, name, fake)
+    for to in ("tensorboard:x", "wandb:a/b"):
+        refused = invoke("export", "--to", to, "--results", tmp_path)
+        said = f"{to.partition(':')[0]} does not take the records: x is a file"
+        assert (refused.code, said in refused.err) == (2, True), refused.err
 
 
 def test_a_program_that_is_unknown_or_missing_is_said(

@@ -8,39 +8,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError, nearest
-from benchmark.records.record import Record
+from benchmark.records.record import Record, hash_of
+from benchmark.report.headings import differences
+from benchmark.report.variants import setting_of, variant_of
 
 Sink = Callable[[Record], None]
 PROJECT = "fsbench"
+LONGEST_NAME = 180  # bytes; a file system takes 255
 
 
 @contextmanager
 def tensorboard(folder: str | Path) -> Iterator[Sink]:
-    """Accuracy against shots for TensorBoard: one of its runs per method, backbone and seed, one
-    chart per dataset. `folder` gets its event files.
+    """Accuracy against shots for TensorBoard: one of its runs per row of a table and seed, a chart
+    per dataset. `folder` gets its event files.
     """
     make = _imported("tensorboard.summary", "tensorboard").Writer
     writers: dict[str, Any] = {}
+    digests: dict[str, str] = {}  # dataset -> the first digest seen; others stand behind its name
 
     def sink(record: Record) -> None:
-        named = record.identity
-        run = f"{named.method} {named.backbone} {named.precision} seed {named.seed}"
-        run = run.replace("/", "-")
+        named, run = record.identity, run_name(record)
         if run not in writers:
             writers[run] = make(str(Path(folder) / run))
-        chart = "/".join(filter(None, [named.evaluation, named.dataset, named.classes]))
+        digest = named.dataset_digest
+        other = "" if digest == digests.setdefault(named.dataset, digest) else f"@{digest[:6]}"
+        chart = "/".join([named.evaluation, f"{named.dataset}{other}", named.classes])
         writers[run].add_scalar(f"{chart}/accuracy", record.accuracy, step=named.shots)
         writers[run].add_scalar(f"{chart}/class_accuracy", record.class_accuracy, step=named.shots)
 
     try:
-        yield sink
+        with _in_a_sentence("tensorboard", OSError):
+            yield sink
     finally:
         for writer in writers.values():
             writer.close()
+
+
+def run_name(record: Record) -> str:
+    """Method, what differs from its defaults, backbone, precision and seed, as a folder is named;
+    then six digits of all that tells a row of a table from another, since the rest may be cut.
+    """
+    named, variant = record.identity, variant_of(record)
+    row = replace(variant, title="", changed=frozenset())
+    setting = replace(setting_of(named, ""), suite="", classes="", evaluation="")
+    (words,) = differences([variant]).values()
+    name = f"{', '.join([named.method, *words])} {named.backbone} {named.precision}"
+    safe = "".join(each if each.isprintable() and each != "/" else "-" for each in name)
+    short = safe.encode()[:LONGEST_NAME].decode(errors="ignore")
+    return f"{short} seed {named.seed} {hash_of({'row': repr((setting, row))})[:6]}"
 
 
 @contextmanager
@@ -64,7 +84,8 @@ def wandb(project: str = PROJECT, *, online: bool = False) -> Iterator[Sink]:
         run.summary.update({**shares, **counts, **record.costs.model_dump()})
         run.finish()
 
-    yield sink
+    with _in_a_sentence("wandb", OSError, library.Error):
+        yield sink
 
 
 def opened(name: str, *, online: bool = False) -> Any:
@@ -76,6 +97,17 @@ def opened(name: str, *, online: bool = False) -> Any:
         return wandb(where or PROJECT, online=online)
     hint = nearest(kind, ("tensorboard", "wandb"))
     raise UserError(f"--to takes tensorboard:FOLDER or wandb:PROJECT, not '{name}'; {hint}")
+
+
+@contextmanager
+def _in_a_sentence(program: str, *errors: type[Exception]) -> Iterator[None]:
+    """What another program refuses, such as a place that cannot be written or the name of a
+    project.
+    """
+    try:
+        yield
+    except errors as error:
+        raise UserError(f"{program} does not take the records: {error}") from error
 
 
 def _imported(module: str, extra: str) -> Any:
