@@ -338,6 +338,23 @@ def test_submit_packs_what_is_chosen_and_says_what_it_left_out(
     assert "mine: " in broken.err
 
 
+def test_a_grid_is_packed_whole_or_not_at_all(
+    invoke: Invoke, computed: Store, tmp_path: Path
+) -> None:
+    grid = tmp_path / "grid.toml"
+    grid.write_text(
+        '[[grid]]\nmethods = "nearest_mean"\ndatasets = "tiny_digits"\nshots = 1\nseeds = "1-3"\n'
+    )
+    submit = ["submit", computed.root, "--name", "mine", "--config", grid, "--to", tmp_path / "all"]
+    lacking = invoke(*submit)
+    assert (lacking.code, (tmp_path / "all").exists()) == (2, False)
+    which = "nearest_mean tiny_digits 1-shot seed 3 tiny"
+    assert f"1 of 3 cells of {grid} has no record ({which}); nothing was packed" in lacking.err
+    chosen = invoke(*submit, "--seed", "1,2")
+    assert (chosen.code, "2 records in" in chosen.out) == (0, True), chosen.err
+    assert invoke("submit", "--check", tmp_path / "all", "--replays", 0).code == 0
+
+
 def test_the_board_shows_all_submissions_and_names_what_contradicts(
     invoke: Invoke, computed: Store, packed: Path, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from benchmark.errors import UserError, counted
 from benchmark.grid import Cell
 from benchmark.records.record import Identity, Record
 
+MOST_NAMED = 3  # of the cells that have no record
 Choice = tuple[object, ...]  # what names a cell, without versions, digests and precision
 
 
@@ -33,7 +34,8 @@ def records_of_grid(
     written = read_grid_file(path)
     unknown = strangers(written, trusted)
     cells = _cells_of(without(written, unknown), flags, unknown, trusted)
-    precisions = {_of_cell(cell): cell.precision for cell in cells}
+    by_choice = {_of_cell(cell): cell for cell in cells}
+    precisions = {choice: cell.precision for choice, cell in by_choice.items()}
     found = [
         record
         for record in records
@@ -41,12 +43,13 @@ def records_of_grid(
     ]
     have = {_of_record(record.identity) for record in found}
     theirs = records_of_strangers(records, written, unknown)
-    missing = sum(choice not in have for choice in precisions)
+    missing = [cell for choice, cell in by_choice.items() if choice not in have]
     if not found and not theirs:
-        raise UserError(f"none of the {counted(missing, 'cell')} of {path} has a record here")
+        raise UserError(f"none of the {counted(len(missing), 'cell')} of {path} has a record here")
     if missing:
-        verb = "has" if missing == 1 else "have"
-        notes.append(f"{missing} of {counted(len(precisions), 'cell')} of {path} {verb} no record")
+        verb = "has" if len(missing) == 1 else "have"
+        cells_of = f"{len(missing)} of {counted(len(by_choice), 'cell')} of {path}"
+        notes.append(f"{cells_of} {verb} no record ({_named(missing)})")
     if theirs:
         names = ", ".join(sorted({record.identity.method for record in theirs}))
         notes.append(
@@ -54,6 +57,11 @@ def records_of_grid(
             " knows, which runs with --trust"
         )
     return [*found, *theirs]
+
+
+def _named(cells: Sequence[Cell]) -> str:
+    more = [f"and {len(cells) - MOST_NAMED} more"] if len(cells) > MOST_NAMED else []
+    return ", ".join([*map(str, cells[:MOST_NAMED]), *more])
 
 
 def _cells_of(

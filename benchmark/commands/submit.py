@@ -92,12 +92,12 @@ def submit(
     notes: list[str] = []
     store = Store(source or opt.DEFAULT)
     records = chosen_records(store, filters, notes)
-    if notes and not filters.config:  # which says how many of its cells are not there
+    if notes:
         raise UserError(
-            f"{notes[0]}; nothing was packed, since a submission is whole or not at all"
+            f"{'; '.join(notes)}; nothing was packed, since a submission is whole or not at all: "
+            "mend this, or choose other records (--method, --dataset, --shots, ...)"
         )
     packed = submission.pack(store, records, to, name)
-    warn(notes)
     print(f"{packed.records} records in {packed.folder}, {packed.bytes / 1e3:.0f} kB")
     print("look at it, try it with `submit --check`, and add it to a pull request")
     if packed.left_out:
