@@ -234,11 +234,14 @@ def test_the_means_of_the_page_and_of_costs_leave_the_source_out(tmp_path: Path)
 
 def test_the_page_says_over_which_datasets_its_means_are(tmp_path: Path) -> None:
     images = ImageResults(Store(tmp_path), None)
-    holed = grouping.group_records([transferred("tiny_shapes", 1.0), transferred(TINY[0], 0.25)])
-    (view,) = page_data.index(holed, images).settings[0]["views"]
-    assert view["averaged"] == [TINY[0]]
-    assert view["rows"]["have"] == [1]
-    assert view["rows"]["mean"] == [0.25]
+    holed = [transferred("tiny_shapes", 1.0), transferred(TINY[0], 0.25)]
+    other = transferred(TINY[2], 0.75, method="lab.second")
+    (view,) = page_data.index(grouping.group_records([*holed, other]), images).settings[0]["views"]
+    assert view["averaged"] == [TINY[0], TINY[2]]
+    assert view["rows"]["have"] == [1, 1]
+    assert view["rows"]["mean"] == [0.25, 0.75]
+    (view,) = page_data.index(grouping.group_records(holed), images).settings[0]["views"]
+    assert view["averaged"] == [], "of one dataset there is no mean, as in tables"
     alone = grouping.group_records([transferred("tiny_shapes", 1.0)])
     (setting,) = page_data.index(alone, images).settings
     assert setting["cells"]["mean"] == [1.0]

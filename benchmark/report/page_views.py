@@ -1,7 +1,8 @@
 """Views of the page: for one setting, number of shots and protocol a matrix, method x dataset.
 
-A mean is over the datasets that the records of the ranked rows of a view hold, be it one of eleven.
-A row that lacks some of those says how many it has; the page ranks it with no other.
+A mean is over the datasets that the records of the ranked rows of a view hold, be they two of
+eleven; of one dataset there is none, as in tables. A row that lacks some of those says how many it
+has; the page ranks it with no other.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from benchmark.records.record import Record
 from benchmark.report.averages import Average, MeanAccuracy, accuracies_by_shots, mean_over_datasets
 from benchmark.report.calibration import Calibrations
+from benchmark.report.coverage import Coverage
 from benchmark.report.image_results import ImageResults
 from benchmark.report.marks import BEST, TIED
 from benchmark.report.page_numbers import Columns, Number, in_columns, numbers
@@ -92,9 +94,11 @@ class View:
 
     @property
     def averaged(self) -> list[str]:
-        """The datasets of the mean; rows that are not ranked do not add any."""
+        """The datasets of the mean, if there is one; rows that are not ranked do not add any."""
         ranked = [row for row in self.rows if row.ranked] or list(self.rows)
-        return [name for name in self.results.setting.members if self._held(name, ranked)]
+        members = self.results.setting.members
+        held = Coverage(tuple(each for each in members if self._held(each, ranked)), len(members))
+        return list(held.datasets) if held.several else []
 
     def _held(
         self, dataset: str, rows: Sequence[MethodVariant] | Mapping[MethodVariant, int]

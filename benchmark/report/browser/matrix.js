@@ -93,5 +93,5 @@ function statusOf({ rows, view }) {
 
 function partialNote(view) {
   const [have, want] = [view.averaged.length, view.setting.members.length];
-  return `${have === 1 ? "Mean" : "Means"} of ${have} of ${want} datasets: the records hold only ${view.averaged.join(", ")} of suite ${view.facets.suite}. No mean of all ${want} can be compared with ${have === 1 ? "it" : "them"}.`;
+  return `Means of ${have} of ${want} datasets: the records hold only ${view.averaged.join(", ")} of suite ${view.facets.suite}. No mean of all ${want} can be compared with them.`;
 }

@@ -15,8 +15,8 @@ const cellPlaces = new Map(); // setting -> "variant dataset shots" -> place in 
 const measuresOf = (view) => MEASURES.filter((measure) => view.rows[measure.column] || view.setting.cells[measure.column]);
 const measureOf = (view) => measuresOf(view).find((measure) => measure.id === chosen.show) || MEASURES[0];
 
-/* A dataset that stands alone has no mean. */
-const hasMean = (view) => view.setting.members.length > 1 && view.averaged.length > 0;
+/* One dataset has no mean. */
+const hasMean = (view) => view.averaged.length > 0;
 const isWhole = (view) => view.averaged.length === view.setting.members.length;
 
 function meanLabel(view) {
