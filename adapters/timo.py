@@ -55,7 +55,7 @@ from benchmark.training.choose import choose_by_counts
 class Adapter:
     title: ClassVar[str] = "TIMO"
     paper: ClassVar[str] = "arXiv:2412.11375"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     few_shot: ClassVar[bool] = True
     transfers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
@@ -129,7 +129,8 @@ class Matched:
         are, from the nearest on and again from there.
         """
         classes, there = self.near_KT.shape
-        index_S = torch.arange(math.ceil(joined * there), device=self.near_KT.device) % there
+        count = math.ceil(round(joined * there, 6))  # 0.6000000000000001 of 5 sentences are 3
+        index_S = torch.arange(count, device=self.near_KT.device) % there
         added_KSD = (self.near_KT[..., None] * self.sentence_KTD)[:, index_S]
         labels_K = torch.arange(classes, device=index_S.device)
         whole = Bank(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapters import timo
+from adapters import _checks, _samples, timo
 from adapters._settings import StoredCrops
 from benchmark.api import Episode, unit
 from tests import features64
@@ -55,6 +55,18 @@ def naive_timo(given: Episode, gamma: float, alpha: float, joined: int) -> Array
     precision = len(scatter) * np.linalg.pinv(shrunk)
     scores = [query() @ precision @ mean - mean @ precision @ mean / 2 for mean in means]
     return features64.SCALE * query() @ np.stack(rows).T + alpha * np.stack(scores, 1)
+
+
+def test_a_point_of_a_range_joins_as_many_sentences_as_its_share_says() -> None:
+    """The third of 0.2:2.2:10 is 0.6000000000000001, and 3 of 5 sentences."""
+    given = features64.episode(val=False)
+    text_KD = given.text_features()
+    sentence_KTD, near_KT = text_KD[:, None].repeat(1, 5, 1), torch.ones(len(text_KD), 5).double()
+    bank = _samples.centres(given)
+    matched = timo.Matched(bank, text_KD, sentence_KTD, near_KT)
+    third = _checks.numbers("joined_grid", "0.2:2.2:10", 0)[2]
+    assert third > 0.6
+    assert all(map(torch.equal, matched.samples(third), matched.samples(0.6)))
 
 
 @pytest.mark.parametrize(("share", "joined"), [("1", 3), ("0.4", 2), ("1.9", 6)])
