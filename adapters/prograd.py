@@ -18,7 +18,8 @@ Deviations from the released code, and whether `--preset released` follows it in
 | the backbone's precision | half | no |
 
 Expected: ViT-B/16, mean of 11 datasets, 1/2/4/8/16 shots:
-69.52 / 72.42 / 74.64 / 77.35 / 79.95 % (read off a figure).
+69.52 / 72.42 / 74.64 / 77.35 / 79.95 % (read off CLIP-LoRA's figure), and in CLIP-SVD's table
+68.20 / 71.78 / 74.21 / 77.93 / 79.20 %. Base-to-new at 16 shots 82.48 / 70.75, H 76.16 %.
 
 Source: Zhu et al., Prompt-aligned Gradient for Prompt Tuning, ICCV 2023;
 BeierZhu/Prompt-align @ 1b76203.

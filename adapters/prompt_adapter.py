@@ -26,8 +26,8 @@ Deviations from the paper:
   last step is taken. 500 are what two cores afford. Ten sources of the classic suite at 16 shots
   are 590 to 1,090 steps of 32 an epoch, so 500 steps are less than one; the eleven full training
   sets are about 2,700 steps of 512, so 1,000 are under 0.4 epochs. `pretrain_epochs` counts epochs
-  instead, the first as warm-up. By the README's 1 to 6 ms a step on one H200, 200 epochs take 3 to
-  20 minutes at 16 shots and about an hour on full sets (not run).
+  instead, the first as warm-up. By the 1 to 6 ms a step of docs/gpu.md (one H200), 200 epochs take
+  3 to 20 minutes at 16 shots and about an hour on full sets (not run).
 - `pretrain_lr` is half of CoOp's rate, at which pretraining is chaotic. On the tiny suite (4 shots,
   float64) a change of the initial context grows 4-fold in 500 steps at 0.001 and 4 million-fold in
   1000; 600-fold in 1000 steps at 0.0005. After 1000 steps at 0.002 rounding alone makes the
