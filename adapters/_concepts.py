@@ -265,9 +265,11 @@ def distance(concept_AKD: Tensor, text_KD: Tensor) -> Tensor:
     return (unit(concept_AKD) - text_KD).square().sum(-1).mean(-1)
 
 
-def adamw(adam: Adam) -> Optimiser:
-    """torch's AdamW without weight decay."""
-    return lambda weights: optimisers.adamw(weights, 0.0, adam.epsilon, adam.beta1, adam.beta2)
+def adamw(adam: Adam, weight_decay: float = 0.0) -> Optimiser:
+    """torch's AdamW."""
+    return lambda weights: optimisers.adamw(
+        weights, weight_decay, adam.epsilon, adam.beta1, adam.beta2
+    )
 
 
 def lengthened(text_KD: Tensor, text_rms: float) -> Tensor:

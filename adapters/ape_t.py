@@ -38,7 +38,6 @@ from torch import Generator, Tensor
 from adapters import _ape, _checks, _concepts, _transfer
 from adapters._settings import Adam, CacheModel, ConceptTraining, Refinement, StoredCrops
 from benchmark.api import Episode, Predictor, State, Target
-from benchmark.training import optimisers
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,10 @@ class Adapter:
         most = max(refined.bits_KJ.shape[1] for refined in built)
         forms = [_form(_padded(refined, most), self.cache) for refined in built]
         recipe = _concepts.ConceptRecipe(self.training, self.crops)
-        learned = _concepts.learn(episodes, forms, recipe, self._optimiser, (0.0,))
+        optimiser = _concepts.adamw(self.adam, self.weight_decay)
+        learned = _concepts.learn(episodes, forms, recipe, optimiser, (0.0,))
         tuned = zip(built, learned, episodes, strict=True)
         return [self._chosen(refined, w_1KX[0], episode) for refined, w_1KX, episode in tuned]
-
-    def _optimiser(self, weights: Tensor) -> optimisers.Update:
-        adam = self.adam
-        return optimisers.adamw(weights, self.weight_decay, adam.epsilon, adam.beta1, adam.beta2)
 
     def _chosen(self, refined: _ape.Refined, weights_KX: Tensor, episode: Episode) -> State:
         """The state at the pair that does best, without the padding of a batch."""

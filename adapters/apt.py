@@ -42,7 +42,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from adapters import _blocks, _checks, _in_the_loop, _optimisers, _prompts, _transfer, _views
+from adapters import _blocks, _checks, _in_the_loop, _optimisers, _prompts, _rows, _transfer, _views
 from adapters._settings import Adam, Crops, TowerTraining
 from benchmark.api import (
     Backbone,
@@ -51,6 +51,7 @@ from benchmark.api import (
     SideTerm,
     State,
     Target,
+    Tower,
     VisionTower,
     unit,
 )
@@ -145,8 +146,9 @@ class Adapter:
     def _start(self, episode: Episode) -> dict[str, Tensor]:
         """Fresh modules for every changed block, named 'vision/...' and 'text/...'."""
         backbone, rng, parts = episode.backbone, episode.rng(), dict[str, Tensor]()
-        for tower in ("vision", "text") if self.side == "both" else (self.side,):
-            depth, width = _shape(backbone, tower)
+        for side in ("vision", "text") if self.side == "both" else (self.side,):
+            tower: Tower = backbone.vision if side == "vision" else backbone.text
+            depth, width = len(tower.blocks), _rows.width(tower)
             fresh = modules(
                 backbone,
                 depth - _blocks.first_of(self.layers, depth),
@@ -157,7 +159,7 @@ class Adapter:
                 gated=self.init == "zero",
                 rng=rng,
             )
-            parts |= {f"{tower}/{name}": part for name, part in fresh.items()}
+            parts |= {f"{side}/{name}": part for name, part in fresh.items()}
         return parts
 
     def _classifier(self, target: Target) -> Classifier:
@@ -220,9 +222,3 @@ def side_term(parts: TowerParts, first: int) -> SideTerm:
         return (attn_NLE.to(wide) + weight_NLT @ value_JTE[j].to(wide)) * factor_J[j]
 
     return side
-
-
-def _shape(backbone: Backbone, tower: str) -> tuple[int, int]:
-    """Blocks and width of a tower."""
-    blocks: Any = backbone.vision.blocks if tower == "vision" else backbone.text.blocks
-    return len(blocks), int(blocks[0].ln_1.weight.shape[0])

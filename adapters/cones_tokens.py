@@ -27,7 +27,7 @@ from torch import Generator, Tensor
 
 from adapters import _checks, _concepts, _transfer
 from adapters._settings import Adam, ConceptTraining, Regularisation, StoredCrops
-from benchmark.api import Episode, Predictor, State, Target, UserError, unit
+from benchmark.api import Episode, Predictor, State, Target, UserError, class_texts, unit
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,10 @@ def several(templates: Sequence[str], tau: float) -> _concepts.Form:
     """The weights are concept_MKD: M concepts of every class, the first from the own templates."""
 
     def starts(episode: Episode) -> Tensor:
-        names = [name.replace("_", " ") for name in episode.class_names]
         further = [
-            episode.backbone.encode_texts([template.format(name) for name in names])
+            episode.backbone.encode_texts(
+                class_texts(episode.class_names, template, episode.underscores)
+            )
             for template in templates
         ]
         return torch.stack([episode.text_features(), *further])

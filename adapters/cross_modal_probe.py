@@ -37,7 +37,6 @@ from torch import Generator, Tensor
 from adapters import _checks, _concepts, _transfer
 from adapters._settings import Adam, ConceptTraining, StoredCrops, WarmUp
 from benchmark.api import Episode, Predictor, State, Target
-from benchmark.training import optimisers
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,12 @@ class Adapter:
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         recipe = _concepts.ConceptRecipe(self.training, self.crops, self.warmup)
-        learned = _concepts.learn(episodes, probe(), recipe, self._optimiser, (self.text_weight,))
+        optimiser = _concepts.adamw(self.adam, self.weight_decay)
+        learned = _concepts.learn(episodes, probe(), recipe, optimiser, (self.text_weight,))
         return [
             {"w_KD": torch.lerp(w_1KD[0], episode.text_features(), self.kept)}
             for w_1KD, episode in zip(learned, episodes, strict=True)
         ]
-
-    def _optimiser(self, weights: Tensor) -> optimisers.Update:
-        adam = self.adam
-        return optimisers.adamw(weights, self.weight_decay, adam.epsilon, adam.beta1, adam.beta2)
 
 
 def probe() -> _concepts.Form:

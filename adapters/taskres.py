@@ -90,4 +90,4 @@ def residual(alpha: float, length_K: Tensor) -> _concepts.Form:
         weight_AKD = length_K[:, None] * text_KD + alpha * x_AKD
         return _concepts.class_cosines(image_BD, weight_AKD)
 
-    return _concepts.Form(start, cosines, _concepts.distance, _concepts.text_target)
+    return _concepts.unregularised(start, cosines)

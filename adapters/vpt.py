@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -93,9 +93,8 @@ class Adapter:
         return tower, _blocks.first_of(self.layers, len(tower.blocks))
 
     def _start(self, episode: Episode, tower: VisionTower, blocks: int) -> Tensor:
-        block: Any = tower.blocks[0]
-        width = int(block.ln_1.weight.shape[0])
-        return uniform_prompts(episode, blocks if self.deep else 1, self.n_prompts, width)
+        sets = blocks if self.deep else 1
+        return uniform_prompts(episode, sets, self.n_prompts, _rows.width(tower))
 
 
 def uniform_prompts(episode: Episode, count: int, n_prompts: int, width: int) -> Tensor:

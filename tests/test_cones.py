@@ -5,6 +5,7 @@ Its relatives are held against plain loops with torch's own optimisers.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -176,6 +177,15 @@ def test_parameters_are_counted(method: Any, count: int) -> None:
     given = toy.episode(2)
     method.fit(given)
     assert given.notes["trainable_params"] == count
+
+
+def test_further_concepts_start_at_class_names_as_the_cell_reads_them() -> None:
+    given = toy.episode(1, names=("old_car", "cat", "dog"))
+    for underscores, text in ((False, "a old car."), (True, "a old_car.")):
+        form = cones_tokens.several(["a {}."], tau=10.0)
+        start_MKD = form.start(replace(given, underscores=underscores), given.rng())
+        expected_D = given.backbone.encode_texts([text])[0] * given.backbone.dim**0.5
+        torch.testing.assert_close(start_MKD[1, 0], expected_D)
 
 
 def test_a_sharp_soft_maximum_is_the_nearest_concept() -> None:
