@@ -86,8 +86,9 @@ def pack(store: Store, records: list[Record], into: Path, name: str) -> Packed:
     if folder.exists():
         raise UserError(f"{folder} is there already; give the submission another --name")
     whole = [read(store.path(key)) for key in sorted(record.key for record in records)]
+    own = _own_names()
     texts = {
-        RECORDS: "".join(map(_line, whole)).encode(),
+        RECORDS: "".join(_line(record, own) for record in whole).encode(),
         PREDICTIONS: "".join(_archive(store, record) for record in whole).encode(),
     }
     facts = Facts(records=len(whole), sha256={n: _sha256(text) for n, text in texts.items()})
@@ -120,11 +121,11 @@ def _write(folder: Path, texts: dict[str, bytes]) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _line(record: Record) -> str:
+def _line(record: Record, own: re.Pattern[str]) -> str:
     known = {name: value for name, value in record.provenance.items() if name in KEPT}
     kept = record.model_copy(update={"provenance": known})
     for place, text in _texts(json.loads(kept.model_dump_json()), ""):
-        _require_nobody(record.key, place, text)
+        _require_nobody(record.key, place, text, own)
     return kept.model_dump_json() + "\n"
 
 
@@ -141,10 +142,10 @@ def _texts(tree: Any, place: str) -> Iterator[tuple[str, str]]:
         yield place, tree
 
 
-def _require_nobody(key: str, place: str, text: str) -> None:
+def _require_nobody(key: str, place: str, text: str, own: re.Pattern[str]) -> None:
     if PATH.search(text):
         what = "a path of this machine"
-    elif any(re.search(rf"\b{re.escape(name)}\b", text, re.I) for name in _own_names()):
+    elif own.search(text):
         what = "the name of this user or machine"
     else:
         return
@@ -154,14 +155,15 @@ def _require_nobody(key: str, place: str, text: str) -> None:
     )
 
 
-def _own_names() -> set[str]:
-    """Of the user and the machine, as far as they are no common words."""
+def _own_names() -> re.Pattern[str]:
+    """Where a text names the user or the machine, as far as these names are no common words."""
     names = {socket.gethostname(), Path.home().name}
     try:
         names.add(getpass.getuser())
     except (KeyError, OSError):  # a container without users
         names.add(os.environ.get("USER", ""))
-    return {name for name in names if len(name) > 3 and name.lower() not in COMMON}
+    telling = [name for name in names if len(name) > 3 and name.lower() not in COMMON]
+    return re.compile("|".join(rf"\b{re.escape(name)}\b" for name in telling) or "(?!)", re.I)
 
 
 def _archive(store: Store, record: Record) -> str:
