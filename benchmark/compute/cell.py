@@ -36,6 +36,7 @@ from benchmark.compute.stages import OnStage
 from benchmark.compute.threads import as_computed
 from benchmark.compute.timing import timed
 from benchmark.grid import Cell
+from benchmark.records.kept_adapters import NOTED
 from benchmark.records.predictions import Confidences
 from benchmark.records.record import MOST_TITLE, Costs, Identity, Record, Scalar, key
 from benchmark.records.store import Store
@@ -109,7 +110,7 @@ def _with_adapter(record: Record, run: CellRun, state: State, store: Store) -> R
     digest = kept_adapters.keep(
         store, record.identity, made.target, state, made.answers.pictures.exif
     )
-    told = record.provenance | {"adapter_sha256": digest}
+    told = record.provenance | {NOTED: digest}
     return record.model_copy(update={"provenance": told})
 
 

@@ -22,7 +22,7 @@ from benchmark.errors import MISSING
 from benchmark.features.feature_store import Stopwatch
 from benchmark.features.given_pictures import table_of, unreadable
 from benchmark.features.image_sets import image_set
-from benchmark.records.kept_adapters import KeptAdapter, find, require_noted, tensor_file
+from benchmark.records.kept_adapters import NOTED, KeptAdapter, find, require_noted, tensor_file
 from benchmark.records.record import Identity
 from benchmark.records.store import Store
 
@@ -147,7 +147,9 @@ def load_adapter(
     """
     store = Store(Path(results))
     kept = find(store, key)
-    require_noted(store, kept.key)
+    record = store.get(kept.key)
+    if record and NOTED in record.provenance:
+        require_noted(store, record)
     identity = kept.identity
     name = backbone or identity.backbone
     _require_same_method(identity, trusted)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import UserError
-from benchmark.paths import require_regular, write_atomic
-from benchmark.records.kept_adapters import is_kept, json_file, read, tensor_file
+from benchmark.paths import write_atomic
+from benchmark.records.kept_adapters import is_kept, json_file, read, require_noted, tensor_file
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 
@@ -86,17 +85,13 @@ def _copy_adapter(source: Store, target: Store, record: Record, passed_over: lis
     key = record.key
     if not is_kept(source, key) or is_kept(target, key):
         return
-    tensors = tensor_file(source, key)
     try:
         read(json_file(source, key))
-        noted = record.provenance.get("adapter_sha256")
-        require_regular(tensors)
-        if hashlib.sha256(tensors.read_bytes()).hexdigest() != noted:
-            raise UserError(f"{tensors} is not what record {key} notes")
-    except (OSError, UserError) as error:
+        require_noted(source, record)
+    except UserError as error:
         passed_over.append(f"{error}; the record is taken without its adapter")
         return
-    _copy_file(tensors, tensor_file(target, key))
+    _copy_file(tensor_file(source, key), tensor_file(target, key))
     _copy_file(json_file(source, key), json_file(target, key))
 
 

@@ -19,10 +19,11 @@ from benchmark.errors import UserError
 from benchmark.paths import require_regular
 from benchmark.records.keys import find_key
 from benchmark.records.predictions import is_small
-from benchmark.records.record import Identity, key
+from benchmark.records.record import Identity, Record, key
 from benchmark.records.store import Store
 
 FORMAT = 1
+NOTED = "adapter_sha256"  # of the file of tensors, in the provenance of a record
 SAID = "said_sha256"  # in the metadata of the file of tensors
 MOST_TENSORS = 100_000
 # as safetensors names them
@@ -82,11 +83,9 @@ def is_kept(store: Store, name: str) -> bool:
     return json_file(store, name).is_file() and tensor_file(store, name).is_file()
 
 
-def require_noted(store: Store, name: str) -> None:
-    """UserError where the record is there and notes another file of tensors."""
-    record = store.get(name)
-    noted = record and record.provenance.get("adapter_sha256")
-    file = tensor_file(store, name)
+def require_noted(store: Store, record: Record) -> None:
+    """UserError where the file of tensors beside a record is not the one that it notes."""
+    file = tensor_file(store, record.key)
     try:
         require_regular(file)
         with file.open("rb") as stream:
@@ -95,9 +94,9 @@ def require_noted(store: Store, name: str) -> None:
         raise UserError(
             f"{file} cannot be read ({error.strerror}); run its cell again with --keep --force"
         ) from error
-    if noted and digest != noted:
+    if digest != record.provenance.get(NOTED):
         raise UserError(
-            f"{file} is not what record {name} notes; run its cell again with --keep --force"
+            f"{file} is not what record {record.key} notes; run its cell again with --keep --force"
         )
 
 
