@@ -42,7 +42,7 @@ def export(
     context: typer.Context,
     filters: RecordFilters,
     results: opt.Results = opt.DEFAULT,
-    out: own.Out = None,
+    out: opt.Output = None,
     form: own.Format = None,
     per_record: own.Records = False,
     per_class: own.PerClass = False,

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmark.commands import options as opt
-
 FORMATS = ("csv", "parquet")
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        *("--output", "--out"),
-        parser=opt.path,
-        metavar="FILE",
-        help="Where to write.",
-        show_default="stdout",
-    ),
-]
 Format = Annotated[
     str | None,
     typer.Option(

@@ -28,16 +28,6 @@ Pictures = Annotated[
         " .txt).",
     ),
 ]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        *("--output", "--out"),
-        parser=opt.path,
-        metavar="FILE",
-        help="Where to write.",
-        show_default="stdout",
-    ),
-]
 Features = Annotated[
     Path | None,
     typer.Option(
@@ -67,7 +57,7 @@ def predict(
     key: Key,
     pictures: Pictures,
     results: opt.Results = opt.DEFAULT,
-    out: Out = None,
+    out: opt.Output = None,
     features: Features = None,
     top: Top = 1,
     backbone: Backbone = "",

@@ -26,7 +26,7 @@ from benchmark.commands.options.filters import (
     OnlyVal,
 )
 from benchmark.commands.options.grid_files import Config, SaveConfig, Trust
-from benchmark.commands.options.output import Json, Plain, Results, Superseded
+from benchmark.commands.options.output import Json, Output, Plain, Results, Superseded
 from benchmark.commands.options.running import (
     Address,
     Batch,
@@ -90,6 +90,7 @@ __all__ = [
     "OnlyShots",
     "OnlySuite",
     "OnlyVal",
+    "Output",
     "Plain",
     "Precision",
     "Preset",

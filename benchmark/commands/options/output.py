@@ -17,6 +17,16 @@ Results = Annotated[
         "--results", parser=path, metavar="DIR", help="Folder of records.", rich_help_panel=PANEL
     ),
 ]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        *("--output", "--out"),
+        parser=path,
+        metavar="FILE",
+        help="Where to write.",
+        show_default="stdout",
+    ),
+]
 Superseded = Annotated[
     bool,
     typer.Option(
