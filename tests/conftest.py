@@ -12,6 +12,9 @@ import pytest
 import torch
 
 from benchmark.cli import execute
+from benchmark.report import leaderboard
+from benchmark.report.calibration import Calibrations
+from benchmark.report.grouping import GroupedRecords
 
 torch.set_num_threads(1)  # small models run many times faster that way
 
@@ -121,3 +124,9 @@ def base_16() -> SimpleNamespace:
         device=torch.device("meta"),
         dtype=torch.float32,
     )
+
+
+def leaderboard_csv(groups: GroupedRecords, found: Calibrations | None = None) -> str:
+    """What `export` writes of these groups."""
+    frame = leaderboard.with_decimals(leaderboard.leaderboard_frame(groups, found))
+    return frame.to_csv(index=False, lineterminator="\n")

@@ -30,9 +30,10 @@ from benchmark.report.averages import (
     mean_over_seeds,
 )
 from benchmark.report.headings import headings
-from benchmark.report.leaderboard import COLUMNS, leaderboard_csv
+from benchmark.report.leaderboard import COLUMNS
 from benchmark.report.variants import PriorExposure
 from testbed.synthetic import CLASSIC, TINY, digest, grid, identity, scored, write
+from tests.conftest import leaderboard_csv
 
 
 def zero_shot(dataset: str, accuracy: float) -> Record:

@@ -16,9 +16,8 @@ from benchmark.records.store import Store
 from benchmark.report import grouping, page_data, page_details
 from benchmark.report.calibration import BINS, COVERAGES, Calibrations, calibration
 from benchmark.report.image_results import ImageResults
-from benchmark.report.leaderboard import leaderboard_csv
 from testbed.synthetic import identity, record, write
-from tests.conftest import Invoke
+from tests.conftest import Invoke, leaderboard_csv
 
 RNG = np.random.default_rng
 REACH = 2**-12  # the most that a probability moves when it is rounded to half precision

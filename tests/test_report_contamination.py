@@ -13,9 +13,9 @@ from benchmark.records.store import Store
 from benchmark.report import grouping, page_details, protocol_tables, tables
 from benchmark.report.contamination import UNKNOWN, seen, seen_notes
 from benchmark.report.image_results import ImageResults
-from benchmark.report.leaderboard import leaderboard_csv
 from benchmark.tiny import captions
 from testbed.synthetic import grid, identity, scored
+from tests.conftest import leaderboard_csv
 
 
 @pytest.mark.parametrize(

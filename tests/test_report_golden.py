@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.report import grouping, rendering, tables
-from benchmark.report.leaderboard import leaderboard_csv
 from testbed.synthetic import TINY, digest, grid, identity, scored
+from tests.conftest import leaderboard_csv
 
 FOLDER = Path(__file__).parent / "golden"
 SUFFIX = {"text": "txt", "markdown": "md", "csv": "csv", "latex": "tex"}

@@ -13,9 +13,8 @@ from benchmark.records.store import Store
 from benchmark.report import grouping, tables
 from benchmark.report.averages import ACCURACY, PER_CLASS, MeanAccuracy
 from benchmark.report.frames import load_results
-from benchmark.report.leaderboard import leaderboard_csv
 from testbed.synthetic import identity, record, write
-from tests.conftest import Invoke
+from tests.conftest import Invoke, leaderboard_csv
 
 TITLE = "Mean per-class accuracy in %"
 

@@ -212,16 +212,16 @@ def test_a_method_with_a_dataset_missing_is_no_leader_and_one_seed_proves_nothin
 
 def test_a_method_without_seeds_is_compared_with_every_seed_of_the_other() -> None:
     zero, trained = {"x": {None: 0.5}}, {"x": {1: 0.70, 2: 0.71, 3: 0.69}}
-    p = significance.difference_p(zero, trained)
+    (p,) = significance.difference_ps(zero, [trained])
     assert p is not None
     assert p < 0.01
-    assert significance.difference_p(trained, zero) == pytest.approx(p)
-    assert significance.difference_p(trained, {"y": {1: 0.5}}) is None
+    other = {"y": {1: 0.5}}
+    assert significance.difference_ps(trained, [zero, other]) == [pytest.approx(p), None]
 
 
 def test_a_few_shot_run_with_seed_0_is_one_run_and_not_a_method_without_seeds() -> None:
     once, trained = {"x": {0: 0.5}}, {"x": {1: 0.70, 2: 0.71, 3: 0.69}}
-    assert significance.difference_p(once, trained) is None
+    assert significance.difference_ps(once, [trained]) == [None]
     assert significance.seed_gaps({0: 0.5, 1: 0.6}, {0: 0.25, 2: 0.9}) == {0: 0.25}
 
 

@@ -23,15 +23,6 @@ SPLIT_WORDS = {
 }
 ROOTS = (".", "images", "data", "imgs")  # where the folders of the splits may lie
 MOST_SPLIT_FILE = 1 << 28  # bytes
-NO_LISTS = (
-    OSError,
-    ValueError,
-    LookupError,
-    OverflowError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-)  # what a file may raise that is no split file
 
 
 @dataclass(frozen=True)

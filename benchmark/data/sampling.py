@@ -21,7 +21,6 @@ embedded suite have such training pools.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,13 +85,6 @@ def short_classes(labels: Sequence[int], shots: int, policy: str) -> dict[int, t
         for label, share in share_of.items()
         if len(members[label]) < share
     }
-
-
-def positions_digest(positions: Sequence[int]) -> str:
-    """sha256 of the positions joined by commas, in drawing order: names a support set in records
-    and tests.
-    """
-    return hashlib.sha256(",".join(map(str, positions)).encode()).hexdigest()
 
 
 def class_half(classes: int, which: str) -> tuple[int, ...]:

@@ -52,13 +52,6 @@ class Result(NamedTuple):
     records: list[Record]
 
 
-def leaderboard_csv(groups: GroupedRecords, found: Calibrations | None = None) -> str:
-    """CSV text. Accuracies are fractions; costs are means over the row's seeds. Without `found` the
-    columns of calibration are empty.
-    """
-    return with_decimals(leaderboard_frame(groups, found)).to_csv(index=False, lineterminator="\n")
-
-
 def with_decimals(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of `leaderboard_frame` as its CSV shows numbers: as texts of fixed decimals."""
     texts = {

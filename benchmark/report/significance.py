@@ -220,11 +220,6 @@ def seed_gaps(first: SeedAccuracies, second: SeedAccuracies) -> dict[int | None,
     }
 
 
-def difference_p(first: DatasetAccuracies, second: DatasetAccuracies) -> float | None:
-    """One probability for two methods over a suite; see `difference_ps`."""
-    return difference_ps(first, [second])[0]
-
-
 def difference_ps(
     first: DatasetAccuracies, others: Sequence[DatasetAccuracies]
 ) -> list[float | None]:

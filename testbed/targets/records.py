@@ -149,7 +149,7 @@ def read_store(folder: Path, files: list[tuple[str, bytes]]) -> None:
     rendering.render(cost_tables.cost_tables(groups), "text")
     found = Calibrations(store)
     rendering.render(calibration_tables.calibration_tables(groups, found), "text")
-    leaderboard.leaderboard_csv(groups, found)
+    leaderboard.with_decimals(leaderboard.leaderboard_frame(groups, found))
     list(published.compare_published(groups, _published()))
     page.write_page(folder / "page", groups, store, folder / "root")
     images = ImageResults(store, folder / "root")
