@@ -8,6 +8,7 @@ from functools import cache
 from importlib.metadata import version
 from itertools import product
 from math import prod
+from typing import Any
 
 from benchmark import presets, protocols, text_sets
 from benchmark.errors import UserError
@@ -23,6 +24,11 @@ CLASSES = ("all", "base", "new")
 LOW_PRECISIONS = ("tf32", "bfloat16", "float16")
 MOST_CELLS = 1_000_000  # of one choice of options
 PROTOCOL = 1  # raise when a rule of the harness itself changes numbers
+# fields of an identity that are those of its cell
+AS_IN_THE_CELL = (
+    *("method", "evaluation", "classes", "shots", "seed", "sampler", "val", "precision"),
+    *("preset", "selection", "templates", "underscores"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,42 +236,47 @@ def identity(
     Pure: digests are asked for, nothing is loaded.
     """
     _require_marked_selection(cell)
-    dataset, dataset_digest = dataset_of(cell.dataset)
+    return Identity(
+        **{name: getattr(cell, name) for name in AS_IN_THE_CELL},
+        **_of_method(cell, card),
+        **_of_datasets(cell, dataset_of),
+        **_of_texts(cell, texts_of),
+        backbone=backbone or cell.backbone,
+        weights_digest=weights_digest(cell.backbone),
+        transform=transform or transform_version(),
+        protocol=PROTOCOL,
+    )
+
+
+def _of_method(cell: Cell, card: Card) -> dict[str, Any]:
+    return {
+        "adapter_version": card.version,
+        "code": card.code,
+        "params": card.defaults | dict(cell.params),
+    }
+
+
+def _of_datasets(cell: Cell, dataset_of: Callable[[str], tuple[str, str]]) -> dict[str, Any]:
+    """The tested dataset, what a prior sees, and what is learned on where that is not the same."""
+    dataset, digest = dataset_of(cell.dataset)
     few_shot = cell.evaluation == protocols.FEW_SHOT
-    sources = dict(dataset_of(name) for name in cell.sources)
+    sources = dict(map(dataset_of, cell.sources))
     learned_on = dict([dataset_of(cell.learned_on)]) if cell.learned_on else {}
     if not few_shot and dataset not in learned_on:
         _require_unseen(dataset, sources, cell.evaluation)
-    texts, texts_digest = texts_of(cell.texts) if cell.texts else ("", "")
-    return Identity(
-        method=cell.method,
-        adapter_version=card.version,
-        code=card.code,
-        params=card.defaults | dict(cell.params),
-        dataset=dataset,
-        dataset_digest=dataset_digest,
-        classes=cell.classes,
-        shots=cell.shots,
-        seed=cell.seed,
-        sampler=cell.sampler,
-        val=cell.val,
-        sources=sources,
-        source_shots=(cell.source_shots or cell.shots) if cell.sources else 0,
-        backbone=backbone or cell.backbone,
-        weights_digest=weights_digest(cell.backbone),
-        precision=cell.precision,
-        transform=transform or transform_version(),
-        protocol=PROTOCOL,
-        preset=cell.preset,
-        selection=cell.selection,
-        templates=cell.templates,
-        underscores=cell.underscores,
-        texts=texts,
-        texts_digest=texts_digest,
-        evaluation=cell.evaluation,
-        learned_on=learned_on,
-        learned_classes="" if few_shot else cell.learned.classes,
-    )
+    return {
+        "dataset": dataset,
+        "dataset_digest": digest,
+        "sources": sources,
+        "source_shots": (cell.source_shots or cell.shots) if cell.sources else 0,
+        "learned_on": learned_on,
+        "learned_classes": "" if few_shot else cell.learned.classes,
+    }
+
+
+def _of_texts(cell: Cell, texts_of: Callable[[str], tuple[str, str]]) -> dict[str, Any]:
+    texts, digest = texts_of(cell.texts) if cell.texts else ("", "")
+    return {"texts": texts, "texts_digest": digest}
 
 
 def _require_marked_selection(cell: Cell) -> None:

@@ -552,7 +552,8 @@ def test_a_plan_knows_done_missing_superseded_and_the_time_left(
     done, missing = planned("linear_probe", seeds=(1, 2))
     old = missing.model_copy(update={"adapter_version": 0})
     other = missing.model_copy(update={"params": missing.params | {"steps": 7}})
-    write(tmp_path, [scored(named, 0.5) for named in (done, old, other)])
+    narrow = missing.model_copy(update={"precision": "float32"})
+    write(tmp_path, [scored(named, 0.5) for named in (done, old, other, narrow)])
     plan = [
         "plan",
         "--method",

@@ -9,7 +9,7 @@ import pytest
 from benchmark import grid, methods
 from benchmark.errors import UserError
 from benchmark.grid import Cell, Choices, expand, identity, resolve_sources
-from benchmark.records.record import Identity, key
+from benchmark.records.record import VERSIONS, Identity, cell_key, key
 
 SUITE = ("tiny_digits", "tiny_shapes", "tiny_textures")
 CELL = Cell(
@@ -116,6 +116,21 @@ def test_every_field_of_an_identity_reaches_the_hash() -> None:
     for name in Identity.model_fields:
         changed = named.model_copy(update={name: other[type(getattr(named, name))]})
         assert key(changed) != key(named), name
+
+
+def test_what_is_chosen_of_a_cell_is_all_but_versions_and_digests() -> None:
+    named = identity(CELL, methods.card(CELL.method), lambda name: (name, name), str)
+    named = named.model_copy(update={"sources": {"dtd": "d"}, "learned_on": {"dtd": "d"}})
+    other: dict[type, object] = {int: 99, str: "other", dict: {"eurosat": "d"}, bool: True}
+    for name in Identity.model_fields:
+        value = other.get(type(getattr(named, name)), ("other",))
+        changed = named.model_copy(update={name: value})
+        same = cell_key(changed) == cell_key(named)
+        assert same == (name in VERSIONS), name
+        assert cell_key(changed, name) == cell_key(named, name), name
+    renewed = {"sources": {"dtd": "e"}, "learned_on": {"dtd": "e"}}
+    assert cell_key(named.model_copy(update=renewed)) == cell_key(named), "digests"
+    assert len({cell_key(named)}) == 1, "it can be hashed"
 
 
 def test_a_new_field_at_its_default_keeps_the_names_of_older_records() -> None:

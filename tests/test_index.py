@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 
 from benchmark import paths
+from benchmark.compute import runner
 from benchmark.errors import UserError
+from benchmark.grid import Cell
 from benchmark.records import index
 from benchmark.records.record import Record
 from benchmark.records.store import Store
@@ -219,6 +221,23 @@ def test_processes_at_once_leave_one_whole_index(
     assert found == [sorted(store.keys())] * 8
     assert sorted(path.name for path in store.root.iterdir()) == ["records", index.FILE]
     assert files_read(store, monkeypatch) == []
+
+
+def test_what_cells_would_cost_is_told_without_opening_a_record(
+    store: Store, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(store)
+    opened: list[Path] = []
+    for module in ("store", "index"):
+        monkeypatch.setattr(f"benchmark.records.{module}.read", opened.append)
+    shown = invoke("plan", "--method", "coop", "--dataset", "tiny_digits", "--results", store.root)
+    assert "about 34 s to go" in shown.out, shown.err
+    few = ("--method", "coop", "--backbone", "RN50", "--dataset", "dtd")
+    assert "missing" in invoke("reproduce", *few, "--results", store.root).out
+    cell = Cell(method="coop", dataset="tiny_digits", shots=4, seed=9, backbone="tiny")
+    (task,) = runner._tasks({"9": (cell, identity(seed=9))}, read(store)[:3], store)
+    assert task.expected_s == pytest.approx(2.25)
+    assert opened == []
 
 
 def test_a_small_folder_gets_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,11 @@ from benchmark.commands.grid_strangers import records_of_strangers, strangers, w
 from benchmark.commands.option_fields import Flags
 from benchmark.commands.recorded_names import backbone_name, dataset_name
 from benchmark.errors import UserError, counted
-from benchmark.grid import Cell
-from benchmark.records.record import Identity, Record
+from benchmark.grid import Cell, identity
+from benchmark.records.record import CellKey, Identity, Record, cell_key
 
 MOST_NAMED = 3  # of the cells that have no record
-Choice = tuple[object, ...]  # what names a cell, without versions, digests and precision
+ANY = "any"  # digest
 
 
 def records_of_grid(
@@ -78,48 +78,20 @@ def _cells_of(
     return select_grids(written, among, trusted, data_needed=False, all_known=all_known).cells
 
 
-def _of_cell(cell: Cell) -> Choice:
-    card = methods.card(cell.method)
-    return (
-        cell.method,
-        tuple(sorted((card.defaults | dict(cell.params)).items())),
-        dataset_name(cell.dataset),
-        cell.classes,
-        cell.evaluation,
-        dataset_name(cell.learned_on) if cell.learned_on else "",
-        cell.shots,
-        cell.seed,
-        cell.sampler,
-        cell.val,
-        backbone_name(cell.backbone),
-        bool(cell.sources),
-        (cell.source_shots or cell.shots) if cell.sources else 0,
-        cell.preset,
-        cell.selection,
-        cell.templates,
-        cell.underscores,
-        text_sets.short(cell.texts) if cell.texts else "",
+def _of_cell(cell: Cell) -> CellKey:
+    """What its record would have; digests, which say nothing here, are not asked for."""
+    named = identity(
+        cell,
+        methods.card(cell.method),
+        lambda dataset: (dataset_name(dataset), ANY),
+        lambda backbone: ANY,
+        transform=ANY,
+        backbone=backbone_name(cell.backbone),
+        texts_of=lambda texts: (text_sets.short(texts), ANY),
     )
+    return _of_record(named)
 
 
-def _of_record(named: Identity) -> Choice:
-    return (
-        named.method,
-        tuple(sorted(named.params.items())),
-        named.dataset,
-        named.classes,
-        named.evaluation,
-        next(iter(named.learned_on), ""),
-        named.shots,
-        named.seed,
-        named.sampler,
-        named.val,
-        named.backbone,
-        bool(named.sources),
-        named.source_shots,
-        named.preset,
-        named.selection,
-        named.templates,
-        named.underscores,
-        named.texts,
-    )
+def _of_record(named: Identity) -> CellKey:
+    """Which sources a policy means depends on what is prepared, and "auto" on the device."""
+    return (*cell_key(named, "sources", "precision"), bool(named.sources))

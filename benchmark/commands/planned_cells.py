@@ -18,11 +18,11 @@ from benchmark.compute import runner
 from benchmark.compute.history import History
 from benchmark.errors import counted
 from benchmark.grid import Cell
+from benchmark.records.index import read_records
 from benchmark.records.kept_adapters import is_kept
-from benchmark.records.record import Identity, Record, key
+from benchmark.records.record import CellKey, Identity, Record, cell_key, key
 from benchmark.records.store import Store
 
-CellKey = tuple[object, ...]  # what names a cell, without versions and digests
 STATES = ("done", "missing", "failed before")
 
 
@@ -76,7 +76,7 @@ def planned_cells(
     identities = runner.plan(
         cells, root=data_root, device=device, accept_changed_data=accept_changed_data
     )
-    records = {record.key: record for record in store.records()}
+    records = {record.key: record for record in read_records(store, [])}
     done = {name: each for name, each in records.items() if not keep or is_kept(store, name)}
     older = _by_cell(records.values())
     history = History.of(records.values())
@@ -176,30 +176,12 @@ def _source_changed(record: Record | None) -> bool:
 
 def _superseded(identity: Identity, older: Mapping[CellKey, Sequence[Record]]) -> tuple[str, ...]:
     """Keys of other records of the same cell and hyper-parameters, sorted."""
-    same = [other for other in older.get(_cell_key(identity), ()) if _same_params(other, identity)]
+    same = [
+        other
+        for other in older.get(cell_key(identity, "params"), ())
+        if _same_params(other, identity)
+    ]
     return tuple(sorted(other.key for other in same if other.key != key(identity)))
-
-
-def _cell_key(identity: Identity) -> CellKey:
-    """The choices of the user that name a cell, without versions and digests."""
-    return (
-        identity.method,
-        identity.dataset,
-        identity.classes,
-        identity.evaluation,
-        tuple(identity.learned_on),
-        identity.shots,
-        identity.seed,
-        identity.sampler,
-        identity.val,
-        identity.backbone,
-        tuple(sorted(identity.sources)),
-        identity.preset,
-        identity.selection,
-        identity.templates,
-        identity.underscores,
-        identity.texts,
-    )
 
 
 def _same_params(record: Record, identity: Identity) -> bool:
@@ -211,5 +193,5 @@ def _same_params(record: Record, identity: Identity) -> bool:
 def _by_cell(records: Iterable[Record]) -> dict[CellKey, list[Record]]:
     by_cell: dict[CellKey, list[Record]] = defaultdict(list)
     for record in records:
-        by_cell[_cell_key(record.identity)].append(record)
+        by_cell[cell_key(record.identity, "params")].append(record)
     return by_cell

@@ -45,6 +45,7 @@ def reproduce(
     Says first what would run, for how long, and what is missing: exit code 4.
     """
     from benchmark.commands import published_grid
+    from benchmark.records.index import read_records
     from benchmark.records.store import Store
 
     request = published_grid.GridRequest(
@@ -58,7 +59,8 @@ def reproduce(
     cells, store = published_grid.cells(request), Store(results)
     missing = published_grid.missing_parts(cells, data_root)
     done = published_grid.on_record(cells, missing, store, data_root, device)
-    print(published_grid.forecast(cells, done, missing, store.records(), device))
+    records = read_records(store, [])
+    print(published_grid.forecast(cells, done, missing, records, device))
     if missing:
         raise UserError(
             f"{len(missing)} parts are missing; get them by the commands above, or choose cells "

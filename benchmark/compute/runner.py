@@ -29,6 +29,7 @@ from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.protocols import FEW_SHOT
 from benchmark.records.announcements import announce_plan, failed_at
+from benchmark.records.index import read_records
 from benchmark.records.kept_adapters import is_kept
 from benchmark.records.progress import forget_finished_plans
 from benchmark.records.record import Identity, Record, key
@@ -171,8 +172,8 @@ def _tasks(
     missing: Mapping[str, tuple[Cell, Identity]], known: Collection[Record], store: Store
 ) -> list[Task]:
     """Tasks with what earlier records tell of their cost."""
-    keys = {record.key for record in known}
-    history = History.of(chain(known, store.records(besides=keys)))
+    others = read_records(store, [], besides={record.key for record in known})
+    history = History.of(chain(known, others))
     return [
         _task(cell, identity, name, store, history) for name, (cell, identity) in missing.items()
     ]

@@ -16,7 +16,7 @@ import gc
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,16 +110,18 @@ class IndexedRecord:
         return record.counts
 
 
-def read_records(store: Store, problems: list[str]) -> list[Record]:
-    """All trustworthy records in order of key; why others are passed over is added to `problems`.
+def read_records(store: Store, problems: list[str], besides: Collection[str] = ()) -> list[Record]:
+    """All trustworthy records in order of key, but those `besides`; why others are passed over is
+    added to `problems`.
 
     Of a large folder they are IndexedRecords, which offer what reports read of a Record.
     """
     paths = {path.stem: str(path) for path in (store.root / "records").glob("*.json")}
     if len(paths) < FEWEST:
-        return list(store.records(problems))
+        return list(store.records(problems, besides))
     with without_collection():
-        return cast("list[Record]", _read_indexed(store.root, paths, problems))
+        indexed = _read_indexed(store.root, paths, problems)
+        return cast("list[Record]", [each for each in indexed if each.key not in besides])
 
 
 def _read_indexed(root: Path, paths: dict[str, str], problems: list[str]) -> list[IndexedRecord]:

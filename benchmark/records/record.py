@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 MOST_TITLE = 200  # characters
 Scalar = str | int | float | bool | None
+CellKey = tuple[object, ...]
 BEYOND_FEW_SHOT = ("full", "test")  # validation sets that presets of releases alone may use
 
 
@@ -183,3 +184,20 @@ def key(identity: Identity) -> str:
     new field, given a default, keeps the names of the records that were made without it.
     """
     return hash_of(identity.model_dump(exclude_defaults=True))
+
+
+# fields of an Identity that nobody chooses: the state of code, data and weights
+VERSIONS = frozenset(
+    {"adapter_version", "code", "dataset_digest", "weights_digest", "texts_digest"}
+    | {"transform", "protocol"}
+)
+
+
+def cell_key(named: Identity, *without: str) -> CellKey:
+    """What a user has chosen of a cell, but the fields `without`: neither versions nor digests, so
+    that records of other states of code, data and weights have the same. It can be hashed.
+    """
+    chosen: dict[str, Any] = {name: value for name, value in named if name not in VERSIONS}
+    chosen["params"] = tuple(sorted(named.params.items()))
+    chosen |= {"sources": tuple(sorted(named.sources)), "learned_on": tuple(named.learned_on)}
+    return tuple(value for name, value in chosen.items() if name not in without)
