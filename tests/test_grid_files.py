@@ -273,6 +273,30 @@ def test_a_report_of_a_grid_shows_its_records_and_counts_the_missing(
     assert (nothing.code, "of the 15 cells" in nothing.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "missing"),
+    [(["tiny_digits"], "2 of 3"), (["tiny_digits", "dtd"], "2 of 4"), (["dtd"], "")],
+)
+def test_a_grid_without_datasets_means_in_a_report_what_was_run(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: list[str],
+    missing: str,
+) -> None:  # fmt: skip
+    """Of no prepared data a run takes the embedded suite; data may have been prepared elsewhere."""
+    monkeypatch.setenv("FSBENCH_DATA", str(tmp_path / "no data"))
+    file = written(tmp_path, '[[grid]]\nmethods = "zero_shot"\nbackbones = "tiny"\n')
+    made = [identity("zero_shot", name, 0, 0, val="none") for name in recorded]
+    elsewhere = identity("gda", "eurosat")  # of another method
+    write(tmp_path, [scored(each, 0.5) for each in [*made, elsewhere]])
+    assert len(keys_of(invoke, "--config", file, "--results", tmp_path / "none")) == 3
+    shown = invoke("report", "--config", file, "--results", tmp_path, "--format", "markdown")
+    assert (shown.code, "50.0" in shown.out) == (0, True), shown.err
+    told = f"{missing} cells of {file} have no record" if missing else ""
+    assert told in shown.err
+    assert ("no record" in shown.err) == bool(missing)
+    among = invoke("report", "--config", file, "--results", tmp_path, "--dataset", "tiny_digits")
+    assert (among.code == 0) == ("tiny_digits" in recorded)
+
+
 def test_a_grid_file_chooses_rows_of_a_golden_table(invoke: Invoke, tmp_path: Path) -> None:
     file = written(tmp_path, '[[grid]]\nmethods = "zero_shot"\ndatasets = "tiny_digits"\n')
     check = ["check", "--config", file, "--golden", tmp_path / "golden.csv", "--plain"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from benchmark import data, protocols
 from benchmark.backbones import weights
 from benchmark.commands import protocol_selection
 from benchmark.commands.option_fields import Flags
 from benchmark.errors import MISSING, UserError, nearest
+from benchmark.methods import stable_name
 from benchmark.protocols import BASE_TO_NEW, DOMAIN, FROM_A_SOURCE
+from benchmark.records.record import Record
 
 TINY, STANDARD = "tiny", "classic"  # suites
 There = Callable[[str], bool]  # whether a dataset is prepared
@@ -90,6 +93,28 @@ def _default_datasets(flags: Flags, remarks: list[str], there: There) -> list[st
         remedy = _remedy([f"--suite {STANDARD}"])
     remarks.append(f"{lacking}: taking the embedded suite '{TINY}'; {remedy}")
     return list(data.suites()[TINY])
+
+
+def with_recorded(flags: Flags, records: Iterable[Record]) -> Flags:
+    """The choice of a report: where a run takes what is prepared, what it would take here, and what
+    these records say that it took elsewhere.
+    """
+    if flags.datasets or flags.suites or flags.protocol in FROM_A_SOURCE:
+        return flags
+    names = set(map(stable_name, flags.methods))
+    recorded = {
+        record.identity.dataset
+        for record in records
+        if record.identity.evaluation == flags.protocol
+        and (not names or record.identity.method in names)
+    }
+    suites = data.suites()
+    standard, embedded = suites[STANDARD], suites[TINY]
+    here = set(_default_datasets(flags, [], lambda name: data.prepared(name, flags.data_root)))
+    for_want_of_data = here == set(embedded) and not recorded & here
+    if for_want_of_data and recorded & set(standard):
+        here = set()
+    return replace(flags, datasets=[x for x in (*standard, *embedded) if x in here | recorded])
 
 
 def _only_prepared(names: Sequence[str], remarks: list[str], there: There) -> list[str]:

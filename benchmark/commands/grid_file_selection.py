@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmark import methods
 from benchmark.backbones import weights
 from benchmark.commands.cell_selection import Selection, select
+from benchmark.commands.dataset_selection import with_recorded
 from benchmark.commands.grid_file import Grid, WrittenGrids, read_grid_file
 from benchmark.commands.method_settings import Setting
 from benchmark.commands.option_fields import Flags
@@ -16,6 +17,7 @@ from benchmark.commands.options.values import whole_numbers
 from benchmark.commands.recorded_names import dataset_name
 from benchmark.errors import UserError, nearest
 from benchmark.grid import Cell
+from benchmark.records.record import Record
 
 NARROWING = ("methods", "datasets", "shots", "seeds", "backbones")  # fields of Flags
 FREE = ("data_root",)  # a file says nothing of it
@@ -42,16 +44,17 @@ def select_grids(
     flags: Flags,
     trusted: Sequence[str],
     *,
-    data_needed: bool = True,
+    records: Sequence[Record] | None = None,
     all_known: bool = True,
 ) -> Selection:
-    """The cells of a file that was read, of its grids that name a method.
+    """The cells of a file that was read, of its grids that name a method: to be run, or those whose
+    `records` are looked for, which need no data here.
 
     Where cells of the file are not known here (`all_known`), they may have a value that `flags`
     ask for and no other cell has.
     """
     parts = [
-        _selected(written, number, each, flags, trusted, data_needed)
+        _selected(written, number, each, flags, trusted, records)
         for number, each in enumerate(written.content.grid, 1)
         if each.methods != []
     ]
@@ -90,12 +93,14 @@ def _selected(
     each: Grid,
     flags: Flags,
     trusted: Sequence[str],
-    data_needed: bool,
+    records: Sequence[Record] | None,
 ) -> Selection:
     try:
         options = flags_of(each, written.path.parent, flags.data_root)
         methods.require_trusted(options.methods, trusted, TRUST)
-        return select(options, _settings(each), data_needed=data_needed)
+        if records is None:
+            return select(options, _settings(each))
+        return select(with_recorded(options, records), _settings(each), data_needed=False)
     except UserError as error:
         sentence = f"{written.path}, grid {number}: {error}"
         raise UserError(sentence, exit_code=error.exit_code, stops=error.stops) from error

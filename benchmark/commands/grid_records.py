@@ -33,7 +33,7 @@ def records_of_grid(
     """
     written = read_grid_file(path)
     unknown = strangers(written, trusted)
-    cells = _cells_of(without(written, unknown), flags, unknown, trusted)
+    cells = _cells_of(without(written, unknown), flags, unknown, trusted, records)
     by_choice = {_of_cell(cell): cell for cell in cells}
     precisions = {choice: cell.precision for choice, cell in by_choice.items()}
     found = [
@@ -65,7 +65,11 @@ def _named(cells: Sequence[Cell]) -> str:
 
 
 def _cells_of(
-    written: WrittenGrids, flags: Flags, unknown: Sequence[str], trusted: Sequence[str]
+    written: WrittenGrids,
+    flags: Flags,
+    unknown: Sequence[str],
+    trusted: Sequence[str],
+    records: Sequence[Record],
 ) -> list[Cell]:
     """The cells of the methods that may run, those that `flags` choose; records of `unknown`
     methods may have the values that no such cell has.
@@ -75,7 +79,7 @@ def _cells_of(
         return []
     among = replace(flags, methods=left)
     all_known = not unknown
-    return select_grids(written, among, trusted, data_needed=False, all_known=all_known).cells
+    return select_grids(written, among, trusted, records=records, all_known=all_known).cells
 
 
 def _of_cell(cell: Cell) -> CellKey:
