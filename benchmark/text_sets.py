@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmark.errors import UserError, nearest
 from benchmark.paths import require_regular
+from benchmark.toml_text import is_text
 
 HAND = "hand"
 JOINED = f"{HAND}+"
@@ -185,14 +186,9 @@ def _tables(name: str, contents: Any) -> dict[str, Sentences]:
 
 def _sentences(name: str, class_name: str, texts: Any) -> tuple[str, ...]:
     whole = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
-    if not whole or not all(text.strip() and _is_text(text) for text in texts):
+    if not whole or not all(text.strip() and is_text(text) for text in texts):
         raise _no_table(name, f"'{class_name[:60]}' has no list of sentences, or an empty one")
     return tuple(texts)
-
-
-def _is_text(text: str) -> bool:
-    """Whether it can be written: JSON may hold halves of characters."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _no_table(name: str, why: str) -> UserError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -99,6 +100,23 @@ def test_every_option_is_written_down(
     assert keys_of(invoke, *chosen, "--save-config", file) == names, "written again as it was"
     other = invoke("plan", "--method", "zero_shot", "--save-config", file)
     assert (other.code, "is there already" in other.err) == (2, True)
+
+
+def test_odd_texts_are_written_down_or_refused_in_a_sentence(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    file, plan = tmp_path / "grid.toml", ["--method", "coop", "--dataset", "tiny_digits"]
+    plan += ["--shots", "1", "--seed", "1-60", "--results", str(tmp_path)]
+    odd = ["--set", 'coop.ctx_init=a "b" \\ = # \x7f\t\u2028 [é]']
+    names = keys_of(invoke, *plan, *odd, "--save-config", file)
+    assert keys_of(invoke, "--config", file, "--results", tmp_path) == names
+    assert max(map(len, file.read_text().split("\n"))) <= 100, "long lists take several lines"
+    undecoded = os.fsdecode(b"a photo \xff of")  # as Python reads such an argument
+    nowhere = tmp_path / "new.toml"
+    refused = invoke("plan", *plan, "--set", f"ctx_init={undecoded}", "--save-config", nowhere)
+    assert refused.code == 2, refused.err
+    assert "is not UTF-8" in refused.err
+    assert not nowhere.exists()
 
 
 def test_a_grid_has_a_key_for_every_option_that_chooses_cells() -> None:

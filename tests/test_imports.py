@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (  # a wing may import from those before it; the top-level modules stand among the wings
-    "errors", "paths", "ticks", "reference", "api", "training", "records", "parameters",
-    "methods", "protocols", "presets", "text_sets", "grid", "tiny",
+    "errors", "paths", "toml_text", "ticks", "reference", "api", "training", "records",
+    "parameters", "methods", "protocols", "presets", "text_sets", "grid", "tiny",
     "data", "backbones", "conformance", "features", "compute", "report", "commands", "cli",
     "__main__",
 )  # fmt: skip

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from benchmark.compute.devices import precision_for
 from benchmark.errors import UserError
 from benchmark.paths import write_atomic
 from benchmark.text_sets import HAND
+from benchmark.toml_text import toml_key, toml_value, unwritable_line
 
 # left out of a file, which stays short: what a grid says where no option says otherwise
 USUAL: Mapping[str, object] = {name: value or None for name, value in vars(Flags()).items()} | {
@@ -34,14 +33,16 @@ def write_grid_file(path: Path, grids: Sequence[Grid], names: Saved, device: str
     """Write grids that leave nothing open, as `select` makes them; "auto" becomes the precision
     that it means on `device`.
 
-    Raises UserError where another file lies there already.
+    Raises UserError where another file lies there already, and for what no file can hold.
     """
     settled = [part for each in grids for part in _with_precision(each, device)]
     seen_from_there = (
         each.with_paths(lambda file: os.path.relpath(file, path.parent)) for each in settled
     )
     text = "\n".join(map(_grid_text, seen_from_there))
-    content = f"{text}\n[saved]\ncells = {names.cells}\nkeys = {json.dumps(names.keys)}\n"
+    content = f"{text}\n[saved]\ncells = {names.cells}\nkeys = {toml_value(names.keys)}\n"
+    if bad := unwritable_line(content):
+        raise UserError(f"what was chosen is not UTF-8, which a grid file is: {bad}; correct it")
     if path.exists() and not _holds(path, content):
         raise UserError(f"{path} is there already, with other content; name another file")
     write_atomic(path, content.encode())
@@ -64,28 +65,14 @@ def _with_precision(each: Grid, device: str) -> Iterator[Grid]:
 def _grid_text(each: Grid) -> str:
     values = each.model_dump()
     lines = [
-        f"{name} = {_toml(value)}"
+        f"{name} = {toml_value(value)}"
         for name, value in values.items()
         if name != "set" and value != USUAL.get(name, ...)
     ]
     for method, table in values["set"].items():
-        lines += [f"\n[grid.set.{_key(method)}]"]
+        lines += [f"\n[grid.set.{toml_key(method)}]"]
         lines += [
-            f"{_key(name)} = {_toml(value[0] if len(value) == 1 else value)}"
+            f"{toml_key(name)} = {toml_value(value[0] if len(value) == 1 else value)}"
             for name, value in table.items()
         ]
     return "\n".join(["[[grid]]", *lines, ""])
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
-
-
-def _toml(value: object) -> str:
-    """A value of TOML. None, of which TOML has no word, becomes the text that is read as it."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    if value is None:
-        return '"none"'
-    # JSON's texts, numbers, true and false are TOML's, but for one character
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

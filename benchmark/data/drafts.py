@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmark.data import catalog, proposals, verification
 from benchmark.data.duplicates import duplicates
@@ -20,10 +18,10 @@ from benchmark.data.locations import dataset_location
 from benchmark.data.reading import read_rows
 from benchmark.data.specs import Spec, spec_of
 from benchmark.errors import MISSING, UserError
+from benchmark.toml_text import toml_value, unwritable_line
 
 DECODED = 1000  # pictures that are decoded, evenly spaced, unless all are asked for
 MOST_SHOTS = 16  # that the field asks for
-WIDTH = 96
 LICENCE = "not stated; whoever publishes numbers should know it"
 
 
@@ -63,15 +61,10 @@ def survey(draft: Draft, folder: Path, file: Path, domain: str, *, every: bool =
 
 def _require_unicode(text: str, folder: Path) -> None:
     """UserError for a name that no TOML can hold."""
-    if bad := next((line for line in text.splitlines() if not _is_unicode(line)), None):
-        shown = os.fsencode(bad.strip()).decode(errors="backslashreplace")
+    if bad := unwritable_line(text):
         raise UserError(
-            f"a name in {folder} is not UTF-8, which a TOML is: {shown[:100]}; rename that folder"
+            f"a name in {folder} is not UTF-8, which a TOML is: {bad}; rename that folder"
         )
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _per_class(spec: Spec, rows: ImageRows, split: str) -> list[int]:
@@ -140,38 +133,24 @@ def toml_text(draft: Draft, folder: Path, file: Path, domain: str) -> str:
     proposed = proposals.template_for(guessed)
     templates = [proposed if domain else proposals.PLAIN]
     better = [] if domain or proposed == proposals.PLAIN else [
-        f"# perhaps better for {guessed}: templates = {_value([proposed])}"
+        f"# perhaps better for {guessed}: templates = {toml_value([proposed])}"
     ]  # fmt: skip
     beside = os.path.relpath(folder.absolute(), file.absolute().parent)
     source = {"kind": draft.source["kind"], "folder": Path(beside).as_posix(), **draft.source}
     lines = [
         f"# {draft.layout}; written by init-dataset, yours to edit",
-        f"title = {_value(folder.absolute().name)}",
-        f"domain = {_value(guessed or 'pictures')}",
-        f"licence = {_value(LICENCE)}",
-        f"templates = {_value(templates)}",
+        f"title = {toml_value(folder.absolute().name)}",
+        f"domain = {toml_value(guessed or 'pictures')}",
+        f"licence = {toml_value(LICENCE)}",
+        f"templates = {toml_value(templates)}",
         *better,
         "# in label order; underscores are read as spaces",
-        f"class_names = {_value(draft.class_names)}",
+        f"class_names = {toml_value(draft.class_names)}",
         "",
         "[source]",
-        *(f"{key} = {_value(value)}" for key, value in source.items()),
+        *(f"{key} = {toml_value(value)}" for key, value in source.items()),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _value(value: Any) -> str:
-    """A value as TOML writes it; long lists over several lines."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_value(each)}" for key, each in value.items()) + " }"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        parts = [_value(each) for each in value]
-        line = f"[{', '.join(parts)}]"
-        if len(line) <= WIDTH - 16:
-            return line
-        return "[\n" + "\n".join(f"    {part}," for part in parts) + "\n]"
-    # JSON's escapes are TOML's, but for the one control character that JSON leaves as it is
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def write_new(file: Path, text: str) -> None:

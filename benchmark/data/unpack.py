@@ -19,6 +19,7 @@ from benchmark.data import file_kinds
 from benchmark.data.disk_space import full_disk, require_space, write
 from benchmark.data.http_download import Progress
 from benchmark.errors import MISSING, UserError
+from benchmark.toml_text import is_text
 
 CHUNK_BYTES = 1 << 20
 HEADER_BYTES = 16 << 20  # more than any header of a tar needs, which is read whole
@@ -197,7 +198,7 @@ def _chooser(wanted: Mapping[str, str]) -> Callable[[tuple[str, ...]], str | Non
 def _extract(archive: Path, member: Member, target: Path) -> Iterator[int]:
     if member.open is None:
         raise _refused(archive, f"holds '{member.name}', a link or a device where a file should be")
-    if "\0" in member.name or not _is_text(member.name):
+    if "\0" in member.name or not is_text(member.name):
         raise _refused(archive, f"holds the name {member.name!a}, which is no text")
     with closing(member.open()) as source, _created(archive, member, target) as sink:
         while chunk := source.read(CHUNK_BYTES):
@@ -213,15 +214,6 @@ def _created(archive: Path, member: Member, target: Path) -> IO[bytes]:
         raise _refused(archive, f"holds '{member.name}' twice") from error
     except OSError as error:
         raise full_disk(error, target.parent) from error
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name can be encoded: Python reads unknown bytes as halves of characters."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _refused(archive: Path, why: str) -> BadArchive:
