@@ -574,10 +574,35 @@ def test_a_plan_knows_done_missing_superseded_and_the_time_left(
     assert shown_plan["eta_s"] == pytest.approx(2.25)
     text = invoke(*plan).out
     assert "2 cells: 1 done, 1 missing" in text
-    assert "about 2 s to go\n" in text
+    assert "; to go: about 2 s for 1 cell, by 4 records each\n" in text
     plan[plan.index("--shots") + 1] = "2"
-    assert "about 4 s to go (2 cells by records at other shots)\n" in invoke(*plan).out
+    guessed = "by 4 records each (2 by records at other shots)"
+    assert f"to go: about 4 s for 2 cells, {guessed}\n" in invoke(*plan).out
     assert "1 record of these cells is superseded" in text
+
+
+def test_of_methods_that_never_ran_a_plan_forecasts_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    plan = [
+        "plan",
+        "--dataset",
+        "tiny_digits",
+        "--shots",
+        "1",
+        "--seed",
+        "1",
+        "--results",
+        tmp_path,
+    ]
+    write(tmp_path, [scored(planned("linear_probe", seeds=(2,))[0], 0.5)])
+    assert "to go" not in invoke(*plan, "--method", "coop").out
+    text = invoke(*plan, "--method", "coop,linear_probe,gda").out
+    assert "to go: about 2 s for 1 cell, by 1 record each; nothing is known of 2 more" in text
+    shown = json.loads(invoke(*plan, "--method", "coop,linear_probe", "--json").out)
+    assert shown["eta_s"] is None, "a sum of what is known alone would be taken for all"
+    assert [cell["expected_s"] for cell in shown["cells"]] == [None, 2.25]
+    assert [cell["expected_from"] for cell in shown["cells"]] == [0, 1]
+    both = invoke(*plan, "--method", "linear_probe", "--dataset", "tiny_shapes").out
+    assert "about 4 s for 2 cells, by 1 record each (1 by records of other datasets)\n" in both
 
 
 def test_a_plan_tells_when_a_methods_file_changed_and_its_version_did_not(

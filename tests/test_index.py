@@ -231,7 +231,7 @@ def test_what_cells_would_cost_is_told_without_opening_a_record(
     for module in ("store", "index"):
         monkeypatch.setattr(f"benchmark.records.{module}.read", opened.append)
     shown = invoke("plan", "--method", "coop", "--dataset", "tiny_digits", "--results", store.root)
-    assert "about 34 s to go" in shown.out, shown.err
+    assert "to go: about 34 s for 15 cells, by 2 to 12 records each" in shown.out, shown.err
     few = ("--method", "coop", "--backbone", "RN50", "--dataset", "dtd")
     assert "missing" in invoke("reproduce", *few, "--results", store.root).out
     cell = Cell(method="coop", dataset="tiny_digits", shots=4, seed=9, backbone="tiny")

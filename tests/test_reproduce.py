@@ -81,7 +81,7 @@ def test_time_is_what_records_here_tell() -> None:
     records = list(grid(["coop"], ["dtd"], backbones=("RN50/openai",)))
     cells = published_grid.cells(GridRequest(datasets=["dtd"], backbones=["RN50"]))
     others = len(cells) - 15
-    rest = f"by records here; nothing is known of {others} more"
+    rest = f"by 3 records each; nothing is known of {others} more"
     text = published_grid.forecast(cells, set(), [], records, "auto")
     assert f"time: about 34 s for 15 cells, {rest}" in text
     coop = [cell for cell in cells if cell.method == "coop"]

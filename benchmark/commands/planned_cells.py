@@ -13,9 +13,9 @@ from typing import Any
 
 from benchmark import methods
 from benchmark.commands.grid_run import RunRequest
-from benchmark.commands.printing import duration, print_json
+from benchmark.commands.printing import forecast_text, print_json
 from benchmark.compute import runner
-from benchmark.compute.history import History
+from benchmark.compute.history import Forecast, History
 from benchmark.errors import counted
 from benchmark.grid import Cell
 from benchmark.records.index import read_records
@@ -36,8 +36,7 @@ class PlannedCell:
     failed: bool  # its last attempt left a log
     source_changed: bool  # the adapter's file is another than the record's, its version is not
     superseded: tuple[str, ...]  # keys of older records: of another version, data or weights
-    expected_s: float | None  # from records of the same method; None where there are none
-    at_other_shots: bool = False  # what is expected is from these alone
+    forecast: Forecast | None  # None where no record tells, or none has to
 
     @property
     def state(self) -> str:
@@ -91,21 +90,19 @@ def planned_cells(
                 failed=store.failure(name).is_file(),
                 source_changed=_source_changed(records.get(name)),
                 superseded=_superseded(identity, older),
-                expected_s=None if name in done else history.expected_s(cell),
-                at_other_shots=name not in done and history.at_other_shots(cell),
+                forecast=None if name in done else history.forecast(cell),
             )
         )
     return planned
 
 
 def eta_s(planned: Iterable[PlannedCell]) -> float | None:
-    """Seconds for all missing cells; None where no time is known.
-
-    Cells of methods that never ran are taken at the mean of the others.
+    """Seconds for all missing cells; None where of some of them nothing is known, as of methods
+    that never ran.
     """
-    missing = [each for each in planned if not each.record]
-    known = [each.expected_s for each in missing if each.expected_s is not None]
-    return sum(known) / len(known) * len(missing) if known else None
+    forecasts = [each.forecast for each in planned if not each.record]
+    known = [each.seconds for each in forecasts if each]
+    return sum(known) if len(known) == len(forecasts) else None
 
 
 def as_dict(planned: Sequence[PlannedCell]) -> dict[str, Any]:
@@ -125,7 +122,8 @@ def _cell_dict(planned: PlannedCell) -> dict[str, Any]:
         "state": planned.state,
         "source_changed": planned.source_changed,
         "superseded": list(planned.superseded),
-        "expected_s": planned.expected_s,
+        "expected_s": planned.forecast and planned.forecast.seconds,
+        "expected_from": planned.forecast.records if planned.forecast else 0,
     }
 
 
@@ -136,11 +134,8 @@ def text(planned: Sequence[PlannedCell]) -> str:
         released = f" as {each.cell.preset}" if each.cell.preset else ""
         groups[f"{each.cell.method}{released}, {each.cell.backbone}"].append(each)
     lines = [f"{name}: {_counts(group)}" for name, group in groups.items()]
-    seconds = eta_s(planned)
-    to_go = f"; about {duration(seconds)} to go" if seconds else ""
-    guessed = sum(each.at_other_shots for each in planned)
-    if to_go and guessed:
-        to_go += f" ({counted(guessed, 'cell')} by records at other shots)"
+    missing = [each.forecast for each in planned if not each.record]
+    to_go = f"; to go: {forecast_text(missing)}" if any(missing) else ""
     return "\n".join([*lines, f"in all: {_counts(planned)}{to_go}", *_warnings(planned)])
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from benchmark.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.compute.history import Forecast
     from benchmark.report.result_table import ResultTable
 
 
@@ -60,6 +64,23 @@ def wants_plain(console: Console, requested: bool) -> bool:
     """
     in_ci = os.environ.get("CI", "") not in ("", "0", "false")
     return requested or not console.is_terminal or in_ci
+
+
+def forecast_text(forecasts: Sequence[Forecast | None]) -> str:
+    """'about 9 s for 3 cells, by 1 to 4 records each (2 by records at other shots); nothing is
+    known of 5 more', of cells of which one at least is known.
+    """
+    known = [each for each in forecasts if each]
+    fewest, most = (of(each.records for each in known) for of in (min, max))
+    records = counted(most, "record") if fewest == most else f"{fewest:,} to {most:,} records"
+    apart = Counter(each.apart for each in known if each.apart)
+    guessed = ", ".join(f"{count:,} by records {how}" for how, count in apart.items())
+    unknown = len(forecasts) - len(known)
+    return (
+        f"about {duration(sum(each.seconds for each in known))} for {counted(len(known), 'cell')}"
+        f", by {records} each{guessed and f' ({guessed})'}"
+        f"{f'; nothing is known of {unknown:,} more' if unknown else ''}"
+    )
 
 
 def duration(seconds: float) -> str:

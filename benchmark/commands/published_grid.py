@@ -11,7 +11,7 @@ from typing import TypeVar
 from benchmark import data, grid, methods, presets
 from benchmark.backbones import weights
 from benchmark.commands.dataset_selection import STANDARD, suite_around
-from benchmark.commands.printing import duration
+from benchmark.commands.printing import forecast_text
 from benchmark.compute import devices, runner
 from benchmark.compute.history import History
 from benchmark.data.availability import DatasetStatus, availability
@@ -174,15 +174,13 @@ def forecast(
 
 def _time(to_do: Sequence[Cell], history: History) -> str:
     """From records of the same methods and backbones; nothing is guessed of the others."""
-    known = [seconds for cell in to_do if (seconds := history.expected_s(cell)) is not None]
-    unknown = len(to_do) - len(known)
-    if not known:
+    forecasts = list(map(history.forecast, to_do))
+    if not any(forecasts):
         return (
             "not known before the first records; on one H200 the 165 cells of CoOp at ViT-B/16 "
             "would take 23 minutes by its measured steps (docs/gpu.md)"
         )
-    rest = f"; nothing is known of {unknown:,} more" if unknown else ""
-    return f"about {duration(sum(known))} for {counted(len(known), 'cell')}, by records here{rest}"
+    return forecast_text(forecasts)
 
 
 def _device(device: str) -> str:

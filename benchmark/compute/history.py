@@ -11,6 +11,17 @@ from benchmark.grid import Cell
 from benchmark.records.record import Identity, Record
 
 CostKey = tuple[object, ...]
+# how far away the records of a forecast are, by the places of _cost_keys
+APART = ("", "of other datasets", "of other protocols", "at other shots")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds of a cell: the median of its nearest relations."""
+
+    seconds: float
+    records: int  # it rests on
+    apart: str  # from the cell, one of APART
 
 
 @dataclass(eq=False)
@@ -37,16 +48,17 @@ class History:
             if gpu_mb := record.provenance.get("gpu_mb"):
                 self.gpu_share[cost_key] = max(self.gpu_share[cost_key], costs.peak_mb / gpu_mb)
 
-    def expected_s(self, cell: Cell) -> float | None:
-        """Seconds of the nearest relations; None for a method that never ran with this backbone."""
-        return next(
-            (median(self.seconds[at]) for at in _cost_keys(cell) if at in self.seconds), None
-        )
+    def forecast(self, cell: Cell) -> Forecast | None:
+        """None for a method that never ran with this backbone."""
+        for apart, at in zip(APART, _cost_keys(cell), strict=True):
+            if near := self.seconds.get(at):
+                return Forecast(median(near), len(near), apart)
+        return None
 
-    def at_other_shots(self, cell: Cell) -> bool:
-        """Whether what is expected is from records at other numbers of shots alone."""
-        *same_shots, any_shots = _cost_keys(cell)
-        return any_shots in self.seconds and not any(at in self.seconds for at in same_shots)
+    def expected_s(self, cell: Cell) -> float | None:
+        """The seconds of `forecast`."""
+        forecast = self.forecast(cell)
+        return forecast and forecast.seconds
 
     def expected_gpu_share(self, cell: Cell) -> float | None:
         """The largest share of a GPU that the nearest relations took; None where none of them ran
