@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -79,13 +80,48 @@ def test_an_edited_file_is_computed_again_and_both_rows_are_told_apart(
     assert invoke("run", "--method", "zero_shot", *GRID, *store).code == 0
     report = invoke("report", "--method", "./mine_too.py", *store)
     assert report.code == 0, report.err
-    assert report.out.count("Mine, code ") == 2
+    assert report.out.count("Mine, code ") == 3, "two rows, and a note about one of them"
+    assert report.out.count("made by other code than mine_too.py holds now") == 1
     assert "Zero-shot" not in report.out
     present = invoke("compare", "./mine_too.py", "zero_shot", *store)
     assert present.code == 0, present.err  # a file stands for its present code
     ambiguous = invoke("compare", "mine_too", "zero_shot", *store)
     assert ambiguous.code == 2
     assert "2 rows here, several with its defaults; name one: 'Mine, code" in ambiguous.err
+
+
+def test_a_report_says_which_rows_were_made_by_other_code_than_a_file_holds_now(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, store = Path("lab", "mine_too.py"), ("--results", tmp_path / "results")
+    file.parent.mkdir()
+    file.write_text(PLUGIN)
+    forget(monkeypatch)
+    ran = invoke("run", "--method", "./lab/mine_too.py", *GRID, *store)
+    assert ran.code == 0, ran.err
+    Path("lab", "grid.toml").write_text('[[grid]]\nmethods = "./mine_too.py"\n')
+    named = (["--method", "lab/mine_too.py"], ["--config", "lab/grid.toml"])
+    told = "Mine: made by other code than lab/mine_too.py holds now"
+
+    def reports(*options: object) -> str:
+        forget(monkeypatch)
+        shown = invoke("report", *store, *options)
+        assert shown.code == 0, shown.err
+        return " ".join((shown.out + shown.err).split())
+
+    assert not any("other code" in reports(*option) for option in named)
+    file.write_text(PLUGIN + "raise SystemExit('this code has run')\n")
+    for option in named:
+        assert told in reports(*option)
+        assert told in reports(*option, "--format", "markdown")
+        assert f"warning: {told}" in reports(*option, "--html", "page")
+    assert "other code" not in reports(), "of which file nobody has said"
+    file.rename("mine_too.py")
+    assert "Mine: made by other code than mine_too.py holds now" in reports()
+    Path("mine_too.py").unlink()
+    os.mkfifo("mine_too.py")
+    assert "other code" not in reports(), "nothing waits for a pipe"
 
 
 def test_a_parameter_that_was_changed_stands_in_the_row_of_a_method_of_ones_own(

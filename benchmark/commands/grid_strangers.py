@@ -24,9 +24,14 @@ Wanted = dict[str, set[object]]  # field of Flags -> values
 def strangers(written: WrittenGrids, trusted: Sequence[str]) -> list[str]:
     """The methods of the file whose code may not run, paths as seen from here."""
     methods.require_trusted([], trusted)
+    return [name for name in named_methods(written) if methods.is_elsewhere(name, trusted)]
+
+
+def named_methods(written: WrittenGrids) -> list[str]:
+    """All methods that the file names, paths as seen from here."""
     folder = written.path.parent
     named = [name for each in written.content.grid for name in _seen_from(each, folder)]
-    return [name for name in dict.fromkeys(named) if methods.is_elsewhere(name, trusted)]
+    return list(dict.fromkeys(named))
 
 
 def without(written: WrittenGrids, names: Sequence[str]) -> WrittenGrids:

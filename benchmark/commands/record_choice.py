@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from benchmark import methods
+from benchmark.commands.grid_file import read_grid_file
 from benchmark.commands.grid_records import records_of_grid
+from benchmark.commands.grid_strangers import named_methods
 from benchmark.commands.option_fields import Flags, RecordFilters
 from benchmark.commands.options.values import whole_numbers
 from benchmark.records.record import Record
@@ -32,3 +37,11 @@ def chosen_records(store: Store, filters: RecordFilters, notes: list[str]) -> li
         )
         return records_of_grid(records, filters.config, among, filters.trusted, notes)
     return records
+
+
+def named_files(filters: RecordFilters) -> dict[str, Path]:
+    """The files of methods that the options name, or their grid file does, by names of records."""
+    named = [*filters.methods, *filters.trusted]
+    if filters.config:
+        named += named_methods(read_grid_file(filters.config))
+    return {methods.stable_name(name): Path(name) for name in named if name.endswith(".py")}

@@ -36,15 +36,19 @@ def report(
     data_root: opt.DataRoot = None,
 ) -> None:
     """Print tables from the records in a folder, write them as a page, or draw figures."""
-    from benchmark.commands.record_choice import chosen_records
+    from benchmark.commands.record_choice import chosen_records, named_files
     from benchmark.records.store import Store
-    from benchmark.report import grouping
+    from benchmark.report import edited_methods, grouping
 
     _check(shape)
     _refuse_ignored(context, shape, filters)
     notes: list[str] = []
     store = Store(results)
     groups = grouping.group_records(chosen_records(store, filters, notes), notes, superseded)
+    groups = edited_methods.with_edited_files(groups, named_files(filters))
+    if shape.instead:  # nothing else says it there
+        said = (edited_methods.notes_of_edited(variants) for variants in groups.values())
+        notes += dict.fromkeys(note for of_setting in said for note in of_setting)
     if shape.html:
         _write_page(shape.html, groups, store, data_root, shape.images)
     if shape.figures:

@@ -58,7 +58,7 @@ class History:
     def expected_s(self, cell: Cell) -> float | None:
         """The seconds of `forecast`."""
         forecast = self.forecast(cell)
-        return forecast and forecast.seconds
+        return forecast.seconds if forecast else None
 
     def expected_gpu_share(self, cell: Cell) -> float | None:
         """The largest share of a GPU that the nearest relations took; None where none of them ran

@@ -11,6 +11,7 @@ from benchmark.grid import IMBALANCED
 from benchmark.records.record import BEYOND_FEW_SHOT, Identity, Record
 from benchmark.report.contamination import seen_notes
 from benchmark.report.coverage import coverage, not_shared
+from benchmark.report.edited_methods import notes_of_edited
 from benchmark.report.headings import headings
 from benchmark.report.result_table import ResultTable
 from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords
@@ -56,7 +57,8 @@ def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[s
     holes = not_shared(coverage(setting, variants), variants)
     together = [TRANSDUCTIVE] if any(variant.transductive for variant in variants) else []
     together += [SAME_TEXTS] if len({variant.worded for variant in variants}) > 1 else []
-    return ("; ".join([*shared, versions]), *holes, *priors, *together, *barred)
+    edited = notes_of_edited(variants)
+    return ("; ".join([*shared, versions]), *holes, *priors, *together, *barred, *edited)
 
 
 def facts_about(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, ...]:

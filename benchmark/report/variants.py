@@ -116,6 +116,8 @@ class MethodVariant:
     transductive: bool = False  # predicts all test images together
     # hyper-parameters that were no defaults when the first record was made, as far as it says so
     changed: frozenset[str] = field(default=frozenset(), compare=False)
+    # of a method from elsewhere whose code is another by now (edited_methods.py); empty: not known
+    edited_file: str = field(default="", compare=False)
 
     @property
     def protocol(self) -> tuple[str, str, str, str, str, bool, PriorExposure | bool]:
