@@ -315,6 +315,20 @@ def test_a_grid_without_datasets_means_in_a_report_what_was_run(
     assert (among.code == 0) == ("tiny_digits" in recorded)
 
 
+def test_grids_of_one_file_that_differ_in_precision_alone_are_told_apart_in_a_report(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    grids = ["float64", "float32", "auto", "bfloat16"]
+    each = '[[grid]]\nmethods = "zero_shot"\ndatasets = "tiny_digits"\nprecision = "{}"\n'
+    file = written(tmp_path, "".join(map(each.format, grids)))
+    for precision in ("float64", "float32"):
+        made = identity("zero_shot", "tiny_digits", 0, 0, val="none", precision=precision)
+        write(tmp_path, [scored(made, 0.5)])
+    shown = invoke("report", "--config", file, "--results", tmp_path, "--format", "markdown")
+    assert shown.out.count("50.0") >= 2
+    assert "1 of 4 cells" in shown.err
+
+
 def test_a_grid_file_chooses_rows_of_a_golden_table(invoke: Invoke, tmp_path: Path) -> None:
     file = written(tmp_path, '[[grid]]\nmethods = "zero_shot"\ndatasets = "tiny_digits"\n')
     check = ["check", "--config", file, "--golden", tmp_path / "golden.csv", "--plain"]

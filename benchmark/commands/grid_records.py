@@ -4,7 +4,7 @@ records are matched by what a user chooses, so neither data nor weights have to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,21 +34,17 @@ def records_of_grid(
     written = read_grid_file(path)
     unknown = strangers(written, trusted)
     cells = _cells_of(without(written, unknown), flags, unknown, trusted, records)
-    by_choice = {_of_cell(cell): cell for cell in cells}
-    precisions = {choice: cell.precision for choice, cell in by_choice.items()}
-    found = [
-        record
-        for record in records
-        if precisions.get(_of_record(record.identity)) in (AUTO, record.identity.precision)
-    ]
-    have = {_of_record(record.identity) for record in found}
+    asked = {_asked(_of_cell(cell)): cell for cell in cells}
+    matching = {record.key: asked.keys() & set(_asked_by(record.identity)) for record in records}
+    found = [record for record in records if matching[record.key]]
+    have = set[CellKey]().union(*matching.values())
     theirs = records_of_strangers(records, written, unknown)
-    missing = [cell for choice, cell in by_choice.items() if choice not in have]
+    missing = [cell for each, cell in asked.items() if each not in have]
     if not found and not theirs:
         raise UserError(f"none of the {counted(len(missing), 'cell')} of {path} has a record here")
     if missing:
         verb = "has" if len(missing) == 1 else "have"
-        cells_of = f"{len(missing)} of {counted(len(by_choice), 'cell')} of {path}"
+        cells_of = f"{len(missing)} of {counted(len(asked), 'cell')} of {path}"
         notes.append(f"{cells_of} {verb} no record ({_named(missing)})")
     if theirs:
         names = ", ".join(sorted({record.identity.method for record in theirs}))
@@ -82,9 +78,9 @@ def _cells_of(
     return select_grids(written, among, trusted, records=records, all_known=all_known).cells
 
 
-def _of_cell(cell: Cell) -> CellKey:
-    """What its record would have; digests, which say nothing here, are not asked for."""
-    named = identity(
+def _of_cell(cell: Cell) -> Identity:
+    """What names its record; digests, which say nothing here, are not asked for."""
+    return identity(
         cell,
         methods.card(cell.method),
         lambda dataset: (dataset_name(dataset), ANY),
@@ -93,9 +89,14 @@ def _of_cell(cell: Cell) -> CellKey:
         backbone=backbone_name(cell.backbone),
         texts_of=lambda texts: (text_sets.short(texts), ANY),
     )
-    return _of_record(named)
 
 
-def _of_record(named: Identity) -> CellKey:
-    """Which sources a policy means depends on what is prepared, and "auto" on the device."""
-    return (*cell_key(named, "sources", "precision"), bool(named.sources))
+def _asked(named: Identity) -> CellKey:
+    """What a file asks for. Which sources a policy means depends on what is prepared where."""
+    return (*cell_key(named, "sources"), bool(named.sources))
+
+
+def _asked_by(named: Identity) -> Iterator[CellKey]:
+    """What a record answers: cells of its precision, and those that leave it to the device."""
+    yield _asked(named)
+    yield _asked(named.model_copy(update={"precision": AUTO}))
