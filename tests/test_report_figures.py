@@ -84,10 +84,15 @@ def test_one_dataset_of_a_suite_has_the_only_panel_and_what_lacks_some_is_in_no_
 
 
 def drawn(kind: str, width: str) -> Figure:
-    """A figure of eleven datasets, six methods, one with a long name."""
+    """A figure of eleven datasets, seven methods, two with long names, one of which is one word."""
+    if kind == "one value":
+        with matplotlib.rc_context(figure_style.SETTINGS):
+            return figure_curves.curves(numbers([scored(identity("coop", "dtd"), 0.4)]), width)
+    word = "lab.experiments.prompt_tuning_with_a_name_that_goes_on"
     long = {"ctx_init": "a photo of a", "n_ctx": 4}
     records = list(grid(["tip_adapter_f", "cross_modal_probe", "gda", "taskres"], CLASSIC, (1, 16)))
     records += [scored(identity("coop", name, 16, 1, params=long), 0.6) for name in CLASSIC]
+    records += [scored(identity(word, name, 16, 1), 0.5) for name in CLASSIC]
     records += [scored(identity("zero_shot", name, 0, 0, val="none"), 0.2) for name in CLASSIC]
     found = numbers(
         [
@@ -105,7 +110,7 @@ def drawn(kind: str, width: str) -> Figure:
 
 
 @pytest.mark.parametrize("width", figure_style.WIDTHS)
-@pytest.mark.parametrize("kind", ["curves", "cost", "differences"])
+@pytest.mark.parametrize("kind", ["curves", "cost", "differences", "one value"])
 def test_no_text_lies_over_another_or_off_the_page(kind: str, width: str) -> None:
     figure = drawn(kind, width)
     with matplotlib.rc_context(figure_style.SETTINGS):

@@ -66,7 +66,7 @@ def _panel(axes: Axes, shown: Shown, dataset: str | None) -> None:
             level = means.pop(0)
             axes.axhline(level, color=style.GREY, linestyle=":", linewidth=1.2, label=name)
             whiskers.append((0, level, level, style.GREY))
-        look, shift = style.line_style(index), (index - len(shown.accuracies) / 2) * 0.02
+        look, shift = style.line_style(index), (index - (len(shown.accuracies) - 1) / 2) * 0.02
         if means:
             at = [places[shots] + shift for shots in means]
             axes.plot(at, list(means.values()), label=name, **look)

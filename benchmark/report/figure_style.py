@@ -6,6 +6,7 @@ is, without scaling.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -71,15 +72,27 @@ def text_inches(text: str, size: float = SMALL) -> float:
 
 
 def in_lines(text: str, inches: float, size: float = SMALL) -> str:
-    """The words of a text in lines of at most so many inches, where words allow it."""
+    """The words of a text in lines of at most so many inches, where words allow it; a longer word
+    is broken behind its signs.
+    """
     lines: list[str] = []
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and text_inches(longer, size) <= inches:
             lines[-1] = longer
         else:
-            lines.append(word)
+            lines += _broken(word, inches, size)
     return "\n".join(lines)
+
+
+def _broken(word: str, inches: float, size: float) -> list[str]:
+    lines = [""]
+    for part in re.findall(r"[^._/=-]+[._/=-]*|^[._/=-]+", word):
+        if lines[-1] and text_inches(lines[-1] + part, size) > inches:
+            lines.append(part)
+        else:
+            lines[-1] += part
+    return lines
 
 
 def line_inches(texts: Iterable[str], size: float) -> float:
@@ -145,9 +158,12 @@ def legend_of(names: Sequence[str], width: float) -> Legend:
     columns = max(1, min(len(labels), int(width / longest)))
     longer, rows = len(labels) % columns, len(labels) // columns
     ends = [0, *accumulate(rows + (at < longer) for at in range(columns))]
-    by_column = [labels[start:end] for start, end in pairwise(ends)]
-    tallest = max(sum(label.count("\n") + 1 for label in each) for each in by_column)
-    return Legend(labels, columns, tallest * 1.33 * SMALL / 72 + 0.06)
+    lines = [label.count("\n") + 1 for label in labels]
+    by_column = [lines[start:end] for start, end in pairwise(ends)]
+    # matplotlib aligns the middles of the first labels of all columns
+    above = max((each[0] - 1) / 2 for each in by_column)
+    below = max(sum(each) - (each[0] - 1) / 2 for each in by_column)
+    return Legend(labels, columns, (above + below) * 1.33 * SMALL / 72 + 0.06)
 
 
 def draw_legend(
@@ -183,5 +199,6 @@ def draw_legend(
 def fit(axes: Axes, lows: Sequence[float], highs: Sequence[float]) -> None:
     """Limits that hold all values in %, with a little air, and stay within [0, 100]."""
     low, high = min(lows, default=0.0), max(highs, default=100.0)
-    air = max(0.05 * (high - low), 0.5)
+    air = max(0.05 * (high - low), 1.0)
     axes.set_ylim(max(0.0, low - air), min(100.0, high + air))
+    axes.locator_params(axis="y", integer=True)  # decimals would reach the label beside them
