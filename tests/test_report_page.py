@@ -424,15 +424,22 @@ def test_rows_are_one_line_high_and_nothing_sticks_out(tab: chromium.Tab) -> Non
     tab.until("document.querySelector('#curves svg').viewBox.baseVal.width < 400")
     for table, main in (("matrix", "mean"), ("board", "accuracy")):
         tab.ask(f"document.getElementById('{table}').parentElement.scrollLeft = 10000")
-        for cell in ("method", main):  # in sight wherever the others have gone, and not cut
+        shown = {}
+        for cell in ("method", main):
             left, right, cut = tab.ask(
                 f"(() => {{ const one = document.querySelector('#{table} [data-label={cell}]');"
                 " const box = one.getBoundingClientRect();"
                 " return [box.left, box.right, one.scrollWidth > one.clientWidth]; })()"
             )
-            assert left >= 0
-            assert right <= 390
             assert not cut
+            shown[cell] = (left, right)
+        assert shown["method"][0] >= 0, "in sight wherever the others have gone"
+        assert shown["method"][1] <= 390 / 2
+        assert shown[main][1] < 390 / 2, "the mean makes room for the datasets"
+    tab.ask("document.querySelector('#board .open').click()")
+    openings = "Array.from(document.querySelectorAll('#r-body dd'))"
+    assert tab.ask(f"Math.min(...{openings}.map((fact) => fact.clientWidth))") > 390 / 3
+    tab.ask("document.getElementById('record').close()")
     tab.screen(1280, 900)
 
 
@@ -574,6 +581,17 @@ def test_what_is_not_ranked_adds_columns_but_no_dataset_to_the_means() -> None:
     assert view.shown == list(TINY)
     assert view.averaged == list(TINY[:2])
     assert len(view.rows) == 2
+
+
+def test_long_titles_are_cut_before_what_tells_them_apart() -> None:
+    title = "lab.experiments.prompt_tuning_with_a_name_that_goes_on"
+    rows: list[tuple[str, dict[str, Scalar]]] = [(title, {"w": 1}), (title, {"w": 2})]
+    rows += [(f"{title}_and_on", {}), ("lab.short", {})]
+    records = [scored(identity(name, params=params), 0.5) for name, params in rows]
+    (variants,) = grouping.group_records(records).values()
+    names = sorted(page_names.short_names(variants).values())
+    cut = "lab.experiments.prompt_…"
+    assert names == [cut, f"{cut}, w=1", f"{cut}, w=2", "lab.short"]
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,21 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from benchmark.report.headings import differences
+from benchmark.report.short_names import cut
 from benchmark.report.variants import MethodVariant
 
 LONGEST = 30  # characters; a longer name gets a number instead of its differences
+TITLE = 24  # characters of a title, which two lines of a phone hold with a number behind it
 
 
 def short_names(variants: Iterable[MethodVariant]) -> dict[MethodVariant, str]:
-    """Title alone where it is the only one; else with what tells it from rows of its title."""
+    """Title alone where it is the only one; else with what tells it from rows of its title. A title
+    too long is cut.
+    """
     parts = differences(variants)
     by_title: dict[str, list[MethodVariant]] = defaultdict(list)
     for variant in parts:
-        by_title[variant.title].append(variant)
+        by_title[cut(variant.title, TITLE, "")].append(variant)
     return {
         variant: name
         for title, rows in by_title.items()

@@ -16,7 +16,7 @@ function rankingColumns(view, rows) {
   const measured = (id, label, column, text, low) => ({ id, label, low, key: (row) => of(row)[column] ?? null, show: (row) => (typeof of(row)[column] === "number" ? text(of(row)[column]) : "–") });
   const accuracy = { ...measured("accuracy", "accuracy", "mean", percent), show: (row) => shownParts({ text: percent(of(row).mean), spread: typeof of(row).std === "number" ? percent(of(row).std) : "", mark: row.markOf(place) }) };
   const others = [
-    measured("interval", "95 % ±", "half", percent, true), measured("seeds", "seeds", "seeds", (count) => (count ? String(count) : "–")),
+    measured("interval", "95\u00a0%\u00a0±", "half", percent, true), measured("seeds", "seeds", "seeds", (count) => (count ? String(count) : "–")),
     measured("per-class", "per class", "per_class", percent), measured("ece", "ECE", "ece", percent, true), measured("covered", "at 80 %", "covered", percent),
     measured("train", "train s", "train_s", seconds, true), measured("predict", "predict s", "predict_s", seconds, true),
     measured("memory", "peak MB", "peak_mb", whole, true), measured("trainable", "trained", "trainable", many, true),
