@@ -88,6 +88,12 @@ def image_features(tower: VisionTower, first: int, x_NLE: Tensor, changes: Chang
 
 
 @torch.no_grad()
+def frozen_features(tower: VisionTower, first: int, x_NLE: Tensor) -> Tensor:
+    """image_ND of CLIP itself, unit length, of what block `first` reads."""
+    return image_features(tower, first, x_NLE, Changes())
+
+
+@torch.no_grad()
 def below(tower: VisionTower, first: int, pixels_NCHW: Tensor) -> Tensor:
     """What block `first` reads, from the frozen blocks below it."""
     x_NLE = tower.start(pixels_NCHW)
@@ -137,8 +143,13 @@ def in_batches(
     images: ImageSet, device: torch.device, logits: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """logits_QK of images by their pixels."""
-    batches = images.pixels(CPU_BATCH if device.type == "cpu" else GPU_BATCH)
+    batches = images.pixels(batch_size(device))
     return torch.cat([logits(pixels_NCHW.to(device)) for pixels_NCHW in batches])
+
+
+def batch_size(device: torch.device) -> int:
+    """How many images are encoded at once."""
+    return CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
 
 def token_ids(tower: TextTower, texts: Sequence[str]) -> Tensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,7 @@ Parts = Mapping[str, Tensor]
 Logits = Callable[[Parts, Tensor, Tensor], Tensor]
 # (parts, what was read, labels_B, step) -> the loss, one number; the label of an absent row is
 # batches.ABSENT
-Loss = Callable[[Parts, Tensor, Tensor, Tensor], Tensor]
+Loss = Callable[[Parts, Any, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)

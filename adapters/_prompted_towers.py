@@ -51,7 +51,6 @@ class Seen:
 
     image_BD: Tensor
     text_KD: Tensor
-    x_BLU: Tensor  # the images as the first block reads them
     labels_B: Tensor
     scale: float
 
@@ -64,7 +63,7 @@ class Seen:
         return F.cross_entropy(self.logits(), self.labels_B)
 
 
-Objective = Callable[[Seen], Tensor]
+Beside = Callable[[Seen, Tensor], Tensor]  # a step, CLIP's own image_BD -> what joins the loss
 ShareOf = Callable[[int], Tensor]  # epochs -> share_E of the weights after each epoch
 
 
@@ -96,28 +95,48 @@ def learn(
     recipe: Recipe,
     start_of: Callable[[Episode], Parts],
     rows_of: Callable[[Parts], Rows],
-    objective: Objective = Seen.cross_entropy,
+    beside: Beside | None = None,
     share_of: ShareOf | None = None,
 ) -> list[Parts]:
-    """What every run has learned: the parts of its last step, or their mean over the epochs."""
-    towers = Towers.of(episodes[0].target, recipe)
-    scale = episodes[0].backbone.logit_scale
+    """What every run has learned: the parts of its last step, or their mean over the epochs.
 
-    def loss_of(parts: Parts, x_BLU: Tensor, labels_B: Tensor, step: Tensor) -> Tensor:
-        text_JTE, image_JTU = rows_of(parts)
-        text_KD = towers.text_features(text_JTE)
-        image_BD = towers.image_features(x_BLU, image_JTU)
-        return objective(Seen(image_BD, text_KD, x_BLU, labels_B, scale))
-
-    many = len(episodes) > 1
+    The loss is the cross-entropy, and what `beside` makes of a step.
+    """
+    towers, many = Towers.of(episodes[0].target, recipe), len(episodes) > 1
+    loss_of = _loss_of(towers, episodes[0].backbone.logit_scale, rows_of, beside)
+    read_of = _views.inputs_for(
+        towers.vision, 0, recipe.crops, recipe.keep_mb, must_fit=many, frozen=beside is not None
+    )
     runs = _in_the_loop.runs(
         episodes,
         lambda episode: _schedule(episode, recipe, share_of),
         start_of,
-        _views.inputs_for(towers.vision, 0, recipe.crops, recipe.keep_mb, must_fit=many),
+        read_of,
         lambda _: loss_of,
     )
     return _in_the_loop.learn(runs, towers.vision, _optimisers.sgd(recipe.sgd))
+
+
+def _loss_of(
+    towers: Towers, scale: float, rows_of: Callable[[Parts], Rows], beside: Beside | None
+) -> _in_the_loop.Loss:
+    def seen(parts: Parts, x_BLU: Tensor, labels_B: Tensor) -> Seen:
+        text_JTE, image_JTU = rows_of(parts)
+        text_KD = towers.text_features(text_JTE)
+        return Seen(towers.image_features(x_BLU, image_JTU), text_KD, labels_B, scale)
+
+    def alone(parts: Parts, x_BLU: Tensor, labels_B: Tensor, step: Tensor) -> Tensor:
+        return seen(parts, x_BLU, labels_B).cross_entropy()
+
+    if beside is None:
+        return alone
+
+    def joined(parts: Parts, read: tuple[Tensor, Tensor], labels_B: Tensor, step: Tensor) -> Tensor:
+        x_BLU, frozen_BD = read
+        own = seen(parts, x_BLU, labels_B)
+        return own.cross_entropy() + beside(own, frozen_BD)
+
+    return joined
 
 
 def _schedule(episode: Episode, recipe: Recipe, share_of: ShareOf | None) -> _in_the_loop.Schedule:

@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,11 +29,50 @@ MIB = 2**20
 CHUNK = 256  # views computed at once; changes no number
 VIEW_SEEDS = 2**40  # distance between the random seeds of two view seeds
 
-# rows_B of views (view v of image n is row v * N + n) -> what the model reads of them
-Read = Callable[[Tensor], Tensor]
+# rows_B of views (view v of image n is row v * N + n) -> what a loss reads of them, as a rule one
+# tensor
+Read = Callable[[Tensor], Any]
 ReadOf = Callable[[Episode, Tensor], Read]  # episode, rows_TB of its schedule -> what is read
+Encode = Callable[[Tensor], Tensor]  # x_BLE -> image_BD
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What is read of all views of a schedule, computed once."""
+
+    kept_MX: Tensor
+    place_M: Tensor  # of every row among the kept ones
+
+    def __call__(self, rows_B: Tensor) -> Tensor:
+        return self.kept_MX.index_select(0, self.place_M.index_select(0, rows_B))
+
+    def beside(self, encode: Encode) -> Read:
+        """What is read, and what `encode` makes of it, once for all steps."""
+        parts = self.kept_MX.split(_blocks.batch_size(self.kept_MX.device))
+        image_MD = torch.cat([encode(part_BX) for part_BX in parts])
+        encoded = Kept(image_MD, self.place_M)
+        return lambda rows_B: (self(rows_B), encoded(rows_B))
+
+
+@dataclass(frozen=True, eq=False)
+class Anew:
+    """What is read of the views of a step, computed at every step."""
+
+    compute: Callable[[list[int]], Tensor]
+
+    def __call__(self, rows_B: Tensor) -> Tensor:
+        return self.compute(rows_B.tolist())
+
+    def beside(self, encode: Encode) -> Read:
+        """What is read, and what `encode` makes of it."""
+
+        def both(rows_B: Tensor) -> tuple[Tensor, Tensor]:
+            x_BLE = self(rows_B)
+            return x_BLE, encode(x_BLE)
+
+        return both
 
 
 def inputs(
@@ -42,7 +84,7 @@ def inputs(
     keep_mb: int,
     *,
     must_fit: bool = False,
-) -> Read:
+) -> Kept | Anew:
     """What block `first` reads of the views that a schedule asks for.
 
     They are computed once and kept on the device where they fit `keep_mb` MiB, or half of what is
@@ -53,7 +95,7 @@ def inputs(
     compute = _computer(episode, tower, first, crops)
     used_M = rows_TB.clamp_min(0).unique()
     if not len(used_M):
-        return lambda rows_B: compute(rows_B.tolist())
+        return Anew(compute)
     size = compute(used_M[:1].tolist())[0]
     half_left = left_bytes(device) / 2 if device.type == "cuda" else 0.0
     room_mb = max(keep_mb, half_left // MIB)
@@ -63,17 +105,24 @@ def inputs(
         log.info(
             "%d views do not fit %d MiB; they are cut anew at every step", len(used_M), room_mb
         )
-        return lambda rows_B: compute(rows_B.tolist())
+        return Anew(compute)
     return _kept(_image_by_image(used_M, episode), size, compute)
 
 
 def inputs_for(
-    tower: VisionTower, first: int, crops: Crops, keep_mb: int, *, must_fit: bool
+    tower: VisionTower,
+    first: int,
+    crops: Crops,
+    keep_mb: int,
+    *,
+    must_fit: bool,
+    frozen: bool = False,
 ) -> ReadOf:
-    """`inputs` of each run."""
+    """`inputs` of each run; with `frozen` a pair, they and CLIP's own features of the views."""
 
     def read_of(episode: Episode, rows_TB: Tensor) -> Read:
-        return inputs(episode, tower, first, crops, rows_TB, keep_mb, must_fit=must_fit)
+        read = inputs(episode, tower, first, crops, rows_TB, keep_mb, must_fit=must_fit)
+        return read.beside(partial(_blocks.frozen_features, tower, first)) if frozen else read
 
     return read_of
 
@@ -83,7 +132,7 @@ def features(
     tower: VisionTower,
     crops: Crops,
     rows_TB: Tensor,
-    encode: Callable[[Tensor], Tensor],
+    encode: Encode,
 ) -> Read:
     """Features of the views that a schedule asks for, from what the first block reads of them."""
     compute = _computer(episode, tower, 0, crops)
@@ -94,7 +143,7 @@ def features(
         return encode(compute(rows))
 
     if not len(used_M):
-        return lambda rows_B: encoded(rows_B.tolist())
+        return Anew(encoded)
     return _kept(used_M, encoded(used_M[:1].tolist())[0], encoded)
 
 
@@ -117,15 +166,14 @@ def _image_by_image(used_M: Tensor, episode: Episode) -> Tensor:
     return used_M[(used_M % len(episode.support)).argsort(stable=True)]
 
 
-def _kept(used_M: Tensor, size: Tensor, compute: Callable[[list[int]], Tensor]) -> Read:
+def _kept(used_M: Tensor, size: Tensor, compute: Callable[[list[int]], Tensor]) -> Kept:
     """What is computed of all rows in one tensor, in the order given."""
     kept_MLE = size.new_empty(len(used_M), *size.shape)
     for index_B in torch.arange(len(used_M)).split(CHUNK):
         kept_MLE[index_B] = compute(used_M[index_B].tolist())
-    index_of_M = torch.zeros(int(used_M.max()) + 1, dtype=torch.int64)
-    index_of_M[used_M] = torch.arange(len(used_M))
-    index_of_M = index_of_M.to(size.device)
-    return lambda rows_B: kept_MLE.index_select(0, index_of_M.index_select(0, rows_B))
+    place_M = torch.zeros(int(used_M.max()) + 1, dtype=torch.int64)
+    place_M[used_M] = torch.arange(len(used_M))
+    return Kept(kept_MLE, place_M.to(size.device))
 
 
 def stored_for(crops: Crops) -> ReadOf:

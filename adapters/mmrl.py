@@ -106,12 +106,15 @@ class Adapter:
         target = episodes[0].target
         towers = self._towers(target)
         loss_of = self._loss_of(towers, target)
-        vision, first, many = towers.vision, towers.first, len(episodes) > 1
+        vision, many = towers.vision, len(episodes) > 1
+        read_of = _views.inputs_for(
+            vision, towers.first, self.crops, self.keep_mb, must_fit=many, frozen=True
+        )
         runs = _in_the_loop.runs(
             episodes,
             self._schedule,
             self._start,
-            _views.inputs_for(vision, first, self.crops, self.keep_mb, must_fit=many),
+            read_of,
             lambda _: loss_of,
         )
         optimiser = _optimisers.adamw(self.adam, self.weight_decay)
@@ -129,10 +132,12 @@ class Adapter:
     def _loss_of(self, towers: Towers, target: Target) -> _in_the_loop.Loss:
         frozen_KD, scale = target.text_features(), target.backbone.logit_scale
 
-        def loss_of(parts: Parts, x_BLU: Tensor, labels_B: Tensor, step: Tensor) -> Tensor:
+        def loss_of(
+            parts: Parts, read: tuple[Tensor, Tensor], labels_B: Tensor, step: Tensor
+        ) -> Tensor:
+            x_BLU, frozen_BD = read
             text_KD = towers.text_features(parts)
             class_BD, row_BD = towers.image_features(parts, x_BLU)
-            frozen_BD = towers.frozen_features(x_BLU)
             apart = (1 - (class_BD * frozen_BD).sum(1)).mean()
             apart = apart + (1 - (text_KD * frozen_KD).sum(1)).mean()
             by_class, by_rows = (
@@ -194,11 +199,6 @@ class Towers:
         row_NTU = x_NLU[:, 1:read].reshape(-1, 1, x_NLU.shape[2])
         pooled_NU = self.vision.pool(row_NTU).view(len(x_NLU), rows.inserted, -1).mean(1)
         return unit(self.vision.finish(x_NLU)), unit(pooled_NU @ parts["projection_UD"])
-
-    @torch.no_grad()
-    def frozen_features(self, x_NLU: Tensor) -> Tensor:
-        """image_ND of CLIP itself."""
-        return _blocks.image_features(self.vision, self.first, x_NLU, _blocks.Changes())
 
     def _first(self, tower: Tower) -> int:
         return max(0, len(tower.blocks) - self.layers)

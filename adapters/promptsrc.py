@@ -41,10 +41,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import _blocks, _checks, _prompted_towers, _rows, _transfer
-from adapters._prompted_towers import Objective, Recipe, Seen
+from adapters import _checks, _prompted_towers, _transfer
+from adapters._prompted_towers import Beside, Recipe, Seen
 from adapters._settings import Crops, PromptedBlocks, PromptTraining, Sgd
-from benchmark.api import Episode, Predictor, State, Target, VisionTower
+from benchmark.api import Episode, Predictor, State, Target
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,12 @@ class Adapter:
         return _prompted_towers.predictor(rows, target, self._recipe())
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
-        backbone, text_KD = episodes[0].backbone, episodes[0].text_features()
         return _prompted_towers.learn(
             episodes,
             self._recipe(),
             self._start,
             _prompted_towers.independent,
-            self._objective(_rows.vision(backbone, "promptsrc"), text_KD),
+            self._held_near(episodes[0].text_features()),
             self._share_of if self.mean_width else None,
         )
 
@@ -107,15 +106,9 @@ class Adapter:
     def _recipe(self) -> Recipe:
         return Recipe("promptsrc", self.blocks, self.training, self.sgd, self.crops, self.keep_mb)
 
-    def _objective(self, vision: VisionTower, frozen_KD: Tensor) -> Objective:
+    def _held_near(self, frozen_KD: Tensor) -> Beside:
         weights = (self.text_weight, self.image_weight, self.logit_weight)
-
-        def objective(seen: Seen) -> Tensor:
-            with torch.no_grad():
-                frozen_BD = _blocks.image_features(vision, 0, seen.x_BLU, _blocks.Changes())
-            return seen.cross_entropy() + regularisation(seen, frozen_BD, frozen_KD, *weights)
-
-        return objective
+        return lambda seen, frozen_BD: regularisation(seen, frozen_BD, frozen_KD, *weights)
 
     def _share_of(self, epochs: int) -> Tensor:
         return gaussian_shares(epochs, self.mean_at * epochs, self.mean_width * epochs)

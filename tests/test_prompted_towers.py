@@ -252,6 +252,26 @@ def test_a_step_is_that_of_the_twin(name: str) -> None:
         torch.testing.assert_close(state[each], expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["promptsrc", "mmrl"])
+def test_clips_own_features_of_kept_views_are_computed_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of views that do not fit they are computed at every step, and as much is learned."""
+    given, images = PLACE.episode(shots=2), []
+    frozen_features = _blocks.frozen_features
+
+    def counted(tower: Any, first: int, x_NLE: Tensor) -> Tensor:
+        images.append(len(x_NLE))
+        return frozen_features(tower, first, x_NLE)
+
+    monkeypatch.setattr(_blocks, "frozen_features", counted)
+    settings = {"epochs": "4", "views": 2, "batch_size": 3}
+    kept, anew = (adapter(name, **settings, keep_mb=mb).learn(given) for mb in (64, 0))
+    assert images == [2 * len(given.support)] + 4 * (len(given.support) // 3) * [3]
+    for each, learned in kept.items():
+        torch.testing.assert_close(anew[each], learned, rtol=0, atol=1e-9)
+
+
 def test_promptsrc_without_its_terms_is_ivlp() -> None:
     given = toy.episode(2)
     short = {"epochs": "4", "views": 2}
