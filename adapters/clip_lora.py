@@ -162,18 +162,17 @@ class _Updated:
         key = self._project(layer, 1, x_NLE, dropped_NLE)
         value = self._project(layer, 2, x_NLE, dropped_NLE)
         mask_LL = None if mask is None else mask[: x_NLE.shape[1], : x_NLE.shape[1]]
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask_LL)
-        return block.attn.out_proj(out.transpose(1, 2).flatten(2))
+        return _blocks.attended(block.attn, query, key, value, mask_LL)
 
     def _project(self, layer: int, i: int, x_NLE: Tensor, dropped_NLE: Tensor) -> Tensor:
-        """Heads of query (i = 0), key (1) or value (2), update included."""
+        """Query (i = 0), key (1) or value (2), update included."""
         block: Any = self.tower.blocks[layer]
         weight_EE = block.attn.in_proj_weight.chunk(3)[i]
         bias_E = block.attn.in_proj_bias.chunk(3)[i]
         down_RE = self.parts[f"{self.name}/down_J3RE"][layer, i]
         up_ER = self.parts[f"{self.name}/up_J3ER"][layer, i]
         update_NLE = self.factor * (dropped_NLE @ down_RE.T) @ up_ER.T
-        return _heads(F.linear(x_NLE, weight_EE, bias_E) + update_NLE, block.attn.num_heads)
+        return F.linear(x_NLE, weight_EE, bias_E) + update_NLE
 
     def _drop(self, layer: int, x_NLE: Tensor) -> Tensor:
         if not self.dropout:
@@ -182,10 +181,6 @@ class _Updated:
         shape = tuple(x_NLE.shape)
         kept_NLE = keep_mask(shape, self.dropout, seed=self.seed, stream=stream, step=self.step)
         return x_NLE * kept_NLE / (1 - self.dropout)
-
-
-def _heads(x_NLE: Tensor, heads: int) -> Tensor:
-    return x_NLE.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
 @torch.no_grad()
