@@ -1,8 +1,9 @@
 """Learning rows in both towers: "[P_j] class name" on the text side, rows beside the patches.
 
 The methods of the family differ in what they train, from which they make the rows of both towers,
-and in their loss; the rest is here. Rows are put in as adapters/_rows.py says. They are trained by
-SGD on CoOp's schedule, with both towers in the loop.
+and in their loss; the rest is here. Rows are put into images as adapters/_rows.py says; those of
+texts are contexts that change from block to block. They are trained by SGD on CoOp's schedule, with
+both towers in the loop.
 Letters of this file: J blocks with rows, T rows of a block, B images of a batch, U and E the widths
 of the image and the text tower, all else as in benchmark.api.
 """
@@ -20,6 +21,7 @@ from adapters import _blocks, _in_the_loop, _optimisers, _rows, _views
 from adapters._settings import Crops, PromptedBlocks, PromptTraining, Sgd
 from benchmark.api import (
     Backbone,
+    ClassPrompts,
     Episode,
     Predictor,
     Target,
@@ -38,6 +40,7 @@ class Recipe:
     """The settings of a method that trains rows in both towers."""
 
     method: str
+    n_text: int  # rows of a block of the text tower
     blocks: PromptedBlocks
     training: PromptTraining
     sgd: Sgd
@@ -72,18 +75,20 @@ class Towers:
     """Both towers, and the texts of some classes."""
 
     vision: VisionTower
-    texts: _rows.Texts
+    prompts: ClassPrompts
 
     @staticmethod
     def of(target: Target, recipe: Recipe) -> Towers:
+        _words(target.backbone, recipe.blocks, recipe.n_text)
         template = f"{recipe.blocks.ctx_init} {{}}."
         texts = class_texts(target.class_names, template, target.underscores)
         vision = _rows.vision(target.backbone, recipe.method)
-        return Towers(vision, _rows.Texts.of(target.backbone, texts))
+        return Towers(vision, target.backbone.whole_prompts(texts, recipe.n_text))
 
     def text_features(self, text_JTE: Tensor) -> Tensor:
         """text_KD, unit length."""
-        return self.texts.features(self.texts.context(text_JTE))
+        first_TE, *later = text_JTE
+        return self.prompts.encode(first_TE, later=dict(enumerate(later, 1)))
 
     def image_features(self, x_BLU: Tensor, image_JTU: Tensor) -> Tensor:
         """image_BD, unit length, of what the first block reads."""
@@ -165,15 +170,20 @@ def text_rows(
     backbone: Backbone, blocks: PromptedBlocks, count: int, depth: int, rng: Generator
 ) -> Tensor:
     """text_JTE of `depth` blocks: first the first `count` words of `ctx_init`, then noise."""
+    first_TE = _words(backbone, blocks, count)
+    noise_JTE = normal([depth - 1, count, backbone.text.width], rng, backbone)
+    return torch.cat([first_TE[None].to(noise_JTE.dtype), blocks.init_std * noise_JTE])
+
+
+def _words(backbone: Backbone, blocks: PromptedBlocks, count: int) -> Tensor:
+    """word_TE: the first `count` words of `ctx_init`; UserError where it has fewer."""
     word_WE = backbone.text.words(blocks.ctx_init)
     if len(word_WE) < count:
         raise UserError(
             f"ctx_init='{blocks.ctx_init}' is {len(word_WE)} tokens, but {count} are to be learned;"
             " take fewer text rows or more words"
         )
-    noise_JTE = normal([depth - 1, count, backbone.text.width], rng, backbone)
-    first_1TE = word_WE[None, :count].to(noise_JTE.dtype)
-    return torch.cat([first_1TE, blocks.init_std * noise_JTE])
+    return word_WE[:count]
 
 
 def fresh(episode: Episode, blocks: PromptedBlocks, n_text: int, n_image: int) -> Parts:

@@ -3,10 +3,10 @@
     [t_0, P_j, t_1, ..., t_L] -> block `first` + j;   the outputs at P_j give way to P_{j+1}
 
 t_0: the class token of an image or the start token of a text, P_j: T rows. The first set is
-inserted, or takes the place of tokens that are there, such as the words before a class name. After
-the last set the outputs stay. In a text nothing but the start token precedes the rows, and the
-causal mask is that of the longer text, so the start token never sees them. An image's tokens have
-their positions already and see each other all, so it makes no difference where its rows stand.
+inserted; after the last set the outputs stay. In a text nothing but the start token precedes the
+rows, and the causal mask is that of the longer text, so the start token never sees them. An image's
+tokens have their positions already and see each other all, so it makes no difference where its rows
+stand. Rows in place of words are contexts of `Backbone.whole_prompts`.
 Letters of this file: J blocks with a set, T rows of a set, N texts or images.
 """
 
@@ -31,21 +31,20 @@ class Rows:
 
     set_JTE: Tensor
     first: int = 0  # the block that reads set 0
-    in_place: bool = False  # set 0 takes the place of tokens that are there
 
     def enter(self, layer: int, x_NLE: Tensor) -> Tensor:
         """What a block reads: its set in place of the one before it."""
         j, (sets, count) = layer - self.first, self.set_JTE.shape[:2]
         if not 0 <= j < sets:
             return x_NLE
-        there = count if j or self.in_place else 0
+        there = count if j else 0
         row_NTE = self.set_JTE[j].expand(len(x_NLE), -1, -1)
         return torch.cat([x_NLE[:, :1], row_NTE, x_NLE[:, 1 + there :]], dim=1)
 
     @property
     def inserted(self) -> int:
         """By how many tokens a sequence grows."""
-        return 0 if self.in_place else self.set_JTE.shape[1]
+        return self.set_JTE.shape[1]
 
     def changes(self) -> _blocks.Changes:
         """The rows as a change of the blocks."""
@@ -67,22 +66,18 @@ class Texts:
         ids_NL = _blocks.token_ids(tower, texts)
         return Texts(tower, ids_NL, tower.start(ids_NL).detach(), share)
 
-    def context(self, set_JTE: Tensor) -> Rows:
-        """Rows in place of the tokens after the start; the first set has their positions."""
-        position_TE = self.tower.position_LE[1 : 1 + set_JTE.shape[1]]
-        placed_1TE = set_JTE[:1] + position_TE.to(set_JTE.dtype)
-        return Rows(torch.cat([placed_1TE, set_JTE[1:]]), in_place=True)
-
     def features(self, rows: Rows) -> Tensor:
         """text_ND, unit length."""
-        longer_NL = self._longer_ids(rows)
+        longer_NL, changes = self._longer_ids(rows), rows.changes()
+        length = self.token_NLE.shape[1]
+        longer_LL = self._mask(length + rows.inserted)
+        mask_LL = None if longer_LL is None else longer_LL[:length, :length]
 
         def encoded(texts: slice) -> Tensor:
             x_NLE = self.token_NLE[texts]
             for layer, block in enumerate(self.tower.blocks):
-                grown = rows.inserted if layer >= rows.first else 0
-                mask_LL = self._mask(self.token_NLE.shape[1] + grown)
-                x_NLE = _blocks.run_block(block, layer, x_NLE, rows.changes(), mask_LL=mask_LL)
+                sees_LL = mask_LL if layer < rows.first else longer_LL
+                x_NLE = _blocks.run_block(block, layer, x_NLE, changes, mask_LL=sees_LL)
             return unit(self.tower.finish(x_NLE, longer_NL[texts]))
 
         return _class_texts.in_chunks(encoded, len(longer_NL), self.memory_share)

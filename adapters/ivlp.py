@@ -79,4 +79,6 @@ class Adapter:
         return _prompted_towers.fresh(episode, self.blocks, self.n_text, self.n_image)
 
     def _recipe(self) -> Recipe:
-        return Recipe("ivlp", self.blocks, self.training, self.sgd, self.crops, self.keep_mb)
+        return Recipe(
+            "ivlp", self.n_text, self.blocks, self.training, self.sgd, self.crops, self.keep_mb
+        )

@@ -74,7 +74,9 @@ class Adapter:
         return _prompted_towers.learn(episodes, self._recipe(), self._start, coupled)
 
     def _recipe(self) -> Recipe:
-        return Recipe("maple", self.blocks, self.training, self.sgd, self.crops, self.keep_mb)
+        return Recipe(
+            "maple", self.n_ctx, self.blocks, self.training, self.sgd, self.crops, self.keep_mb
+        )
 
     def _start(self, episode: Episode) -> Parts:
         """The text rows, and the maps from them to the image rows."""

@@ -104,7 +104,9 @@ class Adapter:
         return _prompted_towers.fresh(episode, self.blocks, self.n_text, self.n_image)
 
     def _recipe(self) -> Recipe:
-        return Recipe("promptsrc", self.blocks, self.training, self.sgd, self.crops, self.keep_mb)
+        return Recipe(
+            "promptsrc", self.n_text, self.blocks, self.training, self.sgd, self.crops, self.keep_mb
+        )
 
     def _held_near(self, frozen_KD: Tensor) -> Beside:
         weights = (self.text_weight, self.image_weight, self.logit_weight)

@@ -30,7 +30,7 @@ Source: Yao et al., TCP: Textual-based Class-aware Prompt Tuning for Visual-Lang
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -38,18 +38,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import _blocks, _checks, _in_the_loop, _nets, _optimisers, _prompts, _transfer, _views
-from adapters._class_texts import mask_for
+from adapters import _checks, _in_the_loop, _nets, _optimisers, _prompts, _transfer, _views
 from adapters._settings import Adam, Crops, PromptTraining
 from benchmark.api import (
+    Backbone,
+    ClassPrompts,
     Episode,
     Predictor,
     State,
     Target,
-    TextTower,
     UserError,
     class_texts,
-    unit,
 )
 from benchmark.training.noise import normal
 
@@ -85,19 +84,19 @@ class Adapter:
     fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
-        prompts = Prompts.of(target, self.n_ctx, self.block)
+        encode = self._encoder(target)
         with torch.no_grad():
-            text_KD = prompts.encode(state["ctx_PE"], self._rows(state, target.text_features()))
+            text_KD = encode(state)
         return _prompts.classifier(text_KD, target.backbone.logit_scale)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         backbone, hand_KD = episodes[0].backbone, episodes[0].text_features()
-        prompts = Prompts.of(episodes[0].target, self.n_ctx, self.block)
+        encode = self._encoder(episodes[0].target)
 
         def loss_of(
             parts: Mapping[str, Tensor], image_BD: Tensor, labels_B: Tensor, step: Tensor
         ) -> Tensor:
-            text_KD = prompts.encode(parts["ctx_PE"], self._rows(parts, hand_KD))
+            text_KD = encode(parts)
             logits_BK = backbone.logit_scale * image_BD @ text_KD.T
             far = 1 - (text_KD * hand_KD).sum(1).mean()
             return F.cross_entropy(logits_BK, labels_B) + self.regularisation * far
@@ -111,6 +110,33 @@ class Adapter:
         )
         optimiser = _optimisers.adam_l2(self.adam, self.weight_decay)
         return _in_the_loop.learn(runs, backbone.text, optimiser)
+
+    def _encoder(self, target: Target) -> Callable[[Mapping[str, Tensor]], Tensor]:
+        """What is learned -> text_KD, unit length."""
+        layer, hand_KD = self._layer(target.backbone), target.text_features()
+        prompts = self._prompts(target)
+
+        def encode(parts: Mapping[str, Tensor]) -> Tensor:
+            row_KPE = self._rows(parts, hand_KD)
+            return prompts.encode(parts["ctx_PE"].expand_as(row_KPE), later={layer: row_KPE})
+
+        return encode
+
+    def _prompts(self, target: Target) -> ClassPrompts:
+        """The prompts "[V] name.", each with a context that from a block on is its own."""
+        template = " ".join(["X"] * self.n_ctx) + " {}."
+        texts = class_texts(target.class_names, template, target.underscores)
+        return target.backbone.whole_prompts(texts, self.n_ctx, class_specific=True)
+
+    def _layer(self, backbone: Backbone) -> int:
+        """Of the block that reads the class's rows, from 0; UserError where there is none."""
+        depth = len(backbone.text.blocks)
+        if self.block > depth:
+            raise UserError(
+                f"block={self.block} but the text tower of {backbone.name} has {depth} blocks;"
+                f" take at most {depth}, or 0 for the first of the last third"
+            )
+        return self.block - 1 if self.block else 2 * depth // 3
 
     def _rows(self, parts: Mapping[str, Tensor], hand_KD: Tensor) -> Tensor:
         """row_KPE of every class."""
@@ -127,64 +153,3 @@ class Adapter:
             **_nets.linear("down", dim, hidden, rng, backbone),
             **_nets.linear("up", hidden, self.n_ctx * width, rng, backbone),
         }
-
-
-@dataclass(frozen=True, eq=False)
-class Prompts:
-    """The prompts "[V] name." of K classes as the text tower reads them."""
-
-    tower: TextTower
-    ids_KL: Tensor
-    token_KLE: Tensor
-    first: int  # the place of the first context vector
-    position_PE: Tensor
-    block: int  # the layer that reads the class's rows
-
-    @staticmethod
-    def of(target: Target, n_ctx: int, block: int) -> Prompts:
-        """`block` counts from 1; 0 is the first of the last third. UserError where there is none,
-        or no room for a context.
-        """
-        tower = target.backbone.text
-        depth = len(tower.blocks)
-        if block > depth:
-            raise UserError(
-                f"block={block} but the text tower of {target.backbone.name} has {depth} blocks;"
-                f" take at most {depth}, or 0 for the first of the last third"
-            )
-        template = " ".join(["X"] * n_ctx) + " {}."
-        texts = class_texts(target.class_names, template, target.underscores)
-        ids_KL = _blocks.token_ids(tower, texts)
-        first = _first_word(tower)
-        if len(ids_KL[:, first : first + n_ctx].unique()) > 1:
-            raise UserError(
-                f"the tokenizer of {target.backbone.name} does not keep dummy words apart, so a"
-                " context has no place; take a CLIP backbone"
-            )
-        position_PE = tower.position_LE[first : first + n_ctx].detach()
-        token_KLE = tower.start(ids_KL).detach()
-        layer = block - 1 if block else 2 * depth // 3
-        return Prompts(tower, ids_KL, token_KLE, first, position_PE, layer)
-
-    def encode(self, ctx_PE: Tensor, row_KPE: Tensor | None) -> Tensor:
-        """text_KD, unit length; without rows the states of the context stay."""
-        kind = self.token_KLE.dtype
-        x_KLE = self._with(self.token_KLE, (ctx_PE + self.position_PE).to(kind))
-        mask_LL, plain = mask_for(self.tower, x_KLE), _blocks.Changes()
-        for layer, block in enumerate(self.tower.blocks):
-            if layer == self.block and row_KPE is not None:
-                x_KLE = self._with(x_KLE, row_KPE.to(kind))
-            x_KLE = _blocks.run_block(block, layer, x_KLE, plain, mask_LL=mask_LL)
-        return unit(self.tower.finish(x_KLE, self.ids_KL))
-
-    def _with(self, x_KLE: Tensor, row: Tensor) -> Tensor:
-        """Rows, shared or of each class, in the places of the context."""
-        after = self.first + row.shape[-2]
-        row_KPE = row.expand(len(x_KLE), -1, -1)
-        return torch.cat([x_KLE[:, : self.first], row_KPE, x_KLE[:, after:]], dim=1)
-
-
-def _first_word(tower: TextTower) -> int:
-    """Where the tokens of a text begin: after the start token, where there is one."""
-    word_L, empty_L = tower.tokenize(["X", ""])
-    return int((word_L != empty_L).nonzero()[0])

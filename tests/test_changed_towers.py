@@ -8,6 +8,7 @@ import gc
 import math
 import weakref
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,13 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters import _in_the_loop, _views, _weights, clip_svd, cocoop, mma, tcp, two_stage
+from adapters import _in_the_loop, _views, _weights, clip_svd, cocoop, mma, two_stage
 from adapters._class_texts import ClassTexts
 from adapters._settings import Crops, PromptTraining, StepTraining
 from benchmark import methods
 from benchmark.api import Episode, unit
 from benchmark.backbones.clip import OpenClip, from_model
 from benchmark.conformance import toy
+from testbed import naive_clip
 from tests import features64
 
 
@@ -464,12 +466,32 @@ def test_tcp_is_a_plain_loop_in_float64() -> None:
 
 def test_tcp_without_rows_of_the_class_is_coop() -> None:
     given = with_features()
-    ctx_PE = noise(torch.zeros(4, 32), size=0.5)
-    prompts = tcp.Prompts.of(given.target, 4, 0)
+    method, ctx_PE = adapter("tcp"), noise(torch.zeros(4, 32), size=0.5)
+    prompts = method._prompts(given.target)
+    ctx_KPE = ctx_PE.expand(3, -1, -1)
     coop_KD = given.backbone.class_prompts(given.class_names, 4).encode(ctx_PE)
-    torch.testing.assert_close(prompts.encode(ctx_PE, None), coop_KD, rtol=0, atol=1e-12)
-    moved_KD = prompts.encode(ctx_PE, noise(torch.zeros(3, 4, 32)))
+    torch.testing.assert_close(prompts.encode(ctx_KPE), coop_KD, rtol=0, atol=1e-12)
+    later = {1: noise(torch.zeros(3, 4, 32))}
+    moved_KD = prompts.encode(ctx_KPE, later=later)
     assert (moved_KD - coop_KD).abs().max() > 0.01
+
+
+def test_tcp_with_less_memory_keeps_less_for_the_same_gradient() -> None:
+    """As a cell that is tried again because memory ran out."""
+    given, method = with_features(), adapter("tcp")
+    backbone: Any = given.backbone
+    parts = {name: part.requires_grad_() for name, part in method._start(given).items()}
+    gradients, kept_mb = [], []
+    for share in (1.0, 1e-4):
+        scarce = replace(backbone, memory_share=share)
+        hand_KD, names = given.text_features().repeat(8, 1), 8 * given.class_names
+        target = replace(given.target, backbone=scarce, class_names=names, text_KD=hand_KD)
+        encode = method._encoder(target)
+        gradients.append(torch.autograd.grad(encode(parts).pow(3).sum(), list(parts.values())))
+        kept_mb.append(naive_clip.saved_mb(partial(encode, parts), backbone.model))
+    for few, all_ in zip(*gradients, strict=True):
+        torch.testing.assert_close(few, all_, rtol=0, atol=1e-12)
+    assert kept_mb[1] < 0.2 * kept_mb[0]
 
 
 # --- cocoop

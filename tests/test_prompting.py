@@ -488,3 +488,43 @@ def test_whole_texts_and_contexts_are_not_mixed_up():
         OpenClipPrompts.build(tower(), NAMES, 4).encode()
     with pytest.raises(UserError, match="these prompts need"):
         OpenClipPrompts.from_texts(tower(), ["a cat"]).encode(torch.zeros(4, 32))
+
+
+# --- contexts that change from block to block
+
+
+@pytest.mark.parametrize("budget_mb", [None, 0.5])
+@pytest.mark.parametrize("class_specific", BOTH)
+@pytest.mark.parametrize("shared", BOTH)
+def test_later_contexts_take_the_place_of_the_states_of_the_first(
+    shared, class_specific, budget_mb
+):
+    """In towers of shared tokens and of whole texts, at once and in chunks."""
+    model = small(dtype=torch.float64, scale_attn=not shared, context=20)
+    texts = [f"a photo of {name}." for name in NAMES if len(name) < 24]
+    prompts = OpenClipPrompts.from_texts(
+        tower(model), texts, 3, class_specific=class_specific, budget_mb=budget_mb
+    )
+    sets = context(3, 2, *prompts.ctx_shape, dtype=torch.float64)  # layers, runs
+    ours = prompts.encode(sets[0], later={1: sets[1], 2: sets[2]})
+    naive = torch.stack(
+        [
+            torch.stack(
+                [
+                    naive_clip.rows_in_text(
+                        model, text, of_run[:, k] if class_specific else of_run, in_place=True
+                    )
+                    for k, text in enumerate(texts)
+                ]
+            )
+            for of_run in sets.unbind(1)
+        ]
+    )
+    assert_equal(ours, naive, sets, tolerance=1e-9)
+    assert gap(prompts.encode(sets[0]), naive) > 1e-2, "without them it is another tower"
+
+
+def test_tokens_that_differ_cannot_give_way_to_a_context():
+    for texts in (["a photo of a cat", "a cat"], ["a cat"]):
+        with pytest.raises(UserError, match="the first 3 tokens are not the same in all texts"):
+            OpenClipPrompts.from_texts(tower(), texts, 3)

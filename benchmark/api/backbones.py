@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,8 @@ from benchmark.errors import UserError
 # (layer, attention input, attention output) -> new attention output, in float32 where its numbers
 # need that room; it works token by token.
 SideTerm = Callable[[int, Tensor, Tensor], Tensor]
+# layer -> ctx_PE that takes the place of the context's states before that block
+Later = Mapping[int, Tensor]
 
 
 class Tower(Protocol):
@@ -81,9 +83,14 @@ class TextTower(Tower, Protocol):
 class ClassPrompts(Protocol):
     """Prompts "context + class name" of K classes with learnable context vectors."""
 
-    def encode(self, ctx_PE: Tensor | None = None, side: SideTerm | None = None) -> Tensor:
-        """text_KD, unit length, differentiable in ctx_PE (ctx_KPE where class-specific) and in what
-        `side` closes over.
+    def encode(
+        self,
+        ctx_PE: Tensor | None = None,
+        side: SideTerm | None = None,
+        later: Later | None = None,
+    ) -> Tensor:
+        """text_KD, unit length, differentiable in ctx_PE (ctx_KPE where class-specific), in `later`
+        and in what `side` closes over.
         """
 
 
@@ -141,9 +148,11 @@ class Backbone(Protocol):
         under float32 parameters.
         """
 
-    def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
-        """Texts as they are, without a context, for methods that learn inside the blocks:
-        `encode(side=...)`.
+    def whole_prompts(
+        self, texts: Sequence[str], n_ctx: int = 0, *, class_specific: bool = False
+    ) -> ClassPrompts:
+        """Texts of which the first `n_ctx` tokens give way to learnable vectors; without any, for
+        methods that learn inside the blocks: `encode(side=...)`.
         """
 
     def copy(self) -> Backbone:
@@ -187,7 +196,7 @@ class FeatureBackbone:
     def class_prompts(self, *_: object, **__: object) -> ClassPrompts:
         return self._absent("text tower")
 
-    def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
+    def whole_prompts(self, *_: object, **__: object) -> ClassPrompts:
         return self._absent("text tower")
 
     def copy(self) -> Backbone:

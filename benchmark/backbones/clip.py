@@ -163,8 +163,12 @@ class OpenClip:
             budget_mb=self._budget_mb(),
         )
 
-    def whole_prompts(self, texts: Sequence[str]) -> OpenClipPrompts:
-        return OpenClipPrompts.from_texts(self.text, texts, budget_mb=self._budget_mb())
+    def whole_prompts(
+        self, texts: Sequence[str], n_ctx: int = 0, *, class_specific: bool = False
+    ) -> OpenClipPrompts:
+        return OpenClipPrompts.from_texts(
+            self.text, texts, n_ctx, class_specific=class_specific, budget_mb=self._budget_mb()
+        )
 
     def _budget_mb(self) -> float:
         return self.memory_share * default_budget_mb(self.device)

@@ -79,7 +79,7 @@ class ImageOnly:
     def class_prompts(self, *_: object, **__: object) -> ClassPrompts:
         return self._no_text()
 
-    def whole_prompts(self, texts: Sequence[str]) -> ClassPrompts:
+    def whole_prompts(self, *_: object, **__: object) -> ClassPrompts:
         return self._no_text()
 
     def copy(self) -> ImageOnly:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark.api import SideTerm, UserError, unit
+from benchmark.api import Later, SideTerm, UserError, unit
 from benchmark.backbones.prompting.plans import SharedPrompts, default_budget_mb, shareable
 from benchmark.backbones.prompting.tree import Prompt
 from benchmark.backbones.prompting.whole_prompt import WholePrompts
@@ -24,6 +24,9 @@ from benchmark.backbones.towers import OpenClipTextTower
 
 POSITIONS = ("end", "middle", "front")
 BLOCK_DTYPES = {"float32": None, "bfloat16": torch.bfloat16}  # None: as the tower's weights are
+
+# ctx_RPE of all classes in a row, and what takes its place later -> text_RKD, not normalised
+Encoder = Callable[[Tensor, SideTerm | None, Later], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +38,7 @@ class OpenClipPrompts:
     tower: OpenClipTextTower
     # (P, E), or (K, P, E) where class-specific: what initial values must look like
     ctx_shape: tuple[int, ...]
-    # ctx_RPE of all classes in a row -> text_RKD, not normalised
-    encoder: Callable[[Tensor, SideTerm | None], Tensor]
+    encoder: Encoder
 
     @property
     def n_ctx(self) -> int:
@@ -81,38 +83,53 @@ class OpenClipPrompts:
     def from_texts(
         tower: OpenClipTextTower,
         texts: Sequence[str],
+        n_ctx: int = 0,
         *,
+        class_specific: bool = False,
         budget_mb: float | None = None,
         precision: str = "float32",
     ) -> OpenClipPrompts:
-        """Whole texts without context vectors, for methods that learn inside the blocks:
-        `encode(side=...)`.
+        """Whole texts, of which the first `n_ctx` tokens give way to context vectors; without any,
+        for methods that learn inside the blocks: `encode(side=...)`.
+
+        Raises UserError where these tokens are not the same in all texts.
         """
         _check([text.strip() for text in texts], "end", precision)
         ids_KL = tower.tokenize(texts)
-        return OpenClipPrompts(
-            tower, (0, tower.width), _encoder(tower, ids_KL.tolist(), ids_KL, budget_mb, precision)
-        )
+        prompts = _replaced(tower, texts, ids_KL, n_ctx, class_specific)
+        shape = (len(texts), n_ctx, tower.width) if class_specific else (n_ctx, tower.width)
+        return OpenClipPrompts(tower, shape, _encoder(tower, prompts, ids_KL, budget_mb, precision))
 
-    def encode(self, ctx_PE: Tensor | None = None, side: SideTerm | None = None) -> Tensor:
+    def encode(
+        self,
+        ctx_PE: Tensor | None = None,
+        side: SideTerm | None = None,
+        later: Later | None = None,
+    ) -> Tensor:
         """text_KD, unit length, float32 at least; differentiable in `ctx_PE` (ctx_KPE where
-        class-specific) and in what `side` closes over.
+        class-specific), in `later` and in what `side` closes over.
 
         With a leading run dimension, ctx_RPE -> text_RKD: R runs at once, each as if alone but for
         the order of sums.
         `side(layer, x_RTE, attn_RTE)` may change every layer's attention output token by token: x
         is what the attention read, the result stands in for `attn`. Rows are tokens in no fixed
-        order and a token may stand for many classes, so it must treat all rows alike. Raises
-        UserError where the context's shape does not belong to these prompts.
+        order and a token may stand for many classes, so it must treat all rows alike.
+        `later` holds contexts of the same shape, each of which takes the place of the context's
+        states before a block, without positions. Raises UserError where a context's shape does not
+        belong to these prompts.
         """
         ctx = self._context(ctx_PE)
-        batched = ctx.ndim > len(self.ctx_shape)
-        flat_RPE = ctx.reshape(len(ctx) if batched else 1, -1, self.width).to(
-            self.tower.position_LE.dtype
-        )
-        text_RKD = self.encoder(flat_RPE, side)
-        text_RKD = unit(text_RKD)
-        return text_RKD if batched else text_RKD[0]
+        flat = {layer: self._flat(self._context(each)) for layer, each in (later or {}).items()}
+        text_RKD = unit(self.encoder(self._flat(ctx), side, flat))
+        return text_RKD if self._batched(ctx) else text_RKD[0]
+
+    def _batched(self, ctx: Tensor) -> bool:
+        return ctx.ndim > len(self.ctx_shape)
+
+    def _flat(self, ctx: Tensor) -> Tensor:
+        """ctx_RPE of all classes in a row."""
+        runs = len(ctx) if self._batched(ctx) else 1
+        return ctx.reshape(runs, -1, self.width).to(self.tower.position_LE.dtype)
 
     def _context(self, ctx: Tensor | None) -> Tensor:
         if ctx is None and not self.n_ctx:
@@ -163,13 +180,41 @@ def _assemble(
     first = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
     prompts: list[Prompt] = []
     for k, (ids, tokens) in enumerate(zip(ids_KL.tolist(), own, strict=True)):
-        ctx = [-1 - j - (k * n_ctx if class_specific else 0) for j in range(n_ctx)]
+        ctx = _vectors(k if class_specific else 0, n_ctx)
         # where the name would end were it alone, although it may share a token with the "."
         cut = start + n_ctx + len(tokens)
         prompts.append(
             (*ids[:start], *ctx[:first], *ids[start + n_ctx : cut], *ctx[first:], *ids[cut:])
         )
     return prompts, ids_KL
+
+
+def _replaced(
+    tower: OpenClipTextTower,
+    texts: Sequence[str],
+    ids_KL: Tensor,
+    n_ctx: int,
+    class_specific: bool,
+) -> list[Prompt]:
+    """Symbols of every text with all its padding, context vectors for its first tokens."""
+    if not n_ctx:
+        return [tuple(ids) for ids in ids_KL.tolist()]
+    start, own = tower.own_tokens(texts)
+    if len({tuple(tokens[:n_ctx]) for tokens in own}) > 1 or len(own[0]) < n_ctx:
+        raise UserError(
+            f"the first {n_ctx} tokens are not the same in all texts, so a context has no place;"
+            " take a CLIP backbone"
+        )
+    after = start + n_ctx
+    return [
+        (*ids[:start], *_vectors(k if class_specific else 0, n_ctx), *ids[after:])
+        for k, ids in enumerate(ids_KL.tolist())
+    ]
+
+
+def _vectors(k: int, n_ctx: int) -> list[int]:
+    """The symbols of the k-th context."""
+    return [-1 - j - k * n_ctx for j in range(n_ctx)]
 
 
 def _check_room(names: Sequence[str], lengths: Sequence[int], n_ctx: int, room: int) -> None:
@@ -197,7 +242,7 @@ def _encoder(
     ids_KL: Tensor,
     budget_mb: float | None,
     precision: str,
-) -> Callable[[Tensor, SideTerm | None], Tensor]:
+) -> Encoder:
     dtype, device = BLOCK_DTYPES[precision], tower.position_LE.device
     budget_mb = default_budget_mb(device) if budget_mb is None else budget_mb
     if shareable(tower):

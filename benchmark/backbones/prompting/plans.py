@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from benchmark.api import SideTerm, UserError
+from benchmark.api import Later, SideTerm, UserError
 from benchmark.backbones.prompting.shared_prefix import (
     Kept,
     SharedPrefix,
@@ -97,7 +97,7 @@ class SharedPrompts:
         shared.plan(1, keep_fixed=True)
         return shared
 
-    def __call__(self, ctx_RPE: Tensor, side: SideTerm | None = None) -> Tensor:
+    def __call__(self, ctx_RPE: Tensor, side: SideTerm | None, later: Later) -> Tensor:
         # A side term changes the states of every token, so with one there are no fixed ones.
         plan = self.plan(len(ctx_RPE), keep_fixed=side is None)
         if side is not None and plan.at_once < len(ctx_RPE):
@@ -108,20 +108,23 @@ class SharedPrompts:
             )
         whole = len(plan.chunks) == 1 and plan.at_once >= len(ctx_RPE)
         texts = []
-        for runs_RPE in ctx_RPE.split(plan.at_once):
+        for first in range(0, len(ctx_RPE), plan.at_once):
+            runs = slice(first, first + plan.at_once)
+            given = (ctx_RPE[runs], side, {layer: each[runs] for layer, each in later.items()})
             parts = [
-                run(self.layers, c, runs_RPE, side) if whole else self._again(c, runs_RPE, side)
+                run(self.layers, c, *given) if whole else self._again(c, *given)
                 for c in plan.chunks
             ]
             texts.append(torch.cat(parts, 1).index_select(1, self.prompt_of_class_K))
         return self.tower.project(torch.cat(texts))
 
-    def _again(self, chunk: SharedPrefix, ctx_RPE: Tensor, side: SideTerm | None) -> Tensor:
+    def _again(
+        self, chunk: SharedPrefix, ctx_RPE: Tensor, side: SideTerm | None, later: Later
+    ) -> Tensor:
         # only a side term may be random, and asking for random states would make a GPU wait
         draws = side is not None
-        out: Tensor = checkpoint(
-            run, self.layers, chunk, ctx_RPE, side, use_reentrant=False, preserve_rng_state=draws
-        )
+        given = (self.layers, chunk, ctx_RPE, side, later)
+        out: Tensor = checkpoint(run, *given, use_reentrant=False, preserve_rng_state=draws)
         return out
 
     def plan(self, runs: int, keep_fixed: bool) -> ChunkPlan:

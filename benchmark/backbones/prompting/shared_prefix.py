@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark.api import SideTerm
+from benchmark.api import Later, SideTerm
 from benchmark.backbones.prompting.text_layer import Layer
 from benchmark.backbones.prompting.tiles import Tiling
 from benchmark.backbones.prompting.tree import PromptTree
@@ -184,19 +184,20 @@ def run(
     plan: SharedPrefix,
     ctx_RPE: Tensor,
     side: SideTerm | None = None,
+    later: Later | None = None,
     taken: list[Tensor] | None = None,
 ) -> Tensor:
-    """x_RKE read out, before the final norm; `ctx_RPE` holds all learnable vectors. `taken`
-    collects every layer's keys and values.
+    """x_RKE read out, before the final norm; `ctx_RPE` holds all learnable vectors, `later` those
+    that take their places before a layer. `taken` collects every layer's keys and values.
     """
     runs = len(ctx_RPE)
     x_RTE = plan.tokens_TE.expand(runs, -1, -1)
     if len(plan.slots):
-        x_RTE = x_RTE.index_add(
-            1, plan.slots, torch.cat([_repeated(ctx_RPE, *piece) for piece in plan.copies], 1)
-        )
+        x_RTE = x_RTE.index_add(1, plan.slots, _in_slots(plan, ctx_RPE))
     inner, last = plan.inner.repeated(runs), plan.last.repeated(runs)
     for i, layer in enumerate(layers):
+        if later and i in later and len(plan.slots):
+            x_RTE = x_RTE.index_copy(1, plan.slots, _in_slots(plan, later[i]))
         asks = last if i == len(layers) - 1 else inner
         read_RTE = layer.norm_1(x_RTE).to(layer.query[0].dtype)
         kv_RTE = F.linear(read_RTE, *layer.key_value)
@@ -214,6 +215,11 @@ def run(
         )
         x_RTE = torch.add(x_RTE, layer.scale_2(F.linear(hidden, *layer.contract)), alpha=layer.gain)
     return x_RTE
+
+
+def _in_slots(plan: SharedPrefix, ctx_RPE: Tensor) -> Tensor:
+    """The vectors of all slots, in their order."""
+    return torch.cat([_repeated(ctx_RPE, *piece) for piece in plan.copies], 1)
 
 
 def _repeated(ctx_RPE: Tensor, sources: Tensor, times: int) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from benchmark.api import SideTerm, UserError
+from benchmark.api import Later, SideTerm, UserError
 from benchmark.backbones.towers import OpenClipTextTower
 
 MIB = 2**20
@@ -70,31 +70,38 @@ class WholePrompts:
             tower, tokens_KLE.detach(), slots_KP, sources_KP, ids_KL, int(budget_mb / one_mb)
         )
 
-    def __call__(self, ctx_RPE: Tensor, side: SideTerm | None = None) -> Tensor:
+    def __call__(self, ctx_RPE: Tensor, side: SideTerm | None, later: Later) -> Tensor:
         if side is not None:
             raise UserError(
                 "this text tower's blocks cannot be opened for side terms; "
                 "take a CLIP backbone with a causal text tower"
             )
         again = self.chunk < len(self.ids_KL) * len(ctx_RPE)
-        return torch.stack([self._one(ctx_PE, again) for ctx_PE in ctx_RPE])
-
-    def _one(self, ctx_PE: Tensor, again: bool) -> Tensor:
-        chunks = torch.arange(len(self.ids_KL), device=ctx_PE.device).split(self.chunk)
-        if not again:
-            return self._encode(ctx_PE, chunks[0])
-        return torch.cat(
+        return torch.stack(
             [
-                checkpoint(
-                    self._encode, ctx_PE, chunk, use_reentrant=False, preserve_rng_state=False
-                )
-                for chunk in chunks
+                self._one(ctx_PE, {layer: each[r] for layer, each in later.items()}, again)
+                for r, ctx_PE in enumerate(ctx_RPE)
             ]
         )
 
-    def _encode(self, ctx_PE: Tensor, classes: Tensor) -> Tensor:
+    def _one(self, ctx_PE: Tensor, later: Later, again: bool) -> Tensor:
+        chunks = torch.arange(len(self.ids_KL), device=ctx_PE.device).split(self.chunk)
+        if not again:
+            return self._encode(ctx_PE, later, chunks[0])
+        parts = [
+            checkpoint(
+                self._encode, ctx_PE, later, chunk, use_reentrant=False, preserve_rng_state=False
+            )
+            for chunk in chunks
+        ]
+        return torch.cat(parts)
+
+    def _encode(self, ctx_PE: Tensor, later: Later, classes: Tensor) -> Tensor:
         slots_KPE = self.slots_KP[classes].unsqueeze(2).expand(-1, -1, ctx_PE.shape[1])
-        x_KLE = self.tokens_KLE[classes].scatter_add(1, slots_KPE, ctx_PE[self.sources_KP[classes]])
-        for block in self.tower.blocks:
+        sources_KP = self.sources_KP[classes]
+        x_KLE = self.tokens_KLE[classes].scatter_add(1, slots_KPE, ctx_PE[sources_KP])
+        for layer, block in enumerate(self.tower.blocks):
+            if layer in later:
+                x_KLE = x_KLE.scatter(1, slots_KPE, later[layer][sources_KP])
             x_KLE = block(x_KLE, attn_mask=self.tower.mask)
         return self.tower.finish(x_KLE, self.ids_KL[classes])
