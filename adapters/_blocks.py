@@ -34,6 +34,7 @@ from benchmark.training.narrow import narrowed
 
 # Images encoded at once. The host does not wait for a GPU, but cuts the next ones meanwhile.
 CPU_BATCH, GPU_BATCH = 64, 256
+ADVICE = "take a ViT backbone or a text-side method such as coop"
 PARTS = ("ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2")
 
 Enter = Callable[[int, Tensor], Tensor]  # layer, x_NLE -> x_NLE
@@ -54,7 +55,7 @@ class Changes:
 
 
 def run_block(
-    block: nn.Module,
+    block: Any,
     layer: int,
     x_NLE: Tensor,
     changes: Changes,
@@ -62,20 +63,21 @@ def run_block(
     rows: int | None = None,
     mask_LL: Tensor | None = None,
 ) -> Tensor:
-    """One block; with `rows` only the first so many rows, from the keys and values of all."""
-    parts: Any = block
+    """One block, or its parts; with `rows` only the first so many rows, from the keys and values of
+    all.
+    """
     if changes.enter is not None:
         x_NLE = changes.enter(layer, x_NLE)
-    h_NLE = parts.ln_1(x_NLE)
+    h_NLE = block.ln_1(x_NLE)
     query_NLE, x_NLE = (h_NLE, x_NLE) if rows is None else (h_NLE[:, :rows], x_NLE[:, :rows])
     if changes.attend is not None:
         attn_NLE = changes.attend(layer, query_NLE, h_NLE)
     else:
-        attn_NLE = _attention(parts.attn, query_NLE, h_NLE, mask_LL)
+        attn_NLE = _attention(block.attn, query_NLE, h_NLE, mask_LL)
     if changes.side is not None:
         attn_NLE = changes.side(layer, query_NLE, attn_NLE)
-    x_NLE = narrowed(x_NLE + parts.ls_1(attn_NLE), x_NLE.dtype)
-    x_NLE = x_NLE + parts.ls_2(parts.mlp(parts.ln_2(x_NLE)))
+    x_NLE = narrowed(x_NLE + block.ls_1(attn_NLE), x_NLE.dtype)
+    x_NLE = x_NLE + block.ls_2(block.mlp(block.ln_2(x_NLE)))
     return x_NLE if changes.beside is None else x_NLE + changes.beside(layer, query_NLE)
 
 
@@ -107,9 +109,15 @@ def attended(
     return attn.out_proj(out.transpose(1, 2).flatten(2))
 
 
-def image_features(tower: VisionTower, first: int, x_NLE: Tensor, changes: Changes) -> Tensor:
-    """image_ND, unit length, of what block `first` reads."""
-    blocks = tower.blocks
+def image_features(
+    tower: VisionTower,
+    first: int,
+    x_NLE: Tensor,
+    changes: Changes,
+    blocks: Sequence[Any] | None = None,
+) -> Tensor:
+    """image_ND, unit length, of what block `first` reads; `blocks` stand in for the tower's own."""
+    blocks = tower.blocks if blocks is None else blocks
     for layer in range(first, len(blocks)):
         one_row = layer == len(blocks) - 1 and tower.reads_first
         x_NLE = run_block(blocks[layer], layer, x_NLE, changes, rows=1 if one_row else None)
@@ -131,7 +139,7 @@ def below(tower: VisionTower, first: int, pixels_NCHW: Tensor) -> Tensor:
     return x_NLE
 
 
-def vision(backbone: Backbone, method: str, advice: str) -> VisionTower:
+def vision(backbone: Backbone, method: str, advice: str = ADVICE) -> VisionTower:
     """The image tower; UserError with the method's name and `advice` where it has no blocks."""
     try:
         tower = backbone.vision

@@ -22,8 +22,6 @@ from torch import Generator, Tensor
 from adapters import _blocks, _class_texts
 from benchmark.api import Backbone, TextTower, Tower, UserError, VisionTower, unit
 
-ADVICE = "take a ViT backbone or a text-side method such as coop"
-
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -96,11 +94,11 @@ class Texts:
 
 def vision(backbone: Backbone, method: str) -> VisionTower:
     """An image tower that leaves rows aside when it is read out; else a UserError."""
-    tower = _blocks.vision(backbone, method, ADVICE)
+    tower = _blocks.vision(backbone, method)
     if not tower.reads_first:
         raise UserError(
             f"{method} adds tokens that the image tower of {backbone.name} would read out"
-            f" as patches; {ADVICE}"
+            f" as patches; {_blocks.ADVICE}"
         )
     return tower
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from torch.func import functional_call
 from adapters import _blocks, _class_texts
 from adapters._class_texts import ClassTexts
 from adapters._in_the_loop import below_name
-from benchmark.api import Backbone, Predictor, Target, VisionTower, unit
+from benchmark.api import Backbone, Predictor, Target, VisionTower
 
 Weights = Mapping[str, Tensor]
 
@@ -36,10 +38,25 @@ def own(
 
 def image_features(tower: VisionTower, first: int, x_NLE: Tensor, weights: Weights) -> Tensor:
     """image_ND, unit length, of what block `first` reads."""
-    for layer in range(first, len(tower.blocks)):
-        changed = below_name(weights, f"vision/{layer}")
-        x_NLE = functional_call(tower.blocks[layer], changed, (x_NLE,))
-    return unit(tower.finish(x_NLE))
+    blocks = [
+        _changed(block, below_name(weights, f"vision/{layer}"))
+        for layer, block in enumerate(tower.blocks)
+    ]
+    return _blocks.image_features(tower, first, x_NLE, _blocks.Changes(), blocks)
+
+
+def _changed(block: nn.Module, weights: Weights) -> Any:
+    """The parts of a block, with what `weights` has of each in place of its own weights."""
+    parts = {}
+    for name in _blocks.PARTS:
+        part, start = getattr(block, name), f"{name}."
+        own = {key.removeprefix(start): w for key, w in weights.items() if key.startswith(start)}
+        parts[name] = partial(_called, part, own) if own else part
+    return SimpleNamespace(**parts)
+
+
+def _called(part: nn.Module, weights: dict[str, Tensor], *given: Tensor, **options: Any) -> Any:
+    return functional_call(part, weights, given, options)
 
 
 def text_features(texts: ClassTexts, weights: Weights) -> Tensor:

@@ -37,7 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from adapters import _blocks, _checks, _in_the_loop, _optimisers, _transfer, _views, _weights
+from adapters import _blocks, _checks, _in_the_loop, _optimisers, _rows, _transfer, _views, _weights
 from adapters._class_texts import ClassTexts
 from adapters._settings import Adam, Crops, StepTraining
 from benchmark.api import (
@@ -50,8 +50,6 @@ from benchmark.api import (
     VisionTower,
 )
 from benchmark.training.dropout import keep_mask
-
-ADVICE = "take a ViT backbone or a text-side method such as coop"
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Adapter:
         return _weights.predictor(merged(target.backbone, state, self._factor), target)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
-        vision = _blocks.vision(episodes[0].backbone, "clip_lora", ADVICE)
+        vision = _blocks.vision(episodes[0].backbone, "clip_lora")
         texts = ClassTexts.of(episodes[0].target)
         runs = _in_the_loop.runs(
             episodes,
@@ -134,8 +132,7 @@ class Adapter:
 
         The noise is Kaiming's, uniform, as in torch's Linear.
         """
-        block: Any = tower.blocks[0]
-        width, depth = int(block.attn.embed_dim), len(tower.blocks)
+        width, depth = _rows.width(tower), len(tower.blocks)
         noise = 2 * torch.rand(depth, 3, self.rank, width, generator=rng) - 1
         up_J3ER = torch.zeros(depth, 3, width, self.rank)
         return {f"{name}/down_J3RE": noise / width**0.5, f"{name}/up_J3ER": up_J3ER}

@@ -86,14 +86,20 @@ class Adapter:
 
     def predictor(self, state: State, target: Target) -> Predictor:
         parts = {name: part for name, part in state.items() if name not in self.per_class}
-        tuned = _weights.merged(target.backbone, parts)
-        text_KD = _weights.classifier(tuned, target)
+        vision = _blocks.vision(target.backbone, "two_stage", ADVICE)
+        with torch.no_grad():
+            text_KD = _weights.text_features(ClassTexts.of(target), parts)
         known_KB, name_KB = state["name_KB"].to("cpu"), names(target.class_names)
         for k, known in enumerate((name_KB[:, None] == known_KB).all(2)):
             if known.any():
                 text_KD[k] = state["row_KD"][int(known.nonzero()[0])]
-        plain, scale = _blocks.Changes(), target.backbone.logit_scale
-        return _blocks.predictor(tuned.vision, 0, plain, text_KD, scale)
+        scale = target.backbone.logit_scale
+
+        def logits(pixels_NCHW: Tensor) -> Tensor:
+            x_NLE = vision.start(pixels_NCHW)
+            return scale * _weights.image_features(vision, 0, x_NLE, parts) @ text_KD.T
+
+        return lambda images: _blocks.in_batches(images, text_KD.device, logits)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         vision = _blocks.vision(episodes[0].backbone, "two_stage", ADVICE)

@@ -274,6 +274,20 @@ def test_known_classes_keep_their_row_beside_unknown_ones() -> None:
     assert (unit(text_KD)[4] - state["row_KD"][2]).abs().max() > 1e-3
 
 
+def test_two_stage_predicts_without_a_copy_of_the_backbone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given, images = with_pixels(), toy.held_out().images
+    start = two_stage.norms(given.backbone.vision, given.backbone.text)
+    parts = {name: part + noise(part, i) for i, (name, part) in enumerate(start.items())}
+    tuned = _weights.merged(given.backbone, parts)
+    merged_QK = _weights.predictor(tuned, given.target)(images)
+    nobody = {"row_KD": torch.empty(0, 16), "name_KB": two_stage.names([]).view(0, 32)}
+    monkeypatch.setattr(OpenClip, "copy", None)
+    ours_QK = adapter("two_stage").predictor({**parts, **nobody}, given.target)(images)
+    torch.testing.assert_close(ours_QK, merged_QK, rtol=0, atol=1e-9)
+
+
 # --- mma
 
 

@@ -46,8 +46,17 @@ def test_several_concepts_cost_as_many_products() -> None:
     assert added("cones_tokens", epochs="1", concepts=3) == 3 * K * D
 
 
-def test_low_rank_updates_are_merged_and_cost_nothing() -> None:
-    assert added("clip_lora", steps_per_shot=1) == K * D
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("clip_lora", {"steps_per_shot": 1}),
+        ("two_stage", {"steps_per_shot": 1}),
+        ("cones_finetune", {"tune_epochs": "1"}),
+    ],
+)
+def test_changed_weights_cost_nothing(name: str, short: dict[str, Any]) -> None:
+    """Merged or not: of the last block only the row that is read out is computed."""
+    assert added(name, **short) == K * D
 
 
 @pytest.mark.parametrize(("prompts", "layers"), [(4, 0), (16, 0), (16, 1)])
