@@ -1,14 +1,12 @@
-"""Methods that change CLIP's weights or put branches beside its blocks, and prompts that a class or
-an image moves: closed forms, independent twins in float64, and the counts of ViT-B/16.
+"""Methods that change CLIP's weights or put branches beside its blocks, and prompts that an image
+moves: closed forms, independent twins in float64, and the counts of ViT-B/16.
 """
 
 from __future__ import annotations
 
 import gc
-import math
 import weakref
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,40 +19,10 @@ from torch import Tensor
 from adapters import _in_the_loop, _views, _weights, clip_svd, cocoop, mma, two_stage
 from adapters._class_texts import ClassTexts
 from adapters._settings import Crops, PromptTraining, StepTraining
-from benchmark import methods
-from benchmark.api import Episode, unit
-from benchmark.backbones.clip import OpenClip, from_model
+from benchmark.api import Episode
+from benchmark.backbones.clip import from_model
 from benchmark.conformance import toy
-from testbed import naive_clip
-from tests import features64
-
-
-def adapter(name: str, **params: object) -> Any:
-    """The method with these hyper-parameters, by their flat names."""
-    return methods.load(name, params)
-
-
-def double() -> OpenClip:
-    """A private toy in float64."""
-    copy = toy.backbone().copy()
-    copy.model.double()
-    return copy
-
-
-def with_pixels(shots: int = 2) -> Episode:
-    return replace(toy.episode(shots), backbone=double())
-
-
-def with_features() -> Episode:
-    """An episode of stored features whose text tower is the toy's."""
-    given = features64.episode((2, 2, 2))
-    return replace(given, backbone=double(), class_names=toy.NAMES[:3], text_KD=None)
-
-
-def noise(like: Tensor, seed: int = 0, size: float = 0.1) -> Tensor:
-    rng = torch.Generator().manual_seed(seed)
-    return size * torch.randn(like.shape, generator=rng, dtype=torch.float64)
-
+from tests.toy64 import adapter, double, noise, with_features, with_pixels
 
 # --- counts
 
@@ -213,81 +181,6 @@ def test_training_the_change_is_torchs_adamw_on_singular_values() -> None:
         torch.testing.assert_close(ours, value[name].detach(), rtol=0, atol=1e-9)
 
 
-# --- two_stage
-
-
-@pytest.mark.parametrize(("split", "first"), [(0.0, 0), (0.5, 4)])
-def test_two_stage_is_torchs_adamw_on_norms_then_on_rows(split: float, first: int) -> None:
-    """Of 8 steps; with none in the first stage it is a cosine probe that starts from the text."""
-    given = with_pixels()
-    method = adapter("two_stage", split=split, steps_per_shot=4, lr=0.01, weight_decay=0.1)
-    (state,) = method._learn([given])
-    plan = _in_the_loop.by_steps(given, method.training, method.crops)
-    read = _views.inputs(given, given.backbone.vision, 0, method.crops, plan.rows_TB, 64)
-    tuned = given.backbone.copy()
-    texts = ClassTexts.of(replace(given.target, backbone=tuned))
-    norm = {
-        f"{side}/{layer}/{name}": block.get_parameter(name).requires_grad_()
-        for side, tower in (("vision", tuned.vision), ("text", tuned.text))
-        for layer, block in enumerate(tower.blocks)
-        for name in ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias")
-    }
-
-    def train(trained: list[Tensor], rows_TB: Tensor, classifier: Any) -> None:
-        optimiser = torch.optim.AdamW(trained, lr=1, weight_decay=0.1)
-        for t, rows_B in enumerate(rows_TB):
-            image_BD = _weights.image_features(tuned.vision, 0, read(rows_B), {})
-            logits_BK = given.backbone.logit_scale * image_BD @ classifier().T
-            labels_B = given.support.labels_N[rows_B % len(given.support)]
-            optimiser.zero_grad()
-            F.cross_entropy(logits_BK, labels_B).backward()
-            cosine = 0.5 * (1 + math.cos(math.pi * t / len(rows_TB)))
-            optimiser.param_groups[0]["lr"] = 1e-6 + (0.01 - 1e-6) * cosine
-            optimiser.step()
-
-    train(list(norm.values()), plan.rows_TB[:first], lambda: _weights.text_features(texts, {}))
-    row_KD = _weights.text_features(texts, {}).detach().requires_grad_()
-    train([row_KD], plan.rows_TB[first:], lambda: F.normalize(row_KD))
-    for name, weight in norm.items():
-        torch.testing.assert_close(state[name], weight.detach(), rtol=0, atol=1e-9)
-    torch.testing.assert_close(state["row_KD"], F.normalize(row_KD.detach()), rtol=0, atol=1e-9)
-    moved = (norm["vision/0/ln_1.weight"] - given.backbone.vision.blocks[0].ln_1.weight).abs()
-    assert (moved.max() > 1e-3) == (first > 0)
-
-
-def test_known_classes_keep_their_row_beside_unknown_ones() -> None:
-    """Of two learned classes of one name each has its own; a third of that name is unknown."""
-    names = ("cat", "cat", "dog")
-    given = replace(toy.episode(2, names=names), val=None)
-    (state,) = adapter("two_stage", steps_per_shot=4, lr=0.05, most_epochs=0)._learn([given])
-    wider = replace(given.target, class_names=("boat", "cat", "cat", "cat", "dog"))
-    images = toy.held_out().images
-    learned_QK = adapter("two_stage").predictor(state, given.target)(images)
-    wider_QK = adapter("two_stage").predictor(state, wider)(images)
-    torch.testing.assert_close(wider_QK[:, [1, 2, 4]], learned_QK)
-    rows = {"row_KD", "name_KB"}
-    tuned = {name: part for name, part in state.items() if name not in rows}
-    text_KD = _weights.classifier(_weights.merged(given.backbone, tuned), wider)
-    nobody = {"row_KD": state["row_KD"][:0], "name_KB": state["name_KB"][:0]}
-    text_QK = adapter("two_stage").predictor({**tuned, **nobody}, wider)(images)
-    torch.testing.assert_close(wider_QK[:, [0, 3]], text_QK[:, [0, 3]])
-    assert (unit(text_KD)[4] - state["row_KD"][2]).abs().max() > 1e-3
-
-
-def test_two_stage_predicts_without_a_copy_of_the_backbone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    given, images = with_pixels(), toy.held_out().images
-    start = two_stage.norms(given.backbone.vision, given.backbone.text)
-    parts = {name: part + noise(part, i) for i, (name, part) in enumerate(start.items())}
-    tuned = _weights.merged(given.backbone, parts)
-    merged_QK = _weights.predictor(tuned, given.target)(images)
-    nobody = {"row_KD": torch.empty(0, 16), "name_KB": two_stage.names([]).view(0, 32)}
-    monkeypatch.setattr(OpenClip, "copy", None)
-    ours_QK = adapter("two_stage").predictor({**parts, **nobody}, given.target)(images)
-    torch.testing.assert_close(ours_QK, merged_QK, rtol=0, atol=1e-9)
-
-
 # --- mma
 
 
@@ -426,86 +319,6 @@ def test_mma_is_a_plain_loop_in_float64(uneven: Episode) -> None:
         exam_QK = backbone.logit_scale * image_QD @ text_features().T
     ours_QK = method.predictor(state, given.target)(images)
     torch.testing.assert_close(ours_QK, exam_QK, rtol=0, atol=1e-9)
-
-
-# --- tcp
-
-
-def test_tcp_is_a_plain_loop_in_float64() -> None:
-    given = with_features()
-    method = adapter("tcp", epochs="3", batch_size=4, warmup_epochs=1)
-    model: Any = given.backbone
-    model = model.model
-    (state,) = method._learn([given])
-    parts = {n: p.clone().requires_grad_() for n, p in method._start(given).items()}
-    optimiser = torch.optim.Adam(list(parts.values()), lr=1, eps=1e-3, weight_decay=5e-4)
-    hand_KD, plan = (
-        given.text_features(),
-        _in_the_loop.by_epochs(given, method.training, method.crops, 1e-5),
-    )
-    read = _views.stored_features(given, method.crops, plan.rows_TB)
-    ids_KL = given.backbone.text.tokenize(
-        [f"X X X X {n.replace('_', ' ')}." for n in toy.NAMES[:3]]
-    )
-
-    def text_features() -> Tensor:
-        hidden_KM = hand_KD @ parts["down.weight"].T + parts["down.bias"]
-        hidden_KM = hidden_KM * torch.sigmoid(1.702 * hidden_KM)
-        rows_KPE = (hidden_KM @ parts["up.weight"].T + parts["up.bias"]).view(3, 4, -1)
-        token_KLE = model.token_embedding(ids_KL)
-        token_KLE = torch.cat(
-            [token_KLE[:, :1], parts["ctx_PE"].expand(3, -1, -1), token_KLE[:, 5:]], dim=1
-        )
-        x_KLE = token_KLE + model.positional_embedding
-        for layer, block in enumerate(model.transformer.resblocks):
-            if layer == 1:  # of two: the first of the last third
-                x_KLE = torch.cat([x_KLE[:, :1], rows_KPE, x_KLE[:, 5:]], dim=1)
-            x_KLE = block(x_KLE, attn_mask=model.attn_mask)
-        read_out = model.ln_final(x_KLE[torch.arange(3), ids_KL.argmax(1)])
-        return F.normalize(read_out @ model.text_projection, dim=1)
-
-    for rows_B, rate in zip(plan.rows_TB, plan.rate_T.tolist(), strict=True):
-        text_KD = text_features()
-        logits_BK = given.backbone.logit_scale * read(rows_B) @ text_KD.T
-        loss = F.cross_entropy(logits_BK, given.support.labels_N[rows_B % len(given.support)])
-        loss = loss + 8 * (1 - F.cosine_similarity(text_KD, hand_KD).mean())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.step()
-    for name, part in parts.items():
-        torch.testing.assert_close(state[name], part.detach(), rtol=0, atol=1e-9)
-    assert (state["ctx_PE"] - method._start(given)["ctx_PE"]).abs().max() > 1e-3
-
-
-def test_tcp_without_rows_of_the_class_is_coop() -> None:
-    given = with_features()
-    method, ctx_PE = adapter("tcp"), noise(torch.zeros(4, 32), size=0.5)
-    prompts = method._prompts(given.target)
-    ctx_KPE = ctx_PE.expand(3, -1, -1)
-    coop_KD = given.backbone.class_prompts(given.class_names, 4).encode(ctx_PE)
-    torch.testing.assert_close(prompts.encode(ctx_KPE), coop_KD, rtol=0, atol=1e-12)
-    later = {1: noise(torch.zeros(3, 4, 32))}
-    moved_KD = prompts.encode(ctx_KPE, later=later)
-    assert (moved_KD - coop_KD).abs().max() > 0.01
-
-
-def test_tcp_with_less_memory_keeps_less_for_the_same_gradient() -> None:
-    """As a cell that is tried again because memory ran out."""
-    given, method = with_features(), adapter("tcp")
-    backbone: Any = given.backbone
-    parts = {name: part.requires_grad_() for name, part in method._start(given).items()}
-    gradients, kept_mb = [], []
-    for share in (1.0, 1e-4):
-        scarce = replace(backbone, memory_share=share)
-        hand_KD, names = given.text_features().repeat(8, 1), 8 * given.class_names
-        target = replace(given.target, backbone=scarce, class_names=names, text_KD=hand_KD)
-        encode = method._encoder(target)
-        gradients.append(torch.autograd.grad(encode(parts).pow(3).sum(), list(parts.values())))
-        kept_mb.append(naive_clip.saved_mb(partial(encode, parts), backbone.model))
-    for few, all_ in zip(*gradients, strict=True):
-        torch.testing.assert_close(few, all_, rtol=0, atol=1e-12)
-    assert kept_mb[1] < 0.2 * kept_mb[0]
 
 
 # --- cocoop
