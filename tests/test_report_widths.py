@@ -18,7 +18,7 @@ from benchmark.records.record import Record
 from benchmark.report import cost_tables, grouping, latex_tables, latex_width, tables, text_tables
 from benchmark.report.footnotes import wrapped
 from benchmark.report.headings import headings
-from benchmark.report.result_table import ResultTable
+from benchmark.report.result_table import ResultRow, ResultTable
 from testbed.synthetic import CLASSIC, digest, grid, identity, scored, write
 
 LONG = {"n_ctx": 4, "ctx_init": "a photo of a", "class_position": "end"}
@@ -164,3 +164,11 @@ def test_a_line_ends_between_no_word_and_its_number() -> None:
         assert " ".join(line.strip() for line in lines) == note
         assert not any(line.strip().startswith(("1;", "%", "95")) for line in lines)
         assert max(map(len, lines)) <= width
+
+
+def test_columns_that_do_not_fit_stand_in_even_blocks() -> None:
+    row = ResultRow("a method", tuple("123456789"))
+    table = ResultTable("Numbers", ("", "method"), tuple(f"column-{at}" for at in range(9)), (row,))
+    for width, expected in ((80, [5, 4]), (54, [3, 3, 3]), (10_000, [9])):
+        blocks = text_tables.plain_text([table], width).split("\n\n")
+        assert [block.count("column") for block in blocks] == expected, width

@@ -94,8 +94,23 @@ def _value(row: ResultRow, text: str, mark: Mark | None) -> Text:
     return Text(text + SUFFIXES[mark], style="bold" if row.mean or mark == BEST else "")
 
 
-def _blocks(widths: Sequence[int], space: int) -> Iterator[range]:
-    """The columns of every block: as many as fit into `space`, at least one."""
+def _blocks(widths: Sequence[int], space: int) -> list[range]:
+    """The columns of every block: as few blocks as `space` allows, and these as even as they can
+    be, so that none has a single column where others are full.
+    """
+    blocks = list(_filled(widths, space))
+    narrower = space
+    while len(blocks) > 1 and narrower > max(widths) + GAP:
+        narrower -= 1
+        even = list(_filled(widths, narrower))
+        if len(even) > len(blocks):
+            break
+        blocks = even
+    return blocks
+
+
+def _filled(widths: Sequence[int], space: int) -> Iterator[range]:
+    """The columns of every block, as many as fit into `space`, at least one."""
     start, used = 0, 0
     for at, width in enumerate(widths):
         if at > start and used + GAP + width > space:
