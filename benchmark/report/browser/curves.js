@@ -56,7 +56,8 @@ function chart(curves, title) {
   const low = Math.max(0, Math.floor(Math.min(...points.map((p) => p.y - p.spread)) * 50 - 0.2) / 50);
   const high = Math.min(1, Math.ceil(Math.max(...points.map((p) => p.y + p.spread)) * 50 + 0.2) / 50);
   const shots = [...new Set(points.map((p) => p.shots))].filter((k) => k > 0).sort((a, b) => a - b);
-  const x = (k) => area.left + 20 + ((area.right - area.left - 40) * shots.indexOf(k)) / Math.max(1, shots.length - 1);
+  const part = (k) => (shots.length > 1 ? shots.indexOf(k) / (shots.length - 1) : 0.5);
+  const x = (k) => area.left + 20 + (area.right - area.left - 40) * part(k);
   const y = (v) => area.top + ((area.bottom - area.top) * (high - v)) / (high - low || 1);
   const picture = s("svg", { viewBox: `0 0 ${width} ${area.bottom + 44}`, role: "img", "aria-label": `Accuracy against shots: ${title}. The numbers stand in the ranked list.` });
   picture.append(...axes(area, shots, x, y, low, high));

@@ -7,7 +7,7 @@ const MEASURES = [
   { id: "train", label: "Seconds of training", column: "train_s", text: seconds, low: true },
   { id: "predict", label: "Seconds of prediction", column: "predict_s", text: seconds, low: true },
   { id: "encode", label: "Seconds of encoding", column: "encode_s", text: seconds, low: true },
-  { id: "memory", label: "Peak memory in MB", column: "peak_mb", text: whole, low: true },
+  { id: "memory", label: "Peak memory in MiB", column: "peak_mb", text: whole, low: true },
   { id: "trainable", label: "Trained parameters", column: "trainable", text: many, low: true },
 ];
 const cellPlaces = new Map(); // setting -> "variant dataset shots" -> place in its columns

@@ -19,7 +19,7 @@ function rankingColumns(view, rows) {
     measured("interval", "95\u00a0%\u00a0±", "half", percent, true), measured("seeds", "seeds", "seeds", (count) => (count ? String(count) : "–")),
     measured("per-class", "per class", "per_class", percent), measured("ece", "ECE", "ece", percent, true), measured("covered", "at 80 %", "covered", percent),
     measured("train", "train s", "train_s", seconds, true), measured("predict", "predict s", "predict_s", seconds, true),
-    measured("memory", "peak MB", "peak_mb", whole, true), measured("trainable", "trained", "trainable", many, true),
+    measured("memory", "peak MiB", "peak_mb", whole, true), measured("trainable", "trained", "trainable", many, true),
   ];
   const method = { id: "method", label: "Method", text: true, key: (row) => nameOf(row).toLowerCase(), show: opener };
   return [method, accuracy, ...others.filter((column) => rows.some((row) => column.key(row) !== null))];
