@@ -97,6 +97,10 @@ def test_compare_says_what_it_does_not_know(invoke: Invoke, tmp_path: Path) -> N
     )
     unknown = invoke("compare", "coop", "aptt", "--results", tmp_path)
     assert (unknown.code, "did you mean 'apt'?" in unknown.err) == (2, True)
+    row = invoke("compare", "CoOp, no valdation set", "apt", "--results", tmp_path)
+    assert "did you mean 'CoOp, no validation set'?" in row.err
+    twice = invoke("compare", "linear_probe", "Linear probe", "--results", tmp_path)
+    assert (twice.code, "are one row; name two" in twice.err) == (2, True)
     unclear = invoke("compare", "coop", "apt", "--results", tmp_path)
     assert unclear.code == 2
     assert "'coop' is 2 rows here, none with its defaults; name one: 'CoOp" in unclear.err

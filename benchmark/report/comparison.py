@@ -71,6 +71,8 @@ def compare(
     for setting, variants in groups.items():
         picked = [_pick(variants, name, code_of.get(name, "")) for name in (first, second)]
         chosen = tuple(each.variant for each in picked if each)
+        if len(set(chosen)) < len(chosen):
+            raise UserError(f"'{first}' and '{second}' are one row; name two")
         if len(chosen) == len(picked):
             names = zip((first, second), picked, strict=True)
             passed_over = {name: each.others for name, each in names if each and each.others}
@@ -89,7 +91,9 @@ def _check_known(groups: GroupedRecords, names: Sequence[str]) -> None:
     known = {headings(variants)[variant] for variants in groups.values() for variant in variants}
     for name in names:
         if name not in methods | known:
-            raise UserError(f"no record has the method '{name}'; {nearest(name, sorted(methods))}")
+            title = name.partition(",")[0]
+            alike = [each for each in known if each.partition(",")[0] == title] or methods
+            raise UserError(f"no record has the method '{name}'; {nearest(name, sorted(alike))}")
 
 
 class _Picked(NamedTuple):
