@@ -421,6 +421,13 @@ def test_rows_are_one_line_high_and_nothing_sticks_out(tab: chromium.Tab) -> Non
     for width in (1440, 768, 390):
         tab.screen(width, 844, phone=width == 390)
         assert tab.ask("document.documentElement.scrollWidth") <= width
+        room = tab.ask(
+            "(() => { const box = document.getElementById('f-task');"
+            " const pen = document.createElement('canvas').getContext('2d');"
+            " pen.font = getComputedStyle(box).font;"
+            " return box.clientWidth - pen.measureText('base-to-new, H of base and new').width; })()"
+        )
+        assert room > 30, "for the longest task and its arrow"
     tab.until("document.querySelector('#curves svg').viewBox.baseVal.width < 400")
     for table, main in (("matrix", "mean"), ("board", "accuracy")):
         tab.ask(f"document.getElementById('{table}').parentElement.scrollLeft = 10000")
