@@ -425,7 +425,8 @@ def test_rows_are_one_line_high_and_nothing_sticks_out(tab: chromium.Tab) -> Non
             "(() => { const box = document.getElementById('f-task');"
             " const pen = document.createElement('canvas').getContext('2d');"
             " pen.font = getComputedStyle(box).font;"
-            " return box.clientWidth - pen.measureText('base-to-new, H of base and new').width; })()"
+            " return box.clientWidth - pen.measureText('base-to-new, H of base and new').width;"
+            " })()"
         )
         assert room > 30, "for the longest task and its arrow"
     tab.until("document.querySelector('#curves svg').viewBox.baseVal.width < 400")
