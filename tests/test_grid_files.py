@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from benchmark.cli import execute
 from benchmark.commands.cell_selection import select
 from benchmark.commands.grid_file import Grid, read_grid_file
 from benchmark.commands.grid_file_selection import select_written
+from benchmark.commands.grid_records import records_of_grid
 from benchmark.commands.grid_strangers import records_of_strangers
 from benchmark.commands.option_fields import Flags
 from benchmark.errors import UserError
@@ -100,6 +102,27 @@ def test_every_option_is_written_down(
     assert keys_of(invoke, *chosen, "--save-config", file) == names, "written again as it was"
     other = invoke("plan", "--method", "zero_shot", "--save-config", file)
     assert (other.code, "is there already" in other.err) == (2, True)
+
+
+def test_a_grid_is_saved_behind_a_link_and_writes_over_none(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(methods.FILES, "")
+    Path("real", "deep").mkdir(parents=True)
+    Path("link").symlink_to("real/deep")
+    Path("my_rows.py").write_bytes(PLUGIN.read_bytes())
+    plan = ["--method", "./my_rows.py", "--dataset", "tiny_digits", "--shots", "1", "--seed", "1"]
+    names = keys_of(invoke, *plan, "--results", "r", "--save-config", "link/grid.toml")
+    for place in ("link", "real/deep"):
+        again = ["--config", f"{place}/grid.toml", "--trust", "my_rows.py", "--results", "r"]
+        assert keys_of(invoke, *again) == names
+    Path("nowhere.toml").symlink_to("gone.toml")
+    refused = invoke("plan", *plan, "--save-config", "nowhere.toml")
+    assert (refused.code, "is there already" in refused.err) == (2, True)
+    assert Path("nowhere.toml").is_symlink()
+    long = invoke("plan", *plan, "--save-config", f"{300 * 'a'}.toml")
+    assert (long.code, "cannot write to" in long.err) == (2, True)
 
 
 def test_odd_texts_are_written_down_or_refused_in_a_sentence(
@@ -327,6 +350,41 @@ def test_grids_of_one_file_that_differ_in_precision_alone_are_told_apart_in_a_re
     shown = invoke("report", "--config", file, "--results", tmp_path, "--format", "markdown")
     assert shown.out.count("50.0") >= 2
     assert "1 of 4 cells" in shown.err
+
+
+def test_a_report_of_a_grid_holds_records_to_what_a_prior_may_see(tmp_path: Path) -> None:
+    shapes, textures, digits = ({f"tiny_{name}": "d"} for name in ("shapes", "textures", "digits"))
+    made = {
+        name: scored(
+            identity(
+                *("prompt_adapter", "tiny_digits", 4, 1),
+                params=methods.card("prompt_adapter").defaults,
+                sources=sources,
+                source_shots=4 if sources else 0,
+            ),
+            0.5,
+        )
+        for name, sources in {
+            "none": {},
+            "one": shapes,
+            "others": shapes | textures,
+            "all": shapes | textures | digits,
+        }.items()
+    }
+    fitting = {
+        '"others"': {"one", "others"},  # what is prepared differs
+        '"all"': {"all"},
+        '"none"': {"none"},
+        '"tiny_shapes"': {"one"},
+        '["tiny_digits", "tiny_shapes"]': set(),
+    }
+    for sources, right in fitting.items():
+        grid = f'shots = 4\nseeds = 1\ndatasets = "tiny_digits"\nsources = {sources}\n'
+        file = written(tmp_path, f'[[grid]]\nmethods = "prompt_adapter"\n{grid}')
+        found = []
+        with suppress(UserError):  # none of the cell has a record
+            found = records_of_grid(list(made.values()), file, Flags(), [], [])
+        assert {name for name in made if made[name] in found} == right, sources
 
 
 def test_a_grid_file_chooses_rows_of_a_golden_table(invoke: Invoke, tmp_path: Path) -> None:

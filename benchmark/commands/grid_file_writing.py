@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmark.commands.grid_file import DIGITS, Grid, Saved
@@ -36,16 +37,20 @@ def write_grid_file(path: Path, grids: Sequence[Grid], names: Saved, device: str
     Raises UserError where another file lies there already, and for what no file can hold.
     """
     settled = [part for each in grids for part in _with_precision(each, device)]
-    seen_from_there = (
-        each.with_paths(lambda file: os.path.relpath(file, path.parent)) for each in settled
-    )
+    seen_from_there = (each.with_paths(partial(_seen_from, path.parent)) for each in settled)
     text = "\n".join(map(_grid_text, seen_from_there))
     content = f"{text}\n[saved]\ncells = {names.cells}\nkeys = {toml_value(names.keys)}\n"
     if bad := unwritable_line(content):
         raise UserError(f"what was chosen is not UTF-8, which a grid file is: {bad}; correct it")
-    if path.exists() and not _holds(path, content):
+    if os.path.lexists(path) and not _holds(path, content):
         raise UserError(f"{path} is there already, with other content; name another file")
     write_atomic(path, content.encode())
+
+
+def _seen_from(folder: Path, file: str) -> str:
+    """The way from a folder to a file, which ".." goes from where links lead to."""
+    place = os.path.join(os.path.realpath(os.path.dirname(file)), os.path.basename(file))
+    return os.path.relpath(place, os.path.realpath(folder))
 
 
 def _holds(path: Path, content: str) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmark import methods, text_sets
 from benchmark.backbones.precision import AUTO
+from benchmark.commands.dataset_selection import suite_around
 from benchmark.commands.grid_file import WrittenGrids, read_grid_file
 from benchmark.commands.grid_file_selection import select_grids
 from benchmark.commands.grid_strangers import records_of_strangers, strangers, without
@@ -21,6 +22,7 @@ from benchmark.records.record import CellKey, Identity, Record, cell_key
 
 MOST_NAMED = 3  # of the cells that have no record
 ANY = "any"  # digest
+Sources = str | tuple[str, ...]  # a policy, or names of datasets
 
 
 def records_of_grid(
@@ -34,7 +36,8 @@ def records_of_grid(
     written = read_grid_file(path)
     unknown = strangers(written, trusted)
     cells = _cells_of(without(written, unknown), flags, unknown, trusted, records)
-    asked = {_asked(_of_cell(cell)): cell for cell in cells}
+    wanted = [(cell, _of_cell(cell)) for cell in cells]
+    asked = {_asked(named, _sources(named)): cell for cell, named in wanted}
     matching = {record.key: asked.keys() & set(_asked_by(record.identity)) for record in records}
     found = [record for record in records if matching[record.key]]
     have = set[CellKey]().union(*matching.values())
@@ -91,12 +94,36 @@ def _of_cell(cell: Cell) -> Identity:
     )
 
 
-def _asked(named: Identity) -> CellKey:
-    """What a file asks for. Which sources a policy means depends on what is prepared where."""
-    return (*cell_key(named, "sources"), bool(named.sources))
+def _asked(named: Identity, sources: Sources) -> CellKey:
+    return (*cell_key(named, "sources"), sources)
 
 
 def _asked_by(named: Identity) -> Iterator[CellKey]:
-    """What a record answers: cells of its precision, and those that leave it to the device."""
-    yield _asked(named)
-    yield _asked(named.model_copy(update={"precision": AUTO}))
+    """What a record answers: cells of its precision, and those that leave it to the device; of its
+    very sources, and of the policy by which these were what was prepared of a suite.
+    """
+    few = set(named.sources) <= _suite(named)
+    by_policy = [_with_target(named)] if named.sources and (few or named.learned_on) else []
+    for each in (named, named.model_copy(update={"precision": AUTO})):
+        for sources in (tuple(sorted(named.sources)), *by_policy):
+            yield _asked(each, sources)
+
+
+def _sources(named: Identity) -> Sources:
+    """The policy of a cell, for which all of a suite is prepared, or the datasets it names."""
+    everything = {*named.sources, _learned(named)} == _suite(named)
+    if named.sources and (everything or named.learned_on):
+        return _with_target(named)
+    return tuple(sorted(named.sources))
+
+
+def _with_target(named: Identity) -> str:
+    return "all" if _learned(named) in named.sources else "others"
+
+
+def _suite(named: Identity) -> set[str]:
+    return set(suite_around(_learned(named)))
+
+
+def _learned(named: Identity) -> str:
+    return next(iter(named.learned_on), named.dataset)
