@@ -18,7 +18,7 @@ from benchmark.commands.grid_file import Grid, read_grid_file
 from benchmark.commands.grid_file_selection import select_written
 from benchmark.commands.grid_records import records_of_grid
 from benchmark.commands.grid_strangers import records_of_strangers
-from benchmark.commands.option_fields import Flags
+from benchmark.commands.option_fields import Flags, RecordFilters
 from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.records.store import Store
@@ -383,8 +383,33 @@ def test_a_report_of_a_grid_holds_records_to_what_a_prior_may_see(tmp_path: Path
         file = written(tmp_path, f'[[grid]]\nmethods = "prompt_adapter"\n{grid}')
         found = []
         with suppress(UserError):  # none of the cell has a record
-            found = records_of_grid(list(made.values()), file, Flags(), [], [])
+            found = records_of_grid(list(made.values()), file, RecordFilters(), [])
         assert {name for name in made if made[name] in found} == right, sources
+
+
+def test_a_cell_that_other_options_leave_out_is_not_missing(invoke: Invoke, tmp_path: Path) -> None:
+    grids = '[[grid]]\nmethods = ["zero_shot", "tip_adapter"]\nshots = 1\nseeds = 1\n'
+    more = '[[grid]]\nmethods = "zero_shot"\ndatasets = "dtd"\nbackbones = "tiny"\n'
+    file = written(tmp_path, f'{grids}datasets = "tiny_digits"\n{more}')
+    defaults = methods.card("tip_adapter").defaults
+    made = [
+        identity("zero_shot", "tiny_digits", 0, 0, val="none"),
+        identity("tip_adapter", "tiny_digits", 1, 1, params=defaults),
+        identity("gda", "tiny_digits", 1, 1, val="none"),
+    ]
+    write(tmp_path, [scored(each, 0.5) for each in made])
+    report = ["report", "--config", file, "--results", tmp_path, "--format", "markdown"]
+    for options, missing in (
+        ([], "1 of 3 cells"),
+        (["--val", "none"], "1 of 2 cells"),
+        (["--suite", "tiny"], ""),
+        (["--suite", "tiny", "--val", "none", "--precision", "float64"], ""),
+        (["--protocol", "few-shot", "--sampler", "coop", "--suite", "tiny"], ""),
+    ):
+        shown = invoke(*report, *options)
+        assert (shown.code, "50.0" in shown.out) == (0, True), shown.err
+        assert missing in shown.err
+        assert bool(missing) == ("no record" in shown.err), options
 
 
 def test_a_grid_file_chooses_rows_of_a_golden_table(invoke: Invoke, tmp_path: Path) -> None:

@@ -5,16 +5,15 @@ records are matched by what a user chooses, so neither data nor weights have to 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from benchmark import methods, text_sets
 from benchmark.backbones.precision import AUTO
-from benchmark.commands.dataset_selection import suite_around
+from benchmark.commands.dataset_selection import members, suite_around
 from benchmark.commands.grid_file import WrittenGrids, read_grid_file
 from benchmark.commands.grid_file_selection import select_grids
 from benchmark.commands.grid_strangers import records_of_strangers, strangers, without
-from benchmark.commands.option_fields import Flags
+from benchmark.commands.option_fields import Flags, RecordFilters
 from benchmark.commands.recorded_names import backbone_name, dataset_name
 from benchmark.errors import UserError, counted
 from benchmark.grid import Cell, identity
@@ -26,17 +25,17 @@ Sources = str | tuple[str, ...]  # a policy, or names of datasets
 
 
 def records_of_grid(
-    records: Sequence[Record], path: Path, flags: Flags, trusted: Sequence[str], notes: list[str]
+    records: Sequence[Record], path: Path, filters: RecordFilters, notes: list[str]
 ) -> list[Record]:
-    """The records of the cells of a grid file that `flags` choose among them; how many cells have
-    none goes into `notes`.
+    """The records of the cells of a grid file that `filters` choose among them, of records that
+    were so chosen; how many cells have none goes into `notes`.
 
     Raises UserError where no cell has one.
     """
     written = read_grid_file(path)
-    unknown = strangers(written, trusted)
-    cells = _cells_of(without(written, unknown), flags, unknown, trusted, records)
-    wanted = [(cell, _of_cell(cell)) for cell in cells]
+    unknown = strangers(written, filters.trusted)
+    cells = _cells_of(without(written, unknown), filters, unknown, records)
+    wanted = [(cell, named) for cell in cells if _passes(named := _of_cell(cell), filters)]
     asked = {_asked(named, _sources(named)): cell for cell, named in wanted}
     matching = {record.key: asked.keys() & set(_asked_by(record.identity)) for record in records}
     found = [record for record in records if matching[record.key]]
@@ -46,9 +45,7 @@ def records_of_grid(
     if not found and not theirs:
         raise UserError(f"none of the {counted(len(missing), 'cell')} of {path} has a record here")
     if missing:
-        verb = "has" if len(missing) == 1 else "have"
-        cells_of = f"{len(missing)} of {counted(len(asked), 'cell')} of {path}"
-        notes.append(f"{cells_of} {verb} no record ({_named(missing)})")
+        notes.append(f"{len(missing)} of {counted(len(asked), 'cell')} of {path} {_lack(missing)}")
     if theirs:
         names = ", ".join(sorted({record.identity.method for record in theirs}))
         notes.append(
@@ -58,27 +55,47 @@ def records_of_grid(
     return [*found, *theirs]
 
 
-def _named(cells: Sequence[Cell]) -> str:
+def _lack(cells: Sequence[Cell]) -> str:
+    """'have no record', and which they are."""
     more = [f"and {len(cells) - MOST_NAMED} more"] if len(cells) > MOST_NAMED else []
-    return ", ".join([*map(str, cells[:MOST_NAMED]), *more])
+    named = ", ".join([*map(str, cells[:MOST_NAMED]), *more])
+    return f"{'has' if len(cells) == 1 else 'have'} no record ({named})"
 
 
 def _cells_of(
     written: WrittenGrids,
-    flags: Flags,
+    filters: RecordFilters,
     unknown: Sequence[str],
-    trusted: Sequence[str],
     records: Sequence[Record],
 ) -> list[Cell]:
-    """The cells of the methods that may run, those that `flags` choose; records of `unknown`
-    methods may have the values that no such cell has.
+    """The cells of the methods that may run, those that `filters` choose by value; records of
+    `unknown` methods may have the values that no such cell has.
     """
-    left = [name for name in flags.methods if name not in map(methods.stable_name, unknown)]
-    if flags.methods and not left:
+    strange = list(map(methods.stable_name, unknown))
+    left = [name for name in filters.methods if name not in strange]
+    if filters.methods and not left:
         return []
-    among = replace(flags, methods=left)
-    all_known = not unknown
-    return select_grids(written, among, trusted, records=records, all_known=all_known).cells
+    among = Flags(
+        methods=left,
+        datasets=filters.datasets,
+        backbones=filters.backbones,
+        shots=filters.shots,
+        seeds=filters.seeds,
+    )
+    return select_grids(
+        written, among, filters.trusted, records=records, all_known=not unknown
+    ).cells
+
+
+def _passes(named: Identity, filters: RecordFilters) -> bool:
+    """Whether records of a cell are asked for, as record_selection filters those that are here."""
+    of_suites = {name for suite in filters.suites for name in members(suite)}
+    asked = {"preset": filters.preset, "evaluation": filters.protocol}
+    asked |= {"precision": filters.precision} if named.precision != AUTO else {}
+    asked |= {"sampler": filters.sampler, "val": filters.val} if named.shots else {}
+    return (not of_suites or named.dataset in of_suites) and all(
+        value in ("", getattr(named, field)) for field, value in asked.items()
+    )
 
 
 def _of_cell(cell: Cell) -> Identity:
@@ -103,9 +120,11 @@ def _asked_by(named: Identity) -> Iterator[CellKey]:
     very sources, and of the policy by which these were what was prepared of a suite.
     """
     few = set(named.sources) <= _suite(named)
-    by_policy = [_with_target(named)] if named.sources and (few or named.learned_on) else []
+    sources_of: list[Sources] = [tuple(sorted(named.sources))]
+    if named.sources and (few or named.learned_on):
+        sources_of.append(_with_target(named))
     for each in (named, named.model_copy(update={"precision": AUTO})):
-        for sources in (tuple(sorted(named.sources)), *by_policy):
+        for sources in sources_of:
             yield _asked(each, sources)
 
 

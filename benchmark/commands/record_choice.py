@@ -8,7 +8,7 @@ from benchmark import methods
 from benchmark.commands.grid_file import read_grid_file
 from benchmark.commands.grid_records import records_of_grid
 from benchmark.commands.grid_strangers import named_methods
-from benchmark.commands.option_fields import Flags, RecordFilters
+from benchmark.commands.option_fields import RecordFilters
 from benchmark.commands.options.values import whole_numbers
 from benchmark.records.record import Record
 from benchmark.records.store import Store
@@ -27,16 +27,7 @@ def chosen_records(store: Store, filters: RecordFilters, notes: list[str]) -> li
         sampler=filters.sampler,
         val=filters.val,
     )
-    if filters.config:
-        among = Flags(
-            methods=filters.methods,
-            datasets=filters.datasets,
-            backbones=filters.backbones,
-            shots=filters.shots,
-            seeds=filters.seeds,
-        )
-        return records_of_grid(records, filters.config, among, filters.trusted, notes)
-    return records
+    return records_of_grid(records, filters.config, filters, notes) if filters.config else records
 
 
 def named_files(filters: RecordFilters) -> dict[str, Path]:
