@@ -117,6 +117,16 @@ def test_a_grid_is_saved_behind_a_link_and_writes_over_none(
     for place in ("link", "real/deep"):
         again = ["--config", f"{place}/grid.toml", "--trust", "my_rows.py", "--results", "r"]
         assert keys_of(invoke, *again) == names
+    Path("a, b").mkdir()
+    monkeypatch.chdir("a, b")
+    monkeypatch.setenv(methods.FILES, "")
+    Path("her_rows.py").write_bytes(PLUGIN.read_bytes())
+    names = keys_of(
+        invoke, "--method", "./her_rows.py", *plan[2:], "--save-config", "../comma.toml"
+    )
+    assert "a, b/her_rows.py" in Path("../comma.toml").read_text()
+    assert keys_of(invoke, "--config", "../comma.toml", "--trust", "her_rows.py") == names
+    monkeypatch.chdir(tmp_path)
     Path("nowhere.toml").symlink_to("gone.toml")
     refused = invoke("plan", *plan, "--save-config", "nowhere.toml")
     assert (refused.code, "is there already" in refused.err) == (2, True)
@@ -238,6 +248,9 @@ WRONG = {
     "[[grid]]\nseeds = true": ", line 2: seeds of grid 1 takes whole numbers",
     "[[grid]]\nmethods = []": ", line 2: methods of grid 1 is empty",
     "[[grid]]\nmethods = 3": ", line 2: methods of grid 1 takes text, not 3",
+    "[[grid]]\nmethods = 'coop,gda'": (
+        """, line 2: methods of grid 1 takes names without commas, as ["a", "b"], not 'coop,gda'"""
+    ),
     "[[grid]]\nval = 'up'": ", line 2: val of grid 1 takes 'up-to-4' or 'none', not 'up'",
     "[[grid]]\nset = 3": ", line 2: set of grid 1 takes a table",
     "[[grid]]\nset.coop.lr = []": ", line 2: set of grid 1 takes a value or several for 'lr', not",

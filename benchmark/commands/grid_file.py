@@ -15,6 +15,7 @@ unless the user says so.
 from __future__ import annotations
 
 import hashlib
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,13 @@ DIGITS = 12  # of the digest of a file
 def _listed(value: object) -> object:
     """One value stands for a list of one."""
     return value if isinstance(value, (list, dict)) else [value]
+
+
+def _apart(values: list[str]) -> list[str]:
+    """ValueError for several names in one text, as options take them; a path may have commas."""
+    if joined := next((each for each in values if "," in each and os.sep not in each), ""):
+        raise ValueError(f'takes names without commas, as ["a", "b"], not {joined!r:.60}')
+    return values
 
 
 def _whole(values: list[int | str]) -> list[int | str]:
@@ -75,6 +83,7 @@ def _require_values(key: str, value: object) -> None:
 
 
 Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+NamesApart = Annotated[Names, AfterValidator(_apart)]
 Numbers = Annotated[
     list[int | str], BeforeValidator(_listed), Field(min_length=1), AfterValidator(_whole)
 ]
@@ -90,12 +99,12 @@ class Grid(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    methods: Names | None = None
-    datasets: Names | None = None
-    suites: Names | None = None
+    methods: NamesApart | None = None
+    datasets: NamesApart | None = None
+    suites: NamesApart | None = None
     shots: Numbers | None = None
     seeds: Numbers | None = None
-    backbones: Names | None = None
+    backbones: NamesApart | None = None
     precision: Literal[(AUTO, *PRECISIONS)] | None = None  # type: ignore[valid-type]
     protocol: Literal[protocols.PROTOCOLS] | None = None  # type: ignore[valid-type]
     learn_from: str | None = None

@@ -43,7 +43,8 @@ def records_of_grid(
     theirs = records_of_strangers(records, written, unknown)
     missing = [cell for each, cell in asked.items() if each not in have]
     if not found and not theirs:
-        raise UserError(f"none of the {counted(len(missing), 'cell')} of {path} has a record here")
+        cells_of = f"none of the {counted(len(missing), 'cell')}" if missing else "no such cell"
+        raise UserError(f"{cells_of} of {path} has a record here")
     if missing:
         notes.append(f"{len(missing)} of {counted(len(asked), 'cell')} of {path} {_lack(missing)}")
     if theirs:
