@@ -59,25 +59,19 @@ def _moved(images: ImageSet, model: OpenClip) -> ImageSet:
             return centre_NCHW[index_N.to(model.device)]
         return images.decode(index_N, crop, seeds).to(model.device, model.dtype)
 
-    def encode(views: tuple[int, int, Crop] | None, unprojected: bool = False) -> Tensor:
-        encoded = _unprojected if unprojected else _encoded
+    @torch.no_grad()
+    def encode(
+        views: tuple[int, int, Crop] | None,
+        of: Callable[[OpenClip, Tensor], Tensor] = OpenClip.encode_pixels,
+    ) -> Tensor:
         if views is None:
-            return encoded(model, centre_NCHW)
+            return of(model, centre_NCHW)
         count, seed, crop = views
         seeds = [[1000 * seed + 10 * n + v for n in range(len(images))] for v in range(count)]
-        return torch.stack([encoded(model, decode(whole_N, crop, each)) for each in seeds])
+        return torch.stack([of(model, decode(whole_N, crop, each)) for each in seeds])
 
-    return ImageSet(len(images), encode, decode, partial(encode, unprojected=True))
-
-
-@torch.no_grad()
-def _encoded(model: OpenClip, pixels_NCHW: Tensor) -> Tensor:
-    return model.encode_pixels(pixels_NCHW)
-
-
-@torch.no_grad()
-def _unprojected(model: OpenClip, pixels_NCHW: Tensor) -> Tensor:
-    return model.encode_unprojected(pixels_NCHW)
+    kinds = (OpenClip.encode_unprojected, OpenClip.encode_local)
+    return ImageSet(len(images), encode, decode, *(partial(encode, of=of) for of in kinds))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,10 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from benchmark import methods
-from benchmark.api import UserError
+from benchmark.api import ImageSet, UserError
 from benchmark.backbones import abilities, clip, weights
 from benchmark.conformance import toy
 from benchmark.conformance.subject import Subject
@@ -69,14 +70,25 @@ class Limited:
         return Limited(self.whole.copy(), self.offered)
 
 
+def limited(images: ImageSet, offered: frozenset[str]) -> ImageSet:
+    """Images of a tower that may have no places."""
+
+    def lacking(views: object) -> Tensor:
+        raise Lacking("local")
+
+    return images if "local" in offered else replace(images, encode_local=lacking)
+
+
 def fits_with(name: str, offered: Sequence[str]) -> bool:
     """Whether a method fits and predicts on a backbone that offers no more than that."""
     every = frozenset(offered).union(*(IMPLIED.get(each, set()) for each in offered))
     subject = Subject(name)
     whole = subject.episode(shots=1, classes=2, primed=False)
-    episode = replace(whole, backbone=Limited(whole.backbone, every), text_KD=None)
+    support = replace(whole.support, images=limited(whole.support.images, every))
+    backbone = Limited(whole.backbone, every)
+    episode = replace(whole, support=support, backbone=backbone, text_KD=None)
     try:
-        subject.fit(episode)(toy.held_out(2).images)
+        subject.fit(episode)(limited(toy.held_out(2).images, every))
     except Lacking:
         return False
     return True
@@ -108,8 +120,8 @@ def located(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ViT-B-16/openai", set()),
         ("RN50/openai", {"image blocks"}),
         ("RN50x4/openai", {"image blocks"}),
-        ("ViT-B-16-SigLIP/webli", {"image blocks", "projection"}),  # of timm
-        ("coca_ViT-B-32/laion2b_s13b_b90k", {"prompts"}),
+        ("ViT-B-16-SigLIP/webli", {"image blocks", "projection", "local"}),  # of timm
+        ("coca_ViT-B-32/laion2b_s13b_b90k", {"prompts", "local"}),
         ("xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", {"text blocks", "prompts"}),
         ("timm:resnet50/x", set(abilities.ABILITIES)),
     ],

@@ -28,10 +28,10 @@ from tests import features64
 WIDTH, EPOCHS = 24, 30
 
 
-def resnet() -> clip.OpenClip:
+def resnet(size: int = 32) -> clip.OpenClip:
     """A small CLIP with a ResNet, whose projection has a bias."""
     torch.manual_seed(1)
-    vision = {"image_size": 32, "layers": (1, 1, 1, 1), "width": 8, "patch_size": None}
+    vision = {"image_size": size, "layers": (1, 1, 1, 1), "width": 8, "patch_size": None}
     text = {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
     with torch.random.fork_rng():
         model = open_clip.CLIP(16, vision_cfg=vision, text_cfg=text)

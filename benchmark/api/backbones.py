@@ -135,6 +135,11 @@ class Backbone(Protocol):
     def encode_unprojected(self, pixels_NCHW: Tensor) -> Tensor:
         """image_NW, what `projection` reads: unit(image_NW @ weight_WD + bias_D) is the feature."""
 
+    def encode_local(self, pixels_NCHW: Tensor) -> Tensor:
+        """image_NPD, unit length: the P places of the image tower's grid, each projected as the
+        pooled feature is.
+        """
+
     def class_prompts(
         self,
         class_names: Sequence[str],
@@ -191,6 +196,9 @@ class FeatureBackbone:
         return self._absent("image tower")
 
     def encode_unprojected(self, pixels_NCHW: Tensor) -> Tensor:
+        return self._absent("image tower")
+
+    def encode_local(self, pixels_NCHW: Tensor) -> Tensor:
         return self._absent("image tower")
 
     def class_prompts(self, *_: object, **__: object) -> ClassPrompts:

@@ -22,6 +22,7 @@ ABILITIES = {
     "text blocks": "a text tower that is open between its blocks",
     "prompts": "a text tower that prompts can be learned in",
     "projection": "an image tower that ends in a projection of open_clip's own",
+    "local": "an image tower with features of single places, of open_clip's own",
     "image blocks": "an image tower that is open between its blocks, a ViT of open_clip's own",
 }
 CONVOLUTIONAL = {"RN50/openai", "RN101/openai"}  # of the named ones
@@ -58,6 +59,8 @@ def _of_config(config: Mapping[str, Any]) -> frozenset[str]:
         lacking |= {"prompts"}  # tokens or masks of its own
     if vision.get("timm_model_name"):
         lacking |= {"projection"}
+    if vision.get("timm_model_name") or vision.get("attentional_pool"):
+        lacking |= {"local"}
     if vision.get("timm_model_name") or isinstance(vision.get("layers"), (list, tuple)):
         lacking |= {"image blocks"}
     return frozenset(ABILITIES) - lacking

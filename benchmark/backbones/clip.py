@@ -23,6 +23,7 @@ from benchmark.backbones import image_only, weights
 from benchmark.backbones.checkpoints import check_unpacked
 from benchmark.backbones.hub import HUB, TIMM, offline
 from benchmark.backbones.image_only import ImageOnly
+from benchmark.backbones.local_features import local_features
 from benchmark.backbones.misfit import require_shapes, stored_shapes, unloadable
 from benchmark.backbones.precision import resolved, tower_dtype
 from benchmark.backbones.preprocessing import (
@@ -143,6 +144,10 @@ class OpenClip:
         tower = without_projection(self.model.visual, self.name)
         out = tower(pixels_NCHW.to(weights_dtype(self.model)))
         return (out[0] if isinstance(out, tuple) else out).to(self.dtype)
+
+    def encode_local(self, pixels_NCHW: Tensor) -> Tensor:
+        pixels_NCHW = pixels_NCHW.to(weights_dtype(self.model))
+        return unit(local_features(self.model.visual, self.name, pixels_NCHW))
 
     def class_prompts(
         self,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from benchmark.api import ClassPrompts, TextTower, UserError, VisionTower, unit
 from benchmark.backbones import weights
 from benchmark.backbones.hub import TIMM
+from benchmark.backbones.local_features import local_features
 from benchmark.backbones.misfit import Shape, require_shapes, stored_shapes, unloadable
 from benchmark.backbones.preprocessing import Preprocessing, from_timm
 from benchmark.backbones.projection import projection, without_projection
@@ -58,6 +59,9 @@ class ImageOnly:
 
     def encode_unprojected(self, pixels_NCHW: Tensor) -> Tensor:
         return without_projection(self.model.visual, self.name)(pixels_NCHW)
+
+    def encode_local(self, pixels_NCHW: Tensor) -> Tensor:
+        return unit(local_features(self.model.visual, self.name, pixels_NCHW))
 
     @property
     def vision(self) -> VisionTower:

@@ -71,6 +71,7 @@ def _head(images: ImageSet, count: int, opened: list[Tensor]) -> ImageSet:
         partial(encode, images.encode),
         decode,
         partial(encode, images.encode_unprojected),
+        partial(encode, images.encode_local),
     )
 
 

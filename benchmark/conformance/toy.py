@@ -8,7 +8,7 @@ prompt can solve it, a method that compares images can solve it, and zero-shot c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -102,16 +102,19 @@ def image_set(pixels_NCHW: Tensor) -> ImageSet:
         return torch.stack([_jitter(pixels_CHW, crop, rng) for pixels_CHW, rng in pairs])
 
     @torch.no_grad()
-    def encode(views: tuple[int, int, Crop] | None, unprojected: bool = False) -> Tensor:
-        model = backbone()
-        encoded = model.encode_unprojected if unprojected else model.encode_pixels
+    def encode(
+        views: tuple[int, int, Crop] | None,
+        of: Callable[[OpenClip, Tensor], Tensor] = OpenClip.encode_pixels,
+    ) -> Tensor:
+        encoded = partial(of, backbone())
         if views is None:
             return encoded(pixels_NCHW)
         count, seed, crop = views
         rngs = [torch.Generator().manual_seed(1000 * seed + view) for view in range(count)]
         return torch.stack([encoded(_jitter(pixels_NCHW, crop, rng)) for rng in rngs])
 
-    return ImageSet(len(pixels_NCHW), encode, decode, partial(encode, unprojected=True))
+    kinds = (OpenClip.encode_unprojected, OpenClip.encode_local)
+    return ImageSet(len(pixels_NCHW), encode, decode, *(partial(encode, of=of) for of in kinds))
 
 
 def join(*sets: ImageSet) -> ImageSet:

@@ -24,7 +24,7 @@ from benchmark.backbones.precision import arithmetic
 from benchmark.backbones.preprocessing import Preprocessing
 from benchmark.data import ImageTable
 from benchmark.features import decoding
-from benchmark.features.feature_store import Views
+from benchmark.features.feature_store import Kind, Views
 from benchmark.features.resampling import cut_pictures
 from benchmark.features.transforms import (
     Cut,
@@ -46,6 +46,11 @@ THREADS = torch.get_num_threads()  # that encode on a CPU: torch's own number wh
 AHEAD = 128  # views cut and not yet encoded on a CPU: what bounds the memory
 M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -8, -3, -1  # options of mallopt(3)
 IN_FLIGHT = 4  # batches that the host may be ahead of a GPU
+ENCODE: dict[Kind, Callable[[Backbone, Tensor], Tensor]] = {
+    "pooled": lambda model, pixels_NCHW: model.encode_pixels(pixels_NCHW),
+    "unprojected": lambda model, pixels_NCHW: model.encode_unprojected(pixels_NCHW),
+    "local": lambda model, pixels_NCHW: model.encode_local(pixels_NCHW),
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Encoder:
     pipeline: Pipeline
     digest: str  # of the weights, the precision and the pipeline
     precision: str = "float32"
-    unprojected: bool = False  # gives what the projection reads, in place of features
+    kind: Kind = "pooled"  # of the features it gives
 
     @property
     def device(self) -> torch.device:
@@ -75,14 +80,12 @@ class Encoder:
         return self.pipeline.normalise(pixels_NHWC, dtype=self.backbone.dtype)
 
     def encode(self, pixels_NHWC: Tensor) -> Tensor:
-        """uint8 pixels_NHWC -> image_ND of unit length (image_NW where `unprojected`), without
-        gradient, in a full batch."""
+        """uint8 pixels_NHWC -> features of the encoder's kind, without gradient, in a full
+        batch."""
         full_NCHW = self.normalise(padded(pixels_NHWC, self.rows))
         on_gpu = self.device.type == "cuda"
         with torch.no_grad(), arithmetic(self.precision) if on_gpu else nullcontext():
-            model = self.backbone
-            encode = model.encode_unprojected if self.unprojected else model.encode_pixels
-            return encode(full_NCHW)[: len(pixels_NHWC)]
+            return ENCODE[self.kind](self.backbone, full_NCHW)[: len(pixels_NHWC)]
 
 
 def padded(pixels_NHWC: Tensor, size: int) -> Tensor:

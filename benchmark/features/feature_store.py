@@ -9,7 +9,8 @@ computed again; one that passes is memory-mapped.
 
 Centre crops are kept in float32: all test and validation images of the eleven datasets take less
 than 1.2 GB, and there is no rounding to explain. Random views are kept in float16, because 16 of
-them per image would be the largest item on the disk. An encoder in float64 keeps everything in
+them per image would be the largest item on the disk. So are the features of single places, 49 or
+196 an image, and they stay so in memory. An encoder in float64 keeps everything in
 float64. What was just computed is rounded in the same way, so that a caller cannot tell whether a
 row was read or encoded.
 """
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,10 +37,14 @@ from benchmark.errors import UserError
 from benchmark.paths import remove_parts, write_atomic
 from benchmark.records.leases import held, lease
 
-# A file is written after so many rows or seconds: what an interruption can cost at most.
+# A file is written after so many rows, numbers or seconds: what an interruption can cost at most,
+# and what waits in memory.
 FILE_ROWS = 4096
+FILE_NUMBERS = 2**27
 FILE_S = 60.0
 Views = tuple[int, int, Crop]
+# of features: an image's own, what the image tower's projection reads, those of single places
+Kind = Literal["pooled", "unprojected", "local"]
 # positions -> their rows in order, a few at a time
 Compute = Callable[[list[int]], Iterator[Tensor]]
 
@@ -50,6 +56,7 @@ class Space:
     folder: str
     dtype: torch.dtype
     backbone: str  # for people: which spaces belong to which backbone
+    given: torch.dtype = torch.float32  # what its rows are handed out in
 
 
 def space(
@@ -58,19 +65,23 @@ def space(
     backbone: str = "",
     *,
     double: bool = False,
-    unprojected: bool = False,
+    kind: Kind = "pooled",
 ) -> Space:
-    """The space of the centre crop, or of `views`; `double` keeps rows in float64, `unprojected`
-    is for what the image tower's projection reads.
+    """The space of a kind of features of the centre crop, or of `views`; `double` keeps rows in
+    float64.
     """
-    kind = "unprojected-" if unprojected else ""
-    if views is None:
-        dtype = torch.float64 if double else torch.float32
-        return Space(f"{encoder_digest[:16]}/{kind}centre", dtype, backbone)
-    count, seed, crop = views
-    tag = f"{kind}views{count}-seed{seed}-scale{crop.min_scale:g}{'-flip' if crop.flip else ''}"
+    tag = "centre" if views is None else _view_tag(*views)
+    tag = tag if kind == "pooled" else f"{kind}-{tag}"
     folder = f"{encoder_digest[:16]}/{re.sub(r'[^a-z0-9.-]', '_', tag)}"
-    return Space(folder, torch.float64 if double else torch.float16, backbone)
+    if double:
+        return Space(folder, torch.float64, backbone, torch.float64)
+    if kind == "local":
+        return Space(folder, torch.float16, backbone, torch.float16)
+    return Space(folder, torch.float32 if views is None else torch.float16, backbone)
+
+
+def _view_tag(count: int, seed: int, crop: Crop) -> str:
+    return f"views{count}-seed{seed}-scale{crop.min_scale:g}{'-flip' if crop.flip else ''}"
 
 
 @dataclass
@@ -124,8 +135,8 @@ class SpaceIndex:
 class FeatureStore:
     """Feature files below `root`.
 
-    `rows(space, digests, compute, timer)` gives one row per digest, in order, in float32 (float64
-    where the space keeps that); `compute(positions)` encodes what is not stored yet.
+    `rows(space, digests, compute, timer)` gives one row per digest, in order, in the type that the
+    space hands out; `compute(positions)` encodes what is not stored yet.
     """
 
     root: Path
@@ -146,7 +157,7 @@ def open_store(root: Path) -> FeatureStore:
                     _extend(folder, space, index, list(missing), encoded, timer)
         locations = [index.location[digest] for digest in digests]
         timer.count(space, digests, [stored.seconds_per_row for stored, _ in locations])
-        return _gathered(locations)
+        return _gathered(locations, space.given)
 
     return FeatureStore(root, rows)
 
@@ -199,11 +210,16 @@ def _extend(
     try:
         for part in encoded:
             parts.append(part)
-            if sum(map(len, parts)) >= FILE_ROWS or time.perf_counter() - start > FILE_S:
+            if _enough(parts) or time.perf_counter() - start > FILE_S:
                 flush()
     finally:
         if parts:
             flush()
+
+
+def _enough(parts: Sequence[Tensor]) -> bool:
+    rows, numbers = sum(map(len, parts)), sum(part.numel() for part in parts)
+    return rows >= FILE_ROWS or numbers >= FILE_NUMBERS
 
 
 def _write(folder: Path, space: Space, digests: list[str], stored: StoredRows) -> str:
@@ -267,7 +283,7 @@ def _checksum(rows: Tensor, digests: str) -> str:
     return hashed.hexdigest()
 
 
-def _gathered(locations: Sequence[tuple[StoredRows, int]]) -> Tensor:
+def _gathered(locations: Sequence[tuple[StoredRows, int]], dtype: torch.dtype) -> Tensor:
     """Rows copied out of their files, one file after the other, in the order of `locations`."""
     if not locations:
         raise ValueError("features of no image were asked for")
@@ -282,7 +298,6 @@ def _gathered(locations: Sequence[tuple[StoredRows, int]]) -> Tensor:
         positions.append(position)
         rows.append(row)
     first = locations[0][0].rows
-    dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
     out = torch.empty((len(locations), *first.shape[1:]), dtype=dtype)
     for stored, positions, rows in by_file.values():
         out[positions] = stored.rows[rows].to(dtype)

@@ -21,7 +21,7 @@ from benchmark.features.encoding import (
     pixels,
     stored_views,
 )
-from benchmark.features.feature_store import FeatureStore, Stopwatch, Views, space
+from benchmark.features.feature_store import FeatureStore, Kind, Stopwatch, Views, space
 
 
 def image_set(
@@ -40,8 +40,8 @@ def image_set(
     digests = table.digests()
     table_now, wanted = _access(table, sealed), encoder.pipeline.preprocessing
 
-    def encode(views: Views | None, unprojected: bool = False) -> Tensor:
-        used = replace(encoder, unprojected=unprojected)
+    def encode(views: Views | None, kind: Kind = "pooled") -> Tensor:
+        used = replace(encoder, kind=kind)
 
         def compute(chosen: list[int]) -> Iterator[Tensor]:
             encoded = features(used, stored_views(table_now(), chosen, views, wanted))
@@ -50,7 +50,7 @@ def image_set(
 
         double = encoder.backbone.dtype == torch.float64
         model = encoder.backbone.name
-        where = space(encoder.digest, views, model, double=double, unprojected=unprojected)
+        where = space(encoder.digest, views, model, double=double, kind=kind)
         rows = store.rows(where, digests, compute, timer).to(encoder.device)
         return rows.transpose(0, 1) if views else rows
 
@@ -67,7 +67,8 @@ def image_set(
         pixels_NHWC = torch.cat(list(pixels(encoder, cuts)))
         return encoder.normalise(pixels_NHWC[order_N.to(encoder.device)])
 
-    return ImageSet(len(digests), encode, decode, partial(encode, unprojected=True))
+    others = partial(encode, kind="unprojected"), partial(encode, kind="local")
+    return ImageSet(len(digests), encode, decode, *others)
 
 
 def _unchanged(
