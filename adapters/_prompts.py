@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from adapters._settings import Context, Crops, PromptTraining, Sgd
+from adapters._settings import Context, Crops, PromptTraining, Sgd, StoredCrops
 from benchmark.api import (
     Backbone,
     ClassPrompts,
@@ -40,10 +41,10 @@ ENCODE_BATCH = 64  # fresh crops encoded at once; changes no number
 class Batch:
     """What a loss sees: one step of the runs that still move. The weights of a run sum to 1."""
 
-    image_RBD: Tensor
+    image_RBD: Tensor  # image_RBPD of a bank of local features
     labels_RB: Tensor
     weight_RB: Tensor
-    text_RKD: Tensor
+    text_RKD: Tensor  # text_RNKD where a run has N contexts
     scale: float
 
     def logits(self, text_RKD: Tensor) -> Tensor:
@@ -56,15 +57,19 @@ class Batch:
 
 
 Objective = Callable[[Batch], Tensor]  # -> terms_AR
-# -> ctx_PE shared by all classes, or ctx_KPE with a context for each
+BankOf = Callable[[Episode, Crops | StoredCrops, int, Generator], batches.Bank]  # int: epochs
+# -> ctx_PE shared by all classes, ctx_NPE of several such, or ctx_KPE with one for every class
 Start = Callable[[Episode, Context, Generator], Tensor]
 
 
 def cross_entropy(batch: Batch) -> Tensor:
     """loss_R of the prompts' own logits."""
-    loss_BR = F.cross_entropy(
-        batch.logits(batch.text_RKD).permute(1, 2, 0), batch.labels_RB.T, reduction="none"
-    )
+    return cross_entropy_of(batch.logits(batch.text_RKD), batch)
+
+
+def cross_entropy_of(logits_RBK: Tensor, batch: Batch) -> Tensor:
+    """loss_R of any logits of a batch."""
+    loss_BR = F.cross_entropy(logits_RBK.permute(1, 2, 0), batch.labels_RB.T, reduction="none")
     return batch.mean(loss_BR.T)
 
 
@@ -100,8 +105,12 @@ def from_words(episode: Episode, context: Context, rng: Generator) -> Tensor:
 
 def noise_per_class(episode: Episode, context: Context, rng: Generator) -> Tensor:
     """ctx_KPE of normal noise: a context of its own for every class."""
-    shape = (len(episode.class_names), context.n_ctx, episode.backbone.text.width)
-    return _noise(episode, context, shape, rng)
+    return several(len(episode.class_names), episode, context, rng)
+
+
+def several(count: int, episode: Episode, context: Context, rng: Generator) -> Tensor:
+    """So many contexts of normal noise."""
+    return _noise(episode, context, (count, context.n_ctx, episode.backbone.text.width), rng)
 
 
 def _noise(episode: Episode, context: Context, shape: tuple[int, ...], rng: Generator) -> Tensor:
@@ -124,7 +133,7 @@ class PromptRecipe:
     context: Context
     training: PromptTraining
     sgd: Sgd
-    crops: Crops
+    crops: Crops | StoredCrops
 
 
 def learn(
@@ -133,9 +142,14 @@ def learn(
     objective: Objective = plain,
     *,
     start: Start = from_words,
+    class_specific: bool = False,
+    bank: BankOf | None = None,
     gradient: loop.Gradient = loop.gradient_of,
 ) -> list[State]:
     """A state per episode, which holds its context after the last step; trained as a batch.
+
+    `start` gives what is learned: a context, several of them, or one per class where
+    `class_specific` says so. `bank` makes the rows that images are drawn from [default: bank_of].
 
     The episodes share their dataset and backbone.
     """
@@ -146,11 +160,15 @@ def learn(
     starts = [
         start(episode, recipe.context, rng) for episode, rng in zip(episodes, rngs, strict=True)
     ]
-    prompts = prompts_for(episodes[0].target, recipe.context, class_specific=starts[0].ndim == 3)
-    runs = [_run(episode, recipe, rng) for episode, rng in zip(episodes, rngs, strict=True)]
+    prompts = prompts_for(episodes[0].target, recipe.context, class_specific=class_specific)
+    runs = [
+        _run(episode, recipe, rng, bank or bank_of)
+        for episode, rng in zip(episodes, rngs, strict=True)
+    ]
+    encode = prompts.encode if class_specific else partial(encoded, prompts)
     order = loop.longest_first([run.rate_T for run in runs])
     ctx_RPE = torch.stack([starts[r] for r in order])
-    batch_at, rate_TR = _batched([runs[r] for r in order], prompts, episodes[0].backbone)
+    batch_at, rate_TR = _batched([runs[r] for r in order], encode, episodes[0].backbone)
     update = optimisers.sgd(ctx_RPE, recipe.sgd.momentum, recipe.sgd.weight_decay)
     loss_TR = loop.train(
         ctx_RPE, lambda ctx, step: objective(batch_at(ctx, step)), rate_TR, update, gradient
@@ -160,20 +178,27 @@ def learn(
     return [{"ctx_PE": ctx_RPE[order.index(r)]} for r in range(len(runs))]
 
 
-def _run(episode: Episode, recipe: PromptRecipe, rng: Generator) -> Run:
+def encoded(prompts: ClassPrompts, ctx: Tensor) -> Tensor:
+    """text_KD of contexts ctx_PE, before which both may have any further dimensions."""
+    return prompts.encode(ctx.flatten(0, -3)).unflatten(0, ctx.shape[:-2])
+
+
+def _run(episode: Episode, recipe: PromptRecipe, rng: Generator, bank_made: BankOf) -> Run:
     support, training, crops = episode.support, recipe.training, recipe.crops
     epochs = training.epochs_for(episode.shots, len(episode.class_names))
     rows_TB, epoch_T = batches.draw(
         support, epochs, training.batch_size, crops.views or max(epochs, 1), rng
     )
-    bank = bank_of(episode, crops, epochs, rng)
+    bank = bank_made(episode, crops, epochs, rng)
     rate_T = optimisers.warmup_cosine(
         training.lr, recipe.sgd.warmup_lr, training.warmup_epochs, epoch_T, epochs
     )
     return Run(bank, rows_TB, rate_T)
 
 
-def bank_of(episode: Episode, crops: Crops, epochs: int, rng: Generator) -> batches.Bank:
+def bank_of(
+    episode: Episode, crops: Crops | StoredCrops, epochs: int, rng: Generator
+) -> batches.Bank:
     """The stored crops of every support image, or a fresh crop of each for every epoch."""
     images, crop = episode.support.images, Crop(crops.min_scale)
     if not epochs:
@@ -195,7 +220,7 @@ def _fresh(backbone: Backbone, images: ImageSet, crop: Crop, rng: Generator) -> 
 
 
 def _batched(
-    runs: Sequence[Run], prompts: ClassPrompts, backbone: Backbone
+    runs: Sequence[Run], encode: Callable[[Tensor], Tensor], backbone: Backbone
 ) -> tuple[Callable[[Tensor, Tensor], Batch], Tensor]:
     """(ctx_RPE of the moving runs, step) -> their batch, and rate_TR; `runs` come longest first."""
     device = runs[0].bank.image_MD.device
@@ -203,7 +228,7 @@ def _batched(
     labels_M = torch.cat([run.bank.labels_M for run in runs])
     size = (len(runs[0].rate_T), len(runs))
     rows_TRB = torch.zeros(*size, max(run.rows_TB.shape[1] for run in runs), dtype=torch.int64)
-    weight_RB = image_MD.new_zeros(rows_TRB.shape[1:])
+    weight_RB = torch.zeros(rows_TRB.shape[1:], dtype=backbone.dtype, device=device)
     rate_TR = loop.together([run.rate_T for run in runs])
     first = 0
     for r, run in enumerate(runs):
@@ -219,7 +244,7 @@ def _batched(
             image_MD[rows_RB],
             labels_M[rows_RB],
             weight_RB[: len(ctx)],
-            prompts.encode(ctx),
+            encode(ctx),
             backbone.logit_scale,
         )
 

@@ -72,4 +72,4 @@ class Adapter:
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         recipe = _prompts.PromptRecipe(self.context, self.training, self.sgd, self.crops)
         start = _prompts.noise_per_class if self.class_specific else _prompts.from_words
-        return _prompts.learn(episodes, recipe, start=start)
+        return _prompts.learn(episodes, recipe, start=start, class_specific=self.class_specific)

@@ -431,7 +431,9 @@ def test_coop_is_the_plain_loop(changes: dict) -> None:
     method = adapter("coop", epochs="12", lr=2e-4, n_ctx=4, **changes)
     recipe = _prompts.PromptRecipe(method.context, method.training, method.sgd, method.crops)
     start = _prompts.noise_per_class if method.class_specific else _prompts.from_words
-    (state,) = _prompts.learn([toy.episode()], recipe, start=start)
+    (state,) = _prompts.learn(
+        [toy.episode()], recipe, start=start, class_specific=method.class_specific
+    )
     text_KD = _prompts.text_features(
         state["ctx_PE"],
         toy.episode().target,

@@ -1,0 +1,232 @@
+"""PLOT against loops in numpy, its limits, and CoOp, which it is with one prompt and one place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adapters import _prompts, plot
+from benchmark import methods
+from benchmark.api import Crop, Episode, ImageSet, Labelled, UserError, unit
+from benchmark.conformance import toy
+
+Array = NDArray[np.float64]
+SCALE = 20.0
+IMAGES, PLACES, PROMPTS, CLASSES, DIM = 5, 6, 3, 4, 8
+
+
+def adapter(**params: Any) -> plot.Adapter:
+    return methods.load("plot", params)
+
+
+def random(*shape: int, seed: int = 1) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return unit(torch.randn(*shape, generator=rng, dtype=torch.float64))
+
+
+def given(runs: int = 1) -> tuple[Tensor, Tensor]:
+    """image_RBPD and text_RNKD; the prompts of a class are alike, as learned ones are."""
+    text_RNKD = unit(
+        random(runs, 1, CLASSES, DIM, seed=2) + 0.7 * random(runs, PROMPTS, CLASSES, DIM)
+    )
+    return random(runs, IMAGES, PLACES, DIM, seed=3), text_RNKD
+
+
+def sinkhorn(sim_PN: Array, epsilon: float, iterations: int, stop: float = 0.0) -> Array:
+    """The plan of one image and one class, number by number, from row and column factors of 1;
+    `stop` is the mean change of the row factors below which it ends.
+    """
+    places, prompts = sim_PN.shape
+    kernel = [[np.exp(-(1 - sim) / epsilon) for sim in row] for row in sim_PN]
+    r, c = [1.0] * places, [1.0] * prompts
+    for _ in range(iterations):
+        before = list(r)
+        for p in range(places):
+            r[p] = (1 / places) / sum(kernel[p][n] * c[n] for n in range(prompts))
+        for n in range(prompts):
+            c[n] = (1 / prompts) / sum(kernel[p][n] * r[p] for p in range(places))
+        if np.mean([abs(new - old) for new, old in zip(r, before, strict=True)]) < stop:
+            break
+    return np.array([[r[p] * kernel[p][n] * c[n] for n in range(prompts)] for p in range(places)])
+
+
+def twin(image_BPD: Array, text_NKD: Array, epsilon: float = 0.1, **how: Any) -> Array:
+    """similarity_BK, image by image and class by class."""
+    out_BK = np.zeros((len(image_BPD), text_NKD.shape[1]))
+    for b, image_PD in enumerate(image_BPD):
+        for k in range(text_NKD.shape[1]):
+            sim_PN = image_PD @ text_NKD[:, k].T
+            out_BK[b, k] = (sinkhorn(sim_PN, epsilon, **how) * sim_PN).sum()
+    return out_BK
+
+
+# --- the plan and what it weighs
+
+
+def test_a_plan_gives_every_prompt_and_every_place_its_share() -> None:
+    image_RBPD, text_RNKD = given()
+    sim_RBPNK = torch.einsum("rbpd,rnkd->rbpnk", image_RBPD, text_RNKD)
+    share_RBPNK = plot.plan(sim_RBPNK, plot.Transport(iterations=100))
+    place_RBPK, prompt_RBNK = share_RBPNK.sum(3), share_RBPNK.sum(2)
+    torch.testing.assert_close(place_RBPK, torch.full_like(place_RBPK, 1 / PLACES))
+    torch.testing.assert_close(prompt_RBNK, torch.full_like(prompt_RBNK, 1 / PROMPTS))
+    short_RBPNK = plot.plan(sim_RBPNK, plot.Transport())
+    assert float((short_RBPNK - share_RBPNK).abs().max()) < 1e-3  # of shares around 1 / 18
+
+
+def test_similarities_are_those_of_numpys_loops() -> None:
+    image_RBPD, text_RNKD = given()
+    expected_BK = twin(image_RBPD[0].numpy(), text_RNKD[0].numpy(), iterations=7)
+    ours_RBK = plot.matched(image_RBPD, text_RNKD, plot.Transport(iterations=7))
+    np.testing.assert_allclose(ours_RBK[0], expected_BK, rtol=1e-12)
+
+
+def test_what_the_release_stops_at_is_near_to_what_twenty_iterations_give() -> None:
+    image_RBPD, text_RNKD = given()
+    released_BK = twin(image_RBPD[0].numpy(), text_RNKD[0].numpy(), iterations=100, stop=0.01)
+    ours_BK = plot.matched(image_RBPD, text_RNKD, plot.Transport())[0]
+    np.testing.assert_allclose(ours_BK, released_BK, atol=1e-3)
+
+
+def test_with_much_entropy_it_is_the_mean_similarity() -> None:
+    image_RBPD, text_RNKD = given()
+    mean_RBK = image_RBPD.mean(2) @ text_RNKD.mean(1).mT
+    even_RBK = plot.matched(image_RBPD, text_RNKD, plot.Transport(epsilon=1e9))
+    torch.testing.assert_close(even_RBK, mean_RBK)
+    default_RBK = plot.matched(image_RBPD, text_RNKD, plot.Transport())
+    assert (default_RBK > mean_RBK + 1e-3).all()  # places go to the prompts that are like them
+
+
+def test_one_prompt_takes_all_places_and_one_place_all_prompts() -> None:
+    image_RBPD, text_RNKD = given()
+    one_RBK = plot.matched(image_RBPD, text_RNKD[:, :1], plot.Transport())
+    torch.testing.assert_close(one_RBK, image_RBPD.mean(2) @ text_RNKD[:, 0].mT)
+    one_RBK = plot.matched(image_RBPD[:, :, :1], text_RNKD, plot.Transport())
+    torch.testing.assert_close(one_RBK, image_RBPD[:, :, 0] @ text_RNKD.mean(1).mT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_least_entropy_stays_within_range(dtype: torch.dtype) -> None:
+    sim_RBPNK = torch.tensor([[1.0, -1.0], [1.0, -1.0]], dtype=dtype).view(1, 1, 2, 2, 1)
+    share_RBPNK = plot.plan(sim_RBPNK, plot.Transport(epsilon=0.05))
+    torch.testing.assert_close(share_RBPNK, torch.full_like(share_RBPNK, 1 / 4))
+    with pytest.raises(UserError, match="epsilon"):
+        adapter(epsilon=0.01)
+
+
+def test_a_problem_does_not_know_who_else_is_solved() -> None:
+    image_RBPD, text_RNKD = given(runs=3)
+    together_RBK = plot.matched(image_RBPD, text_RNKD, plot.Transport())
+    for run in range(3):
+        alone_BK = plot.matched(
+            image_RBPD[run, None, 2:3], text_RNKD[run, None, :, 1:2], plot.Transport()
+        )
+        torch.testing.assert_close(alone_BK[0, 0, 0], together_RBK[run, 2, 1], rtol=1e-13, atol=0)
+
+
+# --- the loss
+
+
+def batch(image_RBPD: Tensor, text_RNKD: Tensor) -> _prompts.Batch:
+    """The last image of every run counts for nothing, as one that fills a batch up."""
+    labels_RB = (torch.arange(IMAGES) % CLASSES).expand(len(image_RBPD), -1)
+    weight_RB = torch.full(labels_RB.shape, 1 / (IMAGES - 1), dtype=torch.float64)
+    weight_RB[:, -1] = 0
+    return _prompts.Batch(image_RBPD, labels_RB, weight_RB, text_RNKD, SCALE)
+
+
+def test_the_loss_and_its_gradient_are_those_of_numpys_loops() -> None:
+    """The plan is held fixed in the gradient."""
+    image_RBPD, text_RNKD = given(runs=2)
+    text_RNKD.requires_grad_()
+    seen = batch(image_RBPD, text_RNKD)
+    loss_1R = adapter(whole_image=False, iterations=9)._objective(seen)
+    (gradient_RNKD,) = torch.autograd.grad(loss_1R.sum(), text_RNKD)
+    for run in range(2):
+        image_BPD, text_NKD = image_RBPD[run].numpy(), text_RNKD[run].detach().numpy()
+        loss, slope_NKD = 0.0, np.zeros_like(text_NKD)
+        for b in range(IMAGES - 1):
+            plans = [sinkhorn(image_BPD[b] @ text_NKD[:, k].T, 0.1, 9) for k in range(CLASSES)]
+            sims = [image_BPD[b] @ text_NKD[:, k].T for k in range(CLASSES)]
+            odds = np.exp([SCALE * (plans[k] * sims[k]).sum() for k in range(CLASSES)])
+            chance, label = odds / odds.sum(), b % CLASSES
+            loss -= np.log(chance[label]) / (IMAGES - 1)
+            for k in range(CLASSES):
+                off = SCALE * (chance[k] - (k == label)) / (IMAGES - 1)
+                slope_NKD[:, k] += off * plans[k].T @ image_BPD[b]
+        np.testing.assert_allclose(float(loss_1R[0, run].detach()), loss, rtol=1e-12)
+        np.testing.assert_allclose(gradient_RNKD[run], slope_NKD, rtol=1e-10, atol=1e-12)
+
+
+def test_the_whole_image_adds_its_logits_to_those_of_the_places() -> None:
+    image_RBPD, text_RNKD = given()
+    whole_RBD = random(1, IMAGES, DIM, seed=9)
+    places_RBK = adapter(whole_image=False)._logits(image_RBPD, text_RNKD, SCALE)
+    both_RBPD = plot.with_whole(whole_RBD, image_RBPD)
+    both_RBK = adapter(whole_image=True)._logits(both_RBPD, text_RNKD, SCALE)
+    mean_RKD = text_RNKD.mean(1)
+    pooled_RBK = SCALE * whole_RBD @ (mean_RKD / mean_RKD.norm(dim=-1, keepdim=True)).mT
+    torch.testing.assert_close(both_RBK, places_RBK + pooled_RBK)
+
+
+# --- the whole method, on the toy
+
+
+def one_place(images: ImageSet) -> ImageSet:
+    """Images whose only place is the whole of them."""
+
+    def local(views: tuple[int, int, Crop] | None) -> Tensor:
+        return images.encode(views).unsqueeze(-2)
+
+    return replace(images, encode_local=local)
+
+
+def one_place_episode() -> Episode:
+    whole = toy.episode()
+    return replace(whole, support=Labelled(one_place(whole.support.images), whole.support.labels_N))
+
+
+def test_with_one_prompt_and_one_place_it_is_coop() -> None:
+    shared: dict[str, Any] = {"epochs": "8", "n_ctx": 4, "views": 3}
+    images = toy.held_out().images
+    coop_QK = methods.load("coop", shared).fit(toy.episode())(images)
+    ours = adapter(prompts=1, whole_image=False, **shared).fit(one_place_episode())
+    torch.testing.assert_close(ours(one_place(images)), coop_QK, rtol=1e-4, atol=1e-4)
+    start: dict[str, Any] = {"epochs": "0", "n_ctx": 4, "ctx_init": "a photo of a"}
+    coop_QK = methods.load("coop", start).fit(toy.episode())(images)
+    ours = adapter(prompts=1, whole_image=False, **start).fit(one_place_episode())
+    torch.testing.assert_close(ours(one_place(images)), coop_QK, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("whole_image", [False, True])
+def test_images_in_small_parts_have_the_same_logits(
+    whole_image: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, images = toy.episode(), toy.held_out().images
+    method = adapter(epochs="2", n_ctx=4, whole_image=whole_image)
+    state = method.learn(given)
+    at_once = method.predictor(state, given.target)(images)
+    monkeypatch.setattr(plot, "NUMBERS", 150)
+    torch.testing.assert_close(method.predictor(state, given.target)(images), at_once)
+
+
+def test_every_prompt_learns_something_of_its_own() -> None:
+    given = toy.episode()
+    ctx_NPE = adapter(epochs="3", n_ctx=4).learn(given)["ctx_NPE"]
+    assert ctx_NPE.shape == (4, 4, given.backbone.text.width)
+    assert given.notes["trainable_params"] == ctx_NPE.numel()
+    apart = torch.pdist(ctx_NPE.flatten(1))
+    assert float(apart.min()) > 0.1 * float(apart.max())
+
+
+def test_prompts_that_would_stay_alike_are_refused() -> None:
+    with pytest.raises(UserError, match="stay the same"):
+        adapter(ctx_init="a photo of a", n_ctx=4)
+    with pytest.raises(UserError, match="built from features"):
+        adapter().fit(toy.feature_episode())
