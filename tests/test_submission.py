@@ -19,7 +19,7 @@ from benchmark.errors import UserError
 from benchmark.records import predictions, submission
 from benchmark.records.record import Identity, key
 from benchmark.records.store import Store
-from benchmark.report import submission_checks
+from benchmark.report import grouping, submission_checks, unknown_here
 from benchmark.report.board import write_board
 from benchmark.report.submission_checks import check_submission
 from testbed.synthetic import scored, write
@@ -266,6 +266,37 @@ def test_what_could_not_be_looked_into_is_said(packed: Path) -> None:
     known = {"method": "zero_shot", "backbone": "tiny", "protocol": 1, "shots": 0}
     forge(packed, lambda records, archives: reidentified(records, archives, **known))
     assert "unknown here: the weights 0 of tiny" in str(check_submission(packed, replays=0))
+
+
+@pytest.mark.parametrize("field", unknown_here.CHOICES)
+def test_choices_that_nobody_knows_here_are_named_and_shown(
+    packed: Path, tmp_path: Path, field: str
+) -> None:
+    """They are a stranger's, or of a newer suite; nothing else on the board suffers from them."""
+    community = tmp_path / "community"
+    for name in ("honest", "other"):
+        shutil.copytree(packed, community / name)
+    other = community / "other"
+    forge(other, lambda *lines: reidentified(*lines, **{field: "unheard"}))
+    said = str(check_submission(other))
+    assert "0 of 2 computed again (3 of 3 records not of cells that can be" in said
+    assert f"unknown here: the {field} 'unheard'" in said
+    written = write_board(community, tmp_path / "board")
+    assert (written.names, written.records) == (("honest", "other"), 6)
+
+
+@pytest.mark.parametrize("what", ["templates", "underscores", "selection", "learned_classes"])
+def test_what_is_said_beside_a_preset_makes_a_row_of_its_own(packed: Path, what: str) -> None:
+    """Nobody takes the place of an honest record by a field that no table shows."""
+    records = submission.unpack(packed, Store(packed.parent / "unpacked"))
+    value = {"templates": ("a perfect {}.",), "underscores": True}.get(what, "test")
+    changed = [
+        each.model_copy(update={"identity": each.identity.model_copy(update={what: value})})
+        for each in records
+    ]
+    notes: list[str] = []
+    (variants,) = grouping.group_records([*records, *changed], notes).values()
+    assert (len(variants), notes) == (4, [])
 
 
 @pytest.mark.parametrize(

@@ -59,15 +59,14 @@ def few_shot(
     Validation takes what there is. Raises UserError for shots below 1, a negative seed, an unknown
     policy, no training image, a class that has fewer than the policy allows.
     """
-    if policy not in POLICIES:
-        raise UserError(f"unknown sampling policy '{policy}'; {nearest(policy, tuple(POLICIES))}")
+    rule = _policy(policy)
     if shots < 1:
         raise UserError(f"shots must be at least 1, not {shots}")
     if seed < 0:
         raise UserError(
             f"seed must not be negative, not {seed}: it would draw the same images as {-seed}"
         )
-    rule, rng = POLICIES[policy], random.Random(seed)
+    rng = random.Random(seed)
     _check_enough(train_labels, shots, policy)
     return _per_class(train_labels, shots, rng, rule), _per_class(
         val_labels, min(shots, VAL_SHOTS), rng, rule
@@ -78,7 +77,7 @@ def short_classes(labels: Sequence[int], shots: int, policy: str) -> dict[int, t
     """Label -> images there are, images to be drawn, of every class that has too few; none where
     the policy takes all there are.
     """
-    rule, members = POLICIES[policy], _by_class(labels)
+    rule, members = _policy(policy), _by_class(labels)
     share_of = _shares(members, shots, rule.share) if rule.short == "refuse" else {}
     return {
         label: (len(members[label]), share)
@@ -142,6 +141,12 @@ POLICIES: dict[str, Policy] = {
     "relaxed": Policy(partial(_proportional, least=1), _coop),
     "realistic": Policy(partial(_proportional, least=0), _coop),
 }
+
+
+def _policy(name: str) -> Policy:
+    if name not in POLICIES:
+        raise UserError(f"unknown sampling policy '{name}'; {nearest(name, tuple(POLICIES))}")
+    return POLICIES[name]
 
 
 def _by_class(labels: Sequence[int]) -> dict[int, list[int]]:

@@ -100,8 +100,8 @@ def class_names(record: Record) -> tuple[str, ...]:
     named = record.identity
     try:
         spec = data.read_spec(named.dataset)
-    except UserError:
+        tested = class_half(len(spec.class_names), named.classes)
+    except UserError:  # nor are classes known that only a stranger's record names
         return ()
-    tested = class_half(len(spec.class_names), named.classes)
     same = spec.digest == named.dataset_digest and len(tested) == len(record.counts.total)
     return tuple(spec.class_names[label] for label in tested) if same else ()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import data, methods
-from benchmark.compute import rerun
+from benchmark.compute import devices, rerun
 from benchmark.errors import UserError, counted
 from benchmark.grid import SHOTS
 from benchmark.protocols import FEW_SHOT
@@ -24,7 +24,7 @@ from benchmark.records.record import Identity, Record
 from benchmark.records.store import Store
 from benchmark.report.class_frames import confusions
 from benchmark.report.image_results import ImageResults
-from benchmark.report.unknown_here import require_no_newer_version, unknown_here
+from benchmark.report.unknown_here import CHOICES, require_no_newer_version, unknown_here
 
 REPLAYS = 2
 FROM_FEATURES = {"text"}  # what a method may need that fits on stored features, in seconds
@@ -117,7 +117,7 @@ def _drawn(records: Iterable[Record], rng: random.Random) -> list[Record]:
 
 def _is_cheap(named: Identity) -> bool:
     """Whether it is a cell of the embedded suite, of a method with its own settings that fits on
-    stored features. What it claims to have cost plays no part.
+    stored features, on any processor. What it claims to have cost plays no part.
     """
     if named.method not in methods.own() or named.dataset not in data.suites()["tiny"]:
         return False
@@ -128,7 +128,9 @@ def _is_cheap(named: Identity) -> bool:
         and named.params == card.defaults
         and named.shots <= max(SHOTS)
         and (named.backbone, named.evaluation, named.preset) == ("tiny", FEW_SHOT, "")
-        and not named.texts
+        and not (named.texts or named.learned_on)
+        and named.precision in devices.ON_CPU
+        and all(getattr(named, field) in known for field, known in CHOICES.items())
     )
 
 

@@ -7,14 +7,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from benchmark.backbones import weights
+from benchmark.backbones.precision import PRECISIONS
 from benchmark.errors import UserError
-from benchmark.grid import PROTOCOL
+from benchmark.grid import CLASSES, PROTOCOL, SAMPLERS, VAL_POLICIES
+from benchmark.presets import PRESETS
 from benchmark.protocols import PROTOCOLS
-from benchmark.records.record import Identity, Record
+from benchmark.records.record import BEYOND_FEW_SHOT, Identity, Record
 from benchmark.report.variants import own_card
 
 MOST_LETTERS = 60  # of a name that somebody else has written
 MOST_NAMES = 5
+CHOICES = {  # field -> its values here
+    "classes": CLASSES,
+    "sampler": SAMPLERS,
+    "val": (*VAL_POLICIES, *BEYOND_FEW_SHOT),
+    "precision": PRECISIONS,
+    "preset": ("", *PRESETS),
+}
 
 
 def require_no_newer_version(records: Iterable[Record]) -> None:
@@ -34,7 +43,7 @@ def require_no_newer_version(records: Iterable[Record]) -> None:
 
 
 def unknown_here(records: Iterable[Record]) -> tuple[str, ...]:
-    """Methods, backbones, weights and protocols that are unknown here, each named once."""
+    """Methods, backbones, weights, protocols and choices that are unknown here, each named once."""
     found = sorted({what for record in records for what in _unknown(record.identity)})
     more = [f"{len(found) - MOST_NAMES} more"] if len(found) > MOST_NAMES else []
     return (*found[:MOST_NAMES], *more)
@@ -49,6 +58,9 @@ def _unknown(named: Identity) -> Iterator[str]:
         yield f"the weights {named.weights_digest[:12]} of {named.backbone}"
     if named.protocol != PROTOCOL or named.evaluation not in PROTOCOLS:
         yield f"the protocol '{named.evaluation[:MOST_LETTERS]}', version {named.protocol}"
+    for field, known in CHOICES.items():
+        if (value := getattr(named, field)) not in known:
+            yield f"the {field} '{value[:MOST_LETTERS]}'"
 
 
 def _digest_here(backbone: str) -> str:
