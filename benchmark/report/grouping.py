@@ -147,8 +147,9 @@ def _one_each(records: list[Record], dataset: str, notes: list[str]) -> list[Rec
         )
         unique = {(record.identity.shots, record.identity.seed): record for record in ordered}
         notes.append(
-            f"{len(records) - len(unique)} records of {dataset} saw another spec of a source "
-            "dataset and are left out"
+            f"{len(records) - len(unique)} records of {dataset} are left out beside others of the "
+            "same row, shots and seed: they saw another spec of a source dataset, or name a "
+            "sampler or validation set that their method does not use"
         )
     return [unique[at] for at in sorted(unique)]
 

@@ -21,6 +21,7 @@ from benchmark.records.record import Identity, Record, Scalar, hash_of
 FULL = "full training sets"
 OF_THE_PRESET = "of the preset"
 USUAL_VAL = "up-to-4"
+USUAL = presets.Changes()  # none: what holds where there is no preset
 Text = str | bool | tuple[str, ...]  # the value of what a preset changes beside hyper-parameters
 TINY = "tiny"  # the embedded backbone, the only one that usually computes in float64
 
@@ -231,14 +232,17 @@ def _val(named: Identity) -> str:
 
 
 def _departures(named: Identity) -> dict[str, Scalar]:
-    """The texts and the selection of a record that are not what its preset says for the cell."""
-    said = own_preset(named)
+    """The texts, the selection and the learned classes of a record that are not what its preset
+    says for the cell, or not the usual ones.
+    """
+    said = own_preset(named) if named.preset else USUAL
     if not said:
         return {}
     pairs: dict[str, tuple[Text, Text]] = {
         "selection": (named.selection, said.selection or ""),
         "templates": (named.templates, said.templates or ()),
         "underscores": (named.underscores, bool(said.underscores)),
+        "learned_classes": (named.learned_classes if named.evaluation == FEW_SHOT else "", ""),
     }
     return {name: _short(has) for name, (has, expected) in pairs.items() if has != expected}
 
