@@ -257,13 +257,20 @@ def test_what_could_not_be_looked_into_is_said(packed: Path) -> None:
     said = str(check_submission(packed, replay_seed=1))
     assert "0 of 2 computed again (of 3 the adapter_version was 0, is 1)" in said
     strange = {"method": "theirs", "backbone": "VITAL/x", "protocol": 99, "weights_digest": "0"}
+    strange |= {"dataset": "theirs"}
     forge(packed, lambda records, archives: reidentified(records, archives, **strange))
     said = str(check_submission(packed))
     assert "as they should be" not in said
     assert "0 of 2 computed again (3 of 3 records not of cells that can be" in said
-    for name in ("the method 'theirs'", "the backbone 'VITAL/x'", "'few-shot', version 99"):
+    for name in (
+        "the method 'theirs'",
+        "the dataset 'theirs'",
+        "the backbone 'VITAL/x'",
+        "'few-shot', version 99",
+    ):
         assert name in said
     known = {"method": "zero_shot", "backbone": "tiny", "protocol": 1, "shots": 0}
+    known |= {"dataset": "tiny_digits"}
     forge(packed, lambda records, archives: reidentified(records, archives, **known))
     assert "unknown here: the weights 0 of tiny" in str(check_submission(packed, replays=0))
 

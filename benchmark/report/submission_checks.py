@@ -40,7 +40,7 @@ class CheckedSubmission:
     replayed: tuple[str, ...]  # keys of the cells that were computed again
     replays: int  # how many were asked for
     passed_over: tuple[str, ...]  # why fewer were computed again than were asked for
-    unknown: tuple[str, ...]  # methods, backbones, weights and protocols that nobody knows here
+    unknown: tuple[str, ...]  # methods, datasets, weights, ... that nobody knows here
 
     def __str__(self) -> str:
         as_it_is = "whose counts are those of their predictions" if self.unknown else ""

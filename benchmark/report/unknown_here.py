@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from benchmark import data
 from benchmark.backbones import weights
 from benchmark.backbones.precision import PRECISIONS
 from benchmark.errors import UserError
@@ -43,7 +44,9 @@ def require_no_newer_version(records: Iterable[Record]) -> None:
 
 
 def unknown_here(records: Iterable[Record]) -> tuple[str, ...]:
-    """Methods, backbones, weights, protocols and choices that are unknown here, each named once."""
+    """Methods, datasets, backbones, weights, protocols and choices that are unknown here, each
+    named once.
+    """
     found = sorted({what for record in records for what in _unknown(record.identity)})
     more = [f"{len(found) - MOST_NAMES} more"] if len(found) > MOST_NAMES else []
     return (*found[:MOST_NAMES], *more)
@@ -52,6 +55,8 @@ def unknown_here(records: Iterable[Record]) -> tuple[str, ...]:
 def _unknown(named: Identity) -> Iterator[str]:
     if not own_card(named.method):
         yield f"the method '{named.method[:MOST_LETTERS]}'"
+    if named.dataset not in data.names():
+        yield f"the dataset '{named.dataset[:MOST_LETTERS]}'"
     if named.backbone not in weights.NAMED:
         yield f"the backbone '{named.backbone[:MOST_LETTERS]}'"
     elif named.weights_digest != _digest_here(named.backbone):
