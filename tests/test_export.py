@@ -86,6 +86,18 @@ def test_parquet_is_the_frame_itself_and_csv_its_text(invoke: Invoke, tmp_path: 
     assert "takes csv, parquet, not 'xml'" in invoke("export", "--format", "xml").err
 
 
+def test_the_leaderboard_is_parquet_whatever_priors_have_seen(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    seen = {"sources": {"tiny_shapes": "0"}}
+    named = [identity("prompt_adapter", **seen, source_shots=shots) for shots in (-1, 4)]
+    write(tmp_path, [scored(each, 0.5) for each in named])
+    out = tmp_path / "best.parquet"
+    written = invoke("export", "--output", out, "--results", tmp_path)
+    assert written.code == 0, written.err
+    assert set(pd.read_parquet(out)["source_shots"]) == {"full", "4"}
+
+
 @pytest.mark.parametrize("classes", ["all", "base", "new"])
 def test_confusions_are_counted_image_by_image(
     invoke: Invoke, tmp_path: Path, classes: str

@@ -150,7 +150,7 @@ def _description(result: Result) -> dict[str, object]:
         "preset": variant.preset,
         "selection": named.selection,
         "sources": " ".join(sorted(named.sources)),
-        "source_shots": "full" if named.source_shots == -1 else named.source_shots,
+        "source_shots": "full" if named.source_shots == -1 else str(named.source_shots),
         "target_in_sources": _yes_or_no(variant.exposure.target),
         "ranked": _yes_or_no(variant.ranked),
         "seeds": " ".join(str(seed) for seed in seeds if seed is not None),
