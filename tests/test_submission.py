@@ -144,6 +144,14 @@ FORGED: dict[str, tuple[Callable[[Lines, Lines], object], str]] = {
         lambda records, _: [each.extend([0] * 300_000) for each in records[0]["counts"].values()],
         "are not those of its predictions",
     ),
+    "no images": (
+        lambda records, archives: (
+            reidentified(records, archives, dataset="theirs"),
+            [each.update(counts={"correct": [], "total": []}) for each in records],
+            [each.update(archive=archive([])) for each in archives],
+        ),
+        "are not those of its predictions",
+    ),
     "another cell's result": (rekeyed, "a cell gives other counts here"),
     "a perfect score": (flattered, "a cell gives other counts here"),
     "identity": (lambda records, _: records[0]["identity"].update(seed=7), "changed or renamed"),
@@ -412,6 +420,9 @@ def test_the_board_shows_all_submissions_and_names_what_contradicts(
     assert (
         "has other counts than that of an earlier" in invoke("board", community, "--html", page).err
     )
+    forge(community / "b", lambda records, _: records[0]["counts"]["correct"].__setitem__(0, 1))
+    unlike = invoke("board", community, "--html", page)
+    assert (unlike.code, "b is left out: the counts of record" in unlike.err) == (0, True)
     forge(community / "b", lambda records, _: records[0].update(rank=1))
     partly = invoke("board", community, "--html", page)
     assert (partly.code, "b is left out: " in partly.err) == (0, True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from benchmark.records.combine import combine
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.report import grouping, page
+from benchmark.report.image_results import ImageResults
+from benchmark.report.submission_checks import held_against_predictions
 from benchmark.report.unknown_here import require_no_newer_version
 from benchmark.report.variants import own_card
 
@@ -38,12 +40,11 @@ def write_board(source: Path, folder: Path) -> WrittenBoard:
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="fsbench-board-") as unpacked:
         whole, theirs = Store(Path(unpacked) / "board"), Path(unpacked) / "submissions"
-        conflicts, rows = [], []
+        images, conflicts, rows = ImageResults(whole), [], []
         for each in submission.submissions(source):
             store = Store(theirs / each.name)
             try:
-                records = submission.unpack(each, store)
-                require_no_newer_version(records)
+                records = _accepted(each, replace(images, store=store))
             except UserError as error:
                 notes.append(f"{each.name} is left out: {error}")
                 continue
@@ -62,6 +63,17 @@ def write_board(source: Path, folder: Path) -> WrittenBoard:
     write_atomic(folder / LIST, _table(rows).encode())
     names = tuple(row[0] for row in rows)
     return WrittenBoard(names, len(kept), tuple(notes), tuple(conflicts))
+
+
+def _accepted(folder: Path, images: ImageResults) -> list[Record]:
+    """The records of a submission, put into the store of `images`; UserError where one is not what
+    its predictions say.
+    """
+    records = submission.unpack(folder, images.store)
+    require_no_newer_version(records)
+    for record in records:
+        held_against_predictions(images, record)
+    return records
 
 
 def _of_versions_here(records: list[Record], notes: list[str]) -> list[Record]:

@@ -74,7 +74,7 @@ def check_submission(
         records = submission.unpack(folder, store)
         require_no_newer_version(records)
         images = ImageResults(store, root)
-        with_labels = sum(_held_against_predictions(images, record) for record in records)
+        with_labels = sum(held_against_predictions(images, record) for record in records)
     rng = random.SystemRandom() if replay_seed is None else random.Random(replay_seed)
     drawn = _drawn(records, rng)
     replayed, passed_over = _replayed(drawn, replays)
@@ -87,12 +87,14 @@ def check_submission(
     )
 
 
-def _held_against_predictions(images: ImageResults, record: Record) -> bool:
-    """Whether labels were at hand; UserError where counts are not those of the predictions."""
+def held_against_predictions(images: ImageResults, record: Record) -> bool:
+    """Whether labels were at hand; UserError, exit code 3, where counts are not those of the
+    predictions, or of no image.
+    """
     store, labels_Q = images.store, images.labels_Q(record)
     predicted_Q, kept = store.predictions(record.key), store.confidences(record.key)
     classes = len(record.counts.total)
-    fits = len(predicted_Q) == record.tested and bool(
+    fits = 0 < len(predicted_Q) == record.tested and bool(
         ((predicted_Q >= 0) & (predicted_Q < classes)).all()
     )
     if kept is not None:
