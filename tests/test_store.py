@@ -79,6 +79,28 @@ def test_a_damaged_record_is_named_skipped_and_counts_as_absent(
     assert not store.has(record.key)
 
 
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        *(("costs", name, 1e308) for name in ("fit_s", "predict_s", "peak_mb", "energy_j")),
+        ("costs", "batched_runs", 10**400),
+        ("notes", "alpha", 10**400),
+        ("notes", "alpha", -(10**400)),
+    ],
+)
+def test_numbers_too_large_to_be_added_up_make_no_record(
+    tmp_path: Path, part: str, field: str, value: float
+) -> None:
+    store, record = Store(tmp_path), make_record()
+    store.put(record, np.array([0]))
+    facts = json.loads(store.path(record.key).read_text())
+    facts[part][field] = value
+    store.path(record.key).write_text(json.dumps(facts))
+    problems: list[str] = []
+    assert list(store.records(problems)) == []
+    assert f"({part}.{field}" in problems[0]
+
+
 def test_a_link_that_leads_nowhere_is_named_in_a_sentence(tmp_path: Path) -> None:
     store, problems = Store(tmp_path), list[str]()
     link = store.path("0" * 12)

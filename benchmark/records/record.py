@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MOST_TITLE = 200  # characters
+LARGEST_NOTE = 10**300  # fits into a float
 Scalar = str | int | float | bool | None
 CellKey = tuple[object, ...]
 BEYOND_FEW_SHOT = ("full", "test")  # validation sets that presets of releases alone may use
@@ -39,12 +40,20 @@ def _printable(text: str) -> str:
     return text
 
 
+def _fits(value: Scalar) -> Scalar:
+    if isinstance(value, int) and abs(value) > LARGEST_NOTE:
+        raise ValueError("it is too large for a number of a table")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_nameable)]
 # Reports and tables show these, also where a stranger has written them.
 Printable = Annotated[str, AfterValidator(_printable)]
 Title = Annotated[Printable, Field(max_length=MOST_TITLE)]
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 Images = Annotated[int, Field(ge=0, le=10**9)]
+# Sums of what strangers write are finite as well.
+Measured = Annotated[float, Field(ge=-1e15, le=1e15)]
 
 
 class Identity(BaseModel):
@@ -113,25 +122,25 @@ class Costs(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    encode_s: float
-    pretrain_s: float
-    fit_s: float
-    predict_s: float
-    peak_mb: float
+    encode_s: Measured
+    pretrain_s: Measured
+    fit_s: Measured
+    predict_s: Measured
+    peak_mb: Measured
     trainable_params: Whole
     added_macs: Annotated[int, Field(gt=-(1 << 63), lt=1 << 63)] | None = (
         None  # per image at prediction, beyond the frozen image encoder (benchmark/compute/macs.py)
     )
-    images_per_s: float | None = None  # at prediction, encoding included
+    images_per_s: Measured | None = None  # at prediction, encoding included
     # runs trained at once, or results that share what was learned; `fit_s` is each one's share,
     # `peak_mb` that of all
-    batched_runs: int = 1
-    energy_j: float | None = (
+    batched_runs: Whole = 1
+    energy_j: Measured | None = (
         # of the whole GPU while fitting and predicting, features encoded on the way included
         # (power.py)
         None
     )
-    gpu_use: float | None = None  # mean share of that time in which the GPU had work, in [0, 1]
+    gpu_use: Measured | None = None  # mean share of that time in which the GPU had work, in [0, 1]
 
 
 class Record(BaseModel):
@@ -145,7 +154,7 @@ class Record(BaseModel):
     identity: Identity
     counts: Counts
     costs: Costs
-    notes: dict[str, Scalar]
+    notes: dict[str, Annotated[Scalar, AfterValidator(_fits)]]
     provenance: dict[str, Any]
 
     @property
