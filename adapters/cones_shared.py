@@ -10,8 +10,8 @@ with rank r it is D + r (K + D).
 Deviations: as in adapters/cones.py; this level is our reading of what a concept could be for a
 classifier.
 
-Expected: nothing published. Between zero-shot and level A where images are many, above level A
-where they are few.
+Expected: nothing published. On the tiny suite below level A where images are few and level with it
+where they are many: 46.6 / 54.6 / 59.5 % at 1 / 4 / 16 shots, level A 50.0 / 55.9 / 59.3 %.
 
 Source: Yi et al., ConES: Concept Embedding Search for Parameter Efficient Tuning Large Vision
 Language Models, 2023 (abstract).
