@@ -39,7 +39,7 @@ MB each), and come in parts in prediction. The text side costs N times CoOp's. N
 Expected: the repository states no numbers of RN50.
 
 Source: Chen et al., PLOT: Prompt Learning with Optimal Transport for Vision-Language Models, ICLR
-2023; CHENGY12/PLOT @ 728539f, plot-coop: trainers/plot.py, train.py, clip/model.py.
+2023; CHENGY12/PLOT @ 728539f, plot-coop: trainers/plot.py, clip/model.py; train.py @ c8d1a35.
 """
 
 from __future__ import annotations

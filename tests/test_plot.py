@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapters import _prompts, plot
-from benchmark import methods
+from benchmark import methods, presets
 from benchmark.api import Crop, Episode, ImageSet, Labelled, UserError, unit
 from benchmark.conformance import toy
 
@@ -173,6 +173,16 @@ def test_the_whole_image_adds_its_logits_to_those_of_the_places() -> None:
     mean_RKD = text_RNKD.mean(1)
     pooled_RBK = SCALE * whole_RBD @ (mean_RKD / mean_RKD.norm(dim=-1, keepdim=True)).mT
     torch.testing.assert_close(both_RBK, places_RBK + pooled_RBK)
+
+
+def test_the_release_adds_the_whole_image_on_imagenet_alone_and_has_two_sizes_of_batches() -> None:
+    settings = {
+        dataset: presets.changes("released", "plot", {"dataset": dataset, "shots": 16}).set
+        for dataset in ("dtd", "stanford_cars", "imagenet")
+    }
+    read = [(each["whole_image"], each["batch_size"], each["epochs"]) for each in settings.values()]
+    by_shots = "1:50,4:100,16:200"
+    assert read == [(False, 128, by_shots), (False, 32, by_shots), (True, 128, "50")]
 
 
 # --- the whole method, on the toy

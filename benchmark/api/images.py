@@ -77,7 +77,7 @@ class ImageSet:
 
     def local(self) -> Tensor:
         """image_NPD, unit length, of the P places of the image tower's grid, of the centre crop;
-        cached, and in float16 where it is read from there (float64 of a backbone in float64).
+        cached in float16 and handed out so, or in float64 where the backbone computes in that.
 
         49 places in RN50, 196 in ViT-B/16: so many times the memory of `features`. The test images
         of ImageNet take 5 GB (RN50) and 10 GB (ViT-B/16).
