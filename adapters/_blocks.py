@@ -109,15 +109,9 @@ def attended(
     return attn.out_proj(out.transpose(1, 2).flatten(2))
 
 
-def image_features(
-    tower: VisionTower,
-    first: int,
-    x_NLE: Tensor,
-    changes: Changes,
-    blocks: Sequence[Any] | None = None,
-) -> Tensor:
-    """image_ND, unit length, of what block `first` reads; `blocks` stand in for the tower's own."""
-    blocks = tower.blocks if blocks is None else blocks
+def image_features(tower: VisionTower, first: int, x_NLE: Tensor, changes: Changes) -> Tensor:
+    """image_ND, unit length, of what block `first` reads."""
+    blocks = tower.blocks
     for layer in range(first, len(blocks)):
         one_row = layer == len(blocks) - 1 and tower.reads_first
         x_NLE = run_block(blocks[layer], layer, x_NLE, changes, rows=1 if one_row else None)

@@ -8,7 +8,7 @@ cell that is tried again because memory ran out takes fewer at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from adapters import _blocks
 from benchmark.api import Backbone, Target, TextTower, unit
 
 Block = Callable[[int, Tensor], Tensor]  # layer, x_NLE -> what the changed block gives
+Finish = Callable[[Tensor, Tensor], Tensor]  # x_NLE, ids_NL -> text_ND, in place of the tower's
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,16 +47,27 @@ class ClassTexts:
 
         With `whole` all texts pass at once in any case, for a block to which their places matter.
         """
+        return unit(_blocks.class_mean(self.target, self.sentences(block, whole=whole)))
+
+    def some(self, rows_M: Tensor) -> ClassTexts:
+        """Some of the texts, whose classes are the caller's affair."""
+        ids_ML, x_MLE = (each.index_select(0, rows_M) for each in (self.ids_NL, self.x_NLE))
+        return replace(self, ids_NL=ids_ML, x_NLE=x_MLE)
+
+    def sentences(
+        self, block: Block, finish: Finish | None = None, *, whole: bool = False
+    ) -> Tensor:
+        """text_ND of every sentence, unit length, likewise."""
+        finished = finish or self.tower.finish
 
         def encoded(texts: slice) -> Tensor:
             x_NLE = self.x_NLE[texts]
             for layer in range(self.first, len(self.tower.blocks)):
                 x_NLE = block(layer, x_NLE)
-            return unit(self.tower.finish(x_NLE, self.ids_NL[texts]))
+            return unit(finished(x_NLE, self.ids_NL[texts]))
 
         share = 1.0 if whole else memory_share(self.target.backbone)
-        text_ND = in_chunks(encoded, len(self.ids_NL), share)
-        return unit(_blocks.class_mean(self.target, text_ND))
+        return in_chunks(encoded, len(self.ids_NL), share)
 
 
 def memory_share(backbone: Backbone) -> float:

@@ -35,6 +35,7 @@ Logits = Callable[[Parts, Tensor, Tensor], Tensor]
 # (parts, what was read, labels_B, step) -> the loss, one number; the label of an absent row is
 # batches.ABSENT
 Loss = Callable[[Parts, Any, Tensor, Tensor], Tensor]
+RowsOf = Callable[[Episode, int, int, Crops], Tensor]  # with epochs and batch size -> rows_TB
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +54,15 @@ def schedule(episode: Episode, training: TowerTraining, crops: Crops) -> Schedul
 
 
 def by_epochs(
-    episode: Episode, training: PromptTraining, crops: Crops, warmup_lr: float
+    episode: Episode,
+    training: PromptTraining,
+    crops: Crops,
+    warmup_lr: float,
+    rows_of: RowsOf | None = None,
 ) -> Schedule:
     """CoOp's schedule: epochs at `warmup_lr`, then half a cosine per epoch."""
     epochs = training.epochs_for(episode.shots, len(episode.class_names))
-    rows_TB = rows(episode, epochs, training.batch_size, crops)
+    rows_TB = (rows_of or rows)(episode, epochs, training.batch_size, crops)
     epoch_T = torch.arange(epochs).repeat_interleave(len(rows_TB) // max(epochs, 1))
     warmup = training.warmup_epochs
     return Schedule(

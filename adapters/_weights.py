@@ -1,7 +1,7 @@
 """Towers computed with other weights than their own: for one call, or for good in a copy.
 
-Weights are named by tower, block and parameter, as "vision/3/ln_1.weight"; a block keeps its own
-weights where none are given.
+Weights are named by tower, block and parameter, as "vision/3/ln_1.weight"; what follows the blocks
+is the block "end", as in "vision/end/proj". A block keeps its own weights where none are given.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.func import functional_call
 from adapters import _blocks, _class_texts
 from adapters._class_texts import ClassTexts
 from adapters._in_the_loop import below_name
-from benchmark.api import Backbone, Predictor, Target, VisionTower
+from benchmark.api import Backbone, Predictor, Target, Tower, VisionTower, unit
 
 Weights = Mapping[str, Tensor]
 
@@ -36,13 +36,20 @@ def own(
     }
 
 
+def own_end(side: str, tower: Tower) -> dict[str, Tensor]:
+    """The parameters of what follows the blocks: the last norm and the projection."""
+    return {f"{side}/end/{name}": each.detach() for name, each in tower.end.named_parameters()}
+
+
 def image_features(tower: VisionTower, first: int, x_NLE: Tensor, weights: Weights) -> Tensor:
     """image_ND, unit length, of what block `first` reads."""
     blocks = [
         _changed(block, below_name(weights, f"vision/{layer}"))
         for layer, block in enumerate(tower.blocks)
     ]
-    return _blocks.image_features(tower, first, x_NLE, _blocks.Changes(), blocks)
+    end = partial(functional_call, tower.end, below_name(weights, "vision/end"))
+    changed: Any = SimpleNamespace(blocks=blocks, reads_first=tower.reads_first, finish=end)
+    return _blocks.image_features(changed, first, x_NLE, _blocks.Changes())
 
 
 def _changed(block: nn.Module, weights: Weights) -> Any:
@@ -61,13 +68,22 @@ def _called(part: nn.Module, weights: dict[str, Tensor], *given: Tensor, **optio
 
 def text_features(texts: ClassTexts, weights: Weights) -> Tensor:
     """text_KD, unit length, of the classes."""
+    return unit(_blocks.class_mean(texts.target, sentence_features(texts, weights)))
+
+
+def sentence_features(texts: ClassTexts, weights: Weights) -> Tensor:
+    """text_ND, unit length, of every sentence."""
+    end, changed_end = texts.tower.end, below_name(weights, "text/end")
 
     def block(layer: int, x_NLE: Tensor) -> Tensor:
         changed = below_name(weights, f"text/{layer}")
         mask = {"attn_mask": _class_texts.mask_for(texts.tower, x_NLE)}
         return functional_call(texts.tower.blocks[layer], changed, (x_NLE,), mask)
 
-    return texts.encode(block)
+    def finish(x_NLE: Tensor, ids_NL: Tensor) -> Tensor:
+        return functional_call(end, changed_end, (x_NLE, ids_NL))
+
+    return texts.sentences(block, finish)
 
 
 @torch.no_grad()
@@ -76,8 +92,9 @@ def merged(backbone: Backbone, weights: Weights) -> Backbone:
     copy = backbone.copy()
     for name, weight in weights.items():
         side, layer, parameter = name.split("/")
-        blocks: Any = getattr(copy, side).blocks
-        blocks[int(layer)].get_parameter(parameter).copy_(weight)
+        tower: Tower = getattr(copy, side)
+        block = tower.end if layer == "end" else tower.blocks[int(layer)]
+        block.get_parameter(parameter).copy_(weight)
     return copy
 
 

@@ -47,6 +47,15 @@ def test_conditions_name_datasets_that_there_are() -> None:
             assert set(rule.when.get("dataset", [])) <= set(names()), method
 
 
+def test_skip_tuning_trains_a_quarter_of_the_epochs_on_three_datasets() -> None:
+    for dataset, part in (("food101", 4), ("sun397", 4), ("imagenet", 4), ("dtd", 1)):
+        for classes, epochs, lr, image_rate in (("all", 40, 1e-5, 1.0), ("base", 20, 2e-5, 0.25)):
+            found = settings("skip_tuning", dataset, classes=classes)
+            training = methods.load("skip_tuning", found).training  # type: ignore[attr-defined]
+            assert {training.epochs_for(16, count) for count in (100, 1000)} == {epochs // part}
+            assert (found["lr"], found["image_rate"]) == (lr, image_rate)
+
+
 def test_coop_trains_50_epochs_on_imagenet_and_its_base_half_alone() -> None:
     epochs = {
         (dataset, classes): settings("coop", dataset, 4, classes=classes)["epochs"]

@@ -39,6 +39,10 @@ class Tower(Protocol):
     def finish(self, x_NLE: Tensor, ids_NL: Tensor | None = None) -> Tensor:
         """Pool and project -> ND, not normalised."""
 
+    @property
+    def end(self) -> nn.Module:
+        """`finish` as a module, whose parameters are those that it reads."""
+
 
 class VisionTower(Tower, Protocol):
     """The image side; its first token is the class token where `reads_first` says so."""

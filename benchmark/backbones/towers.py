@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,9 +41,13 @@ class OpenClipVisionTower:
         pooled_NE, _ = self.module._pool(x_NLE)
         return pooled_NE
 
+    @property
+    def end(self) -> nn.Module:
+        names = ("attn_pool", "attn_pool_contrastive", "ln_post")
+        return End(self.module, names, "proj", lambda x_NLE, _: self.pool(x_NLE))
+
     def finish(self, x_NLE: Tensor, ids_NL: Tensor | None = None) -> Tensor:
-        pooled_NE = self.pool(x_NLE)
-        return pooled_NE if self.module.proj is None else pooled_NE @ self.module.proj
+        return projected(self.pool(x_NLE), self.module.proj)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,17 +142,52 @@ class OpenClipTextTower:
         return self.embed(ids_NL) + self.position_LE[: ids_NL.shape[1]]
 
     def project(self, x_NE: Tensor) -> Tensor:
-        x_NE = self.module.ln_final(x_NE)
-        projection = self.module.text_projection
-        if projection is None:
-            return x_NE
-        return projection(x_NE) if isinstance(projection, nn.Linear) else x_NE @ projection
+        return projected(self.module.ln_final(x_NE), self.module.text_projection)
+
+    @property
+    def end(self) -> nn.Module:
+        def read(x_NLE: Tensor, ids_NL: Tensor | None) -> Tensor:
+            return self.module.ln_final(self._read_out(x_NLE, ids_NL))
+
+        return End(self.module, ("ln_final",), "text_projection", read)
 
     def finish(self, x_NLE: Tensor, ids_NL: Tensor | None = None) -> Tensor:
+        return self.project(self._read_out(x_NLE, ids_NL))
+
+    def _read_out(self, x_NLE: Tensor, ids_NL: Tensor | None) -> Tensor:
+        """The row of every text that stands for it."""
         if self.pool in {"first", "last"}:
-            return self.project(x_NLE[:, 0 if self.pool == "first" else -1])
+            return x_NLE[:, 0 if self.pool == "first" else -1]
         assert ids_NL is not None, "a text read at EOT needs its token ids"
-        return self.project(x_NLE[torch.arange(len(x_NLE), device=x_NLE.device), self.eot(ids_NL)])
+        return x_NLE[torch.arange(len(x_NLE), device=x_NLE.device), self.eot(ids_NL)]
+
+
+class End(nn.Module):
+    """What follows the blocks of a tower, with the tower's own parts under their names there: given
+    others for a call, it computes with those.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        names: Sequence[str],
+        projection: str,
+        read: Callable[[Tensor, Tensor | None], Tensor],
+    ) -> None:
+        super().__init__()
+        self.projection, self.read = projection, read
+        for name in (*names, projection):
+            setattr(self, name, getattr(module, name, None))
+
+    def forward(self, x_NLE: Tensor, ids_NL: Tensor | None = None) -> Tensor:
+        return projected(self.read(x_NLE, ids_NL), getattr(self, self.projection))
+
+
+def projected(x_NE: Tensor, projection: Any) -> Tensor:
+    """Through a matrix or a linear map, or as they are where a tower has none."""
+    if projection is None:
+        return x_NE
+    return projection(x_NE) if isinstance(projection, nn.Linear) else x_NE @ projection
 
 
 def through(blocks: Sequence[nn.Module], x_NLE: Tensor, mask_LL: Tensor | None) -> Tensor:
