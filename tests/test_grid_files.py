@@ -135,6 +135,27 @@ def test_a_grid_is_saved_behind_a_link_and_writes_over_none(
     assert (long.code, "cannot write to" in long.err) == (2, True)
 
 
+def test_what_is_saved_again_stays_a_link(invoke: Invoke, tmp_path: Path) -> None:
+    file, link = tmp_path / "real.toml", tmp_path / "link.toml"
+    link.symlink_to(file)
+    for place in (file, link):
+        assert keys_of(invoke, "--method", "zero_shot", "--save-config", place)
+    assert link.is_symlink()
+
+
+def test_a_file_behind_a_link_and_two_dots_is_found_from_a_grid(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(methods.FILES, "")
+    Path("real", "deep").mkdir(parents=True)
+    Path("link").symlink_to("real/deep")
+    Path("real", "my_rows.py").write_bytes(PLUGIN.read_bytes())
+    plan = ["--method", "link/../my_rows.py", "--dataset", "tiny_digits", "--results", "r"]
+    names = keys_of(invoke, *plan, "--save-config", "grid.toml")
+    assert keys_of(invoke, "--config", "grid.toml", "--trust", "real/my_rows.py") == names
+
+
 def test_odd_texts_are_written_down_or_refused_in_a_sentence(
     invoke: Invoke, tmp_path: Path
 ) -> None:

@@ -42,7 +42,9 @@ def write_grid_file(path: Path, grids: Sequence[Grid], names: Saved, device: str
     content = f"{text}\n[saved]\ncells = {names.cells}\nkeys = {toml_value(names.keys)}\n"
     if bad := unwritable_line(content):
         raise UserError(f"what was chosen is not UTF-8, which a grid file is: {bad}; correct it")
-    if os.path.lexists(path) and not _holds(path, content):
+    if os.path.lexists(path):
+        if _holds(path, content):
+            return  # writing again would put a file in the place of a link
         raise UserError(f"{path} is there already, with other content; name another file")
     write_atomic(path, content.encode())
 
