@@ -15,7 +15,7 @@ from benchmark import data, methods
 from benchmark.cli import execute
 from benchmark.commands.cell_selection import select
 from benchmark.commands.grid_file import Grid, read_grid_file
-from benchmark.commands.grid_file_selection import select_written
+from benchmark.commands.grid_file_selection import select_grids, select_written
 from benchmark.commands.grid_records import records_of_grid
 from benchmark.commands.grid_strangers import records_of_strangers
 from benchmark.commands.option_fields import Flags, RecordFilters
@@ -370,6 +370,46 @@ def test_a_grid_without_datasets_means_in_a_report_what_was_run(
     assert ("no record" in shown.err) == bool(missing)
     among = invoke("report", "--config", file, "--results", tmp_path, "--dataset", "tiny_digits")
     assert (among.code == 0) == ("tiny_digits" in recorded)
+
+
+@pytest.mark.parametrize(
+    ("backbones", "cells"),
+    [
+        ('backbones = "ViT-B/16"', ["dtd"]),
+        ('backbones = ["RN50", "ViT-B/16"]', 2 * ["dtd", "eurosat"]),
+        ("", ["dtd"]),
+    ],
+)
+def test_a_grid_without_datasets_takes_those_of_records_of_its_backbones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbones: str, cells: list[str]
+) -> None:
+    monkeypatch.setenv("FSBENCH_DATA", str(tmp_path / "no data"))
+    file = written(tmp_path, f'[[grid]]\nmethods = "zero_shot"\n{backbones}\n')
+    of = {"dtd": "ViT-B-16/openai", "eurosat": "RN50/openai"}
+    made = [
+        scored(identity("zero_shot", name, 0, 0, val="none", backbone=backbone), 0.5)
+        for name, backbone in of.items()
+    ]
+    chosen = select_grids(read_grid_file(file), Flags(), [], records=made).cells
+    assert sorted(cell.dataset for cell in chosen) == sorted(cells)
+
+
+def test_targets_of_a_source_are_no_matter_of_what_is_on_record(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        '[[grid]]\nmethods = "zero_shot"\nprotocol = "cross-dataset"\n'
+        'learn_from = "tiny_shapes"\nbackbones = "tiny"\n',
+    )
+    learned = {"tiny_shapes": "d"}
+    named = identity(
+        *("zero_shot", "tiny_digits", 0, 0), val="none", evaluation="cross-dataset",
+        learned_on=learned, learned_classes="all",
+    )  # fmt: skip
+    notes: list[str] = []
+    of_dtd = named.model_copy(update={"dataset": "dtd"})
+    made = [scored(each, 0.5) for each in (named, of_dtd)]
+    assert records_of_grid(made, file, RecordFilters(), notes) == made[:1]
+    assert [note.split(" of ")[:2] for note in notes] == [["2", "3 cells"]]
 
 
 def test_grids_of_one_file_that_differ_in_precision_alone_are_told_apart_in_a_report(

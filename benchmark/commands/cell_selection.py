@@ -176,8 +176,7 @@ def _with_backbones(
     if chosen:
         return [(list(datasets), list(chosen))]
     if source:
-        usual = weights.TINY if is_embedded(source) else weights.STANDARD
-        return [(list(datasets), [usual])]
+        return [(list(datasets), [protocol_selection.usual_backbone(source)])]
     embedded = list(filter(is_embedded, datasets))
     others = [name for name in datasets if name not in embedded]
     pairs = [(embedded, [weights.TINY]), (others, [weights.STANDARD])]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 
 from benchmark import data, protocols
 from benchmark.backbones import weights
 from benchmark.commands import protocol_selection
 from benchmark.commands.option_fields import Flags
+from benchmark.commands.recorded_names import backbone_name
 from benchmark.errors import MISSING, UserError, nearest
 from benchmark.methods import stable_name
 from benchmark.protocols import BASE_TO_NEW, DOMAIN, FROM_A_SOURCE
@@ -101,20 +103,32 @@ def with_recorded(flags: Flags, records: Iterable[Record]) -> Flags:
     """
     if flags.datasets or flags.suites or flags.protocol in FROM_A_SOURCE:
         return flags
-    names = set(map(stable_name, flags.methods))
-    recorded = {
-        record.identity.dataset
-        for record in records
-        if record.identity.evaluation == flags.protocol
-        and (not names or record.identity.method in names)
-    }
     suites = data.suites()
     standard, embedded = suites[STANDARD], suites[TINY]
+    recorded = _recorded(flags, records)
     here = set(_default_datasets(flags, [], lambda name: data.prepared(name, flags.data_root)))
     for_want_of_data = here == set(embedded) and not recorded & here
     if for_want_of_data and recorded & set(standard):
         here = set()
     return replace(flags, datasets=[x for x in (*standard, *embedded) if x in here | recorded])
+
+
+def _recorded(flags: Flags, records: Iterable[Record]) -> set[str]:
+    """The datasets of records of the protocol, the methods and the backbones of a grid."""
+    names = set(map(stable_name, flags.methods))
+    backbones = set(map(backbone_name, flags.backbones))
+    return {
+        named.dataset
+        for named in (record.identity for record in records)
+        if named.evaluation == flags.protocol
+        and (not names or named.method in names)
+        and named.backbone in (backbones or {_usual_backbone(named.dataset)})
+    }
+
+
+@cache
+def _usual_backbone(dataset: str) -> str:
+    return backbone_name(protocol_selection.usual_backbone(dataset))
 
 
 def _only_prepared(names: Sequence[str], remarks: list[str], there: There) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmark import data, methods
+from benchmark.backbones import weights
 from benchmark.commands.option_fields import Flags
 from benchmark.commands.options.values import one_of
 from benchmark.errors import UserError
@@ -36,6 +37,11 @@ def protocol_of(flags: Flags) -> str:
 def is_embedded(dataset: str) -> bool:
     """Whether a dataset is drawn by the suite itself."""
     return any(dataset in data.suites()[suite] for suite in EMBEDDED)
+
+
+def usual_backbone(dataset: str) -> str:
+    """What a dataset is run with where no backbone is named."""
+    return weights.TINY if is_embedded(dataset) else weights.STANDARD
 
 
 def source_of(flags: Flags, datasets: Sequence[str]) -> str:
