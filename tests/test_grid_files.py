@@ -461,6 +461,19 @@ def test_a_report_of_a_grid_holds_records_to_what_a_prior_may_see(tmp_path: Path
         assert {name for name in made if made[name] in found} == right, sources
 
 
+def test_a_policy_of_sources_stands_alone_and_what_is_wrong_is_said_of_the_file(
+    tmp_path: Path,
+) -> None:
+    sources = 'shots = 1\nsources = ["all", "tiny_shapes"]\n'
+    made = [scored(identity(name), 0.5) for name in ("prompt_adapter", "strange")]
+    for name in ("prompt_adapter", "strange.py"):
+        file = written(tmp_path, f'[[grid]]\nmethods = "{name}"\n{sources}')
+        with pytest.raises(UserError, match=r"grid.toml, grid 1: .*'all' alone"):
+            records_of_grid(made, file, RecordFilters(), [])
+    with pytest.raises(UserError, match="'others' alone"):
+        select(Flags(methods=["prompt_adapter"], sources="tiny_shapes,others"))
+
+
 def test_a_cell_that_other_options_leave_out_is_not_missing(invoke: Invoke, tmp_path: Path) -> None:
     grids = '[[grid]]\nmethods = ["zero_shot", "tip_adapter"]\nshots = 1\nseeds = 1\n'
     more = '[[grid]]\nmethods = "zero_shot"\ndatasets = "dtd"\nbackbones = "tiny"\n'

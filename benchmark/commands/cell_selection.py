@@ -110,7 +110,7 @@ def _choices(flags: Flags, protocol: str, source: str) -> Choices:
         classes=one_of("classes", flags.classes, grid.CLASSES),
         evaluation=protocol,
         learned_on=source,
-        sources=_sources(flags.sources),
+        sources=checked_sources(flags.sources),
         source_shots=flags.source_shots,
         precision=one_of("precision", flags.precision, (AUTO, *PRECISIONS)),
         preset=flags.preset,
@@ -252,11 +252,14 @@ def _default_methods(flags: Flags, remarks: list[str]) -> list[str]:
     return chosen
 
 
-def _sources(text: str) -> str:
+def checked_sources(text: str) -> str:
+    """A policy, or names of datasets. UserError for what is neither, and for both."""
     if text in SOURCES:
         return text
     known = [*SOURCES, *data.names()]
     for name in map(str.strip, text.split(",")):
+        if name in SOURCES:
+            raise UserError(f"--sources takes '{name}' alone, or datasets; leave out one of them")
         if name not in known and not name.endswith(".toml"):
             raise UserError(
                 f"--sources takes {', '.join(SOURCES)} or datasets, not '{name}'; "

@@ -17,7 +17,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -177,6 +178,16 @@ class WrittenGrids:
     def label(self) -> str:
         """How records name it: by the name of the file, without its folder, and the digest."""
         return f"{self.path.name} sha256-{self.digest}"
+
+
+@contextmanager
+def naming_grid(written: WrittenGrids, number: int) -> Iterator[None]:
+    """UserErrors of what is done inside begin with the file and the number of its grid."""
+    try:
+        yield
+    except UserError as error:
+        sentence = f"{written.path}, grid {number}: {error}"
+        raise UserError(sentence, exit_code=error.exit_code, stops=error.stops) from error
 
 
 def read_grid_file(path: Path) -> WrittenGrids:

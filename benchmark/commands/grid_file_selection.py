@@ -10,7 +10,7 @@ from benchmark import methods
 from benchmark.backbones import weights
 from benchmark.commands.cell_selection import Selection, select
 from benchmark.commands.dataset_selection import with_recorded
-from benchmark.commands.grid_file import Grid, WrittenGrids, read_grid_file
+from benchmark.commands.grid_file import Grid, WrittenGrids, naming_grid, read_grid_file
 from benchmark.commands.method_settings import Setting
 from benchmark.commands.option_fields import Flags
 from benchmark.commands.options.values import whole_numbers
@@ -95,15 +95,12 @@ def _selected(
     trusted: Sequence[str],
     records: Sequence[Record] | None,
 ) -> Selection:
-    try:
+    with naming_grid(written, number):
         options = flags_of(each, written.path.parent, flags.data_root)
         methods.require_trusted(options.methods, trusted, TRUST)
         if records is None:
             return select(options, _settings(each))
         return select(with_recorded(options, records), _settings(each), data_needed=False)
-    except UserError as error:
-        sentence = f"{written.path}, grid {number}: {error}"
-        raise UserError(sentence, exit_code=error.exit_code, stops=error.stops) from error
 
 
 def flags_of(each: Grid, folder: Path, data_root: Path | None = None) -> Flags:

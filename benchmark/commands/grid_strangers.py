@@ -9,9 +9,9 @@ from pathlib import Path
 
 from benchmark import methods, text_sets
 from benchmark.backbones.precision import AUTO
-from benchmark.commands.cell_selection import SOURCES
+from benchmark.commands.cell_selection import SOURCES, checked_sources
 from benchmark.commands.dataset_selection import members
-from benchmark.commands.grid_file import Grid, WrittenGrids
+from benchmark.commands.grid_file import Grid, WrittenGrids, naming_grid
 from benchmark.commands.grid_file_selection import flags_of
 from benchmark.commands.option_fields import Flags
 from benchmark.commands.recorded_names import backbone_name, dataset_name
@@ -58,11 +58,12 @@ def records_of_strangers(
 ) -> list[Record]:
     """The records of these methods that are as a grid of the file says, where it says something."""
     found: set[str] = set()
-    for each in written.content.grid:
+    for number, each in enumerate(written.content.grid, 1):
         flags = flags_of(each, written.path.parent)
         of = {methods.stable_name(name) for name in flags.methods if name in names}
         theirs = [record for record in records if record.identity.method in of]
-        wanted = _wanted(flags) if theirs else {}
+        with naming_grid(written, number):
+            wanted = _wanted(flags) if theirs else {}
         found |= {
             record.key
             for record in theirs
@@ -126,7 +127,7 @@ def _texts(given: str) -> str:
 
 def _policy(sources: str) -> str:
     """Which sources a prior may see; datasets by their names, sorted."""
-    if sources in SOURCES:
+    if checked_sources(sources) in SOURCES:
         return sources
     return ",".join(sorted(dataset_name(name.strip()) for name in sources.split(",")))
 
