@@ -8,11 +8,13 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmark import data, methods
 from benchmark.cli import execute
+from benchmark.commands import grid_records
 from benchmark.commands.cell_selection import select
 from benchmark.commands.grid_file import Grid, read_grid_file
 from benchmark.commands.grid_file_selection import select_grids, select_written
@@ -21,6 +23,8 @@ from benchmark.commands.grid_strangers import records_of_strangers
 from benchmark.commands.option_fields import Flags, RecordFilters
 from benchmark.errors import UserError
 from benchmark.grid import Cell
+from benchmark.grid import identity as name_of
+from benchmark.records.record import Identity
 from benchmark.records.store import Store
 from testbed.synthetic import identity, record, scored, write
 from tests.conftest import Invoke
@@ -461,6 +465,50 @@ def test_a_report_of_a_grid_holds_records_to_what_a_prior_may_see(tmp_path: Path
         assert {name for name in made if made[name] in found} == right, sources
 
 
+@pytest.mark.parametrize(
+    ("protocol", "learned_on", "tested"),
+    [
+        ('"base-to-new"\ndatasets = "dtd"', {}, {"dataset": "dtd", "classes": "base"}),
+        (
+            '"cross-dataset"\nlearn_from = "imagenet"\ndatasets = "dtd"',
+            {"imagenet": "d"},
+            {"dataset": "dtd", "classes": "all", "learned_classes": "all"},
+        ),
+    ],
+    ids=["base-to-new", "cross-dataset"],
+)
+def test_a_report_of_a_grid_holds_records_to_their_sources_under_protocols(
+    tmp_path: Path, protocol: str, learned_on: dict[str, str], tested: dict[str, str]
+) -> None:
+    changed = {"alpha": 0.0, "alpha_grid": "0"}  # without which it is bound to its classes
+    common = {
+        "params": methods.card("prompt_adapter").defaults | changed,
+        "backbone": "ViT-B-16/openai",
+        "evaluation": protocol.split('"')[1],
+        "learned_on": learned_on,
+        "learned_classes": "base",
+        "source_shots": 4,
+    }
+    made = {
+        source: scored(
+            identity("prompt_adapter", shots=4, sources={source: "d"}, **common | tested), 0.5
+        )
+        for source in ("eurosat", "tiny_digits")
+    }
+    fitting = {"others": {"eurosat"}, "eurosat": {"eurosat"}, "tiny_digits": {"tiny_digits"}}
+    for sources, right in {**fitting, "tiny_shapes": set[str]()}.items():
+        file = written(
+            tmp_path,
+            '[[grid]]\nmethods = "prompt_adapter"\nshots = 4\nseeds = 1\nbackbones = "ViT-B/16"\n'
+            f'sources = "{sources}"\nprotocol = {protocol}\n'
+            '[grid.set.prompt_adapter]\nalpha = 0.0\nalpha_grid = "0"\n',
+        )
+        found = []
+        with suppress(UserError):  # none of the cells has a record
+            found = records_of_grid(list(made.values()), file, RecordFilters(), [])
+        assert {source for source in made if made[source] in found} == right, sources
+
+
 def test_a_policy_of_sources_stands_alone_and_what_is_wrong_is_said_of_the_file(
     tmp_path: Path,
 ) -> None:
@@ -472,6 +520,31 @@ def test_a_policy_of_sources_stands_alone_and_what_is_wrong_is_said_of_the_file(
             records_of_grid(made, file, RecordFilters(), [])
     with pytest.raises(UserError, match="'others' alone"):
         select(Flags(methods=["prompt_adapter"], sources="tiny_shapes,others"))
+
+
+def test_a_report_of_a_grid_names_a_family_of_cells_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An Identity of each of many cells, and of each record, takes seconds and gigabytes."""
+    made: list[Cell] = []
+
+    def counting(cell: Cell, *arguments: Any, **named: Any) -> Identity:
+        made.append(cell)
+        return name_of(cell, *arguments, **named)
+
+    monkeypatch.setattr(grid_records, "identity", counting)
+    monkeypatch.setattr(Identity, "model_copy", None)
+    file = written(
+        tmp_path,
+        '[[grid]]\nmethods = ["gda", "tip_adapter", "zero_shot"]\ndatasets = "tiny_digits"\n'
+        'shots = [1, 4]\nseeds = "1-30"\n',
+    )
+    defaults = methods.card("gda").defaults
+    records = [scored(identity("gda", seed=seed, params=defaults), 0.5) for seed in range(1, 41)]
+    notes: list[str] = []
+    assert records_of_grid(records, file, RecordFilters(), notes) == records[:30]
+    assert notes[0].startswith("91 of 121 cells")
+    assert sorted(cell.method for cell in made) == ["gda", "tip_adapter", "zero_shot"]
 
 
 def test_a_cell_that_other_options_leave_out_is_not_missing(invoke: Invoke, tmp_path: Path) -> None:

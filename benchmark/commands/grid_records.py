@@ -4,7 +4,9 @@ records are matched by what a user chooses, so neither data nor weights have to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import methods, text_sets
@@ -22,6 +24,15 @@ from benchmark.records.record import CellKey, Identity, Record, cell_key
 MOST_NAMED = 3  # of the cells that have no record
 ANY = "any"  # digest
 Sources = str | tuple[str, ...]  # a policy, or names of datasets
+Draw = tuple[int, int]  # shots and seed
+
+
+@dataclass(frozen=True)
+class Family:
+    """Cells that differ in shots and seed alone, and which of them have a record."""
+
+    cells: dict[Draw, Cell]
+    have: set[Draw]
 
 
 def records_of_grid(
@@ -34,26 +45,37 @@ def records_of_grid(
     """
     written = read_grid_file(path)
     unknown = strangers(written, filters.trusted)
-    cells = _cells_of(without(written, unknown), filters, unknown, records)
-    wanted = [(cell, named) for cell in cells if _passes(named := _of_cell(cell), filters)]
-    asked = {_asked(named, _sources(named)): cell for cell, named in wanted}
-    matching = {record.key: asked.keys() & set(_asked_by(record.identity)) for record in records}
-    found = [record for record in records if matching[record.key]]
-    have = set[CellKey]().union(*matching.values())
+    asked = _families(_cells_of(without(written, unknown), filters, unknown, records), filters)
+    found = _matching(records, asked)
     theirs = records_of_strangers(records, written, unknown)
-    missing = [cell for each, cell in asked.items() if each not in have]
     if not found and not theirs:
-        cells_of = f"none of the {counted(len(missing), 'cell')}" if missing else "no such cell"
+        count = sum(len(family.cells) for family in asked.values())
+        cells_of = f"none of the {counted(count, 'cell')}" if count else "no such cell"
         raise UserError(f"{cells_of} of {path} has a record here")
+    notes += [*_said_missing(asked.values(), path), *_said_of_strangers(theirs, path)]
+    return [*found, *theirs]
+
+
+def _said_missing(families: Collection[Family], path: Path) -> Iterator[str]:
+    """How many cells have no record, and which they are; nothing where all have one."""
+    missing = [
+        cell
+        for family in families
+        for draw, cell in family.cells.items()
+        if draw not in family.have
+    ]
     if missing:
-        notes.append(f"{len(missing)} of {counted(len(asked), 'cell')} of {path} {_lack(missing)}")
+        count = sum(len(family.cells) for family in families)
+        yield f"{len(missing)} of {counted(count, 'cell')} of {path} {_lack(missing)}"
+
+
+def _said_of_strangers(theirs: Sequence[Record], path: Path) -> Iterator[str]:
     if theirs:
         names = ", ".join(sorted({record.identity.method for record in theirs}))
-        notes.append(
+        yield (
             f"records of {names} are those that {path} may mean; how many are missing only its code"
             " knows, which runs with --trust"
         )
-    return [*found, *theirs]
 
 
 def _lack(cells: Sequence[Cell]) -> str:
@@ -88,6 +110,42 @@ def _cells_of(
     ).cells
 
 
+def _families(cells: Iterable[Cell], filters: RecordFilters) -> dict[CellKey, Family]:
+    """The cells of which records are asked for, by what a family shares."""
+    alike: dict[CellKey, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        alike[_but_shots_and_seed(cell)].append(cell)
+    asked: dict[CellKey, Family] = defaultdict(lambda: Family({}, set()))
+    for each in alike.values():
+        named = _of_cell(each[0])
+        if _passes(named, filters):
+            family = asked[_asked(named, _sources(named), named.precision)]
+            family.cells.update({(cell.shots, cell.seed): cell for cell in each})
+    return dict(asked)
+
+
+def _but_shots_and_seed(cell: Cell) -> CellKey:
+    """What names a cell's family; shots of sources are told in numbers by now (grid.expand)."""
+    return tuple({**vars(cell), "shots": cell.shots > 0, "seed": 0}.values())
+
+
+def _matching(records: Iterable[Record], asked: Mapping[CellKey, Family]) -> list[Record]:
+    """The records of cells that are asked for; their families have them from now on."""
+    answered: dict[CellKey, list[Family]] = {}
+    found = []
+    for record in records:
+        named = record.identity
+        key, draw = cell_key(named, "shots", "seed"), (named.shots, named.seed)
+        if key not in answered:
+            answered[key] = [asked[each] for each in _asked_by(named) if each in asked]
+        families = [family for family in answered[key] if draw in family.cells]
+        for family in families:
+            family.have.add(draw)
+        if families:
+            found.append(record)
+    return found
+
+
 def _passes(named: Identity, filters: RecordFilters) -> bool:
     """Whether records of a cell are asked for, as record_selection filters those that are here."""
     of_suites = {name for suite in filters.suites for name in members(suite)}
@@ -112,29 +170,37 @@ def _of_cell(cell: Cell) -> Identity:
     )
 
 
-def _asked(named: Identity, sources: Sources) -> CellKey:
-    return (*cell_key(named, "sources"), sources)
+def _asked(named: Identity, sources: Sources, precision: str) -> CellKey:
+    return (*cell_key(named, "shots", "seed", "sources", "precision"), sources, precision)
 
 
-def _asked_by(named: Identity) -> Iterator[CellKey]:
+def _asked_by(named: Identity) -> list[CellKey]:
     """What a record answers: cells of its precision, and those that leave it to the device; of its
     very sources, and of the policy by which these were what was prepared of a suite.
     """
-    few = set(named.sources) <= _suite(named)
     sources_of: list[Sources] = [tuple(sorted(named.sources))]
-    if named.sources and (few or named.learned_on):
+    if _of_suite(named):
         sources_of.append(_with_target(named))
-    for each in (named, named.model_copy(update={"precision": AUTO})):
-        for sources in sources_of:
-            yield _asked(each, sources)
+    return [
+        _asked(named, sources, precision)
+        for precision in (named.precision, AUTO)
+        for sources in sources_of
+    ]
 
 
 def _sources(named: Identity) -> Sources:
-    """The policy of a cell, for which all of a suite is prepared, or the datasets it names."""
+    """The policy of a cell, for which all of a suite is prepared, or the datasets it names. Where
+    others are tested than is learned on, a policy leaves out those as well.
+    """
     everything = {*named.sources, _learned(named)} == _suite(named)
-    if named.sources and (everything or named.learned_on):
+    if _of_suite(named) and (everything or named.learned_on):
         return _with_target(named)
     return tuple(sorted(named.sources))
+
+
+def _of_suite(named: Identity) -> bool:
+    """Whether the sources may be what a policy makes of the suite."""
+    return bool(named.sources) and set(named.sources) <= _suite(named)
 
 
 def _with_target(named: Identity) -> str:
