@@ -213,6 +213,20 @@ def test_a_bound_method_gets_the_columns_of_the_classes_that_a_variant_has(tmp_p
     assert made["tiny_shapes_shifted", "all"].costs.batched_runs == 2
 
 
+def test_what_a_bound_method_notes_of_test_images_is_of_their_own_target(tmp_path: Path) -> None:
+    """TransCLIP chooses its gamma among the test images, others for the variant."""
+    made = records(
+        cells("domain", ["tiny_shapes_shifted"], "tiny_shapes", "transclip", rounds=1), tmp_path
+    )
+    alone = cells("domain", ["tiny_shapes_shifted"], "tiny_shapes", "transclip", rounds=1)
+    (variant,) = [each for each in alone if each.dataset == "tiny_shapes_shifted"]
+    own = records([variant], tmp_path / "alone")["tiny_shapes_shifted", "all"].notes
+    source = made["tiny_shapes", "all"].notes
+    assert {"selection", "val_correct", "support_weight"} <= own.keys()
+    assert made["tiny_shapes_shifted", "all"].notes == own
+    assert source["val_correct"] != own["val_correct"]
+
+
 def test_the_shifted_variant_has_classes_of_its_parent_in_another_order() -> None:
     variant, parent = data.load("tiny_shapes_shifted"), data.load("tiny_shapes")
     names = [parent.class_names[label] for label in variant.parent_labels]

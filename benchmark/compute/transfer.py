@@ -8,7 +8,7 @@ was learned on; a target which has some of these classes gets their columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -90,12 +90,28 @@ def _selected(adapter: Adapter, problems: Sequence[Problem], bound: str) -> Tran
     columns = [problem.columns for problem in problems]
     if None in columns:
         raise UserError(f"{bound}, and {problems[columns.index(None)].target.dataset} has others")
-    predict, seconds = timed(partial(adapter.fit, problems[0].episode), problems[:1])
-    for problem in problems[1:]:
-        problem.episode.notes.update(problems[0].episode.notes)
-    predictors = [partial(_columns, predict, list(each or ())) for each in columns]
+    episode = replace(problems[0].episode, notes={})  # of no single problem
+    predict, seconds = timed(partial(adapter.fit, episode), problems[:1])
+    for problem in problems:
+        problem.episode.notes.update(episode.notes)
+    predictors = [
+        partial(_columns, predict, list(own or ()), episode.notes, problem.target.notes)
+        for own, problem in zip(columns, problems, strict=True)
+    ]
     return Transferred(predictors, seconds / len(problems), len(problems))
 
 
-def _columns(predict: Predictor, columns: list[int], images: ImageSet) -> Tensor:
-    return predict(images)[:, columns]
+def _columns(
+    predict: Predictor,
+    columns: list[int],
+    shared: dict[str, Any],
+    own: dict[str, Any],
+    images: ImageSet,
+) -> Tensor:
+    """What `predict`, which all targets share, notes goes to the target's own notes."""
+    learned = dict(shared)
+    logits_QK = predict(images)
+    own.update(shared)
+    shared.clear()
+    shared.update(learned)
+    return logits_QK[:, columns]
