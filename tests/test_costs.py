@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from benchmark import methods
-from benchmark.compute import macs
+from benchmark.compute import macs, runner
+from benchmark.compute.cell import compute_records
+from benchmark.compute.resources import Resources
 from benchmark.conformance import toy
+from benchmark.features.feature_store import Space, open_store
+from benchmark.grid import Cell
+from benchmark.records.store import Store
 
 # tokens, width, blocks of the toy's image tower; embedding; classes
 L, E, DEPTH, D, K = (5, 32, 2, 16, 3)
@@ -84,6 +91,28 @@ def test_one_image_is_too_few_to_tell() -> None:
     assert (
         macs.added_macs(lambda images: torch.zeros(len(images), K), images, toy.backbone()) is None
     )
+
+
+def test_a_cell_reads_all_test_images_once_and_then_two(tmp_path: Path) -> None:
+    """Features of single places are 10 GB on ImageNet."""
+    asked: list[int] = []
+    store = open_store(tmp_path / "features")
+
+    def rows(space: Space, digests: Sequence[str], *rest: Any) -> torch.Tensor:
+        asked.append(len(digests))
+        return store.rows(space, digests, *rest)
+
+    cell = Cell(
+        method="zero_shot", dataset="tiny_digits", shots=0, seed=0, backbone="tiny", val="none"
+    )
+    (record,) = compute_records(
+        Resources(features=dataclasses.replace(store, rows=rows)),
+        Store(tmp_path / "results"),
+        lambda *_: None,
+        list(runner.plan([cell])),
+    )
+    assert record.costs.added_macs
+    assert asked == [record.tested, 2, 2]
 
 
 def test_counting_leaves_torch_as_it_was() -> None:

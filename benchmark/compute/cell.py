@@ -229,8 +229,14 @@ def _predicted(
         "images_per_s": len(made.query) / max(query_s, 1e-9),
         "added_macs": None
         if methods.card(run.cell.method).transductive  # it has no cost of one image
-        else added_macs(predict, made.query, made.episode.backbone),
+        else _added_macs(predict, made),
     }
+
+
+def _added_macs(predict: Predictor, made: Problem) -> int | None:
+    """Of the first two test images, so that features of no others are read."""
+    table = made.answers.take(range(min(2, len(made.answers))))  # is there while its images are
+    return added_macs(predict, made.images_of(table, sealed=True), made.episode.backbone)
 
 
 def _logits(predict: Predictor, query: ImageSet, target: Target) -> Tensor:

@@ -38,6 +38,7 @@ class Problem:
     changed_data: bool  # the data are not as their spec says, and the user accepted that
     data_remarks: tuple[str, ...]  # what is doubtful about the images of the dataset
     timer: Stopwatch
+    images_of: Callable[..., ImageSet]  # the images of a table, as `query` is made of `answers`
 
 
 def problem(
@@ -47,27 +48,28 @@ def problem(
     the backbone's (clip.OpenClip).
     """
     learned, timer = cell.learned, Stopwatch()
+    images_of = _image_sets(resources, cell, timer)
     source, tested = resources.dataset(learned.dataset), resources.dataset(cell.dataset)
     train, val = _sampled(source, learned)
     test = tested.half(cell.classes).test
     episode = _episode(resources, learned, train, val, timer)
     backbone = episode.backbone
     if cell.selection == "test":
-        images = _image_sets(resources, cell, timer)
         own_test = source.half(learned.classes).test
-        episode = replace(episode, selection=_labelled(own_test, images, backbone.device))
+        episode = replace(episode, selection=_labelled(own_test, images_of, backbone.device))
     if isinstance(backbone, clip.OpenClip):
         backbone = replace(backbone, memory_share=memory_share)
     return Problem(
         episode=replace(episode, backbone=backbone, prior=prior),
         target=replace(_target(resources, cell), backbone=backbone, notes=episode.notes),
-        query=_image_sets(resources, cell, timer)(test, sealed=True),
+        query=images_of(test, sealed=True),
         columns=_columns(cell, tested),
         answers=test,
         support_digest=_digest(train),
         changed_data=source.changed or tested.changed,
         data_remarks=tested.remarks,
         timer=timer,
+        images_of=images_of,
     )
 
 
