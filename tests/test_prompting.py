@@ -524,6 +524,31 @@ def test_later_contexts_take_the_place_of_the_states_of_the_first(
     assert gap(prompts.encode(sets[0]), naive) > 1e-2, "without them it is another tower"
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "said"),
+    [
+        (3, (3, 32), "a context for block 3, but this text tower has 3 blocks"),
+        (-1, (3, 32), "a context for block -1, but"),
+        (1, (2, 3, 32), r"block 1 has shape \(2, 3, 32\) but the first one \(3, 32\)"),
+        (1, (4, 32), r"block 1 has shape \(4, 32\)"),
+    ],
+)
+@pytest.mark.parametrize("shared", BOTH)
+def test_a_later_context_of_no_block_or_of_other_runs_is_refused(shared, layer, shape, said):
+    prompts = OpenClipPrompts.from_texts(
+        tower(small(scale_attn=not shared)), ["a photo of a cat."], 3
+    )
+    with pytest.raises(UserError, match=said):
+        prompts.encode(torch.zeros(3, 32), later={layer: torch.zeros(shape)})
+
+
+def test_a_later_context_of_one_run_does_not_stand_beside_two():
+    prompts = OpenClipPrompts.from_texts(tower(), ["a photo of a cat."], 3)
+    for shape in ((1, 3, 32), (3, 32)):
+        with pytest.raises(UserError, match="give all of them the same runs"):
+            prompts.encode(torch.zeros(2, 3, 32), later={1: torch.zeros(shape)})
+
+
 def test_tokens_that_differ_cannot_give_way_to_a_context():
     for texts in (["a photo of a cat", "a cat"], ["a cat"]):
         with pytest.raises(UserError, match="the first 3 tokens are not the same in all texts"):

@@ -116,12 +116,27 @@ class OpenClipPrompts:
         order and a token may stand for many classes, so it must treat all rows alike.
         `later` holds contexts of the same shape, each of which takes the place of the context's
         states before a block, without positions. Raises UserError where a context's shape does not
-        belong to these prompts.
+        belong to these prompts or the tower has no such block.
         """
-        ctx = self._context(ctx_PE)
-        flat = {layer: self._flat(self._context(each)) for layer, each in (later or {}).items()}
+        ctx, later = self._context(ctx_PE), later or {}
+        self._require_places(later, ctx)
+        flat = {layer: self._flat(each) for layer, each in later.items()}
         text_RKD = unit(self.encoder(self._flat(ctx), side, flat))
         return text_RKD if self._batched(ctx) else text_RKD[0]
+
+    def _require_places(self, later: Later, ctx: Tensor) -> None:
+        depth = len(self.tower.blocks)
+        for layer, each in later.items():
+            if layer not in range(depth):
+                raise UserError(
+                    f"a context for block {layer}, but this text tower has {depth} blocks;"
+                    f" count them from 0 to {depth - 1}"
+                )
+            if each.shape != ctx.shape:
+                raise UserError(
+                    f"the context for block {layer} has shape {tuple(each.shape)} but the first one"
+                    f" {tuple(ctx.shape)}; give all of them the same runs, vectors and width"
+                )
 
     def _batched(self, ctx: Tensor) -> bool:
         return ctx.ndim > len(self.ctx_shape)
