@@ -249,6 +249,36 @@ def test_what_the_program_refuses_is_said(
         assert (refused.code, said in refused.err) == (2, True), refused.err
 
 
+@pytest.mark.parametrize("kind", ["tensorboard", "wandb"])
+def test_what_the_reader_of_records_meets_is_not_the_programs_fault(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tensorboard.summary", "wandb"):
+        monkeypatch.setitem(sys.modules, name, Writers())
+    with pytest.raises(PermissionError, match="records"), sinks.opened(f"{kind}:{tmp_path}"):
+        raise PermissionError("records")
+
+
+def test_a_disk_that_is_full_at_the_end_is_said_and_every_file_is_closed(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+
+    def writer(folder: str) -> Any:
+        def close() -> None:
+            closed.append(folder)
+            raise OSError(28, "No space left on device")
+
+        return SimpleNamespace(add_scalar=lambda *_, **__: None, close=close)
+
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", SimpleNamespace(Writer=writer))
+    stored = write(tmp_path, grid(["coop"], ["tiny_digits"], shots=(1,), seeds=(1, 2)))
+    full = invoke("export", "--to", f"tensorboard:{tmp_path}/x", "--results", tmp_path)
+    assert full.code == 2
+    assert "tensorboard does not take the records: [Errno 28] No space left" in full.err
+    assert len(closed) == len(stored) == 2
+
+
 def test_a_program_that_is_unknown_or_missing_is_said(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

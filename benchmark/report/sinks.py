@@ -7,7 +7,7 @@ network unless that is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ def tensorboard(folder: str | Path) -> Iterator[Sink]:
     writers: dict[str, Any] = {}
     digests: dict[str, str] = {}  # dataset -> the first digest seen; others stand behind its name
 
+    @_in_a_sentence("tensorboard", OSError)
     def sink(record: Record) -> None:
         named, run = record.identity, run_name(record)
         if run not in writers:
@@ -42,11 +43,11 @@ def tensorboard(folder: str | Path) -> Iterator[Sink]:
         writers[run].add_scalar(f"{chart}/class_accuracy", record.class_accuracy, step=named.shots)
 
     try:
-        with _in_a_sentence("tensorboard", OSError):
-            yield sink
+        yield sink
     finally:
-        for writer in writers.values():
-            writer.close()
+        with _in_a_sentence("tensorboard", OSError), ExitStack() as closing:
+            for writer in writers.values():
+                closing.callback(writer.close)
 
 
 def run_name(record: Record) -> str:
@@ -70,6 +71,7 @@ def wandb(project: str = PROJECT, *, online: bool = False) -> Iterator[Sink]:
     """
     library = _imported("wandb", "wandb")
 
+    @_in_a_sentence("wandb", OSError, library.Error)
     def sink(record: Record) -> None:
         run = library.init(
             project=project,
@@ -84,8 +86,7 @@ def wandb(project: str = PROJECT, *, online: bool = False) -> Iterator[Sink]:
         run.summary.update({**shares, **counts, **record.costs.model_dump()})
         run.finish()
 
-    with _in_a_sentence("wandb", OSError, library.Error):
-        yield sink
+    yield sink
 
 
 def opened(name: str, *, online: bool = False) -> Any:
