@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 
 from benchmark.api import Crop, ImageSet, UserError, unit
 from benchmark.backbones import clip
+from benchmark.backbones import local_features as formula
 from benchmark.backbones.local_features import attended, local_features
 from benchmark.compute.episode import problem
 from benchmark.compute.resources import Resources
 from benchmark.conformance import toy
 from benchmark.features import feature_store
-from benchmark.features.feature_store import Stopwatch, Views, open_store, space
+from benchmark.features.feature_store import Kind, Stopwatch, Views, open_store, space
 from benchmark.grid import Cell
 from tests.test_prolip import resnet
 
@@ -88,7 +90,7 @@ def test_stored_places_are_the_towers_own(tmp_path: Path) -> None:
     assert view_VNPD.shape == (2, len(images), 36, 96)
     assert not torch.allclose(view_VNPD[0], view_VNPD[1])
     folders = {path.name for path in tmp_path.glob("*/*") if path.is_dir()}
-    assert {"local-centre", "local-views2-seed0-scale0.5-flip"} <= folders
+    assert {"local1-centre", "local1-views2-seed0-scale0.5-flip"} <= folders
     again = problem(Resources(features=open_store(tmp_path)), CELL)
     assert torch.equal(again.episode.support.images.local_views(2, 0, crop), view_VNPD)
     assert again.timer.encoding_s == 0
@@ -104,6 +106,19 @@ def test_places_stay_in_memory_as_they_are_stored(
     kept = open_store(tmp_path).rows(where, list("abc"), lambda _: iter([rows_NPD]), Stopwatch())
     assert kept.dtype == dtype
     assert torch.equal(kept, rows_NPD)
+
+
+def test_another_formula_of_places_reads_no_rows_of_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Features of other kinds stay where they are."""
+    kinds = get_args(Kind)
+    before = {kind: space("0" * 16, None, kind=kind).folder for kind in kinds}
+    assert before["pooled"] == f"{'0' * 16}/centre"
+    assert before["unprojected"] == f"{'0' * 16}/unprojected-centre"
+    monkeypatch.setattr(formula, "VERSION", 2)
+    after = {kind: space("0" * 16, None, kind=kind).folder for kind in kinds}
+    assert {kind for kind in kinds if after[kind] != before[kind]} == {"local"}
 
 
 def test_a_file_is_written_before_many_numbers_wait_in_memory(

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from benchmark.errors import UserError
 
+VERSION = 1  # names what is stored of `local_features`: count on where its numbers change
+
 
 def local_features(visual: Any, name: str, pixels_NCHW: Tensor) -> Tensor:
     """image_NPD of the P places of a grid, row by row, not normalised.

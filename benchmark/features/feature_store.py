@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from benchmark.api import Crop
+from benchmark.backbones import local_features
 from benchmark.errors import UserError
 from benchmark.paths import remove_parts, write_atomic
 from benchmark.records.leases import held, lease
@@ -71,13 +72,18 @@ def space(
     float64.
     """
     tag = "centre" if views is None else _view_tag(*views)
-    tag = tag if kind == "pooled" else f"{kind}-{tag}"
-    folder = f"{encoder_digest[:16]}/{re.sub(r'[^a-z0-9.-]', '_', tag)}"
+    folder = f"{encoder_digest[:16]}/{re.sub(r'[^a-z0-9.-]', '_', _kind_tag(kind) + tag)}"
     if double:
         return Space(folder, torch.float64, backbone, torch.float64)
     if kind == "local":
         return Space(folder, torch.float16, backbone, torch.float16)
     return Space(folder, torch.float32 if views is None else torch.float16, backbone)
+
+
+def _kind_tag(kind: Kind) -> str:
+    """Places are read out by a formula of our own, which has a version."""
+    version = f"{local_features.VERSION}" if kind == "local" else ""
+    return "" if kind == "pooled" else f"{kind}{version}-"
 
 
 def _view_tag(count: int, seed: int, crop: Crop) -> str:
