@@ -9,13 +9,14 @@ backbone's own scale; weight decay pulls s + c towards 0; the last step counts. 
 weights are CLIP's own. Afterwards c is merged into a private copy of the weights, so prediction
 costs what CLIP costs.
 
-U and V are computed in float64, once for the weights of a backbone (those of ViT-B/16 in 76 seconds
-on one core), kept as long as they, and take 1.5 times the memory of its blocks' matrices. Signs and
-order of singular vectors differ between processors and do not matter: a pair u, v changes its sign
-together, and each c moves by u^T G v, G being the gradient of W'. Only where singular values are
-equal are their vectors a choice. Values closer than 1e-6 of the largest one therefore move
-together, by the mean of what each would move, and values of 0 do not move: so it is the same under
-every choice. (The closest two of the tiny CLIP are 1e-4 apart.)
+U and V are computed in float64 (those of ViT-B/16 in 76 seconds on one core) and take 1.5 times the
+memory of the blocks' matrices. The runs of a batch and their predictors share them, a later batch
+computes its own: every record's `fit_s` has its share of them. Signs and order of singular vectors
+differ between processors and do not matter: a pair u, v changes its sign together, and each c moves
+by u^T G v, G being the gradient of W'. Only where singular values are equal are their vectors a
+choice. Values closer than 1e-6 of the largest one therefore move together, by the mean of what each
+would move, and values of 0 do not move: so it is the same under every choice. (The closest two of
+the tiny CLIP are 1e-4 apart.)
 
 W' is rounded to the tower's own type. On weights around 0.02, a change of every singular value by
 5e-4 / 5e-3 / 2e-2 arrives with an error of 23 / 2.3 / 0.6 % of its size in float16 and of 82 / 18 /
@@ -48,12 +49,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapters import _blocks, _checks, _in_the_loop, _optimisers, _transfer, _views, _weights
 from adapters._class_texts import ClassTexts
@@ -67,7 +68,6 @@ from benchmark.api import (
     Tower,
 )
 
-ADVICE = "take a ViT backbone or a text-side method such as coop"
 EQUAL = 1e-6  # of the largest singular value of a matrix
 # of a block, and how many matrices each holds: query, key and value are one parameter
 PARAMETERS = {
@@ -101,13 +101,13 @@ class Adapter:
 
     def predictor(self, state: State, target: Target) -> Predictor:
         with torch.no_grad():
-            weights = changed_weights(factors_of(target.backbone), state)
+            weights = changed_weights(self._factors(target.backbone), state)
         return _weights.predictor(_weights.merged(target.backbone, weights), target)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
-        vision = _blocks.vision(episodes[0].backbone, "clip_svd", ADVICE)
+        vision = _blocks.vision(episodes[0].backbone, "clip_svd")
         texts = ClassTexts.of(episodes[0].target)
-        factors = factors_of(episodes[0].backbone)
+        factors = self._factors(episodes[0].backbone)
         start = {name: torch.zeros_like(each.value_JME) for name, each in factors.items()}
         scale = episodes[0].backbone.logit_scale
 
@@ -127,6 +127,19 @@ class Adapter:
         decay = self.training.weight_decay
         optimiser = _optimisers.adamw(self.adam, decay, pulled_to=zero)
         return _in_the_loop.learn(runs, vision, optimiser)
+
+    def _factors(self, backbone: Backbone) -> AllFactors:
+        """Of the backbone's present weights, computed where the last ones asked for were others."""
+        stamp = stamp_of(backbone)
+        if stamp not in self._known:
+            self._known.clear()
+            self._known[stamp] = factors_of(backbone)
+        return self._known[stamp]
+
+    @cached_property
+    def _known(self) -> dict[Stamp, AllFactors]:
+        """The last factors, which all runs and predictors of this object share and go with it."""
+        return {}
 
     def _schedule(self, episode: Episode) -> _in_the_loop.Schedule:
         return _in_the_loop.by_steps(
@@ -178,29 +191,32 @@ class Factors:
 
 
 AllFactors = Mapping[str, Factors]  # by tower and parameter, as "text/mlp.c_fc.weight"
-# of a tower by its first block: cells have backbones of their own, whose blocks are the same
-_known: WeakKeyDictionary[nn.Module, Mapping[str, Factors]] = WeakKeyDictionary()
+Stamp = tuple[tuple[int, int, torch.dtype], ...]  # of every weight: where, which version, of what
 
 
 def factors_of(backbone: Backbone) -> AllFactors:
     """The factors of both towers."""
-    towers = {"vision": backbone.vision, "text": backbone.text}
     return {
-        f"{side}/{name}": factors
-        for side, tower in towers.items()
-        for name, factors in _factors_of(tower).items()
+        f"{side}/{name}": Factors.of(own_weights(tower, name), matrices)
+        for side, tower in towers_of(backbone).items()
+        for name, matrices in PARAMETERS.items()
     }
 
 
-def _factors_of(tower: Tower) -> Mapping[str, Factors]:
-    """Computed once, and kept as long as the tower: the weights of a backbone never change."""
-    first = tower.blocks[0]
-    if first not in _known:
-        _known[first] = {
-            name: Factors.of(own_weights(tower, name), matrices)
-            for name, matrices in PARAMETERS.items()
-        }
-    return _known[first]
+def stamp_of(backbone: Backbone) -> Stamp:
+    """Another one where the weights are others, for as long as the factors of the first ones, which
+    hold on to their memory, are there.
+    """
+    return tuple(
+        (weight.data_ptr(), weight._version, weight.dtype)
+        for tower in towers_of(backbone).values()
+        for name in PARAMETERS
+        for weight in own_weights(tower, name)
+    )
+
+
+def towers_of(backbone: Backbone) -> dict[str, Tower]:
+    return {"vision": backbone.vision, "text": backbone.text}
 
 
 def own_weights(tower: Tower, name: str) -> list[Tensor]:

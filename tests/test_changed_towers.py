@@ -19,8 +19,9 @@ from torch import Tensor
 from adapters import _in_the_loop, _views, _weights, clip_svd, cocoop, mma, two_stage
 from adapters._class_texts import ClassTexts
 from adapters._settings import Crops, PromptTraining, StepTraining
-from benchmark.api import Episode
+from benchmark.api import Episode, UserError
 from benchmark.backbones.clip import from_model
+from benchmark.compute import macs
 from benchmark.conformance import toy
 from tests.toy64 import adapter, double, noise, with_features, with_pixels
 
@@ -45,6 +46,27 @@ def test_trained_numbers_of_vit_b_16_are_the_closed_forms(base_16: Any) -> None:
     assert counted(adapter("tcp")._start(given)) == 4 * 512 + 329_856 == 331_904
     random = adapter("cocoop", ctx_init="")
     assert counted(random._start(given)) == 4 * 512 + 33_312 == 35_360
+
+
+# --- blocks that are not CLIP's
+
+
+@pytest.mark.parametrize("option", ["qk_norm", "scale_attn"])
+@pytest.mark.parametrize("name", ["clip_svd", "two_stage", "ivlp"])
+def test_blocks_with_another_attention_are_refused_in_a_sentence(name: str, option: str) -> None:
+    with torch.random.fork_rng():
+        model = open_clip.CLIP(
+            embed_dim=16,
+            vision_cfg={"image_size": 16, "layers": 2, "width": 32, "patch_size": 8,
+                        "head_width": 16, option: True},
+            text_cfg={"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2,
+                      "layers": 2},
+        )  # fmt: skip
+    given = replace(toy.episode(2), backbone=from_model(model, "custom"))
+    with pytest.raises(UserError, match=f"{name} needs the residual attention blocks of CLIP"):
+        adapter(name).fit(given)
+    pixels_NCHW = torch.zeros(1, 3, 16, 16)
+    assert macs.frozen_macs(given.backbone, pixels_NCHW) > 0
 
 
 # --- schedules
@@ -88,18 +110,46 @@ def test_factors_put_a_matrix_together_again() -> None:
         assert all(map(torch.equal, still, each.own))
 
 
-def test_factors_are_computed_once_for_the_weights_and_go_with_them() -> None:
-    """Every cell has a backbone of its own around the same weights."""
-    backbone = double()
-    first = clip_svd.factors_of(backbone)
-    again = clip_svd.factors_of(replace(backbone, memory_share=0.5))
-    other = clip_svd.factors_of(backbone.copy())
+def test_a_batch_shares_its_factors_and_a_later_one_computes_its_own() -> None:
+    """Every cell has a backbone of its own around the same weights, and a batch one method."""
+    backbone, method = double(), adapter("clip_svd")
+    first = method._factors(backbone)
+    again = method._factors(replace(backbone, memory_share=0.5))
+    later = adapter("clip_svd")._factors(backbone)
     assert all(again[name] is each for name, each in first.items())
-    assert all(other[name] is not each for name, each in first.items())
+    assert all(later[name] is not each for name, each in first.items())
     gone = weakref.ref(next(iter(first.values())))
-    del backbone, first, again
+    del method, first, again
     gc.collect()
-    assert gone() is None
+    assert gone() is None, "the weights live on, but no memory of the factors"
+
+
+def test_a_fit_takes_the_weights_apart_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Any] = []
+    whole = clip_svd.factors_of
+    monkeypatch.setattr(clip_svd, "factors_of", lambda given: taken.append(1) or whole(given))
+    given = [replace(with_pixels(), seed=seed) for seed in (1, 2)]
+    same = [replace(each, backbone=given[0].backbone, notes={}) for each in given]
+    adapter("clip_svd", steps_per_shot=1).fit_batch(same)
+    assert len(taken) == 1
+
+
+def test_other_weights_in_the_same_model_are_taken_apart_anew() -> None:
+    """Loaded into it, or brought to another precision in place: the blocks stay what they are."""
+    backbone, method = double(), adapter("clip_svd")
+    model = backbone.model
+    before = method._factors(backbone)
+    model.load_state_dict({name: 2 * each for name, each in model.state_dict().items()})
+    loaded = method._factors(from_model(model, "again"))
+    for name, each in loaded.items():
+        torch.testing.assert_close(each.value_JME, 2 * before[name].value_JME)
+    halved = method._factors(from_model(model, "half", precision="float16"))
+    assert {each.left_JMAE.dtype for each in halved.values()} == {torch.float16}
+    assert all(map(torch.equal, next(iter(halved.values())).own, _own_16(model)))
+
+
+def _own_16(model: Any) -> list[Tensor]:
+    return [each.attn.in_proj_weight for each in model.visual.transformer.resblocks]
 
 
 def test_a_choice_of_singular_vectors_moves_no_weight() -> None:
