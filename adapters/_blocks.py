@@ -139,12 +139,21 @@ def vision(backbone: Backbone, method: str, advice: str = ADVICE) -> VisionTower
         tower = backbone.vision
     except UserError as error:
         raise UserError(f"{method} works inside the image tower: {error}; {advice}") from None
-    if not all(hasattr(block, part) for block in tower.blocks for part in PARTS):
+    if not all(map(_is_clips, tower.blocks)):
         raise UserError(
             f"{method} needs the residual attention blocks of CLIP,"
             f" which {backbone.name} lacks; {advice}"
         )
     return tower
+
+
+def _is_clips(block: Any) -> bool:
+    """Whether a block is what `run_block` computes; open_clip's custom ones (norms of queries or of
+    the attention's output) have the same parts and another attention.
+    """
+    return all(hasattr(block, part) for part in PARTS) and isinstance(
+        block.attn, nn.MultiheadAttention
+    )
 
 
 def first_of(layers: int, depth: int) -> int:

@@ -90,8 +90,10 @@ def _encode(tower: VisionTower, pixels_NCHW: Tensor) -> Tensor:
     for block in tower.blocks[:-1]:
         x_NLE = block(x_NLE)
     last = tower.blocks[-1]
-    alone = tower.reads_first and all(
-        hasattr(last, part) for part in ("ln_1", "attn", "ln_2", "mlp")
+    alone = (
+        tower.reads_first
+        and all(hasattr(last, part) for part in ("ln_1", "attn", "ln_2", "mlp"))
+        and isinstance(last.attn, nn.MultiheadAttention)  # open_clip's custom blocks have another
     )
     return tower.finish(_first_row(last, x_NLE) if alone else last(x_NLE))
 
