@@ -45,8 +45,6 @@ from adapters._settings import Crops, PromptTraining, Sgd
 from benchmark.api import Episode, Predictor, State, Target, Tower
 from benchmark.training.noise import normal
 
-ADVICE = "take a ViT backbone or a text-side method such as coop"
-
 
 @dataclass(frozen=True)
 class Adapter:
@@ -73,7 +71,7 @@ class Adapter:
     fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
-        vision = _blocks.vision(target.backbone, "mma", ADVICE)
+        vision = _blocks.vision(target.backbone, "mma")
         texts = ClassTexts.of(target, self._first(target.backbone.text))
         with torch.no_grad():
             text_KD = text_features(texts, Branches(texts.tower, "text", state, self.scale))
@@ -82,7 +80,7 @@ class Adapter:
         return _blocks.predictor(vision, self._first(vision), changes, text_KD, scale)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
-        vision = _blocks.vision(episodes[0].backbone, "mma", ADVICE)
+        vision = _blocks.vision(episodes[0].backbone, "mma")
         texts = ClassTexts.of(episodes[0].target, self._first(episodes[0].backbone.text))
         first, scale = self._first(vision), episodes[0].backbone.logit_scale
 

@@ -41,7 +41,7 @@ class Card:
     sources: str = ""
     source_shots: int = 0
     source_digest: str = ""  # of the adapter's file: provenance, not identity
-    # identity: of the code of a method whose `version` nobody answers for (method_code.py)
+    # identity: of the code of a method whose `version` nobody answers for (methods/code.py)
     code: str = ""
 
     @property
