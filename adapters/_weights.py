@@ -66,6 +66,18 @@ def _called(part: nn.Module, weights: dict[str, Tensor], *given: Tensor, **optio
     return functional_call(part, weights, given, options)
 
 
+def predictor_with(
+    weights: Weights, vision: VisionTower, text_KD: Tensor, scale: float
+) -> Predictor:
+    """Cosine logits of images whose tower has these weights; nothing is copied."""
+
+    def logits(pixels_NCHW: Tensor) -> Tensor:
+        x_NLE = vision.start(pixels_NCHW)
+        return scale * image_features(vision, 0, x_NLE, weights) @ text_KD.T
+
+    return lambda images: _blocks.in_batches(images, text_KD.device, logits)
+
+
 def text_features(texts: ClassTexts, weights: Weights) -> Tensor:
     """text_KD, unit length, of the classes."""
     return unit(_blocks.class_mean(texts.target, sentence_features(texts, weights)))

@@ -93,13 +93,7 @@ class Adapter:
         for k, known in enumerate((name_KB[:, None] == known_KB).all(2)):
             if known.any():
                 text_KD[k] = state["row_KD"][int(known.nonzero()[0])]
-        scale = target.backbone.logit_scale
-
-        def logits(pixels_NCHW: Tensor) -> Tensor:
-            x_NLE = vision.start(pixels_NCHW)
-            return scale * _weights.image_features(vision, 0, x_NLE, parts) @ text_KD.T
-
-        return lambda images: _blocks.in_batches(images, text_KD.device, logits)
+        return _weights.predictor_with(parts, vision, text_KD, target.backbone.logit_scale)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
         vision = _blocks.vision(episodes[0].backbone, "two_stage", ADVICE)

@@ -58,6 +58,7 @@ def test_several_concepts_cost_as_many_products() -> None:
     [
         ("clip_lora", {"steps_per_shot": 1}),
         ("two_stage", {"steps_per_shot": 1}),
+        ("skip_tuning", {"epochs": "1"}),
         ("cones_finetune", {"tune_epochs": "1"}),
     ],
 )
