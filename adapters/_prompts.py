@@ -41,11 +41,12 @@ ENCODE_BATCH = 64  # fresh crops encoded at once; changes no number
 class Batch:
     """What a loss sees: one step of the runs that still move. The weights of a run sum to 1."""
 
-    image_RBD: Tensor  # image_RBPD of a bank of local features
+    image_RBD: Tensor  # image_RBPD of a bank of places
     labels_RB: Tensor
     weight_RB: Tensor
     text_RKD: Tensor  # text_RNKD where a run has N contexts
     scale: float
+    whole_RBD: Tensor | None = None  # of a bank that has it
 
     def logits(self, text_RKD: Tensor) -> Tensor:
         """logits_RBK of a classifier text_RKD, or of one text_KD for all runs."""
@@ -121,7 +122,7 @@ def _noise(episode: Episode, context: Context, shape: tuple[int, ...], rng: Gene
 class Run:
     """One run as tables: which rows of its bank each step sees, and the learning rate."""
 
-    bank: batches.Bank
+    epochs: int
     rows_TB: Tensor
     rate_T: Tensor
 
@@ -161,14 +162,18 @@ def learn(
         start(episode, recipe.context, rng) for episode, rng in zip(episodes, rngs, strict=True)
     ]
     prompts = prompts_for(episodes[0].target, recipe.context, class_specific=class_specific)
-    runs = [
-        _run(episode, recipe, rng, bank or bank_of)
-        for episode, rng in zip(episodes, rngs, strict=True)
-    ]
+    runs = [_run(episode, recipe, rng) for episode, rng in zip(episodes, rngs, strict=True)]
     encode = prompts.encode if class_specific else partial(encoded, prompts)
     order = loop.longest_first([run.rate_T for run in runs])
     ctx_RPE = torch.stack([starts[r] for r in order])
-    batch_at, rate_TR = _batched([runs[r] for r in order], encode, episodes[0].backbone)
+    made = bank or bank_of
+    # no name here holds the banks, which may be large: they go once they are joined
+    batch_at, rate_TR = _batched(
+        [runs[r] for r in order],
+        [made(episodes[r], recipe.crops, runs[r].epochs, rngs[r]) for r in order],
+        encode,
+        episodes[0].backbone,
+    )
     update = optimisers.sgd(ctx_RPE, recipe.sgd.momentum, recipe.sgd.weight_decay)
     loss_TR = loop.train(
         ctx_RPE, lambda ctx, step: objective(batch_at(ctx, step)), rate_TR, update, gradient
@@ -180,20 +185,20 @@ def learn(
 
 def encoded(prompts: ClassPrompts, ctx: Tensor) -> Tensor:
     """text_KD of contexts ctx_PE, before which both may have any further dimensions."""
-    return prompts.encode(ctx.flatten(0, -3)).unflatten(0, ctx.shape[:-2])
+    text_MKD = prompts.encode(ctx.reshape(-1, *ctx.shape[-2:]))
+    return text_MKD.reshape(*ctx.shape[:-2], *text_MKD.shape[1:])
 
 
-def _run(episode: Episode, recipe: PromptRecipe, rng: Generator, bank_made: BankOf) -> Run:
+def _run(episode: Episode, recipe: PromptRecipe, rng: Generator) -> Run:
     support, training, crops = episode.support, recipe.training, recipe.crops
     epochs = training.epochs_for(episode.shots, len(episode.class_names))
     rows_TB, epoch_T = batches.draw(
         support, epochs, training.batch_size, crops.views or max(epochs, 1), rng
     )
-    bank = bank_made(episode, crops, epochs, rng)
     rate_T = optimisers.warmup_cosine(
         training.lr, recipe.sgd.warmup_lr, training.warmup_epochs, epoch_T, epochs
     )
-    return Run(bank, rows_TB, rate_T)
+    return Run(epochs, rows_TB, rate_T)
 
 
 def bank_of(
@@ -220,32 +225,34 @@ def _fresh(backbone: Backbone, images: ImageSet, crop: Crop, rng: Generator) -> 
 
 
 def _batched(
-    runs: Sequence[Run], encode: Callable[[Tensor], Tensor], backbone: Backbone
+    runs: Sequence[Run],
+    banks: Sequence[batches.Bank],
+    encode: Callable[[Tensor], Tensor],
+    backbone: Backbone,
 ) -> tuple[Callable[[Tensor, Tensor], Batch], Tensor]:
     """(ctx_RPE of the moving runs, step) -> their batch, and rate_TR; `runs` come longest first."""
-    device = runs[0].bank.image_MD.device
-    image_MD = torch.cat([run.bank.image_MD for run in runs])
-    labels_M = torch.cat([run.bank.labels_M for run in runs])
+    bank, device = batches.Bank.joined(banks), banks[0].image_MD.device
     size = (len(runs[0].rate_T), len(runs))
     rows_TRB = torch.zeros(*size, max(run.rows_TB.shape[1] for run in runs), dtype=torch.int64)
     weight_RB = torch.zeros(rows_TRB.shape[1:], dtype=backbone.dtype, device=device)
     rate_TR = loop.together([run.rate_T for run in runs])
     first = 0
-    for r, run in enumerate(runs):
+    for r, (run, own) in enumerate(zip(runs, banks, strict=True)):
         steps, batch = run.rows_TB.shape
         rows_TRB[:steps, r, :batch] = first + run.rows_TB
         weight_RB[r, :batch] = 1 / batch
-        first += len(run.bank.labels_M)
+        first += len(own.labels_M)
     rows_TRB = rows_TRB.to(device)
 
     def batch_at(ctx: Tensor, step: Tensor) -> Batch:
         rows_RB = rows_TRB.index_select(0, step)[0, : len(ctx)]
         return Batch(
-            image_MD[rows_RB],
-            labels_M[rows_RB],
+            bank.image_MD[rows_RB],
+            bank.labels_M[rows_RB],
             weight_RB[: len(ctx)],
             encode(ctx),
             backbone.logit_scale,
+            None if bank.whole_MD is None else bank.whole_MD[rows_RB],
         )
 
     return batch_at, rate_TR

@@ -31,12 +31,18 @@ single places: 16 shots, seed 1, digits / shapes / textures 55.0 / 35.9 / 70.3 %
 12.5 / 32.8 % without. All other defaults are CoOp's, but for fewer views.
 
 Memory: a support image takes views x P x D numbers of 2 bytes, 0.4 MB in RN50 and 0.8 MB in
-ViT-B/16, on the device and on the disk: 6.4 GB and 12.8 GB for 16 shots of ImageNet, up to three
-times that while they are gathered, for each run of a batch; its 50,000 test images 5 and 10 GB.
-Similarities are B K P N numbers a step, five tensors of that size (ImageNet, B = 32, ViT-B/16: 100
-MB each), and come in parts in prediction. The text side costs N times CoOp's. No GPU was tried.
+ViT-B/16, on the device and on the disk: 6.4 GB and 12.8 GB for 16 shots of ImageNet, and with the
+preset's 16 views 26 GB and 51 GB. Every run of a batch holds its own once in training, and all that
+up to three times while it is gathered. ImageNet's 50,000 test images take 5 and 10 GB. Nothing asks
+beforehand whether that fits: where it does not, take fewer `views`. Similarities are B K P N
+numbers a step, five tensors of that size (ImageNet, B = 32, ViT-B/16: 100 MB each), and come in
+parts in prediction: of 2^21 on a CPU and 2^27 on a GPU, where each tensor then takes 0.5 GB.
 
-Expected: the repository states no numbers of RN50.
+Time: the text side costs N times CoOp's, and every image N K P similarities and K plans: 0.03 s of
+one Xeon core for ImageNet on ViT-B/16 (random features), so 25 minutes for its test images. A part
+is about 170 kernels on a GPU: 50,000 there with parts as above. No GPU was tried.
+
+Expected: the repository, which alone was read, states no numbers of RN50.
 Tiny suite, seeds 1-3: 42.8 ± 1.6 / 46.0 ± 1.1 / 53.2 ± 0.8 % at 1 / 4 / 16 shots (zero-shot 46.0).
 
 Source: Chen et al., PLOT: Prompt Learning with Optimal Transport for Vision-Language Models, ICLR
@@ -45,8 +51,9 @@ Source: Chen et al., PLOT: Prompt Learning with Optimal Transport for Vision-Lan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import ClassVar
 
 import torch
@@ -57,7 +64,8 @@ from adapters._settings import Context, Crops, PromptTraining, Sgd, StoredCrops
 from benchmark.api import Crop, Episode, ImageSet, Predictor, State, Target, UserError, unit
 from benchmark.training.batches import Bank
 
-NUMBERS = 2**21  # similarities at once in prediction; changes no number
+# similarities at once in prediction, 8 MB and 512 MB in float32; changes no number
+CPU_NUMBERS, GPU_NUMBERS = 2**21, 2**27
 
 
 @dataclass(frozen=True)
@@ -99,18 +107,18 @@ class Adapter:
     fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
-        text_NKD = text_features(state["ctx_NPE"], target, self.context)
-        per_image = state["ctx_NPE"].shape[0] * len(target.class_names)
+        text_1NKD = text_features(state["ctx_NPE"], target, self.context)[None]
+        per_place, scale = text_1NKD.shape[:3].numel(), target.backbone.logit_scale
 
         @torch.no_grad()
         def predict(images: ImageSet) -> Tensor:
-            image_QPD = self._centres(images)
-            at_once = max(1, NUMBERS // (per_image * image_QPD.shape[1]))
-            parts = [
-                self._logits(part[None], text_NKD[None], target.backbone.logit_scale)[0]
-                for part in image_QPD.split(at_once)
-            ]
-            return torch.cat(parts)
+            image_1QPD = images.local()[None]
+            at_once = images_at_once(text_1NKD.device, per_place * image_1QPD.shape[2])
+            wholes: Iterable[Tensor | None] = repeat(None)
+            if self.whole_image:
+                wholes = images.features()[None].split(at_once, 1)
+            pairs = zip(image_1QPD.split(at_once, 1), wholes, strict=False)
+            return torch.cat([self._logits(*pair, text_1NKD, scale)[0] for pair in pairs])
 
         return predict
 
@@ -131,35 +139,31 @@ class Adapter:
         self, episode: Episode, crops: Crops | StoredCrops, epochs: int, rng: Generator
     ) -> Bank:
         images, labels_N = episode.support.images, episode.support.labels_N
-        if not epochs:
-            return Bank.of(self._centres(images)[None], labels_N, episode.backbone.device)
         drawn = crops.views, crops.view_seed, Crop(crops.min_scale)
-        view_VNPD = images.local_views(*drawn)
+        view_VNPD = images.local_views(*drawn) if epochs else images.local()[None]
+        whole_VND = None
         if self.whole_image:
-            view_VNPD = with_whole(images.views(*drawn), view_VNPD)
-        return Bank.of(view_VNPD, labels_N, episode.backbone.device)
-
-    def _centres(self, images: ImageSet) -> Tensor:
-        """image_NPD; the first "place" is the whole image where that is asked for."""
-        image_NPD = images.local()
-        return with_whole(images.features(), image_NPD) if self.whole_image else image_NPD
+            whole_VND = images.views(*drawn) if epochs else images.features()[None]
+        return Bank.of(view_VNPD, labels_N, episode.backbone.device, whole_VND)
 
     def _objective(self, batch: _prompts.Batch) -> Tensor:
-        logits_RBK = self._logits(batch.image_RBD, batch.text_RKD, batch.scale)
+        logits_RBK = self._logits(batch.image_RBD, batch.whole_RBD, batch.text_RKD, batch.scale)
         return _prompts.cross_entropy_of(logits_RBK, batch)[None]
 
-    def _logits(self, image_RBPD: Tensor, text_RNKD: Tensor, scale: float) -> Tensor:
-        """logits_RBK."""
-        image_RBPD = image_RBPD.to(text_RNKD.device, text_RNKD.dtype)
-        if not self.whole_image:
-            return scale * matched(image_RBPD, text_RNKD, self.transport)
-        whole_RBK = image_RBPD[:, :, 0] @ unit(text_RNKD.mean(1)).mT
-        return scale * (whole_RBK + matched(image_RBPD[:, :, 1:], text_RNKD, self.transport))
+    def _logits(
+        self, image_RBPD: Tensor, whole_RBD: Tensor | None, text_RNKD: Tensor, scale: float
+    ) -> Tensor:
+        """logits_RBK, of the places alone or with those of the whole image."""
+        similarity_RBK = matched(image_RBPD.to(text_RNKD), text_RNKD, self.transport)
+        if whole_RBD is not None:
+            text_RKD = unit(text_RNKD.mean(1))
+            similarity_RBK = whole_RBD.to(text_RNKD) @ text_RKD.mT + similarity_RBK
+        return scale * similarity_RBK
 
 
-def with_whole(image_ND: Tensor, image_NPD: Tensor) -> Tensor:
-    """The pooled features before those of the places."""
-    return torch.cat([image_ND.unsqueeze(-2).to(image_NPD), image_NPD], -2)
+def images_at_once(device: torch.device, per_image: int) -> int:
+    """How many images are predicted at once, each of which has so many similarities."""
+    return max(1, (CPU_NUMBERS if device.type == "cpu" else GPU_NUMBERS) // per_image)
 
 
 @torch.no_grad()

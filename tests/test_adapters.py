@@ -486,6 +486,18 @@ def test_fresh_crops_are_drawn_for_every_epoch_from_the_episodes_own_stream() ->
     assert given.notes["steps"] == 6
 
 
+def test_contexts_may_have_any_dimensions_before_them() -> None:
+    given = toy.episode()
+    prompts, context = given.backbone.class_prompts(given.class_names, 4), Context(n_ctx=4)
+    ctx_NPE = _prompts.several(6, given, context, given.rng())
+    each = torch.stack([prompts.encode(ctx_PE) for ctx_PE in ctx_NPE])
+    for leading in ((), (6,), (2, 3), (3, 1, 2)):
+        ctx = ctx_NPE.reshape(*leading, *ctx_NPE.shape[1:]) if leading else ctx_NPE[0]
+        text = _prompts.encoded(prompts, ctx)
+        expected = each.reshape(*leading, *each.shape[1:]) if leading else each[0]
+        torch.testing.assert_close(text, expected)
+
+
 def test_words_are_the_embeddings_of_their_tokens() -> None:
     given, context = toy.episode(), Context(n_ctx=4, ctx_init="a photo of a")
     ctx_PE = _prompts.from_words(given, context, given.rng())

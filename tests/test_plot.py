@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from adapters import _prompts, plot
 from benchmark import methods, presets
 from benchmark.api import Crop, Episode, ImageSet, Labelled, UserError, unit
 from benchmark.conformance import toy
+from benchmark.training import batches, optimisers
 
 Array = NDArray[np.float64]
 SCALE = 20.0
@@ -167,9 +170,8 @@ def test_the_loss_and_its_gradient_are_those_of_numpys_loops() -> None:
 def test_the_whole_image_adds_its_logits_to_those_of_the_places() -> None:
     image_RBPD, text_RNKD = given()
     whole_RBD = random(1, IMAGES, DIM, seed=9)
-    places_RBK = adapter(whole_image=False)._logits(image_RBPD, text_RNKD, SCALE)
-    both_RBPD = plot.with_whole(whole_RBD, image_RBPD)
-    both_RBK = adapter(whole_image=True)._logits(both_RBPD, text_RNKD, SCALE)
+    places_RBK = adapter()._logits(image_RBPD, None, text_RNKD, SCALE)
+    both_RBK = adapter()._logits(image_RBPD, whole_RBD, text_RNKD, SCALE)
     mean_RKD = text_RNKD.mean(1)
     pooled_RBK = SCALE * whole_RBD @ (mean_RKD / mean_RKD.norm(dim=-1, keepdim=True)).mT
     torch.testing.assert_close(both_RBK, places_RBK + pooled_RBK)
@@ -214,6 +216,82 @@ def test_with_one_prompt_and_one_place_it_is_coop() -> None:
     torch.testing.assert_close(ours(one_place(images)), coop_QK, rtol=1e-4, atol=1e-4)
 
 
+def as_stored(images: ImageSet) -> ImageSet:
+    """Features of places in float16, as the store hands them out; those of whole images are not."""
+    return replace(images, encode_local=lambda views: images.encode_local(views).half())
+
+
+def logits_of_a_loop(places_BPD: Tensor, whole_BD: Tensor | None, text_NKD: Tensor) -> Tensor:
+    """logits_BK / scale, prompt by prompt; the plan of Sinkhorn's algorithm has no gradient."""
+    sims = [places_BPD @ text_KD.T for text_KD in text_NKD]  # BPK of every prompt
+    kernels = [torch.exp((sim.detach() - 1) / 0.1) for sim in sims]
+    columns = [torch.ones_like(kernel[:, :1]) for kernel in kernels]
+    for _ in range(20):
+        row = 1 / sum(k * c for k, c in zip(kernels, columns, strict=True)) / places_BPD.shape[1]
+        columns = [1 / (k * row).sum(1, keepdim=True) / len(sims) for k in kernels]
+    plans = [row * k * c for k, c in zip(kernels, columns, strict=True)]
+    logits_BK = sum((plan * sim).sum(1) for plan, sim in zip(plans, sims, strict=True))
+    return logits_BK if whole_BD is None else logits_BK + whole_BD @ unit(text_NKD.mean(0)).T
+
+
+@pytest.mark.parametrize("whole_image", [True, False])
+def test_training_is_a_plain_loop(whole_image: bool) -> None:
+    """Pooled and local features of the same crops in training, of the centres in prediction, and no
+    pooled feature is rounded as the local ones are.
+    """
+    toys, images = toy.episode(), as_stored(toy.held_out().images)
+    given = replace(toys, support=replace(toys.support, images=as_stored(toys.support.images)))
+    method = adapter(epochs="3", n_ctx=4, views=2, batch_size=4, whole_image=whole_image)
+    rng, scale = given.rng(), given.backbone.logit_scale
+    ctx_NPE = method._start(given, method.context, rng).clone().requires_grad_()
+    rows_TB, epoch_T = batches.draw(given.support, 3, 4, 2, rng)
+    crop, labels_M = Crop(method.crops.min_scale), given.support.labels_N.repeat(2)
+    places_MPD = given.support.images.local_views(2, 0, crop).flatten(0, 1).float()
+    whole_MD = given.support.images.views(2, 0, crop).flatten(0, 1)
+    rate_T = optimisers.warmup_cosine(0.002, 1e-5, 1, epoch_T, 3)
+    prompts = given.backbone.class_prompts(given.class_names, 4)
+    optimiser = torch.optim.SGD([ctx_NPE], lr=1, momentum=0.9, weight_decay=5e-4)
+    for rows_B, rate in zip(rows_TB, rate_T.tolist(), strict=True):
+        text_NKD = torch.stack([prompts.encode(ctx_PE) for ctx_PE in ctx_NPE])
+        whole_BD = whole_MD[rows_B] if whole_image else None
+        logits_BK = scale * logits_of_a_loop(places_MPD[rows_B], whole_BD, text_NKD)
+        optimiser.zero_grad()
+        F.cross_entropy(logits_BK, labels_M[rows_B]).backward()
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.step()
+    state = method.learn(given)
+    torch.testing.assert_close(state["ctx_NPE"], ctx_NPE.detach(), rtol=0, atol=1e-6)
+    with torch.no_grad():
+        text_NKD = torch.stack([prompts.encode(ctx_PE) for ctx_PE in state["ctx_NPE"]])
+        whole_QD = images.features() if whole_image else None
+        logits_QK = scale * logits_of_a_loop(images.local().float(), whole_QD, text_NKD)
+    ours_QK = method.predictor(state, given.target)(images)
+    torch.testing.assert_close(ours_QK, logits_QK, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("shots", [(2,), (2, 4)])
+def test_in_training_every_bank_lies_in_memory_once(shots: tuple[int, ...]) -> None:
+    """One run reads its own bank; those of several are gone once they are joined."""
+    made: list[weakref.ref[Tensor]] = []
+    left = set()
+    method = adapter(epochs="1", n_ctx=4)
+
+    def bank(*given: Any) -> batches.Bank:
+        own = method._bank(*given)
+        assert own.whole_MD is not None
+        made.extend((weakref.ref(own.image_MD), weakref.ref(own.whole_MD)))
+        return own
+
+    def objective(batch: _prompts.Batch) -> Tensor:
+        left.add(sum(each() is not None for each in made))
+        return method._objective(batch)
+
+    recipe = _prompts.PromptRecipe(method.context, method.training, method.sgd, method.crops)
+    episodes = [toy.episode(count) for count in shots]
+    _prompts.learn(episodes, recipe, objective, start=method._start, bank=bank)
+    assert left == {2 if len(shots) == 1 else 0}
+
+
 @pytest.mark.parametrize("whole_image", [False, True])
 def test_images_in_small_parts_have_the_same_logits(
     whole_image: bool, monkeypatch: pytest.MonkeyPatch
@@ -222,8 +300,15 @@ def test_images_in_small_parts_have_the_same_logits(
     method = adapter(epochs="2", n_ctx=4, whole_image=whole_image)
     state = method.learn(given)
     at_once = method.predictor(state, given.target)(images)
-    monkeypatch.setattr(plot, "NUMBERS", 150)
+    monkeypatch.setattr(plot, "CPU_NUMBERS", 150)
     torch.testing.assert_close(method.predictor(state, given.target)(images), at_once)
+
+
+def test_a_gpu_predicts_many_images_at_once_and_no_device_fewer_than_one() -> None:
+    imagenet = 4 * 1000 * 196  # similarities of an image: ViT-B/16, four prompts
+    assert plot.images_at_once(torch.device("cuda"), imagenet) > 100
+    assert plot.images_at_once(torch.device("cpu"), imagenet) == 2
+    assert plot.images_at_once(torch.device("cpu"), 10**9) == 1
 
 
 def test_every_prompt_learns_something_of_its_own() -> None:

@@ -6,6 +6,7 @@ in benchmark.api.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,12 +22,35 @@ ABSENT = -100  # a row that a short batch lacks; as a label, what cross_entropy 
 class Bank:
     """Every image a run may train on, as rows: view v of image n is row v * N + n."""
 
-    image_MD: Tensor
+    image_MD: Tensor  # image_MPD of the image's places
     labels_M: Tensor
+    whole_MD: Tensor | None = None  # of the whole image, for methods that read it beside the places
 
     @staticmethod
-    def of(view_VND: Tensor, labels_N: Tensor, device: torch.device) -> Bank:
-        return Bank(view_VND.flatten(0, 1).to(device), labels_N.repeat(len(view_VND)).to(device))
+    def of(
+        view_VND: Tensor,
+        labels_N: Tensor,
+        device: torch.device,
+        whole_VND: Tensor | None = None,
+    ) -> Bank:
+        return Bank(
+            view_VND.flatten(0, 1).to(device),
+            labels_N.repeat(len(view_VND)).to(device),
+            None if whole_VND is None else whole_VND.flatten(0, 1).to(device),
+        )
+
+    @staticmethod
+    def joined(banks: Sequence[Bank]) -> Bank:
+        """The rows of all, one bank after the other; a single one is not copied."""
+        if len(banks) == 1:
+            return banks[0]
+        whole = [bank.whole_MD for bank in banks if bank.whole_MD is not None]
+        assert len(whole) in {0, len(banks)}, "all banks hold whole images, or none"
+        return Bank(
+            torch.cat([bank.image_MD for bank in banks]),
+            torch.cat([bank.labels_M for bank in banks]),
+            torch.cat(whole) if whole else None,
+        )
 
     def batch(self, rows_B: Tensor) -> tuple[Tensor, Tensor]:
         """(image_BD, labels_B) of some rows; the label of an absent row is ABSENT."""
