@@ -64,6 +64,8 @@ def whole() -> Size:
             ("promptsrc", 1, {}),
             ("maple", 1, {}),
             ("mmrl", 1, {}),
+            ("skip_tuning", 1, {}),
+            ("plot", 1, {}),
         ),
         batches=(
             ("coop", (1, 2, 4, 8, 16), {}),
@@ -89,6 +91,8 @@ def quick() -> Size:
             ("coop", 1, {"epochs": "2"}),
             ("apt", 1, {"epochs": "2", "views": 1}),
             ("clip_lora", 1, {"steps_per_shot": 2, "views": 1}),
+            ("skip_tuning", 1, {"epochs": "2", "views": 1}),
+            ("plot", 1, {"epochs": "2", "views": 1}),
         ),
         batches=(("coop", (1,), {"epochs": "2"}),),
     )
@@ -143,6 +147,12 @@ def episode(given: OpenClip, classes: int, shots: int, seed: int) -> Episode:
         own = given.preprocessing
         return torch.rand(len(index_N), 3, own.height, own.width, device=given.device)
 
-    support = Labelled(ImageSet(len(labels_N), encode, decode), labels_N)
+    def encode_local(views: tuple[int, int, Crop] | None) -> Tensor:
+        places = given.encode_local(decode(labels_N[:1], None, None)).shape[1]
+        image_NPD = image_ND.half().unsqueeze(1).expand(-1, places, -1)
+        return image_NPD if views is None else image_NPD.expand(views[0], -1, -1, -1)
+
+    images = ImageSet(len(labels_N), encode, decode, encode_local=encode_local)
+    support = Labelled(images, labels_N)
     names, templates = class_names(classes), ("a photo of a {}.",)
     return Episode("bench", names, templates, support, support, given, seed)
