@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from math import inf, nan
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +34,7 @@ from benchmark.compute.runner import Outcome, batch_of, plan, run
 from benchmark.grid import Cell
 from benchmark.records.record import Record
 from benchmark.records.store import Store
+from testbed.synthetic import identity, scored
 from tests.short_training import parameters
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -269,11 +271,11 @@ def test_a_gpu_trains_shots_and_seeds_in_one_batch(
 # --- what cells need
 
 
-def on_gpu(record: Record, peak_mb: float) -> Record:
+def on_gpu(record: Record, peak_mb: float, gpu_mb: object = 80_000) -> Record:
     return record.model_copy(
         update={
             "costs": record.costs.model_copy(update={"peak_mb": peak_mb}),
-            "provenance": record.provenance | {"gpu_mb": 80_000},
+            "provenance": record.provenance | {"gpu_mb": gpu_mb},
         }
     )
 
@@ -289,6 +291,16 @@ def test_time_and_gpu_share_are_learned_from_the_nearest_records(tmp_path: Path)
     assert history.expected_s(frail(7)) == costs.pretrain_s + costs.fit_s + costs.predict_s
     assert History.of([outcome.record]).expected_gpu_share(frail(7)) is None  # it ran on a CPU
     assert history.expected_s(replace(frail(7), backbone="ViT-B-16-quickgelu/openai")) is None
+
+
+@pytest.mark.parametrize("gpu_mb", ["big", [1], {}, True, None, 0, -1, nan, inf, 10**400])
+def test_a_gpu_of_no_size_tells_nothing_of_the_share_that_was_taken(gpu_mb: object) -> None:
+    known = scored(identity("coop"), 0.5)
+    cell = Cell(method="coop", dataset="tiny_digits", shots=4, seed=1, backbone="tiny")
+    history = History.of([on_gpu(known, 8_000, gpu_mb)])
+    assert history.expected_gpu_share(cell) is None
+    history = History.of([on_gpu(known, 8_000, gpu_mb), on_gpu(known, 8_000)])
+    assert history.expected_gpu_share(cell) == 0.1
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from benchmark.grid import Cell
 from benchmark.records.record import Identity, Record
 
 CostKey = tuple[object, ...]
+LARGEST_MB = 1e12  # of a GPU; more is somebody's invention
 # how far away the records of a forecast are, by the places of _cost_keys
 APART = ("", "of other datasets", "of other protocols", "at other shots")
 
@@ -45,7 +46,7 @@ class History:
         cost_s = costs.pretrain_s + costs.fit_s + costs.predict_s
         for cost_key in _cost_keys(named):
             self.seconds[cost_key].append(cost_s)
-            if gpu_mb := record.provenance.get("gpu_mb"):
+            if gpu_mb := _gpu_mb(record):
                 self.gpu_share[cost_key] = max(self.gpu_share[cost_key], costs.peak_mb / gpu_mb)
 
     def forecast(self, cell: Cell) -> Forecast | None:
@@ -65,6 +66,14 @@ class History:
         on one.
         """
         return next((self.gpu_share[at] for at in _cost_keys(cell) if at in self.gpu_share), None)
+
+
+def _gpu_mb(record: Record) -> float:
+    """The memory of the GPU it ran on; 0 where it says none, or what is no size."""
+    said = record.provenance.get("gpu_mb")
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        return 0.0
+    return float(said) if 0 < said <= LARGEST_MB else 0.0
 
 
 def _cost_keys(named: Cell | Identity) -> Iterator[CostKey]:
