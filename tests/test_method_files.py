@@ -12,6 +12,7 @@ from PIL import Image
 
 from benchmark import methods, reference
 from benchmark.records.store import Store
+from testbed.synthetic import identity, scored, write
 from tests.conftest import Invoke
 from tests.test_methods import PLUGIN
 
@@ -135,6 +136,20 @@ def test_a_parameter_that_was_changed_stands_in_the_row_of_a_method_of_ones_own(
     forget(monkeypatch)  # the report does not know the file, and there is one row of it
     for shown in (ran, invoke("report", *store)):
         assert "Mine, rate=0.9" in shown.out
+
+
+def test_a_link_in_the_place_of_a_method_does_not_end_a_report(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = ["a"] * (len(tmp_path.parts) + 2)
+    Path("shallow.py").write_text(PLUGIN)
+    link = Path(*parts).with_suffix(".py")
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "shallow.py")
+    write(tmp_path / "results", [scored(identity(".".join(parts), code="0" * 12), 0.5)])
+    shown = invoke("report", "--results", "results")
+    assert (shown.code, "other code" in shown.out + shown.err) == (0, False), shown.err
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from benchmark import methods
 from benchmark.errors import UserError
 from benchmark.methods import cards, places
+from benchmark.methods.code import code_digest
 
 PLUGIN = '''"""My method.\n"""
 from dataclasses import dataclass
@@ -288,6 +289,15 @@ def test_an_edited_file_and_what_it_imports_from_beside_it_have_another_code(
     second = code_of(given)
     written(tmp_path, "edited", "from _steps import RATE\n" + PLUGIN.replace("rate: ", "rate : "))
     assert len({first, second, code_of(given)}) == 3
+
+
+def test_a_link_out_of_the_folders_of_a_long_name_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    parts = ["a"] * (len(tmp_path.parts) + 2)
+    link = tmp_path.joinpath(*parts).with_suffix(".py")
+    link.parent.mkdir(parents=True)
+    link.symlink_to(written(tmp_path, "shallow"))
+    with pytest.raises(UserError, match=r"shallow\.py lies in too few folders to be a\.a\.a"):
+        code_digest(link, ".".join(parts))
 
 
 @pytest.mark.parametrize("lazily", [False, True])

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from benchmark.errors import UserError
+
 SUITE = {"benchmark", "adapters", "datasets_cfg"}  # has versions of its own
 INSTALLED = {"site-packages", "dist-packages"}  # folders of packages that have versions
 
@@ -24,6 +26,7 @@ def code_digest(file: Path, module: str = "") -> str:
 
     `module` is the dotted name that the file is imported by; empty for a file given by its path,
     whose helpers lie in its own folder. The digest does not depend on where the folder lies.
+    UserError for a link to a file that lies in fewer folders than its name has.
     """
     root = _root(file.resolve(), module)
     digest = hashlib.sha256()
@@ -60,6 +63,8 @@ def _found(name: str, path: Path) -> str | None:
 def _root(file: Path, module: str) -> Path:
     """The folder from which the file's absolute imports start."""
     depth = module.count(".") + (bool(module) and file.name == "__init__.py")
+    if depth >= len(file.parents):
+        raise UserError(f"{file} lies in too few folders to be {module}; name the file by its path")
     return file.parents[depth]
 
 

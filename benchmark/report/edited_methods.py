@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from benchmark.errors import UserError
 from benchmark.methods.code import code_digest
 from benchmark.paths import require_regular
 from benchmark.report.grouping import GroupedRecords
@@ -40,7 +41,7 @@ def _present(method: str, file: Path | None) -> tuple[str, str] | None:
     try:
         require_regular(place)
         return str(place), code_digest(place, "" if file else method)
-    except (OSError, ValueError, RecursionError, MemoryError):  # it holds anything
+    except (UserError, OSError, ValueError, RecursionError, MemoryError):  # it holds anything
         return None
 
 
