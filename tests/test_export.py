@@ -128,10 +128,14 @@ def test_what_has_no_confusions_is_counted_and_named(invoke: Invoke, tmp_path: P
     store.put(contradicted, np.zeros(640, dtype=int))
     outside = predicted(4, store)
     store.put(outside, np.full(640, -1))
+    for seed, label in ((5, 77), (6, -1)):  # wrong as before, so that all counts agree
+        beyond = predicted(seed, store)
+        told_Q, labels_Q = store.predictions(beyond.key), data.load("tiny_digits").test.labels
+        store.put(beyond, np.where(told_Q == np.array(labels_Q), told_Q, label))
     write(tmp_path, [record(identity("coop", "unheard_of"), [1], [2])])
     result = invoke("export", "--confusion", "--results", tmp_path)
     assert read(result).seed.unique().tolist() == [1]
-    assert "4 records have no confusions" in result.err
+    assert "6 records have no confusions" in result.err
     one = invoke("export", "--records", "--confusion", "--results", tmp_path)
     assert "--records and --confusion are tables of their own" in one.err
 
