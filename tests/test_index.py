@@ -169,6 +169,15 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "no such family": rewritten(lambda content: content["families"].clear()),
     "no such provenance": rewritten(lambda content: content["provenances"].clear()),
     "costs too few": rewritten(lambda content: content["rows"][0][8].pop()),
+    "the version before notes had bounds": rewritten(
+        lambda content: content["fields"].__setitem__(0, "version 1")
+    ),
+    "a note without bounds": rewritten(
+        lambda content: content["rows"][0].__setitem__(9, {"alpha": 10**400})
+    ),
+    "a title that cannot be printed": rewritten(
+        lambda content: content["families"][0].update(title="\x1b[2J")
+    ),
     "not a number": rewritten(lambda content: content["rows"][0].__setitem__(5, -1)),
     "nested": lambda whole: index._checksum(b"[" * 10**5) + b"\n" + b"[" * 10**5,
     "of other files": rewritten(

@@ -50,6 +50,7 @@ Name = Annotated[str, AfterValidator(_nameable)]
 # Reports and tables show these, also where a stranger has written them.
 Printable = Annotated[str, AfterValidator(_printable)]
 Title = Annotated[Printable, Field(max_length=MOST_TITLE)]
+Note = Annotated[Scalar, AfterValidator(_fits)]
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 Images = Annotated[int, Field(ge=0, le=10**9)]
 # Sums of what strangers write are finite as well.
@@ -154,7 +155,7 @@ class Record(BaseModel):
     identity: Identity
     counts: Counts
     costs: Costs
-    notes: dict[str, Annotated[Scalar, AfterValidator(_fits)]]
+    notes: dict[str, Note]
     provenance: dict[str, Any]
 
     @property
