@@ -17,12 +17,12 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, *, exit_code: int = 2, stops: bool = False) -> None:
-        super().__init__(_one_line(message))
+        super().__init__(one_line(message))
         self.exit_code = exit_code
         self.stops = stops
 
 
-def _one_line(message: str) -> str:
+def one_line(message: str) -> str:
     """`message` on one line of printable characters, cut in the middle where it is too long.
 
     Text from files of unknown origin could otherwise control the terminal.

@@ -440,9 +440,22 @@ def test_a_submission_called_as_a_folder_of_the_board_is_none_of_it(
             forge(community / name, lambda *lines, newer=newer: reidentified(*lines, **newer))
     written = write_board(community, tmp_path / "shown")
     assert (written.names, written.records) == (("honest",), 3)
-    shutil.copytree(packed, community / "a\x1b[2J")
-    with pytest.raises(UserError, match=r"'a\\x1b\[2J' is no name of a submission"):
-        write_board(community, tmp_path / "shown")
+
+
+@pytest.mark.parametrize("name", ["My-Lab", "a\x1b[2J", "a" * 41])
+def test_a_folder_that_no_submission_can_be_called_is_left_out_and_named(
+    invoke: Invoke, packed: Path, tmp_path: Path, name: str
+) -> None:
+    community = tmp_path / "community"
+    for each in ("honest", name):
+        shutil.copytree(packed, community / each)
+    shown = invoke("board", community, "--html", tmp_path / "shown")
+    assert (shown.code, "3 records of 1 submission\n" in shown.out) == (0, True), shown.err
+    assert shown.err.count("is left out: ") == shown.err.count("is no name of a submission") == 1
+    checked = invoke("submit", "--check", community, "--replays", 0)
+    assert (checked.code, "honest: 3 records" in checked.out) == (3, True)
+    assert "is no name of a submission" in checked.err
+    assert "\x1b" not in shown.err + checked.err
 
 
 def test_nobody_takes_the_records_of_others_from_the_board(packed: Path, tmp_path: Path) -> None:

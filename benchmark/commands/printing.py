@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmark.errors import counted
+from benchmark.errors import counted, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,9 +39,9 @@ def print_json(value: object) -> None:
 
 
 def warn(notes: Sequence[str]) -> None:
-    """Print one warning per note on stderr."""
+    """Print one warning per note on stderr; names of strangers' files may stand in it."""
     for note in notes:
-        print(f"warning: {note}", file=sys.stderr)
+        print(f"warning: {one_line(note)}", file=sys.stderr)
 
 
 def print_tables(tables: Sequence[ResultTable], out: Console) -> None:

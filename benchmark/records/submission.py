@@ -177,6 +177,7 @@ def unpack(folder: Path, store: Store) -> list[Record]:
 
     UserError, with the file and the line, for whatever is not as `pack` writes it.
     """
+    require_name(folder.name)
     facts = _facts(folder)
     for name in (RECORDS, PREDICTIONS):
         if _digest(folder / name) != facts.sha256.get(name):
@@ -194,12 +195,10 @@ def unpack(folder: Path, store: Store) -> list[Record]:
 
 def submissions(folder: Path, name: str = "") -> list[Path]:
     """The submissions of a folder in order of their names, or the one of this name; UserError where
-    there are none, or one is called as none can be. Hidden ones are not yet written whole.
+    there are none. Hidden ones are not yet written whole; `unpack` looks at the names of others.
     """
     every = (path.parent for path in folder.glob(f"*/{FACTS}"))
     found = sorted(path for path in every if not path.name.startswith("."))
-    for path in found:
-        require_name(path.name)
     if not found:
         raise UserError(f"there are no submissions in {folder}; `submit` makes one")
     if not name:
