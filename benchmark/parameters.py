@@ -21,7 +21,7 @@ from benchmark.records.record import Scalar
 
 SCALARS = (str, int, float, bool, type(None))
 WORDS = {
-    str: "text",
+    str: "printable text",
     int: "an integer",
     float: "a finite number",
     bool: "true or false",
@@ -199,6 +199,8 @@ def _value(kind: Any, value: Any) -> Any:
             if value == str(choice) or (choice is None and value.lower() == "none"):
                 return choice
     if isinstance(value, bool) and bool not in _members(kind) and value not in _choices(kind):
+        raise ValueError
+    if isinstance(value, str) and not value.isprintable():  # no record may have it
         raise ValueError
     return _adapter(kind).validate_python(value)
 

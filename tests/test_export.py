@@ -210,11 +210,11 @@ def test_a_curve_is_of_one_row_of_a_table() -> None:
             {"val": "none"}, {"sampler": "nested"}, {"weights_digest": "1"}, {"transform": "2"},
             {"texts": "mine"}, {"learned_on": {"dtd": "0"}}, {"adapter_version": 9},
             {"sources": {"dtd": "0"}, "source_shots": 4}, {"method": "x" * 150},
-            *({"params": usual | {"ctx_init": f"{each}é" * 999}} for each in ("/", chr(0))),
+            *({"params": usual | {"ctx_init": f"{each}é" * 999}} for each in "/-"),
         )
     ]  # fmt: skip
     assert len({*others}) == len(others)
-    assert not any("/" in each or chr(0) in each or len(each.encode()) > 255 for each in others)
+    assert not any("/" in each or len(each.encode()) > 255 for each in others)
     assert "coop, lr=0.1 tiny float64" in others[2]
 
 

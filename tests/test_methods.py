@@ -127,6 +127,7 @@ def test_values_become_the_types_of_their_fields(
         ({"rate": float("inf")}, "rate takes a finite number"),
         ({"rate": True}, "rate takes a finite number, so 'True' will not do; its default is 0.5"),
         ({"depth": True}, "depth takes an integer or none"),
+        ({"words": "a\x1b[2Jb"}, r"words takes printable text, so 'a\?\[2Jb' will not do"),
         ({"depth": "1.5"}, "depth takes an integer or none"),
         ({"depth": ""}, "depth takes an integer or none"),
         ({"wide": "perhaps"}, "wide takes true or false"),

@@ -195,8 +195,18 @@ FORGED: dict[str, tuple[Callable[[Lines, Lines], object], str]] = {
             ("precision", "\x1b]0;x\x07"),
             ("weights_digest", "a\nb"),
             ("params", {"a\x1b[31m": 1}),
+            ("params", {"a": "\x1b[31m"}),
+            ("templates", ["\x1b[2J\x07 a {}."]),
         )
     },
+    "a note that cannot be printed": (
+        lambda records, _: records[0]["notes"].update(at="\x1b[2J"),
+        "holds what cannot be printed in its notes.at",
+    ),
+    "a device that cannot be printed": (
+        lambda records, _: records[0]["provenance"].update(device="\x1b[2J"),
+        "holds what cannot be printed in its provenance.device",
+    ),
     "in another order": (lambda records, _: records.reverse(), "pack it again"),
 }
 
@@ -324,6 +334,7 @@ def test_what_is_said_beside_a_preset_makes_a_row_of_its_own(packed: Path, what:
         ({"from": "read [/home/alice/x]"}, "a path of this machine"),
         ({"from": "<~/weights/b.pt>"}, "a path of this machine"),
         ({"by": "made by Wilhelmina"}, "the name of this user or machine"),
+        ({"by": "fold 1\nfold 2"}, "what cannot be printed"),
     ],
 )
 def test_what_says_who_or_where_is_not_packed(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark import methods, text_sets
 from benchmark.compute import runner
-from benchmark.errors import UserError
+from benchmark.errors import UserError, one_line
 from benchmark.grid import Cell
 from benchmark.records.keys import find_key
 from benchmark.records.record import Identity, Record, key
@@ -112,5 +112,5 @@ def text(result: Rerun) -> str:
     ]
     for field in TRACED:
         if old.get(field) != new.get(field):
-            lines.append(f"{field} was {old.get(field)}, is {new.get(field)}")
+            lines.append(one_line(f"{field} was {old.get(field)}, is {new.get(field)}"))
     return "\n".join(lines)

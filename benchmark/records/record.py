@@ -40,6 +40,10 @@ def _printable(text: str) -> str:
     return text
 
 
+def _shown(value: Scalar) -> Scalar:
+    return _printable(value) if isinstance(value, str) else value
+
+
 def _fits(value: Scalar) -> Scalar:
     if isinstance(value, int) and abs(value) > LARGEST_NOTE:
         raise ValueError("it is too large for a number of a table")
@@ -50,6 +54,7 @@ Name = Annotated[str, AfterValidator(_nameable)]
 # Reports and tables show these, also where a stranger has written them.
 Printable = Annotated[str, AfterValidator(_printable)]
 Title = Annotated[Printable, Field(max_length=MOST_TITLE)]
+ParamValue = Annotated[Scalar, AfterValidator(_shown)]
 Note = Annotated[Scalar, AfterValidator(_fits)]
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 Images = Annotated[int, Field(ge=0, le=10**9)]
@@ -64,7 +69,7 @@ class Identity(BaseModel):
 
     method: Printable
     adapter_version: Whole
-    params: dict[Printable, Scalar]  # every hyper-parameter, defaults written out
+    params: dict[Printable, ParamValue]  # every hyper-parameter, defaults written out
     dataset: Name
     dataset_digest: (
         Name  # its first digits stand behind the dataset's name where there are two of that name
@@ -88,7 +93,7 @@ class Identity(BaseModel):
     protocol: Whole  # raised when the harness's own rules change numbers
     preset: Printable = ""  # whose settings these are (benchmark/presets.py); "": the suite's own
     selection: Printable = ""  # "test": a release selects on the test set beside its validation set
-    templates: tuple[str, ...] = ()  # in place of the dataset's own
+    templates: tuple[Printable, ...] = ()  # in place of the dataset's own
     underscores: bool = False  # of class names are left in texts
     texts: Title = ""  # name of the set of sentences (text_sets.py); empty: the templates
     texts_digest: Printable = ""

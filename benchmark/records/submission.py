@@ -143,7 +143,9 @@ def _texts(tree: Any, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _require_nobody(key: str, place: str, text: str, own: re.Pattern[str]) -> None:
-    if PATH.search(text):
+    if not text.isprintable():
+        what = "what cannot be printed"
+    elif PATH.search(text):
         what = "a path of this machine"
     elif own.search(text):
         what = "the name of this user or machine"
@@ -236,8 +238,9 @@ def _put(store: Store, place: str, line: bytes, archives: dict[str, str]) -> Rec
     record = read(store.path(named.key))
     store.predictions(record.key)
     for field, text in _texts(json.loads(line), ""):
-        if PATH.search(text):
-            raise UserError(f"{place} holds a path in its {field}; pack it again")
+        if PATH.search(text) or not text.isprintable():
+            what = "a path" if text.isprintable() else "what cannot be printed"
+            raise UserError(f"{place} holds {what} in its {field}; pack it again")
     return record
 
 

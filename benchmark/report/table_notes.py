@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from benchmark.errors import one_line
 from benchmark.grid import IMBALANCED
 from benchmark.records.record import BEYOND_FEW_SHOT, Identity, Record
 from benchmark.report.contamination import seen_notes
@@ -110,7 +111,8 @@ def _remarks(variants: VariantRecords) -> Iterator[str]:
 
 def _sentences(record: Record) -> list[str]:
     found = record.provenance.get("data_remarks")
-    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+    said = found if isinstance(found, list) else []
+    return [one_line(each) for each in said if isinstance(each, str)]
 
 
 def _policy(val: str, sampler: str) -> str:
