@@ -42,7 +42,8 @@ def test_a_diagnostic_stands_below_all_others_says_so_and_is_never_the_best(
 
 def test_a_prior_that_is_missing_is_told_in_the_row_and_only_there() -> None:
     for sources, expected in (({}, "Prompt-Adapter, no prior"), ({"x": "y"}, "Prompt-Adapter")):
-        named = identity("prompt_adapter", TINY[0], 4, 1, sources=sources, source_shots=4)
+        shown = {"sources": sources, "source_shots": 4 if sources else 0}
+        named = identity("prompt_adapter", TINY[0], 4, 1, **shown)
         (variants,) = grouping.group_records([scored(named, 0.5)]).values()
         assert list(headings(variants).values()) == [expected]
     (variants,) = grouping.group_records([scored(identity("coop"), 0.5)]).values()

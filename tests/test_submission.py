@@ -22,7 +22,7 @@ from benchmark.records.store import Store
 from benchmark.report import grouping, submission_checks, unknown_here
 from benchmark.report.board import write_board
 from benchmark.report.submission_checks import check_submission
-from testbed.synthetic import scored, write
+from testbed.synthetic import digest, identity, scored, write
 from tests.conftest import Invoke
 
 COMMUNITY = Path(__file__).resolve().parent.parent / "results" / "community"
@@ -310,18 +310,94 @@ def test_choices_that_nobody_knows_here_are_named_and_shown(
     assert (written.names, written.records) == (("honest", "other"), 6)
 
 
-@pytest.mark.parametrize("what", ["templates", "underscores", "selection", "learned_classes"])
-def test_what_is_said_beside_a_preset_makes_a_row_of_its_own(packed: Path, what: str) -> None:
-    """Nobody takes the place of an honest record by a field that no table shows."""
-    records = submission.unpack(packed, Store(packed.parent / "unpacked"))
-    value = {"templates": ("a perfect {}.",), "underscores": True}.get(what, "test")
-    changed = [
-        each.model_copy(update={"identity": each.identity.model_copy(update={what: value})})
-        for each in records
+HONEST: dict[str, Callable[[], Identity]] = {
+    "few-shot": identity,
+    "with a prior": lambda: identity(sources=SHAPES, source_shots=4),
+    "no shots": lambda: identity("zero_shot", shots=0, seed=0, val="none"),
+    "base-to-new": lambda: identity(
+        shots=16, evaluation="base-to-new", classes="new", learned_classes="base"
+    ),
+    **{
+        protocol: lambda protocol=protocol: identity(  # type: ignore[misc]
+            shots=16, evaluation=protocol, learned_on=SHAPES, learned_classes="all"
+        )
+        for protocol in ("cross-dataset", "domain")
+    },
+    "of a preset": lambda: identity("tip_adapter", preset="released"),
+}
+SHAPES = {"tiny_shapes": digest("tiny_shapes")}
+OTHER_VALUES: dict[str, object] = {
+    "adapter_version": 7,
+    "shots": 3,
+    "seed": 9,
+    "protocol": 9,
+    "source_shots": 3,
+    "params": {"steps": 1.0},
+    "underscores": True,
+    "templates": ("a perfect {}.",),
+    "sources": {"dtd": digest("dtd")},
+    "learned_on": SHAPES | {"dtd": digest("dtd")},
+    "sampler": "nested",
+    "val": "up-to-2",
+    "evaluation": "odd",
+    "classes": "base",
+    "dataset": "dtd",
+    "dataset_digest": digest("edited"),
+}
+UNUSED_AT_NO_SHOTS = {"sampler", "val"}
+
+
+@pytest.mark.parametrize("protocol", HONEST)
+@pytest.mark.parametrize("field", Identity.model_fields)
+def test_nobody_takes_the_place_of_an_honest_record(protocol: str, field: str) -> None:
+    """By no field: another value makes a place of its own, or what was there before stands."""
+    honest = HONEST[protocol]()
+    forged = honest.model_copy(update={field: OTHER_VALUES.get(field, "test")})
+    pair, notes, conflicts = [scored(honest, 0.6), scored(forged, 1.0)], list[str](), []
+    groups = grouping.group_records(pair, notes, superseded=True, conflicts=conflicts)
+    shown = [
+        record
+        for variants in groups.values()
+        for datasets in variants.values()
+        for records in datasets.values()
+        for record in records
     ]
-    notes: list[str] = []
-    (variants,) = grouping.group_records([*records, *changed], notes).values()
-    assert (len(variants), notes) == (4, [])
+    if protocol == "no shots" and field in UNUSED_AT_NO_SHOTS:
+        assert (shown, conflicts) == ([pair[0]], [(pair[1], pair[0])])
+        assert notes[0].endswith("; of 1 the counts are others")
+    else:
+        assert (len(shown), notes) == (2, [])
+
+
+@pytest.mark.parametrize("value", [1.0, True])
+def test_of_equal_values_under_two_names_the_earlier_record_stands(value: float) -> None:
+    honest, forged = (scored(identity(params={"steps": each}), 0.5) for each in (1, value))
+    assert honest.key != forged.key
+    for first, second in ((honest, forged), (forged, honest)):
+        notes: list[str] = []
+        (variants,) = grouping.group_records([first, second], notes).values()
+        assert list(variants.values()) == [{"tiny_digits": [first]}]
+        assert "of 1" not in notes[0], "the counts are the same"
+
+
+@pytest.mark.parametrize(
+    "unused", [{"sampler": each} for each in ("nested", "odd", "relaxed")] + [{"val": "none"}]
+)
+def test_on_the_board_the_first_by_name_stands_where_two_would_take_one_place(
+    packed: Path, tmp_path: Path, unused: dict[str, str]
+) -> None:
+    community = tmp_path / "community"
+    for name in ("honest", "other"):
+        shutil.copytree(packed, community / name)
+    forge(community / "other", lambda *lines: (reidentified(*lines, **unused), flattered(*lines)))
+    written = write_board(community, tmp_path / "board")
+    (conflict,) = written.conflicts
+    theirs = submission.unpack(community / "honest", Store(tmp_path / "unpacked"))
+    (key,) = (each.key for each in theirs if each.identity.shots == 0)
+    assert f"would take the place of record {key} of honest" in conflict
+    lists = "".join(path.read_text() for path in (tmp_path / "board").rglob("*.js"))
+    assert all(each.key in lists for each in theirs)
+    assert conflict.split()[2] not in lists
 
 
 @pytest.mark.parametrize(

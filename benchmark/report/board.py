@@ -35,9 +35,11 @@ class WrittenBoard:
 def write_board(source: Path, folder: Path) -> WrittenBoard:
     """A page of the records of all submissions below `source`; UserError where there are none.
 
-    Of a record that several have handed in the first by name is taken.
+    Of a record that several have handed in the first by name is taken, and so it is of records that
+    would stand in one place of a table.
     """
     notes: list[str] = []
+    owner: dict[str, str] = {}  # key of a record -> the first submission that has it
     with tempfile.TemporaryDirectory(prefix="fsbench-board-") as unpacked:
         whole, theirs = Store(Path(unpacked) / "board"), Path(unpacked) / "submissions"
         images, conflicts, rows = ImageResults(whole), [], []
@@ -55,14 +57,28 @@ def write_board(source: Path, folder: Path) -> WrittenBoard:
                 for conflict in merged.conflicts
             ]
             rows.append(_row(each.name, records))
-        kept = list(whole.records())
+            owner = {record.key: each.name for record in records} | owner
+        kept = sorted(whole.records(), key=lambda record: owner[record.key])
         if not kept:
             raise UserError(f"no submission in {source} can be shown ({'; '.join(notes)})")
-        groups = grouping.group_records(_of_versions_here(kept, notes), notes, superseded=True)
+        rivals: grouping.Conflicts = []
+        shown = _of_versions_here(kept, notes)
+        groups = grouping.group_records(shown, notes, superseded=True, conflicts=rivals)
+        conflicts += _named(rivals, owner)
         page.write_page(folder, groups, whole, images=False)
     write_atomic(folder / LIST, _table(rows).encode())
     names = tuple(row[0] for row in rows)
     return WrittenBoard(names, len(kept), tuple(notes), tuple(conflicts))
+
+
+def _named(rivals: grouping.Conflicts, owner: dict[str, str]) -> list[str]:
+    """A sentence for every record that would take another one's place with other counts."""
+    sentences = (
+        f"{owner[left.key]}: record {left.key} would take the place of record {shown.key} of "
+        f"{owner[shown.key]} with other counts, and is left out"
+        for left, shown in rivals
+    )
+    return list(dict.fromkeys(sentences))
 
 
 def _accepted(folder: Path, images: ImageResults) -> list[Record]:

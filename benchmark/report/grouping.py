@@ -10,7 +10,7 @@ from typing import NamedTuple
 from benchmark import data
 from benchmark.errors import UserError
 from benchmark.records.index import without_collection
-from benchmark.records.record import Identity, Record, Scalar
+from benchmark.records.record import Record, Scalar
 from benchmark.report.variants import (
     EvaluationSetting,
     MethodVariant,
@@ -21,22 +21,32 @@ from benchmark.report.variants import (
 
 DatasetLists = dict[str, list[Record]]
 GroupedRecords = dict[EvaluationSetting, dict[MethodVariant, DatasetLists]]
+Conflicts = list[tuple[Record, Record]]  # what is left out, and what stands in its place
 
 
 @without_collection()
 def group_records(
-    records: Iterable[Record], notes: list[str] | None = None, superseded: bool = False
+    records: Iterable[Record],
+    notes: list[str] | None = None,
+    superseded: bool = False,
+    conflicts: Conflicts | None = None,
 ) -> GroupedRecords:
-    """Records by setting, variant and dataset; what was left out, and why, is added to `notes`."""
+    """Records by setting, variant and dataset; what was left out, and why, is added to `notes`.
+
+    Of two for one place the earlier one stays; where their counts differ and neither saw a newer
+    spec, the other one and it are added to `conflicts`.
+    """
     kept = list(records)
     notes = [] if notes is None else notes
+    conflicts = [] if conflicts is None else conflicts
     if not superseded:
         kept = current(kept, notes)
     groups: GroupedRecords = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for place, record in _with_the_source(list(_places(kept))):
         groups[place.setting][place.variant][place.dataset].append(record)
     return {
-        setting: _without_doubles(variants, notes) for setting, variants in sorted(groups.items())
+        setting: _without_doubles(variants, notes, conflicts)
+        for setting, variants in sorted(groups.items())
     }
 
 
@@ -126,35 +136,52 @@ def _current_digest(name: str) -> str:
 
 
 def _without_doubles(
-    variants: dict[MethodVariant, dict[str, list[Record]]], notes: list[str]
-) -> dict[MethodVariant, dict[str, list[Record]]]:
-    """One record per shots and seed: two can differ only in the spec of a source dataset, then the
-    current spec counts.
-    """
+    variants: dict[MethodVariant, DatasetLists], notes: list[str], conflicts: Conflicts
+) -> dict[MethodVariant, DatasetLists]:
+    """One record per shots and seed."""
     result = {}
     for variant, datasets in sorted(variants.items(), key=lambda item: _order(item[0])):
         result[variant] = {
-            name: _one_each(records, name, notes) for name, records in datasets.items()
+            name: _one_each(records, name, notes, conflicts) for name, records in datasets.items()
         }
     return result
 
 
-def _one_each(records: list[Record], dataset: str, notes: list[str]) -> list[Record]:
-    unique = {(record.identity.shots, record.identity.seed): record for record in records}
+def _one_each(
+    records: list[Record], dataset: str, notes: list[str], conflicts: Conflicts
+) -> list[Record]:
+    """Of several the one that saw the current spec of its sources, else the earliest: whoever comes
+    later takes nobody's place.
+    """
+    unique = {_run(record): record for record in records}
     if len(unique) < len(records):
-        ordered = sorted(
-            records, key=lambda record: (_current_sources(record.identity), record.key)
-        )
-        unique = {(record.identity.shots, record.identity.seed): record for record in ordered}
+        unique = {}
+        for record in sorted(records, key=_current_sources, reverse=True):
+            unique.setdefault(_run(record), record)
+        pairs = [(record, unique[_run(record)]) for record in records]
+        unlike = [pair for pair in pairs if _differ(*pair)]
+        conflicts += unlike
         notes.append(
             f"{len(records) - len(unique)} records of {dataset} are left out beside others of the "
             "same row, shots and seed: they saw another spec of a source dataset, or name a "
             "sampler or validation set that their method does not use"
+            f"{f'; of {len(unlike)} the counts are others' if unlike else ''}"
         )
     return [unique[at] for at in sorted(unique)]
 
 
-def _current_sources(named: Identity) -> int:
+def _run(record: Record) -> tuple[int, int]:
+    return record.identity.shots, record.identity.seed
+
+
+def _differ(one: Record, other: Record) -> bool:
+    """Whether the counts do, though neither saw a newer spec."""
+    specs = _current_sources(one) == _current_sources(other)
+    return specs and (one.right, one.tested) != (other.right, other.tested)
+
+
+def _current_sources(record: Record) -> int:
+    named = record.identity
     seen = [*named.sources.items(), *named.learned_on.items()]
     return sum(_current_digest(name) == digest for name, digest in seen)
 

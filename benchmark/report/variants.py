@@ -15,7 +15,7 @@ from functools import cache
 from benchmark import data, presets
 from benchmark.errors import UserError, counted
 from benchmark.methods import Card, card, own
-from benchmark.protocols import ALL, DOMAIN, FEW_SHOT, others
+from benchmark.protocols import ALL, DOMAIN, FEW_SHOT, learned_classes, others
 from benchmark.records.record import Identity, Record, Scalar, hash_of
 
 FULL = "full training sets"
@@ -232,19 +232,33 @@ def _val(named: Identity) -> str:
 
 
 def _departures(named: Identity) -> dict[str, Scalar]:
-    """The texts, the selection and the learned classes of a record that are not what its preset
-    says for the cell, or not the usual ones.
+    """The texts and the selection of a record that are not what its preset says for the cell, or
+    not the usual ones, and what no run writes beside its protocol and its sources.
     """
     said = own_preset(named) if named.preset else USUAL
-    if not said:
-        return {}
-    pairs: dict[str, tuple[Text, Text]] = {
+    pairs = _unheard_of(named) | (_chosen(named, said) if said else {})
+    return {name: _short(has) for name, (has, expected) in pairs.items() if has != expected}
+
+
+def _chosen(named: Identity, said: presets.Changes) -> dict[str, tuple[Text, Text]]:
+    """Fields of the harness that a preset may change, as a record has them and as it says."""
+    return {
         "selection": (named.selection, said.selection or ""),
         "templates": (named.templates, said.templates or ()),
         "underscores": (named.underscores, bool(said.underscores)),
-        "learned_classes": (named.learned_classes if named.evaluation == FEW_SHOT else "", ""),
     }
-    return {name: _short(has) for name, (has, expected) in pairs.items() if has != expected}
+
+
+def _unheard_of(named: Identity) -> dict[str, tuple[Text, Text]]:
+    """Fields that follow from others, as a record has them and as they must be."""
+    few_shot = named.evaluation == FEW_SHOT
+    learned = "" if few_shot else learned_classes(named.evaluation, named.classes)
+    shots = 0 if named.sources else named.source_shots
+    return {
+        "learned_classes": (named.learned_classes, learned),
+        "learned_on": (", ".join([*named.learned_on][1:]), ""),  # the first makes the setting
+        "source_shots": (str(shots), "0"),
+    }
 
 
 def _short(value: Text) -> Scalar:
