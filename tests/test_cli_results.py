@@ -256,10 +256,12 @@ def test_replay_says_identical_or_what_moved(invoke: Invoke, tmp_path: Path) -> 
     counts = record.counts.model_copy(
         update={"correct": [record.counts.correct[0] - 1, *record.counts.correct[1:]]}
     )
-    write(tmp_path, [record.model_copy(update={"counts": counts})])
+    told = record.provenance | {"commit": "\x1b[2J", "packages": {"torch": "\x1b[2J"}}
+    write(tmp_path, [record.model_copy(update={"counts": counts, "provenance": told})])
     moved = invoke("replay", record.key, "--results", tmp_path)
     assert moved.code == 3
     assert "at least 1 test images changed sides" in moved.out
+    assert ("commit was ?[2J, is" in moved.out, "\x1b" in moved.out) == (True, False)
 
 
 TRAP = "from pathlib import Path\n\nPath('sprung').touch()\n\nclass Adapter: ...\n"

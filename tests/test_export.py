@@ -140,6 +140,17 @@ def test_what_has_no_confusions_is_counted_and_named(invoke: Invoke, tmp_path: P
     assert "--records and --confusion are tables of their own" in one.err
 
 
+def test_a_note_controls_no_terminal_and_is_data_elsewhere(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, [record(identity(), [1], [2], notes={"at": "\x1b[2J\u00e9"})])
+    export = ("export", "--records", "--results", tmp_path)
+    assert "\x1b[2Jé" in invoke(*export).out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    shown = invoke(*export).out
+    assert ("?[2Jé" in shown, "\x1b" in shown, shown.count("\n")) == (True, False, 2)
+
+
 # other programs
 
 

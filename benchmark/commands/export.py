@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,7 +157,12 @@ def _write(frame: pd.DataFrame, out: Path | None, form: str) -> None:
     if out:
         write_atomic(out, text.encode())
     else:
-        print(text, end="")
+        print(_shown(text) if sys.stdout.isatty() else text, end="")
+
+
+def _shown(text: str) -> str:
+    """As a terminal may see it: notes of strangers may hold anything."""
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
 
 
 def _export_adapter(
