@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark import methods
 from benchmark.report.frames import load_results
 from tests.conftest import Invoke
 from tests.test_imports import ORDER
@@ -143,6 +144,14 @@ def test_the_tree_is_the_drawn_order() -> None:
     assert wings
     names = [line.split()[0].rstrip("/").removesuffix(".py") for line in wings[1].splitlines()]
     assert tuple(names) == tuple(name for name in ORDER if name != "__main__")
+
+
+def test_the_table_of_texts_names_every_method_that_learns_prompts() -> None:
+    table = (ROOT / "docs/protocol.md").read_text().partition("| method | texts |\n")[2]
+    rows = table.partition("\n\n")[0]
+    learners = [card for card in map(methods.card, methods.own()) if "prompts" in card.needs]
+    titles = [card.title.removesuffix("-F") for card in learners]
+    assert [title for title in titles if not re.search(rf"(?<!\w){title}\b", rows)] == []
 
 
 def test_no_line_is_longer_than_100_characters() -> None:
