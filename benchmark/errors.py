@@ -40,9 +40,11 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return guess(name, known) or f"known are {', '.join(known) or 'none'}"
 
 
-def guess(name: str, known: Sequence[str]) -> str:
-    """The hint "did you mean 'X'?" for the known name most like `name`; '' where none is near."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+def guess(name: str, known: Sequence[str], likeness: float = 0.5) -> str:
+    """The hint "did you mean 'X'?" for the known name most like `name`; '' where none is as like
+    as that, from 0 to 1.
+    """
+    close = difflib.get_close_matches(name, known, n=1, cutoff=likeness)
     return f"did you mean '{close[0]}'?" if close else ""
 
 

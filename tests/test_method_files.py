@@ -59,7 +59,8 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if in a new process."""
     monkeypatch.delenv(methods.FILES, raising=False)
     methods.card.cache_clear()
-    sys.modules.pop("fsbench_method_mine_too", None)
+    for name in ("mine_too", "class_mean"):
+        sys.modules.pop(f"fsbench_method_{name}", None)
     sys.modules.pop("sign_of_mine", None)
 
 
@@ -192,6 +193,39 @@ def test_compare_takes_a_file_as_run_does(
     compared = invoke("compare", *names, "--results", "r")
     assert compared.code == 0, compared.err
     assert "Mine" in compared.out
+    told = "warning: Mine: made by other code than mine_too.py holds now"
+    assert told not in compared.err
+    Path("mine_too.py").write_text(OTHER)
+    for shape in ((), ("--json",)):
+        forget(monkeypatch)
+        stale = invoke("compare", *names, "--results", "r", *shape)
+        assert stale.code == 0, stale.err
+        assert stale.err.count(told) == 1, "the numbers are those of before"
+        assert "Zero-shot: made by" not in stale.err
+
+
+def test_replay_names_the_file_of_a_method_of_ones_own_and_says_that_its_code_is_another(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("class_mean.py")
+    file.write_text(PLUGIN)
+    assert invoke("run", "--method", "./class_mean.py", *GRID, "--results", "r").code == 0
+    (made,) = Store(Path("r")).records()
+    replay = ("replay", made.key, "--results", "r")
+    refused = invoke(*replay)
+    assert refused.code == 2
+    assert "add --method class_mean, or its file as --method ./class_mean.py" in refused.err
+    assert "did you mean" not in refused.err, "nearest_mean is another method"
+    same = invoke(*replay, "--method", "./class_mean.py")
+    assert same.out.endswith("right\n"), same.err
+    file.write_text(PLUGIN + "\nUNUSED = 1\n")
+    forget(monkeypatch)
+    other = invoke(*replay, "--method", "./class_mean.py")
+    assert other.code == 0, other.err
+    assert ": identical, " in other.out
+    assert f"right\ncode was {made.identity.code}, is " in other.out
+    forget(monkeypatch)
 
 
 def test_a_file_that_changes_while_a_grid_runs_is_noticed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,7 +41,7 @@ def compare(
     from benchmark import methods
     from benchmark.commands.record_choice import chosen_records
     from benchmark.records.store import Store
-    from benchmark.report import comparison, grouping
+    from benchmark.report import comparison, edited_methods, grouping
     from benchmark.report.comparison_table import comparison_table
     from benchmark.report.image_results import ImageResults
 
@@ -51,13 +52,15 @@ def compare(
     # a heading may hold a slash, so only what ends as a file is taken for one
     files = {each: methods.stable_name(each) for each in (first, second) if each.endswith(".py")}
     one, other = (files.get(each, each) for each in (first, second))
+    paths = {name: Path(file) for file, name in files.items()}
+    groups = edited_methods.with_edited_files(groups, paths)
     images = ImageResults(store, data_root)
     compared = comparison.compare(groups, one, other, images, _code_of(files))
     if as_json:
         print_json([comparison.comparison_dict(each) for each in compared])
     else:
         print_tables([comparison_table(each) for each in compared], consoles()[0])
-    warn(notes)
+    warn([*notes, *dict.fromkeys(note for each in compared for note in each.edited)])
 
 
 def _code_of(files: Iterable[str]) -> dict[str, str]:

@@ -97,11 +97,14 @@ def _changes(before: Identity, now: Identity) -> list[str]:
 
 
 def text(result: Rerun) -> str:
-    """'identical', or how many test images moved and what could have moved them."""
+    """'identical', or how many test images moved and what could have moved them; either with what
+    changed of the cell.
+    """
     before, now = result.before.counts, result.now.counts
     name = f"{result.before.key} ({cell_of(result.before.identity)})"
     if result.identical:
-        return f"{name}: identical, {sum(now.correct)} of {sum(now.total)} right"
+        same = f"{name}: identical, {sum(now.correct)} of {sum(now.total)} right"
+        return "\n".join([same, *result.changed])
     moved = sum(abs(old - new) for old, new in zip(before.correct, now.correct, strict=False))
     old, new = result.before.provenance, result.now.provenance
     lines = [

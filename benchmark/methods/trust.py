@@ -10,6 +10,8 @@ from benchmark.errors import UserError, guess
 from benchmark.methods.elsewhere import register
 from benchmark.methods.places import is_path, own, plug_ins, stable_name
 
+MISSPELT = 0.8  # so like a known name that it is likely meant
+
 
 def require_trusted(names: Iterable[str], trusted: Iterable[str], option: str = "--method") -> None:
     """UserError for a method that a file names, and neither we, a plug-in nor the user.
@@ -26,11 +28,17 @@ def require_trusted(names: Iterable[str], trusted: Iterable[str], option: str = 
         if is_path(name):
             _require_same_file(name, trusted, option)
         elif name not in known:
-            hint = guess(name, sorted(known))
+            hint = guess(name, sorted(known), MISSPELT)
             raise UserError(
                 f"the method '{name[:60]}' is a module from elsewhere, whose code would run;"
-                f" if you trust it, add {option} {name[:60]}{hint and f' ({hint})'}"
+                f" if you trust it, add {option} {name[:60]}{_or_file(name, option)}"
+                f"{hint and f' ({hint})'}"
             )
+
+
+def _or_file(name: str, option: str) -> str:
+    """A record does not tell a module from a file, which is what most people have."""
+    return f", or its file as {option} ./{name[:60]}.py" if name.isidentifier() else ""
 
 
 def is_elsewhere(name: str, trusted: Iterable[str]) -> bool:

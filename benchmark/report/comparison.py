@@ -14,6 +14,7 @@ from benchmark.errors import UserError, nearest
 from benchmark.records.record import Record
 from benchmark.report import significance
 from benchmark.report.averages import seed_of
+from benchmark.report.edited_methods import notes_of_edited
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings, is_default
 from benchmark.report.image_results import ImageResults
@@ -53,6 +54,7 @@ class MethodComparison:
     # shots -> p over the suite, adjusted by Holm; None where no test can be made
     over_datasets: Mapping[int, float | None]
     passed_over: Mapping[str, Sequence[str]]  # a name that is several rows -> those not meant
+    edited: tuple[str, ...] = ()  # sentences about rows whose method has other code now
 
 
 def compare(
@@ -140,7 +142,9 @@ def _compare(
             matched = _matched(first.get(shots) or first[0], second.get(shots) or second[0])
             if matched:
                 pairs.append(_pair(dataset, shots, matched, images))
-    return MethodComparison(setting, names, tuple(pairs), _over_datasets(pairs), passed_over)
+    edited = notes_of_edited(variants, chosen)
+    over_datasets = _over_datasets(pairs)
+    return MethodComparison(setting, names, tuple(pairs), over_datasets, passed_over, edited)
 
 
 def _by_shots(records: Sequence[Record]) -> dict[int, list[Record]]:

@@ -4,7 +4,7 @@ says so. Files are read and none is run, so records of anybody may be looked at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,11 +51,13 @@ def _marked(variant: MethodVariant, present: Present) -> MethodVariant:
     return replace(variant, edited_file=file) if edited else variant
 
 
-def notes_of_edited(variants: VariantRecords) -> tuple[str, ...]:
-    """A sentence for every row whose method has other code now."""
+def notes_of_edited(
+    variants: VariantRecords, rows: Sequence[MethodVariant] | None = None
+) -> tuple[str, ...]:
+    """A sentence for every row, or every one of `rows`, whose method has other code now."""
     heading_of = headings(variants)
     return tuple(
         f"{heading_of[variant]}: made by other code than {variant.edited_file} holds now"
-        for variant in variants
+        for variant in (variants if rows is None else rows)
         if variant.edited_file
     )
