@@ -173,6 +173,7 @@ def test_compare_is_as_wide_as_columns_says_and_explains_its_columns(
         assert "Cross-modal probe minus CoOp [1]" in text
         assert "[1] CoOp, " in text
         assert "in brackets its 95 % interval" in " ".join(text.split())
+        assert "gap: the first minus the second before rounding" in " ".join(text.split())
         blocks = text[: text.index("4-shot, 1 dataset")].split("\n\n")
         assert all("\n4-shot\n" in block for block in blocks), "no row without its shots"
         assert "would other test images?" in " ".join(text.split())

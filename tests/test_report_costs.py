@@ -53,3 +53,4 @@ def test_the_command_shows_them(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["report", "--cost", "--results", str(tmp_path)])
     assert shown.exit_code == 0, shown.output
     assert "51.2k" in shown.output
+    assert "peak MiB then counts encoding" in " ".join(shown.output.split())

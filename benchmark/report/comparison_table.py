@@ -15,7 +15,7 @@ from benchmark.report.short_names import cut
 
 LONGEST = 30  # characters of a name above a column, which stands in two lines
 LEGEND = (
-    "gap: the first minus the second, in points; in brackets its 95 % interval",
+    "gap: the first minus the second before rounding, in points; in brackets its 95 % interval",
     "over seeds (Student's t): would other draws of the support sets show a difference? over "
     "images (bootstrap, McNemar's test for one seed): would other test images?",
 )

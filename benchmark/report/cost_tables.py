@@ -36,8 +36,8 @@ POWER = ("energy J", "GPU %")  # where any record has them
 NOTES = (
     "costs are means over datasets and seeds; peak and trainable parameters are the largest",
     "added MAC: multiply-accumulates per image at prediction, beyond the frozen image encoder",
-    "encode s: of features that the run encoded itself, none that were stored; predict s leaves "
-    "encoding out, images/s counts it",
+    "encode s: of features that the run encoded itself, none that were stored, and peak MiB then "
+    "counts encoding; predict s leaves it out, images/s counts it",
 )
 POWER_NOTE = (
     "energy J and GPU %: of the whole GPU while fitting and predicting, features encoded on "
