@@ -20,6 +20,7 @@ import pytest
 
 from benchmark import data, grid, methods
 from benchmark.cli import execute
+from benchmark.commands import planned_cells
 from benchmark.commands.row_tables import print_rows
 from benchmark.commands.run import run
 from benchmark.compute import runner
@@ -574,10 +575,10 @@ def test_a_plan_knows_done_missing_superseded_and_the_time_left(
     assert shown_plan["eta_s"] == pytest.approx(2.25)
     text = invoke(*plan).out
     assert "2 cells: 1 done, 1 missing" in text
-    assert "; to go: about 2 s for 1 cell, by 4 records each\n" in text
+    assert "; to go: less than 10 s for 1 cell, by 4 records each\n" in text
     plan[plan.index("--shots") + 1] = "2"
     guessed = "by 4 records each (2 by records at other shots)"
-    assert f"to go: about 4 s for 2 cells, {guessed}\n" in invoke(*plan).out
+    assert f"to go: less than 10 s for 2 cells, {guessed}\n" in invoke(*plan).out
     assert "1 record of these cells is superseded" in text
 
 
@@ -596,13 +597,31 @@ def test_of_methods_that_never_ran_a_plan_forecasts_nothing(invoke: Invoke, tmp_
     write(tmp_path, [scored(planned("linear_probe", seeds=(2,))[0], 0.5)])
     assert "to go" not in invoke(*plan, "--method", "coop").out
     text = invoke(*plan, "--method", "coop,linear_probe,gda").out
-    assert "to go: about 2 s for 1 cell, by 1 record each; nothing is known of 2 more" in text
+    assert "to go: less than 10 s for 1 cell, by 1 record each; nothing is known of 2 more" in text
     shown = json.loads(invoke(*plan, "--method", "coop,linear_probe", "--json").out)
     assert shown["eta_s"] is None, "a sum of what is known alone would be taken for all"
     assert [cell["expected_s"] for cell in shown["cells"]] == [None, 2.25]
     assert [cell["expected_from"] for cell in shown["cells"]] == [0, 1]
     both = invoke(*plan, "--method", "linear_probe", "--dataset", "tiny_shapes").out
-    assert "about 4 s for 2 cells, by 1 record each (1 by records of other datasets)\n" in both
+    assert "less than 10 s for 2 cells, by 1 record each (1 by records of other datasets)\n" in both
+
+
+def test_a_run_says_before_it_starts_how_many_cells_it_will_compute_where_these_are_many(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planned_cells, "MANY", 2)
+    few = ("--dataset", "tiny_digits", "--shots", "1", "--plain", "--results", tmp_path)
+    line = "to compute: 3 cells of 1 method; less than 10 s for 3 cells, by 1 record each; "
+
+    def said(*options: object) -> list[str]:
+        result = invoke("run", "--method", "nearest_mean", *few, *options)
+        assert result.code == 0, result.err
+        return result.err.splitlines()
+
+    assert not any("to compute" in each for each in said("--seed", "4"))
+    assert said()[0].startswith(line), "seeds 1, 2 and 3"
+    assert not any("to compute" in each for each in said()), "all on record"
+    assert said("--force")[0].startswith("to compute: 3 cells of 1 method; `plan` tells more")
 
 
 def test_a_plan_tells_when_a_methods_file_changed_and_its_version_did_not(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from benchmark.compute.history import Forecast
     from benchmark.report.result_table import ResultTable
 
+BRIEF_S = 10  # of forecasts that are no better told
+
 
 def consoles() -> tuple[Console, Console]:
     """Consoles for stdout and stderr, bound to the streams of this moment.
@@ -67,7 +69,7 @@ def wants_plain(console: Console, requested: bool) -> bool:
 
 
 def forecast_text(forecasts: Sequence[Forecast | None]) -> str:
-    """'about 9 s for 3 cells, by 1 to 4 records each (2 by records at other shots); nothing is
+    """'about 19 s for 3 cells, by 1 to 4 records each (2 by records at other shots); nothing is
     known of 5 more', of cells of which one at least is known.
     """
     known = [each for each in forecasts if each]
@@ -77,10 +79,15 @@ def forecast_text(forecasts: Sequence[Forecast | None]) -> str:
     guessed = ", ".join(f"{count:,} by records {how}" for how, count in apart.items())
     unknown = len(forecasts) - len(known)
     return (
-        f"about {duration(sum(each.seconds for each in known))} for {counted(len(known), 'cell')}"
+        f"{_roughly(sum(each.seconds for each in known))} for {counted(len(known), 'cell')}"
         f", by {records} each{guessed and f' ({guessed})'}"
         f"{f'; nothing is known of {unknown:,} more' if unknown else ''}"
     )
+
+
+def _roughly(seconds: float) -> str:
+    """Records leave out what it takes to start, which is seconds."""
+    return f"less than {BRIEF_S} s" if seconds < BRIEF_S else f"about {duration(seconds)}"
 
 
 def duration(seconds: float) -> str:
