@@ -115,9 +115,18 @@ def execute(arguments: Sequence[str], program: str = LONG) -> int:
 
 
 def _sentence(error: TyperException) -> str:
-    """A usage error in one sentence; for an unknown command or option it names the nearest one."""
+    """A usage error in one sentence; for an unknown command or option it names the nearest one,
+    for a missing argument all of them.
+    """
     format_message = getattr(error, "format_message", None)
-    return str(format_message() if format_message else error)
+    sentence = str(format_message() if format_message else error)
+    lacks_an_argument = sentence.startswith("Missing argument")
+    return f"{sentence.rstrip('.')}; {_usage(error)}" if lacks_an_argument else sentence
+
+
+def _usage(error: TyperException) -> str:
+    """'usage: fsbench compare [OPTIONS] A B'."""
+    return str(error.ctx.get_usage()).replace("Usage", "usage", 1)  # type: ignore[attr-defined]
 
 
 def _complain(message: str, code: int) -> int:

@@ -240,6 +240,39 @@ def test_a_column_of_one_dataset_is_decided_over_test_images(tmp_path: Path) -> 
         assert (over.p >= 0.05) == tied
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("promptsrcc", "did you mean 'promptsrc'?"),
+        ("promptsrc", "these have: coop, prompt_adapter"),
+        ("qqq", "these have: coop, prompt_adapter"),
+    ],
+)
+def test_a_method_without_records_is_looked_for_among_all_names(
+    name: str, hint: str, invoke: Invoke, tmp_path: Path
+) -> None:
+    write(tmp_path, list(grid(["coop", "prompt_adapter"], ["dtd"], (4,))))
+    for command in (("report", "--method", name), ("compare", name, "coop")):
+        result = invoke(*command, "--results", tmp_path)
+        assert result.code == 2
+        assert f"no record has the method '{name}'; {hint}" in result.err
+
+
+def test_a_missing_argument_is_said_with_all_of_them(invoke: Invoke) -> None:
+    said = invoke("compare", "taskres").err
+    assert "Missing argument 'B'; usage: " in said
+    assert said.endswith("compare [OPTIONS] {A} {B}\n")
+
+
+def test_a_data_root_that_is_not_there_is_no_empty_one(invoke: Invoke, tmp_path: Path) -> None:
+    command = ("run", "--dry-run", "--method", "zero_shot", "--dataset", "caltech101")
+    assert "are not here" in invoke(*command, "--data-root", tmp_path).err
+    result = invoke(*command, "--data-root", tmp_path / "datasets")
+    assert result.code == 4
+    assert f"--data-root names {tmp_path / 'datasets'}, and there is no such folder" in result.err
+    assert invoke("prepare", "tiny_digits", "--data-root", tmp_path / "datasets").code == 0
+
+
 # replay
 
 

@@ -164,6 +164,8 @@ def test_one_file_for_predictions_and_features_is_refused(
     assert "image /no/such.png cannot be read (No such file or directory); see that" in (
         capsys.readouterr().err
     )
+    assert execute([*words[:2], f"{tmp_path}/nofolder", *words[3:]]) == 4
+    assert f"there is no folder or file {tmp_path}/nofolder; name" in capsys.readouterr().err
 
 
 def test_pictures_are_turned_as_those_of_the_run(

@@ -48,7 +48,7 @@ def prepare(
     names: Names = None,
     suite: opt.Suite = opt.NOTHING,
     backbone: opt.Backbone = opt.NOTHING,
-    data_root: opt.DataRoot = None,
+    data_root: opt.NewDataRoot = None,
     source: Source = None,
     accept_licence: AcceptLicence = opt.NOTHING,
     verify: Verify = False,

@@ -42,8 +42,15 @@ def find_pictures(given: Sequence[Path]) -> GivenPictures:
             paths, others = paths + pictures, others + len(files) - len(pictures)
         elif each.suffix.lower() in LISTS:
             paths += _listed(each)
-        else:
+        elif (
+            is_picture(each) or each.exists()
+        ):  # what cannot be read is named, and the rest goes on
             paths.append(str(each))
+        else:
+            raise UserError(
+                f"there is no folder or file {each}; name folders, pictures or lists of them",
+                exit_code=MISSING,
+            )
     if not paths:
         raise UserError(
             f"there are no pictures in {', '.join(map(str, given[:3]))}; their names end with"

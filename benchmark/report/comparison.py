@@ -18,6 +18,7 @@ from benchmark.report.edited_methods import notes_of_edited
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings, is_default
 from benchmark.report.image_results import ImageResults
+from benchmark.report.record_selection import method_hint
 from benchmark.report.variants import EvaluationSetting, MethodVariant, VariantRecords
 
 
@@ -94,8 +95,9 @@ def _check_known(groups: GroupedRecords, names: Sequence[str]) -> None:
     for name in names:
         if name not in methods | known:
             title = name.partition(",")[0]
-            alike = [each for each in known if each.partition(",")[0] == title] or methods
-            raise UserError(f"no record has the method '{name}'; {nearest(name, sorted(alike))}")
+            alike = sorted(each for each in known if each.partition(",")[0] == title)
+            hint = nearest(name, alike) if alike else method_hint(name, sorted(methods))
+            raise UserError(f"no record has the method '{name}'; {hint}")
 
 
 class _Picked(NamedTuple):

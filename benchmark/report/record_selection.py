@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmark import data
 from benchmark.backbones import weights
-from benchmark.errors import UserError, nearest
-from benchmark.methods import stable_name
+from benchmark.errors import UserError, guess, nearest
+from benchmark.methods import names, stable_name
 from benchmark.records.index import read_records
 from benchmark.records.record import Record
 from benchmark.records.store import Store
@@ -126,11 +126,21 @@ def _filtered(records: list[Record], field: str, wanted: Sequence[str | int]) ->
     kept_anyway = [each for each in records if field in OF_SUPPORT and not each.identity.shots]
     rest = [each for each in records if field not in OF_SUPPORT or each.identity.shots]
     known = sorted({getattr(record.identity, field) for record in records})
+    hint = method_hint if field == "method" else nearest
     for name in wanted:
         if name not in known:
-            has = nearest(str(name), list(map(str, known)))
+            has = hint(str(name), list(map(str, known)))
             raise UserError(f"no record has the {WORDS.get(field, field)} '{name}'; {has}")
     return kept_anyway + [each for each in rest if getattr(each.identity, field) in wanted]
+
+
+def method_hint(name: str, recorded: Sequence[str]) -> str:
+    """`nearest` for a method without records: among all names, and what has records where it is
+    one of them.
+    """
+    every = names()
+    near = "" if name in every else guess(name, [*recorded, *every])
+    return near or f"these have: {', '.join(recorded)}"
 
 
 def _passed_over(notes: Sequence[str]) -> str:

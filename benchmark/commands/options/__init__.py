@@ -14,7 +14,7 @@ from benchmark.commands.options.cells import (
     Suite,
     Trusted,
 )
-from benchmark.commands.options.data import AcceptChangedData, DataRoot, Offline
+from benchmark.commands.options.data import AcceptChangedData, DataRoot, NewDataRoot, Offline
 from benchmark.commands.options.filters import (
     OnlyBackbone,
     OnlyPrecision,
@@ -80,6 +80,7 @@ __all__ = [
     "Keep",
     "LearnFrom",
     "Method",
+    "NewDataRoot",
     "OfProtocol",
     "Offline",
     "OnlyBackbone",
