@@ -1,6 +1,7 @@
 """Files of Hugging Face repositories and backbone weights, from a local stand-in for the hub."""
 
 import io
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,6 +193,18 @@ def test_weights_that_cannot_be_had_are_named(tmp_path, monkeypatch):
         "try again with a network"
     )
     assert caught.value.exit_code == MISSING
+
+
+@pytest.mark.parametrize("name", ["ViT-B/32", "hf-hub:someone/clip"])
+def test_a_network_that_fails_is_said_once_and_shortly(name, tmp_path, monkeypatch, caplog):
+    closed = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", closed)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    with pytest.raises(UserError, match=r"fetched \(the network says: Connection refused\); "):
+        prepare_backbone(name)
+    assert not caplog.records, "no attempt is logged"
 
 
 def test_embedded_weights_are_there_and_unknown_ones_suggest_a_name():

@@ -317,6 +317,15 @@ def test_the_room_for_unpacking_is_required_before_anything_is_fetched(
     assert served.asked_ranges == []
 
 
+def test_sources_that_fail_alike_are_named_by_their_hosts_with_one_reason(server, tmp_path):
+    gone = [url(f"{server.url}/{name}.zip") for name in ("one", "two")]
+    pets = case(tmp_path, part("photos", *gone, f'{gone[1]}\nlabel = "mirror"'))
+    assert pets.failure() == (
+        "pets: no source gave photos (official at 127.0.0.1, mirror at 127.0.0.1: "
+        "answers 404 Not Found; use another --source)"
+    )
+
+
 def test_what_must_be_fetched_by_hand_says_how_and_where_to(tmp_path):
     pets = case(tmp_path, part("photos", by_hand="ask the owner for photos.zip"))
     assert pets.failure() == (

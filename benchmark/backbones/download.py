@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from benchmark.backbones import weights
-from benchmark.backbones.hub import HUB, TIMM, from_hub
+from benchmark.backbones.hub import HUB, TIMM, from_hub, quiet, why
 from benchmark.errors import MISSING, UserError, nearest
 
 
@@ -38,20 +38,17 @@ def _fetched(name: str, source: dict[str, object]) -> Path:
 
     disable_progress_bars()  # the one who called shows progress
     try:
-        return Path(open_clip.download_pretrained(source, prefer_hf_hub=True))
+        with quiet():
+            return Path(open_clip.download_pretrained(source, prefer_hf_hub=True))
     except (
         Exception
     ) as error:  # whatever the libraries below raise; all of it means that the weights are not here
         reason = (
             "HF_HUB_OFFLINE is set"
             if os.environ.get("HF_HUB_OFFLINE", "0") not in {"", "0"}
-            else _first_line(error)
+            else why(error)
         )
         raise UserError(
             f"the weights of {name} could not be fetched ({reason}); try again with a network",
             exit_code=MISSING,
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -6,6 +6,7 @@ Nothing here reaches the network unless it is told to fetch.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from unittest import mock
 from benchmark.errors import MISSING, UserError, nearest
 
 HUB, TIMM = "hf-hub:", "timm:"  # prefixes of names
+NETWORK = (socket.gaierror, ConnectionError, TimeoutError)
 
 
 @contextmanager
@@ -27,6 +29,19 @@ def offline() -> Iterator[None]:
         mock.patch.dict(os.environ, {"HF_HUB_OFFLINE": "1"}),
     ):
         yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The hub library does not log its attempts: what fails in the end is said once."""
+    from huggingface_hub import logging
+
+    usual = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(usual)
 
 
 def from_hub(name: str, fetch: bool) -> Path:
@@ -43,10 +58,11 @@ def from_hub(name: str, fetch: bool) -> Path:
         repo, config = _timm_repo(name), "config.json"
         files = ["model.safetensors", "pytorch_model.bin"]
     try:
-        known = Path(hf_hub_download(repo, config, local_files_only=not fetch))
-        # one revision for all its files
-        options: dict[str, Any] = {"revision": known.parent.name, "local_files_only": not fetch}
-        return _first(files, lambda file: Path(hf_hub_download(repo, file, **options)))
+        with quiet():
+            known = Path(hf_hub_download(repo, config, local_files_only=not fetch))
+            # one revision for all its files
+            options: dict[str, Any] = {"revision": known.parent.name, "local_files_only": not fetch}
+            return _first(files, lambda file: Path(hf_hub_download(repo, file, **options)))
     except Exception as error:  # of the hub library, or of whatever carries its requests
         raise missing(name, error if fetch else None) from error
 
@@ -77,12 +93,22 @@ def _timm_repo(name: str) -> str:
     return str(config.hf_hub_id)
 
 
+def why(error: BaseException) -> str:
+    """What a failed download says first; where the network failed, what that said."""
+    chain = [error]
+    while below := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(below)
+    for each in chain:
+        if isinstance(each, NETWORK):
+            return f"the network says: {each.strerror or each}"
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def missing(name: str, reason: Exception | None = None) -> UserError:
     """The error for weights that are not on this machine, or that could not be fetched."""
     if reason:
-        words = str(reason).strip().partition("\n")[0] or type(reason).__name__
         return UserError(
-            f"the weights of {name} could not be fetched ({words}); "
+            f"the weights of {name} could not be fetched ({why(reason)}); "
             "check the name, or try again with a network",
             exit_code=MISSING,
         )

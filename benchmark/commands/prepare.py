@@ -126,6 +126,9 @@ def _prepare_weights(names: Sequence[str], offline: bool) -> list[tuple[str, Use
 
     failures = []
     for name in names:
+        if not offline:
+            doubt = "a network that fails is tried again for a minute"
+            print(f"{name}: fetched where it is not here; {doubt}", file=sys.stderr)
         try:
             file = prepare_backbone(name, offline)
             print(f"{name}: {file}: {_described(name)}", file=sys.stderr)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from benchmark.data import offer_files, reading
 from benchmark.data.disk_space import full_disk
@@ -72,18 +74,27 @@ def _part(request: PrepareRequest, part: Part, folder: Path) -> Iterator[Prepare
             exit_code=MISSING,
         )
     _require_licence(request)
-    reasons = []
+    reasons: dict[str, list[str]] = defaultdict(list)  # what went wrong -> with which offers
     for offer in offers:
         try:
             yield from offer_files.install(request, part, offer, folder)
             return
         except UserError as error:
-            reasons.append(f"{offer.label}: {error}")
-            yield PrepareEvent(request.name, "note", reasons[-1])
-    tried = f"{request.name}: no source gave {', '.join(part.gives)} ({'; '.join(reasons)})"
+            yield PrepareEvent(request.name, "note", f"{offer.label}: {error}")
+            place, reason = _place_and_reason(str(error))
+            reasons[reason].append(f"{offer.label}{place}")
+    said = [f"{', '.join(dict.fromkeys(of))}: {reason}" for reason, of in reasons.items()]
+    tried = f"{request.name}: no source gave {', '.join(part.gives)} ({'; '.join(said)})"
     raise UserError(
         "; ".join(filter(None, (tried, by_hand or _other_labels(part, offers)))), exit_code=MISSING
     )
+
+
+def _place_and_reason(sentence: str) -> tuple[str, str]:
+    """' at HOST' and the rest of a sentence that begins with a url; '' and the whole of another."""
+    url, _, rest = sentence.partition(" ")
+    host = urlsplit(url).hostname if url.startswith(("http://", "https://")) else None
+    return (f" at {host}", rest) if host else ("", sentence)
 
 
 def _chosen(request: PrepareRequest, part: Part) -> tuple[Offer, ...]:
