@@ -97,7 +97,15 @@ def run_command(text: str, invoke: Invoke) -> None:
 
 
 def _known_key() -> str:
-    return str(load_results(Path("results"))["key"].iloc[0])
+    kept = sorted(Path("results", "adapters").glob("*.json"))
+    return kept[0].stem if kept else str(load_results(Path("results"))["key"].iloc[0])
+
+
+def test_a_kept_adapter_is_found_beside_records_without_one(pictures: Path, invoke: Invoke) -> None:
+    one = ("--dataset", "tiny_shapes", "--shots", "1", "--seed", "1")
+    assert invoke("run", "--method", "ape", *one).code == 0
+    (page,) = (page for page in PAGES if page.stem == "adapters_kept")
+    test_a_page_works_from_top_to_bottom(page, pictures, invoke)
 
 
 def test_no_command_is_excused_that_no_page_gives() -> None:
