@@ -206,6 +206,7 @@ def test_two_seeds_have_no_whiskers_and_no_word_about_them() -> None:
         figure = figure_curves.curves(numbers(list(grid(["coop"], seeds=seeds))), "one-column")
         texts = " ".join(each.get_text() for each in figure.texts)
         assert (INTERVALS in texts) == said
+        assert texts.startswith("backbone tiny")
 
 
 def test_an_unknown_baseline_and_nothing_to_draw_are_errors(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ def curves(shown: Shown, width: str) -> Figure:
         for dataset in datasets
         for score in shown.scores(name, dataset).values()
     )
+    whiskers = f"; whiskers: {INTERVALS}" if sure else ""
+    said = f"backbone {shown.setting.backbone}{whiskers}"
+    above = style.in_lines(said, style.WIDTHS[width] - 0.1)
     panels = style.Panels(
         style.WIDTHS[width],
         len(datasets),
@@ -36,13 +39,12 @@ def curves(shown: Shown, width: str) -> Figure:
         left=0.45,
         gap=0.27,
         above=[0.24] * -(-len(datasets) // across),
-        top=0.17 if sure else 0.05,
+        top=style.line_inches([above], style.SMALL) + 0.05,
         bottom=legend.height,
     )
     figure, drawn = panels.draw()
-    if sure:
-        at = 1 - 0.03 / figure.get_figheight()
-        figure.text(0.99, at, f"whiskers: {INTERVALS}", size=style.SMALL, ha="right", va="top")
+    at = 1 - 0.03 / figure.get_figheight()
+    figure.text(0.99, at, above, size=style.SMALL, ha="right", va="top")
     for place, (axes, dataset) in enumerate(zip(drawn, datasets, strict=True)):
         _panel(axes, shown, dataset)
         axes.set_title(dataset_title(dataset) if dataset else f"{covered.label} datasets")
