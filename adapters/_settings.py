@@ -352,3 +352,15 @@ class TowerTuning:
             warmup=self.tune_warmup,
             weight_decay=self.tune_weight_decay,
         )
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How an image's places are spread over the prompts of a class."""
+
+    epsilon: float = 0.1  # of the entropy: the larger, the more evenly
+    iterations: int = 20  # of Sinkhorn's algorithm
+
+    def __post_init__(self) -> None:
+        _checks.at_least(0.05, epsilon=self.epsilon)  # exp(-2 / epsilon) stays far above 0
+        _checks.at_least(1, iterations=self.iterations)

@@ -60,24 +60,12 @@ import torch
 from torch import Generator, Tensor
 
 from adapters import _checks, _prompts, _transfer
-from adapters._settings import Context, Crops, PromptTraining, Sgd, StoredCrops
+from adapters._settings import Context, Crops, PromptTraining, Sgd, StoredCrops, Transport
 from benchmark.api import Crop, Episode, ImageSet, Predictor, State, Target, UserError, unit
 from benchmark.training.batches import Bank
 
 # similarities at once in prediction, 8 MB and 512 MB in float32; changes no number
 CPU_NUMBERS, GPU_NUMBERS = 2**21, 2**27
-
-
-@dataclass(frozen=True)
-class Transport:
-    """How an image's places are spread over the prompts of a class."""
-
-    epsilon: float = 0.1  # of the entropy: the larger, the more evenly
-    iterations: int = 20  # of Sinkhorn's algorithm
-
-    def __post_init__(self) -> None:
-        _checks.at_least(0.05, epsilon=self.epsilon)  # exp(-2 / epsilon) stays far above 0
-        _checks.at_least(1, iterations=self.iterations)
 
 
 @dataclass(frozen=True)
