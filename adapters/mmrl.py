@@ -26,7 +26,7 @@ Deviations from the released code, and whether `--preset released` follows it in
 
 The maps of a tower of fewer than 7 blocks reach all of them.
 
-Expected: ViT-B/16, base-to-new 85.68 % and 77.16 %; about 84.3 % at 16 shots (from memory).
+Expected: ViT-B/16, base-to-new 85.68 % and 77.16 %, H 81.20 %.
 Tiny suite: 47.1 ± 0.3 / 49.7 ± 0.2 % at 1 / 4 shots of seeds 1-3, 54.1 % at 16 shots of seed 1
 alone (zero-shot 46.0).
 
