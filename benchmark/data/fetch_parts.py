@@ -74,20 +74,33 @@ def _part(request: PrepareRequest, part: Part, folder: Path) -> Iterator[Prepare
             exit_code=MISSING,
         )
     _require_licence(request)
-    reasons: dict[str, list[str]] = defaultdict(list)  # what went wrong -> with which offers
+    failed: list[tuple[str, str]] = []  # labels of offers, and what went wrong with them
     for offer in offers:
         try:
             yield from offer_files.install(request, part, offer, folder)
             return
         except UserError as error:
             yield PrepareEvent(request.name, "note", f"{offer.label}: {error}")
-            place, reason = _place_and_reason(str(error))
-            reasons[reason].append(f"{offer.label}{place}")
-    said = [f"{', '.join(dict.fromkeys(of))}: {reason}" for reason, of in reasons.items()]
-    tried = f"{request.name}: no source gave {', '.join(part.gives)} ({'; '.join(said)})"
+            failed.append((offer.label, str(error)))
+    tried = f"{request.name}: no source gave {', '.join(part.gives)} ({_reasons(failed)})"
     raise UserError(
         "; ".join(filter(None, (tried, by_hand or _other_labels(part, offers)))), exit_code=MISSING
     )
+
+
+def _reasons(failed: Sequence[tuple[str, str]]) -> str:
+    """The sentences behind their labels; what several hosts share is said once."""
+    by_reason: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for label, sentence in failed:
+        by_reason[_place_and_reason(sentence)[1]].append((label, sentence))
+    said = []
+    for reason, alike in by_reason.items():
+        if len(alike) == 1:
+            said.append(": ".join(alike[0]))
+            continue
+        places = [f"{label}{_place_and_reason(sentence)[0]}" for label, sentence in alike]
+        said.append(f"{', '.join(dict.fromkeys(places))}: {reason}")
+    return "; ".join(said)
 
 
 def _place_and_reason(sentence: str) -> tuple[str, str]:
