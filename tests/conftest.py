@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from benchmark.report.calibration import Calibrations
 from benchmark.report.grouping import GroupedRecords
 
 torch.set_num_threads(1)  # small models run many times faster that way
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell has started the tests in the background, where their children would ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
