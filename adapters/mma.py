@@ -23,7 +23,7 @@ Deviations from the released code, and whether `--preset released` follows it in
 Expected: ViT-B/16, base-to-new at 16 shots, mean of 11 datasets: 83.20 / 76.80, H 79.87 %; few-shot
 over all classes was not released. 674,560 trained numbers there. Of the defaults, epochs, rate and
 crops were set with the validation split of the tiny suite, the rest is the released setting.
-Tiny suite, seeds 1-3: 46.3 ± 0.2 / 53.8 ± 0.3 % at 1 / 16 shots (zero-shot 46.0).
+Tiny suite, seeds 1-3: 46.3 ± 0.2 / 44.6 ± 0.9 / 53.8 ± 0.3 % at 1 / 4 / 16 shots (zero-shot 46.0).
 
 Source: Yang et al., MMA: Multi-Modal Adapter for Vision-Language Models, CVPR 2024;
 ZjjConan/VLM-MultiModalAdapter @ c3d0bc2.

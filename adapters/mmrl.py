@@ -27,8 +27,7 @@ Deviations from the released code, and whether `--preset released` follows it in
 The maps of a tower of fewer than 7 blocks reach all of them.
 
 Expected: ViT-B/16, base-to-new 85.68 % and 77.16 %, H 81.20 %.
-Tiny suite: 47.1 ± 0.3 / 49.7 ± 0.2 % at 1 / 4 shots of seeds 1-3, 54.1 % at 16 shots of seed 1
-alone (zero-shot 46.0).
+Tiny suite, seeds 1-3: 47.1 ± 0.3 / 49.7 ± 0.2 / 54.3 ± 0.6 % at 1 / 4 / 16 shots (zero-shot 46.0).
 
 Source: Guo and Gu, MMRL: Multi-Modal Representation Learning for Vision-Language Models, CVPR 2025;
 yunncheng/MMRL @ 27d8821.
