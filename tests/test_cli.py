@@ -20,7 +20,7 @@ import pytest
 
 from benchmark import data, grid, methods
 from benchmark.cli import execute
-from benchmark.commands import planned_cells
+from benchmark.commands import grid_run
 from benchmark.commands.row_tables import print_rows
 from benchmark.commands.run import run
 from benchmark.compute import runner
@@ -609,7 +609,7 @@ def test_of_methods_that_never_ran_a_plan_forecasts_nothing(invoke: Invoke, tmp_
 def test_a_run_says_before_it_starts_how_many_cells_it_will_compute_where_these_are_many(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planned_cells, "MANY", 2)
+    monkeypatch.setattr(grid_run, "MANY", 2)
     few = ("--dataset", "tiny_digits", "--shots", "1", "--plain", "--results", tmp_path)
     line = "to compute: 3 cells of 1 method; less than 10 s for 3 cells, by 1 record each; "
 
@@ -621,7 +621,8 @@ def test_a_run_says_before_it_starts_how_many_cells_it_will_compute_where_these_
     assert not any("to compute" in each for each in said("--seed", "4"))
     assert said()[0].startswith(line), "seeds 1, 2 and 3"
     assert not any("to compute" in each for each in said()), "all on record"
-    assert said("--force")[0].startswith("to compute: 3 cells of 1 method; `plan` tells more")
+    again = "to compute: 3 cells of 1 method; less than 10 s for 3 cells, by 4 records each; "
+    assert said("--force")[0].startswith(again)
 
 
 def test_a_plan_tells_when_a_methods_file_changed_and_its_version_did_not(

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -17,14 +18,16 @@ from benchmark import data
 from benchmark.commands.executor_choice import ExecutorChoice
 from benchmark.commands.live_view import LiveView, live_view
 from benchmark.commands.outcome_output import as_dict, print_failures, print_tables
-from benchmark.commands.printing import say
+from benchmark.commands.printing import forecast_text, say
 from benchmark.compute import runner
+from benchmark.compute.history import History
 from benchmark.compute.runner import Outcome
 from benchmark.errors import UserError, counted
 from benchmark.grid import Cell
 from benchmark.records.store import Store
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
+MANY = 100  # cells to compute, more than which a run says how many they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,8 @@ def run_grid(
     _announce_data(cells, request, err)
     try:
         with live_view(err, len(cells), plain) as view, _termination_as_interrupt():
-            for outcome in _outcomes(cells, store, request, view):
+            say_many = partial(_announce_many, err)
+            for outcome in _outcomes(cells, store, request, view, say_many):
                 outcomes.append(outcome)
                 view.on_outcome(outcome)
                 if request.as_json:
@@ -89,8 +93,22 @@ def _announce_data(cells: Sequence[Cell], request: RunRequest, err: Console) -> 
                 say(err, f"{name}: {remark}")
 
 
+def _announce_many(err: Console, cells: Sequence[Cell], history: History) -> None:
+    """Say how many cells are to be computed, and for how long, where these are more than MANY."""
+    if len(cells) <= MANY:
+        return
+    of = counted(len({cell.method for cell in cells}), "method")
+    forecasts = list(map(history.forecast, cells))
+    time = f"; {forecast_text(forecasts)}" if any(forecasts) else ""
+    say(err, f"to compute: {counted(len(cells), 'cell')} of {of}{time}; `plan` tells more")
+
+
 def _outcomes(
-    cells: Sequence[Cell], store: Store, request: RunRequest, view: LiveView
+    cells: Sequence[Cell],
+    store: Store,
+    request: RunRequest,
+    view: LiveView,
+    on_missing: runner.OnMissing,
 ) -> Iterator[Outcome]:
     with request.executor.open(view.on_stage) as executor:
         yield from runner.run(
@@ -105,6 +123,7 @@ def _outcomes(
             batch=request.batch,
             executor=executor,
             grid_file=request.grid_file,
+            on_missing=on_missing,
         )
 
 

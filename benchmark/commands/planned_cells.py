@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmark import methods
 from benchmark.commands.grid_run import RunRequest
-from benchmark.commands.printing import forecast_text, print_json, say
+from benchmark.commands.printing import forecast_text, print_json
 from benchmark.compute import runner
 from benchmark.compute.history import Forecast, History
 from benchmark.errors import counted
@@ -23,11 +23,7 @@ from benchmark.records.kept_adapters import is_kept
 from benchmark.records.record import CellKey, Identity, Record, cell_key, key
 from benchmark.records.store import Store
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 STATES = ("done", "missing", "failed before")
-MANY = 100  # cells, more than which a run says before it starts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,27 +46,7 @@ class PlannedCell:
 
 def print_plan(cells: Sequence[Cell], store: Store, request: RunRequest) -> None:
     """Print the plan of a grid as text, or as JSON."""
-    planned = _planned(cells, store, request)
-    if request.as_json:
-        print_json(as_dict(planned))
-    else:
-        print(text(planned))
-
-
-def announce_many(cells: Sequence[Cell], store: Store, request: RunRequest, err: Console) -> None:
-    """Say how many cells a run is about to compute, where these are more than MANY."""
-    if len(cells) <= MANY:
-        return
-    to_do = [each for each in _planned(cells, store, request) if request.force or not each.record]
-    if len(to_do) > MANY:
-        of = counted(len({each.cell.method for each in to_do}), "method")
-        forecasts = [each.forecast for each in to_do]
-        time = f"; {forecast_text(forecasts)}" if any(forecasts) else ""
-        say(err, f"to compute: {counted(len(to_do), 'cell')} of {of}{time}; `plan` tells more")
-
-
-def _planned(cells: Sequence[Cell], store: Store, request: RunRequest) -> list[PlannedCell]:
-    return planned_cells(
+    planned = planned_cells(
         cells,
         store,
         request.data_root,
@@ -78,6 +54,10 @@ def _planned(cells: Sequence[Cell], store: Store, request: RunRequest) -> list[P
         accept_changed_data=request.accept_changed_data,
         keep=request.keep,
     )
+    if request.as_json:
+        print_json(as_dict(planned))
+    else:
+        print(text(planned))
 
 
 def planned_cells(

@@ -74,7 +74,7 @@ def _run(
     """Run or plan the cells of one shard; the exit code."""
     from benchmark.commands.grid_choice import chosen_cells
     from benchmark.commands.grid_run import run_grid
-    from benchmark.commands.planned_cells import announce_many, print_plan
+    from benchmark.commands.planned_cells import print_plan
     from benchmark.commands.printing import consoles
     from benchmark.records.store import Store
 
@@ -84,9 +84,7 @@ def _run(
         print_plan(cells, store, request)
         return 0
     store.make_ready()
-    out, err = consoles()
-    announce_many(cells, store, request, err)
-    return run_grid(cells, store, request, out, err)
+    return run_grid(cells, store, request, *consoles())
 
 
 def _go_offline() -> None:

@@ -8,7 +8,7 @@ computed, so that a finished grid answers at once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import chain
@@ -36,6 +36,14 @@ from benchmark.records.record import Identity, Record, key
 from benchmark.records.store import Store
 
 BUSY_WAIT_S = 0.5  # between looks at cells that another process has claimed
+
+
+# cells that are to be computed, what earlier ones took -> nothing
+OnMissing = Callable[[Sequence[Cell], History], None]
+
+
+def ignore_missing(cells: Sequence[Cell], history: History) -> None:
+    """The OnMissing of a caller who says nothing."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,7 @@ def run(
     batch: bool | None = None,
     grid_file: str = "",
     keep: bool = False,
+    on_missing: OnMissing = ignore_missing,
 ) -> Iterator[Outcome]:
     """Outcomes as they come: first the cells on record, then what is computed; a failure stops no
     other cell.
@@ -135,7 +144,8 @@ def run(
     seeds of a method in one batch wherever it can (True), nowhere (False), or where it pays
     (None); `grid_file` is what new records say of the file that the cells are from; `keep` stores
     what was learnt beside each record (compute/kept_adapters.py), for which every cell is trained
-    alone. Raises UserError where going on makes no sense: a full disk.
+    alone; `on_missing` hears of the cells that are computed, and of what earlier ones took, before
+    the first. Raises UserError where going on makes no sense: a full disk.
     """
     planned = {
         key(identity): (cell, identity)
@@ -143,8 +153,7 @@ def run(
             cells, root=root, device=device, accept_changed_data=accept_changed_data
         )
     }
-    wanted = [name for name in planned if not keep or is_kept(store, name)]
-    known = {} if force else {name: record for name in wanted if (record := store.get(name))}
+    known = {} if force else _on_record(planned, store, keep)
     missing = {name: made for name, made in planned.items() if name not in known}
     executor = executor or Serial(on_stage)
     _check_cells([cell for cell, _ in missing.values()], executor, device, keep=keep)
@@ -163,20 +172,22 @@ def run(
             grid_file=grid_file,
             keep=keep,
         )
-        yield from _computed(
-            _tasks(missing, known.values(), store), store, executor, options, batch
-        )
+        history = _history(known.values(), store)
+        on_missing([cell for cell, _ in missing.values()], history)
+        tasks = [_task(*made, name, store, history) for name, made in missing.items()]
+        yield from _computed(tasks, store, executor, options, batch)
 
 
-def _tasks(
-    missing: Mapping[str, tuple[Cell, Identity]], known: Collection[Record], store: Store
-) -> list[Task]:
-    """Tasks with what earlier records tell of their cost."""
+def _on_record(planned: Iterable[str], store: Store, keep: bool) -> dict[str, Record]:
+    """The records that are there already; with `keep` those whose adapter is."""
+    wanted = [name for name in planned if not keep or is_kept(store, name)]
+    return {name: record for name in wanted if (record := store.get(name))}
+
+
+def _history(known: Collection[Record], store: Store) -> History:
+    """What all records of a folder tell, of which `known` have been read."""
     others = read_records(store, [], besides={record.key for record in known})
-    history = History.of(chain(known, others))
-    return [
-        _task(cell, identity, name, store, history) for name, (cell, identity) in missing.items()
-    ]
+    return History.of(chain(known, others))
 
 
 def _task(cell: Cell, identity: Identity, name: str, store: Store, history: History) -> Task:
