@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -116,16 +116,20 @@ Seed = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
-Backbone = Annotated[
-    List,
-    typer.Option(
+
+
+def backbones(help_text: str, default: str) -> Any:
+    """An option that takes backbones, to choose cells or records."""
+    return typer.Option(
         "--backbone",
         "-b",
         autocompletion=completion.backbones,
         callback=words,
         metavar="NAME,...",
-        help="tiny, ViT-B/16, or ARCH/TAG.",
-        show_default="by suite",
+        help=help_text,
+        show_default=default,
         rich_help_panel=PANEL,
-    ),
-]
+    )
+
+
+Backbone = Annotated[List, backbones("tiny, ViT-B/16, or ARCH/TAG.", "by suite")]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,29 +23,20 @@ def _there(folder: Path | None) -> Path | None:
     return folder
 
 
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
+def _data_root(help_text: str, callback: Callable[[Path | None], Path | None] | None = None) -> Any:
+    return typer.Option(
         "--data-root",
         parser=path,
-        callback=_there,
+        callback=callback,
         metavar="DIR",
-        help="Folder of datasets.",
+        help=help_text,
         show_default="FSBENCH_DATA",
         rich_help_panel=PANEL,
-    ),
-]
-NewDataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-root",
-        parser=path,
-        metavar="DIR",
-        help="Folder of datasets, made where it is not there.",
-        show_default="FSBENCH_DATA",
-        rich_help_panel=PANEL,
-    ),
-]
+    )
+
+
+DataRoot = Annotated[Path | None, _data_root("Folder of datasets.", _there)]
+NewDataRoot = Annotated[Path | None, _data_root("Folder of datasets, made where it is not there.")]
 AcceptChangedData = Annotated[
     bool,
     typer.Option(

@@ -9,22 +9,10 @@ from typing import Annotated
 import typer
 
 from benchmark.commands.options import completion
-from benchmark.commands.options.cells import PANEL
+from benchmark.commands.options.cells import PANEL, backbones
 from benchmark.commands.options.values import List, numbers, words
 
-OnlyBackbone = Annotated[
-    List,
-    typer.Option(
-        "--backbone",
-        "-b",
-        autocompletion=completion.backbones,
-        callback=words,
-        metavar="NAME,...",
-        help="Only numbers of these backbones.",
-        show_default="all, a table each",
-        rich_help_panel=PANEL,
-    ),
-]
+OnlyBackbone = Annotated[List, backbones("Only numbers of these backbones.", "all, a table each")]
 OnlySuite = Annotated[
     List,
     typer.Option(
