@@ -17,27 +17,15 @@ from torch import Tensor
 
 from adapters import _blocks, _in_the_loop, _rows, _views, apt, clip_lora
 from adapters._settings import Crops
-from benchmark import methods
 from benchmark.api import Crop, Episode, ImageSet, Labelled, UserError
 from benchmark.backbones.clip import OpenClip, from_model
 from benchmark.backbones.prompting import shared_prefix
 from benchmark.conformance import toy
 from benchmark.training.narrow import narrowed
 from testbed.toy_on import Place
+from tests.toy64 import adapter, double
 
 Parts = Mapping[str, Tensor]
-
-
-def adapter(name: str, **params: object) -> Any:
-    """The method with these hyper-parameters, by their flat names."""
-    return methods.load(name, params)
-
-
-def double() -> OpenClip:
-    """A private toy in float64."""
-    copy = toy.backbone().copy()
-    copy.model.double()
-    return copy
 
 
 def random_parts(

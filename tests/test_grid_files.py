@@ -108,13 +108,17 @@ def test_every_option_is_written_down(
     assert (other.code, "is there already" in other.err) == (2, True)
 
 
-def test_a_grid_is_saved_behind_a_link_and_writes_over_none(
-    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def _in_a_folder_with_a_link(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     monkeypatch.setenv(methods.FILES, "")
     Path("real", "deep").mkdir(parents=True)
     Path("link").symlink_to("real/deep")
+
+
+def test_a_grid_is_saved_behind_a_link_and_writes_over_none(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _in_a_folder_with_a_link(tmp_path, monkeypatch)
     Path("my_rows.py").write_bytes(PLUGIN.read_bytes())
     plan = ["--method", "./my_rows.py", "--dataset", "tiny_digits", "--shots", "1", "--seed", "1"]
     names = keys_of(invoke, *plan, "--results", "r", "--save-config", "link/grid.toml")
@@ -150,10 +154,7 @@ def test_what_is_saved_again_stays_a_link(invoke: Invoke, tmp_path: Path) -> Non
 def test_a_file_behind_a_link_and_two_dots_is_found_from_a_grid(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(methods.FILES, "")
-    Path("real", "deep").mkdir(parents=True)
-    Path("link").symlink_to("real/deep")
+    _in_a_folder_with_a_link(tmp_path, monkeypatch)
     Path("real", "my_rows.py").write_bytes(PLUGIN.read_bytes())
     plan = ["--method", "link/../my_rows.py", "--dataset", "tiny_digits", "--results", "r"]
     names = keys_of(invoke, *plan, "--save-config", "grid.toml")
