@@ -57,8 +57,8 @@ def _changed(block: nn.Module, weights: Weights) -> Any:
     parts = {}
     for name in _blocks.PARTS:
         part, start = getattr(block, name), f"{name}."
-        own = {key.removeprefix(start): w for key, w in weights.items() if key.startswith(start)}
-        parts[name] = partial(_called, part, own) if own else part
+        given = {key.removeprefix(start): w for key, w in weights.items() if key.startswith(start)}
+        parts[name] = partial(_called, part, given) if given else part
     return SimpleNamespace(**parts)
 
 

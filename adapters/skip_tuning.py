@@ -74,7 +74,6 @@ from benchmark.api import Episode, Predictor, State, Target, Tower, VisionTower,
 from benchmark.training import batches
 from benchmark.training.optimisers import Update
 
-ADVICE = "take a ViT backbone or a text-side method such as coop"
 END = 5.0  # where the density of the tail is cut
 CLASSES_AT_ONCE = 64  # whose texts pass through the tower in prediction; changes no number
 
@@ -117,12 +116,12 @@ class Adapter:
     fit, fit_batch, learn = _transfer.fit, _transfer.fit_batch, _transfer.learn
 
     def predictor(self, state: State, target: Target) -> Predictor:
-        vision = _blocks.vision(target.backbone, "skip_tuning", ADVICE)
+        vision = _blocks.vision(target.backbone, "skip_tuning")
         text_KD = Texts.of(target, self._first(target.backbone.text)).classifier(state)
         return _weights.predictor_with(state, vision, text_KD, target.backbone.logit_scale)
 
     def _learn(self, episodes: Sequence[Episode]) -> list[State]:
-        vision = _blocks.vision(episodes[0].backbone, "skip_tuning", ADVICE)
+        vision = _blocks.vision(episodes[0].backbone, "skip_tuning")
         text, first = episodes[0].backbone.text, self._first(vision)
         texts = Texts.of(episodes[0].target, self._first(text))
         start = self._tuned("vision", vision) | self._tuned("text", text)

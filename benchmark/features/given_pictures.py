@@ -42,9 +42,7 @@ def find_pictures(given: Sequence[Path]) -> GivenPictures:
             paths, others = paths + pictures, others + len(files) - len(pictures)
         elif each.suffix.lower() in LISTS:
             paths += _listed(each)
-        elif (
-            is_picture(each) or each.exists()
-        ):  # what cannot be read is named, and the rest goes on
+        elif is_picture(each) or each.exists():  # of many, one that is not there is named later
             paths.append(str(each))
         else:
             raise UserError(
