@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 
 from benchmark import paths
 from benchmark.compute import runner
+from benchmark.compute.history import History
 from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.records import index
@@ -244,9 +245,17 @@ def test_what_cells_would_cost_is_told_without_opening_a_record(
     few = ("--method", "coop", "--backbone", "RN50", "--dataset", "dtd")
     assert "missing" in invoke("reproduce", *few, "--results", store.root).out
     cell = Cell(method="coop", dataset="tiny_digits", shots=4, seed=9, backbone="tiny")
-    (task,) = runner._tasks({"9": (cell, identity(seed=9))}, read(store)[:3], store)
-    assert task.expected_s == pytest.approx(2.25)
-    assert opened == []
+    expected_s: list[float | None] = []
+
+    def stop(cells: Sequence[Cell], history: History) -> None:
+        expected_s.extend(history.expected_s(each) for each in cells)
+        raise UserError("the forecast is all that is wanted")
+
+    with pytest.raises(UserError, match="forecast is all"):
+        list(runner.run([cell], store, on_missing=stop))
+    assert expected_s == [pytest.approx(2.25)]
+    # the cell's own record is looked for, in vain
+    assert [path for path in opened if path.exists()] == []
 
 
 def test_a_small_folder_gets_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
