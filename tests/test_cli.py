@@ -32,16 +32,8 @@ from tests.conftest import Invoke
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTE = "import sys; from benchmark.cli import execute;"
 QUICK = ["--method", "zero_shot", "--dataset", "tiny_digits"]
-MOODY = [
-    "--method",
-    "tests.plugins.moody",
-    "--dataset",
-    "tiny_digits",
-    "--shots",
-    "1",
-    "--sources",
-    "none",
-]
+QUICK_MOODY = ["--method", "tests.plugins.moody", "--dataset", "tiny_digits", "--shots", "1"]
+MOODY = [*QUICK_MOODY, "--sources", "none"]
 
 
 @pytest.fixture(autouse=True)
@@ -724,42 +716,24 @@ def test_check_of_a_method_without_rows_says_how_to_get_them(invoke: Invoke, gol
     assert "check --update" in result.err
 
 
-def test_check_serves_a_plug_in_and_tells_failure_from_difference(
+def test_check_serves_a_plug_in_and_names_one_that_is_not_there(
     invoke: Invoke, tmp_path: Path
 ) -> None:
-    mine = [
-        "--golden",
-        tmp_path / "mine.csv",
-        "--method",
-        "tests.plugins.moody",
-        "--dataset",
-        "tiny_digits",
-        "--shots",
-        "1",
-    ]
+    mine = ["--golden", tmp_path / "mine.csv", *QUICK_MOODY]
     assert invoke("check", "--update", *mine).code == 0
     assert invoke("check", *mine).code == 0
-    failing = (
-        (tmp_path / "mine.csv").read_text().replace("tests.plugins.moody", "tests.plugins.no_fit")
-    )
-    (tmp_path / "mine.csv").write_text(failing)
+    rows = (tmp_path / "mine.csv").read_text()
+    (tmp_path / "mine.csv").write_text(rows.replace("plugins.moody", "plugins.nobody"))
     result = invoke("check", "--golden", tmp_path / "mine.csv")
-    assert result.code == 2  # no such module: nothing was run
+    assert result.code == 2
+    assert "tests.plugins.nobody" in result.err
+    assert result.out == ""  # nothing was run
 
 
 def test_check_tells_a_failed_cell_from_a_different_one(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = [
-        "--golden",
-        tmp_path / "mine.csv",
-        "--method",
-        "tests.plugins.moody",
-        "--dataset",
-        "tiny_digits",
-        "--shots",
-        "1",
-    ]
+    mine = ["--golden", tmp_path / "mine.csv", *QUICK_MOODY]
     assert invoke("check", "--update", *mine).code == 0
     monkeypatch.setattr("tests.plugins.moody.Adapter.fit", lambda self, episode: 1 / 0)
     result = invoke("check", *mine)
