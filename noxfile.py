@@ -114,7 +114,7 @@ def oldest(session: nox.Session) -> None:
     project = nox.project.load_toml("pyproject.toml")
     groups = nox.project.dependency_groups(project, "test")
     session.install("-e", ".", *groups, "--resolution", "lowest-direct")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *TWO_AT_ONCE, *session.posargs)
     session.run("python", "-m", "benchmark", "check", "--plain", success_codes=[0, 3])
 
 
