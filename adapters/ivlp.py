@@ -20,9 +20,9 @@ Deviations from the released code:
 - Stored crops in turn, where the release cuts fresh ones; the backbone's precision, where it has
   half.
 
-Expected: ViT-B/16, base-to-new, 20 epochs: 84.21 % on base, 71.79 % on new classes. Tiny suite:
-44.3 / 42.7 % at 1 / 4 shots of seeds 1-3, 48.6 % at 16 shots of seeds 1 and 2 alone. Zero-shot has
-46.0: it starts below it and needs images.
+Expected: ViT-B/16, base-to-new, 20 epochs: 84.21 % on base, 71.79 % on new classes. Tiny suite,
+seeds 1-3: 44.3 / 42.7 / 48.5 % at 1 / 4 / 16 shots. Zero-shot has 46.0: it starts below it and
+needs images.
 
 Source: Rasheed et al., Fine-tuned CLIP Models are Efficient Video Learners, CVPR 2023, as in
 Khattak et al., PromptSRC, ICCV 2023; muzairkhattak/PromptSRC @ bb95c77.

@@ -24,8 +24,8 @@ The settings of the release for all classes are not known. A tower of fewer than
 in all of them.
 
 Expected: ViT-B/16, mean of 11 datasets and three seeds, 1/2/4/8/16 shots, by CLIP-SVD's authors:
-69.27 / 72.58 / 75.37 / 78.89 / 81.79 %; base-to-new 82.28 % and 75.14 %. Tiny suite: 44.6 / 45.9 %
-at 1 / 4 shots of seeds 1-3, 48.5 % at 16 shots of seeds 1 and 2 alone (zero-shot 46.0).
+69.27 / 72.58 / 75.37 / 78.89 / 81.79 %; base-to-new 82.28 % and 75.14 %. Tiny suite, seeds
+1-3: 44.6 / 45.9 / 48.6 % at 1 / 4 / 16 shots (zero-shot 46.0).
 
 Source: Khattak et al., MaPLe: Multi-modal Prompt Learning, CVPR 2023;
 muzairkhattak/multimodal-prompt-learning @ 69bce21.

@@ -24,8 +24,8 @@ Deviations from the released code, and whether `--preset released` follows it in
 
 Expected: ViT-B/16, mean of 11 datasets and three seeds, 1/2/4/8/16 shots:
 72.32 / 75.29 / 78.35 / 80.69 / 82.87 %; base-to-new 84.26 % and 76.10 %. The weights belong to
-CLIP's scale of 100; the tiny model has 18.6, so they hold its features tighter. Tiny suite: 44.9 /
-47.1 % at 1 / 4 shots of seeds 1-3, 47.8 % at 16 shots of seed 1 alone (zero-shot 46.0).
+CLIP's scale of 100; the tiny model has 18.6, so they hold its features tighter. Tiny suite, seeds
+1-3: 44.9 / 47.1 / 48.1 % at 1 / 4 / 16 shots (zero-shot 46.0).
 
 Source: Khattak et al., Self-regulating Prompts: Foundational Model Adaptation without Forgetting,
 ICCV 2023; muzairkhattak/PromptSRC @ bb95c77.
