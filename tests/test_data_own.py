@@ -5,6 +5,7 @@ is said about them.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow  # type: ignore[import-untyped]
 import pytest
 from PIL import Image
@@ -30,8 +32,11 @@ from benchmark.errors import MISSING, UserError
 from benchmark.features.feature_store import Stopwatch, open_store
 from benchmark.features.image_sets import image_set
 from benchmark.grid import Cell
+from benchmark.records import class_names
 from benchmark.records.record import Record
 from benchmark.records.store import Store
+from benchmark.report.image_results import ImageResults
+from testbed.synthetic import identity, scored
 from tests.conftest import Invoke
 from tests.test_data_reading import exchange, table
 
@@ -644,3 +649,46 @@ def test_two_files_over_equal_pictures_are_one_dataset_and_said_to_be(
     assert outcome.code == 0
     assert "hold the same images with the same labels: they are one dataset" in outcome.err
     assert len(list(Store(mine / "results").records())) == 1
+
+
+# --- class names stand beside the records, which do not say where a TOML lies
+
+
+def test_names_of_own_classes_are_kept_beside_the_records(mine: Path, invoke: Invoke) -> None:
+    ours, merged = mine / "results", ("--results", mine / "merged")
+    own = ("--dataset", mine / "mine.toml")
+    command = ("run", "--method", "zero_shot", *own, "--backbone", "tiny", "--results", ours)
+    assert invoke(*command, "--plain").code == 0
+    shutil.rmtree(ours / "classes")  # records of before names were kept
+    assert "class_name,correct" in (
+        unnamed := invoke("export", "--per-class", "--results", ours).out
+    )
+    assert "cat" not in unnamed
+    assert invoke(*command, "--plain").code == 0
+    assert invoke("merge", ours, *merged).code == 0
+    by_class = pd.read_csv(io.StringIO(invoke("export", "--per-class", *merged).out))
+    assert by_class.class_name.tolist() == list(NAMES)
+    assert invoke("report", "--html", mine / "page", *merged).code == 0
+    assert '{"mine":["cat","dog","emu"]}' in (mine / "page" / "data.js").read_text()
+    assert not (mine / "page" / "images").exists()
+    elsewhere = invoke("export", "--confusion", *merged)
+    assert "--dataset the TOML of one of your own" in elsewhere.err
+    told = pd.read_csv(io.StringIO(invoke("export", "--confusion", *own, *merged).out))
+    assert set(told.class_name) == set(NAMES)
+    assert told.images.sum() == 6
+
+
+def test_names_beside_records_are_believed_of_strange_datasets_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    shipped = identity(dataset_digest=data.digest("tiny_digits"))
+    ours, mine = scored(shipped, 0.5), scored(identity(dataset="mine"), 0.5, classes=3)
+    for each in (ours, mine):
+        class_names.keep(store, each.identity.dataset_digest, [f"no {i}" for i in range(10)])
+    assert ImageResults(store).class_names(ours) == data.read_spec("tiny_digits").class_names
+    assert ImageResults(store).class_names(mine) == ()  # ten names of three classes
+    digest = mine.identity.dataset_digest
+    class_names.keep(store, digest, NAMES)
+    assert ImageResults(store).class_names(mine) == NAMES
+    for text in ("{}", '{"class_names":["cat","\\u001b[2J","emu"]}', "\0"):
+        class_names.path(store, digest).write_text(text)
+        assert ImageResults(store).class_names(mine) == ()

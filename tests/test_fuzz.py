@@ -22,6 +22,7 @@ from benchmark.errors import UserError
 from benchmark.records import combine
 from benchmark.records.store import Store
 from benchmark.report import grouping, page
+from benchmark.report.image_results import ImageResults
 from testbed.mutation import (
     MEMORY_MB,
     PATHS,
@@ -444,7 +445,8 @@ def test_counts_that_have_no_character_are_numbers_in_the_page(tmp_path: Path) -
     """55,261 right of as many would be half a character, which no file can hold."""
     store, content = Store(tmp_path), record(identity(shots=4), [55_261, 3], [55_261, 5])
     store.put(content, np.zeros(3))
-    page.write_page(tmp_path / "page", grouping.group_records(store.records()), store, images=False)
+    groups = grouping.group_records(store.records())
+    page.write_page(tmp_path / "page", groups, ImageResults(store), pictures=False)
     assert '"correct":[55261,3]' in next((tmp_path / "page" / "records").glob("*.js")).read_text()
 
 

@@ -74,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for record in study(16, 1, missing=0, shots=(1, 16), seeds=(1, 2))
         if (record.identity.method, record.identity.dataset) != ("gda", "dtd")
     ]
-    page.write_page(base / "page", grouping.group_records(records), store)
+    page.write_page(base / "page", grouping.group_records(records), ImageResults(store))
     return base / "page"
 
 
@@ -473,15 +473,15 @@ def test_names_cannot_break_out_of_the_page(folder: Path) -> None:
 
 def test_a_page_is_written_over_itself_and_never_over_something_else(tmp_path: Path) -> None:
     groups = grouping.group_records(grid(["coop"], shots=(1,)))
-    size = page.write_page(tmp_path / "page", groups, Store(tmp_path))
+    size = page.write_page(tmp_path / "page", groups, ImageResults(Store(tmp_path)))
     stale = tmp_path / "page" / "records" / "99-gone.js"
     stale.write_text("")
-    assert page.write_page(tmp_path / "page", groups, Store(tmp_path)) == size
+    assert page.write_page(tmp_path / "page", groups, ImageResults(Store(tmp_path))) == size
     assert not stale.exists()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("mine")
     with pytest.raises(UserError, match="not a report"):
-        page.write_page(tmp_path / "thesis", groups, Store(tmp_path))
+        page.write_page(tmp_path / "thesis", groups, ImageResults(Store(tmp_path)))
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
 
 
@@ -499,7 +499,10 @@ def test_ten_thousand_records_stay_under_five_megabytes(tmp_path: Path) -> None:
         for record in grid(methods, CLASSIC, (1, 16), (1, 2, 3), (backbone,), classes=199)
     ]
     per_record = page.write_page(
-        tmp_path / "page", grouping.group_records(records), Store(tmp_path), images=False
+        tmp_path / "page",
+        grouping.group_records(records),
+        ImageResults(Store(tmp_path)),
+        pictures=False,
     ) / len(records)
     assert per_record * 10_000 < 5e6
 
@@ -522,7 +525,7 @@ def test_of_a_dataset_under_two_digests_the_images_that_are_here_are_shown(tmp_p
     old = [each.model_copy(update={"key": key(each.identity)}) for each in old]
     for each, same in zip(old, now, strict=True):
         store.put(each, store.predictions(same.key))
-    page.write_page(tmp_path / "page", grouping.group_records([*now, *old]), store)
+    page.write_page(tmp_path / "page", grouping.group_records([*now, *old]), ImageResults(store))
     names = {path.name for path in (tmp_path / "page" / "images").iterdir()}
     assert names == {"tiny_digits", "tiny_digits.js"}
     assert "tiny_digits@" in (tmp_path / "page" / "data.js").read_text()
@@ -533,7 +536,7 @@ def test_a_page_that_cannot_be_made_leaves_the_one_before(
 ) -> None:
     store = Store(tmp_path / "store")
     groups = grouping.group_records([judged("coop", 1, 0.8, store)])
-    page.write_page(tmp_path / "page", groups, store)
+    page.write_page(tmp_path / "page", groups, ImageResults(store))
     before = sorted(path for path in (tmp_path / "page").rglob("*"))
 
     def fails(*_: object) -> None:
@@ -542,7 +545,7 @@ def test_a_page_that_cannot_be_made_leaves_the_one_before(
     monkeypatch.setattr(page, "details", fails)
     for folder in ("page", "new"):
         with pytest.raises(UserError, match="no"):
-            page.write_page(tmp_path / folder, groups, store)
+            page.write_page(tmp_path / folder, groups, ImageResults(store))
     assert sorted(path for path in (tmp_path / "page").rglob("*")) == before
     assert not (tmp_path / "new").exists()
 
@@ -551,7 +554,7 @@ def test_published_values_that_disagree_stand_on_pages_of_their_datasets(tmp_pat
     for backbone, shown in (("ViT-B-16/openai", True), ("RN50/openai", False)):
         groups = grouping.group_records(grid(["coop"], ("eurosat",), backbones=(backbone,)))
         folder = tmp_path / backbone.replace("/", "-")
-        page.write_page(folder, groups, Store(tmp_path))
+        page.write_page(folder, groups, ImageResults(Store(tmp_path)))
         text = (folder / "index.html").read_text(encoding="utf-8")
         assert ("Published values that disagree" in text) == shown
         assert ("MaPLe (run by TCP&#39;s authors)" in text) == shown

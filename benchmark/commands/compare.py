@@ -39,7 +39,7 @@ def compare(
 ) -> None:
     """Compare two methods on the same seeds and test images, and over the datasets of a suite."""
     from benchmark import methods
-    from benchmark.commands.record_choice import chosen_records
+    from benchmark.commands.record_choice import chosen_records, files_of_datasets
     from benchmark.records.store import Store
     from benchmark.report import comparison, edited_methods, grouping
     from benchmark.report.comparison_table import comparison_table
@@ -54,7 +54,7 @@ def compare(
     one, other = (files.get(each, each) for each in (first, second))
     paths = {name: Path(file) for file, name in files.items()}
     groups = edited_methods.with_edited_files(groups, paths)
-    images = ImageResults(store, data_root)
+    images = ImageResults(store, data_root, files_of_datasets(filters))
     compared = comparison.compare(groups, one, other, images, _code_of(files))
     if as_json:
         print_json([comparison.comparison_dict(each) for each in compared])

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from benchmark.records.record import Record
-    from benchmark.records.store import Store
+    from benchmark.report.image_results import ImageResults
 
 
 @takes_fields
@@ -63,9 +63,10 @@ def export(
     if adapter is not None:
         _export_adapter(adapter, results, out, device, filters)
         return
-    from benchmark.commands.record_choice import chosen_records
+    from benchmark.commands.record_choice import chosen_records, files_of_datasets
     from benchmark.records.store import Store
     from benchmark.report.grouping import current
+    from benchmark.report.image_results import ImageResults
 
     form = _format(form, out)
     kinds = {"--records": per_record, "--per-class": per_class, "--confusion": confusion}
@@ -80,7 +81,8 @@ def export(
         _hand_over(records if superseded else current(records, notes), to, online)
     else:
         kind = chosen[0] if chosen else "--leaderboard"
-        _write(_frame(kind, store, records, notes, superseded, data_root, form), out, form)
+        images = ImageResults(store, data_root, files_of_datasets(filters))
+        _write(_frame(kind, records, notes, superseded, images, form), out, form)
     warn(notes)
 
 
@@ -123,11 +125,10 @@ def _format(form: str | None, out: Path | None) -> str:
 
 def _frame(
     kind: str,
-    store: Store,
     records: list[Record],
     notes: list[str],
     superseded: bool,
-    data_root: Path | None,
+    images: ImageResults,
     form: str,
 ) -> pd.DataFrame:
     from benchmark.report import class_frames, frames, grouping, leaderboard
@@ -137,11 +138,11 @@ def _frame(
     if kind == "--records":
         return frames.sorted_frame(kept)
     if kind == "--per-class":
-        return class_frames.class_frame(kept)
+        return class_frames.class_frame(images, kept)
     if kind == "--confusion":
-        return class_frames.confusion_frame(store, kept, data_root, notes)
+        return class_frames.confusion_frame(images, kept, notes)
     groups = grouping.group_records(kept, notes, superseded=True)
-    frame = leaderboard.leaderboard_frame(groups, Calibrations(store))
+    frame = leaderboard.leaderboard_frame(groups, Calibrations(images.store))
     return leaderboard.with_decimals(frame) if form == "csv" else frame
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from benchmark import methods
+from benchmark import data, methods
 from benchmark.commands.grid_file import read_grid_file
 from benchmark.commands.grid_records import records_of_grid
 from benchmark.commands.grid_strangers import named_methods
 from benchmark.commands.option_fields import RecordFilters
 from benchmark.commands.options.values import whole_numbers
+from benchmark.errors import UserError
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 from benchmark.report import record_selection
@@ -36,3 +38,13 @@ def named_files(filters: RecordFilters) -> dict[str, Path]:
     if filters.config:
         named += named_methods(read_grid_file(filters.config))
     return {methods.stable_name(name): Path(name) for name in named if name.endswith(".py")}
+
+
+def files_of_datasets(filters: RecordFilters) -> dict[str, str]:
+    """The TOMLs that the options name, by names of records, which do not say where these lie."""
+    files: dict[str, str] = {}
+    for name in filters.datasets:
+        if name.endswith(".toml"):
+            with suppress(UserError):  # records outlive the file
+                files[data.read_spec(name).name] = name
+    return files

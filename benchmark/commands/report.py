@@ -20,7 +20,6 @@ from benchmark.commands.printing import print_tables, warn
 from benchmark.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmark.records.store import Store
     from benchmark.report.grouping import GroupedRecords
     from benchmark.report.image_results import ImageResults
     from benchmark.report.result_table import ResultTable
@@ -36,9 +35,10 @@ def report(
     data_root: opt.DataRoot = None,
 ) -> None:
     """Print tables from the records in a folder, write them as a page, or draw figures."""
-    from benchmark.commands.record_choice import chosen_records, named_files
+    from benchmark.commands.record_choice import chosen_records, files_of_datasets, named_files
     from benchmark.records.store import Store
     from benchmark.report import edited_methods, grouping
+    from benchmark.report.image_results import ImageResults
 
     _check(shape)
     _refuse_ignored(context, shape, filters)
@@ -49,12 +49,13 @@ def report(
     if shape.instead:  # nothing else says it there
         said = (edited_methods.notes_of_edited(variants) for variants in groups.values())
         notes += dict.fromkeys(note for of_setting in said for note in of_setting)
+    images = ImageResults(store, data_root, files_of_datasets(filters))
     if shape.html:
-        _write_page(shape.html, groups, store, data_root, shape.images)
+        _write_page(shape.html, groups, images, shape.images)
     if shape.figures:
         _write_figures(shape.figures, groups, shape, notes)
     if not shape.instead:
-        tables = list(_tables(groups, shape, store, data_root))
+        tables = list(_tables(groups, shape, images))
         _print_tables(tables, shape.form, shape.text_width)
     warn(notes)
 
@@ -96,12 +97,10 @@ def _refuse_ignored(context: typer.Context, shape: own.Shape, filters: RecordFil
     refuse_trust_alone(context, filters.config)
 
 
-def _write_page(
-    folder: Path, groups: GroupedRecords, store: Store, data_root: Path | None, images: bool
-) -> None:
+def _write_page(folder: Path, groups: GroupedRecords, images: ImageResults, pictures: bool) -> None:
     from benchmark.report import page
 
-    size = page.write_page(folder, groups, store, data_root, images)
+    size = page.write_page(folder, groups, images, pictures)
     print(f"{folder / 'index.html'}: {size / 1e6:.1f} MB without images")
 
 
@@ -116,7 +115,7 @@ def _write_figures(
 
 
 def _tables(
-    groups: GroupedRecords, shape: own.Shape, store: Store, data_root: Path | None
+    groups: GroupedRecords, shape: own.Shape, images: ImageResults
 ) -> Iterable[ResultTable]:
     """The tables that were asked for."""
     if shape.cost:
@@ -127,10 +126,8 @@ def _tables(
         from benchmark.report.calibration import Calibrations
         from benchmark.report.calibration_tables import calibration_tables
 
-        return calibration_tables(groups, Calibrations(store))
-    from benchmark.report.image_results import ImageResults
-
-    return _accuracy_tables(groups, ImageResults(store, data_root), shape)
+        return calibration_tables(groups, Calibrations(images.store))
+    return _accuracy_tables(groups, images, shape)
 
 
 def _accuracy_tables(

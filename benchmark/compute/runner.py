@@ -28,6 +28,7 @@ from benchmark.compute.texts import require_sentences
 from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.protocols import FEW_SHOT
+from benchmark.records import class_names
 from benchmark.records.announcements import announce_plan, failed_at
 from benchmark.records.index import read_records
 from benchmark.records.kept_adapters import is_kept
@@ -153,6 +154,7 @@ def run(
             cells, root=root, device=device, accept_changed_data=accept_changed_data
         )
     }
+    _keep_class_names(planned.values(), store)
     known = {} if force else _on_record(planned, store, keep)
     missing = {name: made for name, made in planned.items() if name not in known}
     executor = executor or Serial(on_stage)
@@ -176,6 +178,13 @@ def run(
         on_missing([cell for cell, _ in missing.values()], history)
         tasks = [_task(*made, name, store, history) for name, made in missing.items()]
         yield from _computed(tasks, store, executor, options, batch)
+
+
+def _keep_class_names(planned: Iterable[tuple[Cell, Identity]], store: Store) -> None:
+    """Of every tested dataset, also for records from before names were kept."""
+    named = {identity.dataset_digest: cell.dataset for cell, identity in planned}
+    for digest, dataset in named.items():
+        class_names.keep(store, digest, data.read_spec(dataset).class_names)
 
 
 def _on_record(planned: Iterable[str], store: Store, keep: bool) -> dict[str, Record]:

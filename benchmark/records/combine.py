@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmark.errors import UserError
 from benchmark.paths import write_atomic
+from benchmark.records import class_names
 from benchmark.records.kept_adapters import is_kept, json_file, read, require_noted, tensor_file
 from benchmark.records.record import Record
 from benchmark.records.store import Store
@@ -56,6 +57,7 @@ def combine(sources: Sequence[Store], target: Store) -> CombineResult:
                         sum(here.counts.correct),
                     )
                 )
+        _copy_class_names(source, target)
     return CombineResult(added, known, conflicts, passed_over)
 
 
@@ -65,6 +67,13 @@ def _copy(source: Store, target: Store, key: str, passed_over: list[str]) -> Non
     if beside.is_file() and _are_predictions(source, key, passed_over):
         _copy_file(beside, target.beside(key))
     _copy_file(source.path(key), target.path(key))
+
+
+def _copy_class_names(source: Store, target: Store) -> None:
+    """Of every dataset whose names stand there and not here."""
+    for digest in class_names.digests(source):
+        if not class_names.read(target, digest):
+            class_names.keep(target, digest, class_names.read(source, digest))
 
 
 def _are_predictions(source: Store, key: str, passed_over: list[str]) -> bool:

@@ -2,6 +2,7 @@
 
 DIR/records/<key>.json  the record
 DIR/records/<key>.npz   predicted label of every test image, in test order
+DIR/classes/<digest>.json  names of a dataset's classes (class_names.py)
 DIR/records.index       what of all records tables are made of, once there are many (index.py)
 DIR/priors/<key>.*      the states that pretraining left, and what they were made from
 DIR/states/<key>.*      what was learned for several targets, likewise

@@ -65,7 +65,7 @@ def write_board(source: Path, folder: Path) -> WrittenBoard:
         shown = _of_versions_here(kept, notes)
         groups = grouping.group_records(shown, notes, superseded=True, conflicts=rivals)
         conflicts += _named(rivals, owner)
-        page.write_page(folder, groups, whole, images=False)
+        page.write_page(folder, groups, images, pictures=False)
     write_atomic(folder / LIST, _table(rows).encode())
     names = tuple(row[0] for row in rows)
     return WrittenBoard(names, len(kept), tuple(notes), tuple(conflicts))

@@ -8,12 +8,10 @@ columns name the record; its other fields are joined by `key` from `load_results
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.records.record import Record
-from benchmark.records.store import Store
-from benchmark.report.image_results import ImageResults, class_names
+from benchmark.report.image_results import ImageResults
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,24 +30,25 @@ KINDS = {**dict.fromkeys(WHOLE, "int64"), "accuracy": "float64"}  # of columns; 
 Row = tuple[str | int | float | None, ...]
 
 
-def class_frame(records: Iterable[Record]) -> pd.DataFrame:
+def class_frame(images: ImageResults, records: Iterable[Record]) -> pd.DataFrame:
     """Accuracy by class, in [0, 1]; missing where a class has no test image.
 
     Labels are counted from 0 within the classes that were tested. Names of classes are missing
-    where the dataset's spec is not the one of the record.
+    where the dataset's spec is not the one of the record and the store keeps none.
     """
-    return _frame(CLASS, (row for record in records for row in _class_rows(record)))
+    return _frame(CLASS, (row for record in records for row in _class_rows(record, images)))
 
 
 def confusion_frame(
-    store: Store, records: Iterable[Record], root: Path | None, notes: list[str]
+    images: ImageResults, records: Iterable[Record], notes: list[str]
 ) -> pd.DataFrame:
     """How many test images of each class were taken for which; pairs that never occur are left out.
 
     A record whose predictions or whose dataset's labels are not at hand, or do not agree with its
-    counts, has no rows; how many there are is added to `notes`. `root` is the folder of datasets.
+    counts, has no rows; how many there are is added to `notes`.
     """
-    images, rows, without = ImageResults(store, root), [], 0
+    rows: list[Row] = []
+    without = 0
     for record in records:
         found = confusions(record, images)
         rows += found or []
@@ -57,7 +56,8 @@ def confusion_frame(
     if without:
         notes.append(
             f"{without} records have no confusions: their predictions or their dataset's labels "
-            "are not here, or are others (--data-root names the folder of datasets)"
+            "are not here, or are others (--data-root names the folder of datasets, --dataset the "
+            "TOML of one of your own)"
         )
     return _frame(CONFUSION, iter(rows))
 
@@ -77,9 +77,9 @@ def _naming(record: Record) -> Row:
     )
 
 
-def _class_rows(record: Record) -> Iterator[Row]:
+def _class_rows(record: Record, images: ImageResults) -> Iterator[Row]:
     counts, naming = record.counts, _naming(record)
-    names = class_names(record) or (None,) * len(counts.total)
+    names = images.class_names(record) or (None,) * len(counts.total)
     for label, (correct, total) in enumerate(zip(counts.correct, counts.total, strict=True)):
         share = correct / total if total else None
         yield (*naming, label, names[label], correct, total, share)
@@ -99,7 +99,7 @@ def confusions(record: Record, images: ImageResults) -> list[Row] | None:
         return None
     pairs_P, images_P = np.unique(labels_Q * classes + predicted_Q, return_counts=True)
     label_P, told_P = np.divmod(pairs_P, classes)
-    names, naming = class_names(record) or (None,) * classes, _naming(record)
+    names, naming = images.class_names(record) or (None,) * classes, _naming(record)
     return [
         (*naming, label, names[label], told, names[told], count)
         for label, told, count in np.stack([label_P, told_P, images_P], axis=1).tolist()

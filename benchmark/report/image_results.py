@@ -4,6 +4,7 @@ which of them its run got right.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from benchmark import data
 from benchmark.data.sampling import class_half
 from benchmark.errors import UserError
+from benchmark.records import class_names as kept_names
 from benchmark.records.record import Record
 from benchmark.records.store import Store
 
@@ -38,8 +40,11 @@ class ImageResults:
 
     store: Store
     root: Path | None = None  # of datasets
+    files: Mapping[str, str] = field(default_factory=dict)  # name of a dataset -> its TOML
     # dataset and classes -> what is here; each is read once
     _tests: dict[tuple[str, str], _TestImages | None] = field(default_factory=dict)
+    # digest -> class names kept in this store
+    _kept: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False)
 
     def images(self, record: Record) -> data.ImageTable | None:
         """The test images; None where those here are not the ones that the record names."""
@@ -55,6 +60,19 @@ class ImageResults:
         """How many classes were tested, whatever the record counts."""
         found = self._test(record)
         return found and found.classes
+
+    def class_names(self, record: Record) -> tuple[str, ...]:
+        """The names of the tested classes, in label order: of the dataset here, else those kept
+        beside the records; nothing where neither is of what the record counts.
+        """
+        named = record.identity
+        names = _own_names(record) or self._kept_names(named.dataset_digest)
+        try:
+            tested = class_half(len(names), named.classes)
+        except UserError:  # a stranger's record may name any classes
+            return ()
+        same = len(tested) == len(record.counts.total)
+        return tuple(names[label] for label in tested) if same else ()
 
     def predicted_Q(self, record: Record) -> Array | None:
         """The predicted class of every test image."""
@@ -74,11 +92,17 @@ class ImageResults:
         right_Q: Array = predicted_Q == labels_Q
         return right_Q if int(right_Q.sum()) == record.right else None
 
+    def _kept_names(self, digest: str) -> tuple[str, ...]:
+        if digest not in self._kept:
+            self._kept[digest] = kept_names.read(self.store, digest)
+        return self._kept[digest]
+
     def _test(self, record: Record) -> _TestImages | None:
         named = record.identity
         place = named.dataset, named.classes
         if place not in self._tests:
-            self._tests[place] = _read(*place, self.root)
+            given = self.files.get(named.dataset, named.dataset)
+            self._tests[place] = _read(given, named.classes, self.root)
         found = self._tests[place]
         return found if found and found.digest == named.dataset_digest else None
 
@@ -93,15 +117,12 @@ def _read(dataset: str, classes: str, root: Path | None) -> _TestImages | None:
     return _TestImages(read.digest, read.test, np.asarray(read.test.labels), len(read.class_names))
 
 
-def class_names(record: Record) -> tuple[str, ...]:
-    """The names of the tested classes, in label order; nothing where the dataset is unknown here or
-    has changed since.
+def _own_names(record: Record) -> tuple[str, ...]:
+    """All class names of the dataset that has this name here; nothing where it has changed since or
+    is unknown.
     """
-    named = record.identity
     try:
-        spec = data.read_spec(named.dataset)
-        tested = class_half(len(spec.class_names), named.classes)
-    except UserError:  # nor are classes known that only a stranger's record names
+        spec = data.read_spec(record.identity.dataset)
+    except UserError:
         return ()
-    same = spec.digest == named.dataset_digest and len(tested) == len(record.counts.total)
-    return tuple(spec.class_names[label] for label in tested) if same else ()
+    return spec.class_names if spec.digest == record.identity.dataset_digest else ()

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.errors import UserError
-from benchmark.records.store import Store
 from benchmark.report import page_data, page_images
 from benchmark.report.calibration import Calibrations
 from benchmark.report.grouping import GroupedRecords
@@ -28,22 +27,21 @@ MARK = '<meta name="generator" content="fsbench report">'
 def write_page(
     folder: Path,
     groups: GroupedRecords,
-    store: Store,
-    root: Path | None = None,
-    images: bool = True,
+    images: ImageResults,
+    pictures: bool = True,
 ) -> int:
-    """Write the page into `folder`; returns its bytes without images. Refuses a folder that holds
-    something else.
+    """Write the page into `folder`, with `pictures` of test images; returns its bytes without them.
+    Refuses a folder that holds something else.
     """
     _check(folder)
-    results, found = ImageResults(store, root), Calibrations(store)
-    index = page_data.index(groups, results, found)
-    shown, thumbnails = page_images.pictured(groups, results) if images else ({}, {})
+    found = Calibrations(images.store)
+    index = page_data.index(groups, images, found)
+    shown, thumbnails = page_images.pictured(groups, images) if pictures else ({}, {})
     files = {
         f"{kind}/{each.name}.js": script("detail", f"{kind}/{each.name}", each.content)
         for kind, made in (
             ("lists", record_lists(groups)),
-            ("records", details(groups, results, found)),
+            ("records", details(groups, images, found)),
         )
         for each in made
     }

@@ -11,7 +11,7 @@ from benchmark.records.record import Record
 from benchmark.report.calibration import Calibrations
 from benchmark.report.grouping import GroupedRecords
 from benchmark.report.headings import headings
-from benchmark.report.image_results import ImageResults, class_names
+from benchmark.report.image_results import ImageResults
 from benchmark.report.page_halves import halves_results
 from benchmark.report.page_names import short_names
 from benchmark.report.page_views import Results, cells, mean_score, protocol_text, views
@@ -53,7 +53,7 @@ def index(
     for setting, variants in groups.items():
         results = Results(setting, variants, mean_score(variants))
         content.add(_setting(setting, setting.task), results, images, found)
-        content.classes.update(_classes(setting, results))
+        content.classes.update(_classes(setting, results, images))
     rows = [(setting, variant) for setting, variants in groups.items() for variant in variants]
     place = {row: number for number, row in enumerate(rows)}
     for base, results in halves_results(groups):
@@ -99,15 +99,18 @@ def _variants(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def _classes(setting: EvaluationSetting, results: Results) -> dict[str, list[str]]:
+def _classes(
+    setting: EvaluationSetting, results: Results, images: ImageResults
+) -> dict[str, list[str]]:
     part = "" if setting.classes == ALL else f"/{setting.classes}"
     return {
-        name + part: _names(records[0])
+        name + part: _names(records[0], images)
         for datasets in results.variants.values()
         for name, records in datasets.items()
     }
 
 
-def _names(record: Record) -> list[str]:
+def _names(record: Record, images: ImageResults) -> list[str]:
     """Numbers where the names of the classes are not known here."""
-    return list(class_names(record)) or [f"class {at}" for at in range(len(record.counts.total))]
+    known = images.class_names(record)
+    return list(known) or [f"class {label}" for label in range(len(record.counts.total))]

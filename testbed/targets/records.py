@@ -151,8 +151,8 @@ def read_store(folder: Path, files: list[tuple[str, bytes]]) -> None:
     rendering.render(calibration_tables.calibration_tables(groups, found), "text")
     leaderboard.with_decimals(leaderboard.leaderboard_frame(groups, found))
     list(published.compare_published(groups, _published()))
-    page.write_page(folder / "page", groups, store, folder / "root")
     images = ImageResults(store, folder / "root")
+    page.write_page(folder / "page", groups, images)
     try:
         comparison.compare(groups, "coop", "zero_shot", images)
     finally:
