@@ -361,6 +361,9 @@ def test_a_list_keeps_to_one_line_a_row_at_80_columns(
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the stream for a terminal then
     monkeypatch.setenv("NO_COLOR", "1")
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in invoke(*command).out.splitlines()]
+    if what == "status":
+        assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in lines), "nothing is cut"
+        assert lines.pop().startswith("* only where you ask for it")
     assert [line.split()[0] for line in lines[1:]] == names, "every name whole, no line wrapped"
     assert max(map(len, lines)) <= 80
     cut = [line for line in lines if "\N{HORIZONTAL ELLIPSIS}" in line]

@@ -16,6 +16,7 @@ from benchmark.errors import MISSING, UserError
 if TYPE_CHECKING:
     from benchmark.data.prepare_events import PrepareEvent
 
+ON_REQUEST = "*"  # marks a source that is never taken unasked
 Failures = Sequence[tuple[str, UserError]]  # what is not ready, and why
 Names = Annotated[
     list[str] | None,
@@ -194,8 +195,14 @@ def _print_status(data_root: Path | None, as_json: bool) -> None:
     rows = _status_rows(data_root)
     if as_json:
         return print_json(rows)
-    shown = [row | {"licence": _licence_text(row)} for row in rows]
-    return print_rows(shown, ("name", "state", "images", "from", "licence"))
+    shown = [row | {"from": _marked(row), "licence": _licence_text(row)} for row in rows]
+    print_rows(shown, ("name", "state", "images", "from", "licence"))
+    print(f"{ON_REQUEST} only where you ask for it, as in `prepare dtd --source mirror`")
+
+
+def _marked(row: Mapping[str, Any]) -> str:
+    """Where a dataset can be had, short enough for a terminal of 80 columns."""
+    return (row["from"] or "-").replace(" (opt-in)", ON_REQUEST)
 
 
 def _licence_text(row: Mapping[str, Any]) -> str:
