@@ -2,6 +2,8 @@
 
 import io
 import logging
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from benchmark import data
+from benchmark.backbones import hub as weights_hub
 from benchmark.backbones import weights
 from benchmark.backbones.download import prepare_backbone
 from benchmark.data.http_download import RetryPolicy
@@ -205,6 +208,40 @@ def test_a_network_that_fails_is_said_once_and_shortly(name, tmp_path, monkeypat
     with pytest.raises(UserError, match=r"fetched \(the network says: Connection refused\); "):
         prepare_backbone(name)
     assert not caplog.records, "no attempt is logged"
+
+
+@pytest.fixture
+def swallowed() -> Iterator[str]:
+    """The address of a host that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("name", ["ViT-B/32", "hf-hub:someone/clip"])
+@pytest.mark.parametrize("answers", ["refuses", "hangs"])
+def test_without_a_network_it_is_said_in_seconds(name, answers, swallowed, tmp_path, monkeypatch):
+    url = swallowed if answers == "hangs" else "http://127.0.0.1:9"
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(weights_hub, "ANSWER_S", 0.5)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it tries again"))
+    began = time.monotonic()
+    with pytest.raises(UserError, match="the network says: "):
+        prepare_backbone(name)
+    assert time.monotonic() - began < 20, "imports included"
+
+
+def test_weights_that_are_here_need_no_network(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for revision in ("main", COMMIT):
+        hub.hub_file("someone/clip", "open_clip_config.json", b"{}", revision)
+        hub.hub_file("someone/clip", "open_clip_model.safetensors", b"weights", revision)
+    fetched = prepare_backbone("hf-hub:someone/clip")
+    closed = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", closed)
+    assert prepare_backbone("hf-hub:someone/clip") == fetched
+    assert fetched.read_bytes() == b"weights"
 
 
 def test_embedded_weights_are_there_and_unknown_ones_suggest_a_name():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 from benchmark.backbones import weights
-from benchmark.backbones.hub import HUB, TIMM, from_hub, quiet, why
+from benchmark.backbones.hub import HUB, TIMM, from_hub, offline, quiet, unreachable, why
 from benchmark.errors import MISSING, UserError, nearest
 
 
@@ -37,8 +38,10 @@ def _fetched(name: str, source: dict[str, object]) -> Path:
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # the one who called shows progress
+    repo = os.path.dirname(str(source.get("hf_hub", "")))
+    silent = unreachable(repo) if repo else None
     try:
-        with quiet():
+        with quiet(), offline() if silent else nullcontext():
             return Path(open_clip.download_pretrained(source, prefer_hf_hub=True))
     except (
         Exception
@@ -46,7 +49,7 @@ def _fetched(name: str, source: dict[str, object]) -> Path:
         reason = (
             "HF_HUB_OFFLINE is set"
             if os.environ.get("HF_HUB_OFFLINE", "0") not in {"", "0"}
-            else why(error)
+            else why(silent or error)
         )
         raise UserError(
             f"the weights of {name} could not be fetched ({reason}); try again with a network",

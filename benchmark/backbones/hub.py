@@ -16,6 +16,7 @@ from unittest import mock
 from benchmark.errors import MISSING, UserError, nearest
 
 HUB, TIMM = "hf-hub:", "timm:"  # prefixes of names
+ANSWER_S = 10  # seconds in which the hub must answer
 NETWORK = (socket.gaierror, ConnectionError, TimeoutError)
 
 
@@ -44,10 +45,29 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(usual)
 
 
+def unreachable(repo: str) -> Exception | None:
+    """Why the hub does not answer; None where it does, whatever it says.
+
+    Asked once before anything is fetched: the library itself tries every file six times, which
+    takes a minute without a network and many where requests are swallowed, and has no setting for
+    it.
+    """
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    try:
+        get_session().head(hf_hub_url(repo, "config.json"), timeout=ANSWER_S)
+    except Exception as error:  # of whatever carries its requests
+        return error
+    return None
+
+
 def from_hub(name: str, fetch: bool) -> Path:
     """The weights file of a `hf-hub:` or `timm:` name; its configuration lies beside it.
 
-    Fetched only where `fetch`. Raises UserError where it cannot be had.
+    Fetched only where `fetch` and where the hub answers. Raises UserError where it cannot be had.
     """
     from huggingface_hub import hf_hub_download
 
@@ -57,14 +77,16 @@ def from_hub(name: str, fetch: bool) -> Path:
     else:
         repo, config = _timm_repo(name), "config.json"
         files = ["model.safetensors", "pytorch_model.bin"]
+    silent = unreachable(repo) if fetch else None
+    cached = not fetch or silent is not None
     try:
         with quiet():
-            known = Path(hf_hub_download(repo, config, local_files_only=not fetch))
+            known = Path(hf_hub_download(repo, config, local_files_only=cached))
             # one revision for all its files
-            options: dict[str, Any] = {"revision": known.parent.name, "local_files_only": not fetch}
+            options: dict[str, Any] = {"revision": known.parent.name, "local_files_only": cached}
             return _first(files, lambda file: Path(hf_hub_download(repo, file, **options)))
     except Exception as error:  # of the hub library, or of whatever carries its requests
-        raise missing(name, error if fetch else None) from error
+        raise missing(name, (silent or error) if fetch else None) from error
 
 
 def _first(files: list[str], get: Callable[[str], Path]) -> Path:
