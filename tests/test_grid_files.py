@@ -497,9 +497,9 @@ def test_a_report_of_a_grid_holds_records_to_their_sources_under_protocols(
         source: scored(
             identity("prompt_adapter", shots=4, sources={source: "d"}, **common | tested), 0.5
         )
-        for source in ("eurosat", "tiny_digits")
+        for source in ("eurosat", "food101", "tiny_digits")
     }
-    fitting = {"others": {"eurosat"}, "eurosat": {"eurosat"}, "tiny_digits": {"tiny_digits"}}
+    fitting = {"others": {"eurosat", "food101"}} | {source: {source} for source in made}
     for sources, right in {**fitting, "tiny_shapes": set[str]()}.items():
         file = written(
             tmp_path,

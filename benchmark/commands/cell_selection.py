@@ -43,12 +43,13 @@ SOURCES = ("default", "others", "all", "none")
 @dataclass(frozen=True)
 class Selection:
     """Cells to run, what was decided for the user, one sentence each, and the same choice as grids
-    that leave nothing to decide.
+    that leave nothing to decide; of which cells a policy chose the sources, and nobody by name.
     """
 
     cells: list[Cell]
     remarks: list[str] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
+    by_policy: frozenset[Cell] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def select(
         served = chosen if flags.methods else _served(chosen, taken, remarks)
         cells += grid.expand(_rows(served), names, taken, choices, suite_of)
         grids.append(_written(served, names, taken, choices))
-    return Selection(cells, remarks, grids)
+    by_policy = cells if choices.sources in SOURCES else ()
+    return Selection(cells, remarks, grids, frozenset(by_policy))
 
 
 def _choices(flags: Flags, protocol: str, source: str) -> Choices:

@@ -62,7 +62,8 @@ def select_grids(
     remarks = dict.fromkeys(remark for part in parts for remark in part.remarks)
     grids = [each for part in parts for each in part.grids]
     narrowed = _narrowed(cells, flags, written.path if all_known else None)
-    return Selection(narrowed, list(remarks), grids)
+    by_policy = frozenset[Cell]().union(*(part.by_policy for part in parts))
+    return Selection(narrowed, list(remarks), grids, by_policy)
 
 
 def narrows(flags: Flags) -> bool:

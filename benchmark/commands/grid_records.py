@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmark import methods, text_sets
 from benchmark.backbones.precision import AUTO
+from benchmark.commands.cell_selection import Selection
 from benchmark.commands.dataset_selection import members, suite_around
 from benchmark.commands.grid_file import WrittenGrids, read_grid_file
 from benchmark.commands.grid_file_selection import select_grids
@@ -45,7 +46,7 @@ def records_of_grid(
     """
     written = read_grid_file(path)
     unknown = strangers(written, filters.trusted)
-    asked = _families(_cells_of(without(written, unknown), filters, unknown, records), filters)
+    asked = _families(_selected(without(written, unknown), filters, unknown, records), filters)
     found = _matching(records, asked)
     theirs = records_of_strangers(records, written, unknown)
     if not found and not theirs:
@@ -85,19 +86,19 @@ def _lack(cells: Sequence[Cell]) -> str:
     return f"{'has' if len(cells) == 1 else 'have'} no record ({named})"
 
 
-def _cells_of(
+def _selected(
     written: WrittenGrids,
     filters: RecordFilters,
     unknown: Sequence[str],
     records: Sequence[Record],
-) -> list[Cell]:
+) -> Selection:
     """The cells of the methods that may run, those that `filters` choose by value; records of
     `unknown` methods may have the values that no such cell has.
     """
     strange = list(map(methods.stable_name, unknown))
     left = [name for name in filters.methods if name not in strange]
     if filters.methods and not left:
-        return []
+        return Selection([], [], [])
     among = Flags(
         methods=left,
         datasets=filters.datasets,
@@ -105,21 +106,20 @@ def _cells_of(
         shots=filters.shots,
         seeds=filters.seeds,
     )
-    return select_grids(
-        written, among, filters.trusted, records=records, all_known=not unknown
-    ).cells
+    return select_grids(written, among, filters.trusted, records=records, all_known=not unknown)
 
 
-def _families(cells: Iterable[Cell], filters: RecordFilters) -> dict[CellKey, Family]:
+def _families(selected: Selection, filters: RecordFilters) -> dict[CellKey, Family]:
     """The cells of which records are asked for, by what a family shares."""
     alike: dict[CellKey, list[Cell]] = defaultdict(list)
-    for cell in cells:
+    for cell in selected.cells:
         alike[_but_shots_and_seed(cell)].append(cell)
     asked: dict[CellKey, Family] = defaultdict(lambda: Family({}, set()))
     for each in alike.values():
         named = _of_cell(each[0])
         if _passes(named, filters):
-            family = asked[_asked(named, _sources(named), named.precision)]
+            sources = _sources(named, by_policy=each[0] in selected.by_policy)
+            family = asked[_asked(named, sources, named.precision)]
             family.cells.update({(cell.shots, cell.seed): cell for cell in each})
     return dict(asked)
 
@@ -188,12 +188,11 @@ def _asked_by(named: Identity) -> list[CellKey]:
     ]
 
 
-def _sources(named: Identity) -> Sources:
-    """The policy of a cell, for which all of a suite is prepared, or the datasets it names. Where
-    others are tested than is learned on, a policy leaves out those as well.
+def _sources(named: Identity, *, by_policy: bool) -> Sources:
+    """The policy of a cell, whose sources are what was prepared where it ran, or the very datasets
+    that its grid names.
     """
-    everything = {*named.sources, _learned(named)} == _suite(named)
-    if _of_suite(named) and (everything or named.learned_on):
+    if by_policy and _of_suite(named):
         return _with_target(named)
     return tuple(sorted(named.sources))
 
