@@ -52,8 +52,7 @@ def unreachable(repo: str) -> Exception | None:
     takes a minute without a network and many where requests are swallowed, and has no setting for
     it.
     """
-    from huggingface_hub import constants, hf_hub_url
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:
         return None
