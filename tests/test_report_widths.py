@@ -146,15 +146,19 @@ def test_latex_is_no_wider_than_the_text_and_hardly_narrower_than_it_could_be(
             assert measured(text) * blocks / (blocks - 1) > 0.75 * text_width
 
 
-def test_long_tables_may_break_over_pages_and_captions_explain_their_signs() -> None:
+def test_long_tables_may_break_over_pages_and_captions_explain_signs_alone() -> None:
     long, short = (latex_tables.latex(shown(kind)[1:]) for kind in ("dataset-shots", "cost"))
     assert r"\begin{longtable}" in long
     assert r"\endhead" in long
     assert r"\begin{table}" in short
     (marked,) = (each for each in shown("method-shots") if any(row.marks for row in each.rows))
-    (caption,) = re.findall(r"\\caption\{(.*)\}", latex_tables.latex([marked]))
+    text = latex_tables.latex([marked])
+    (caption,) = re.findall(r"\\caption\{(.*)\}", text)
     assert "Bold: best of its column; italic: cannot be told from it" in caption
-    assert "[1] CoOp, class\\_position=end" in caption
+    assert "[1]" not in caption
+    (below,) = re.findall(r"\\parbox\{\\linewidth\}\{(.*)\}\n", text, re.DOTALL)
+    assert "\\par\n[1] CoOp, class\\_position=end" in below  # a bracket behind \\\\ is its argument
+    assert "pipeline" not in text[text.index("\\begin") :]  # a comment before it
 
 
 def test_a_line_ends_between_no_word_and_its_number() -> None:

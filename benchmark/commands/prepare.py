@@ -128,8 +128,7 @@ def _prepare_weights(names: Sequence[str], offline: bool) -> list[tuple[str, Use
     failures = []
     for name in names:
         if not offline:
-            doubt = "a network that fails is tried again for a minute"
-            print(f"{name}: fetched where it is not here; {doubt}", file=sys.stderr)
+            print(f"{name}: fetched where it is not here", file=sys.stderr)
         try:
             file = prepare_backbone(name, offline)
             print(f"{name}: {file}: {_described(name)}", file=sys.stderr)
@@ -194,7 +193,8 @@ def _print_status(data_root: Path | None, as_json: bool) -> None:
 
     rows = _status_rows(data_root)
     if as_json:
-        return print_json(rows)
+        print_json(rows)
+        return
     shown = [row | {"from": _marked(row), "licence": _licence_text(row)} for row in rows]
     print_rows(shown, ("name", "state", "images", "from", "licence"))
     print(f"{ON_REQUEST} only where you ask for it, as in `prepare dtd --source mirror`")

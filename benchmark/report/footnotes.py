@@ -25,7 +25,7 @@ def footnotes(
     common = [note for note in tables[0].notes if all(note in other.notes for other in tables)]
     alone = [[note for note in table.notes if note not in common] for table in tables]
     facts = dict.fromkeys(fact for table in tables for fact in table.facts)
-    return alone, [*_signs(tables, best, tied), *common, *facts]
+    return alone, [*signs(tables, best, tied), *common, *facts]
 
 
 def wrapped(note: str, width: int) -> str:
@@ -42,7 +42,7 @@ def wrapped(note: str, width: int) -> str:
     return lines.replace(NO_BREAK, " ")
 
 
-def _signs(tables: Sequence[ResultTable], best: str, tied: str) -> Iterator[str]:
+def signs(tables: Sequence[ResultTable], best: str, tied: str) -> Iterator[str]:
     """What the signs in cells mean, of those that occur."""
     rows = [row for table in tables for row in table.rows]
     if any(row.marks for row in rows):

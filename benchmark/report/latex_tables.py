@@ -1,4 +1,5 @@
-r"""Tables for papers: booktabs in a float with a caption, no wider than the text.
+r"""Tables for papers: booktabs in a float with a caption, no wider than the text. The caption says
+what the numbers are and what their signs mean; notes about rows and data stand below the table.
 
 A table that is too wide gets smaller letters, then its columns in two or more blocks below one
 another. One that is longer than a page is a longtable.
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from benchmark.report.cell_texts import DASH, FEWER, row_cells, two_lines
-from benchmark.report.footnotes import footnotes
+from benchmark.report.footnotes import signs
 from benchmark.report.headings import dataset_title
 from benchmark.report.latex_width import ems
 from benchmark.report.marks import BEST, TIED, Mark
@@ -62,7 +63,7 @@ def _float(table: ResultTable, text_width: float) -> str:
     if len(blocks) * len(table.rows) <= MOST_ROWS:
         lines = [r"\begin{table}[t]", r"\centering", caption, *set_in]
         lines += [rf"\begin{{tabular}}{columns}", *_body(table, blocks, across)]
-        end = [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        end = [r"\bottomrule", r"\end{tabular}", *_notes(table), r"\end{table}"]
     else:
         lines = [r"\begingroup", *set_in, r"\setlength{\LTcapwidth}{\textwidth}"]
         lines += [rf"\begin{{longtable}}{columns}", rf"{caption} \\"]
@@ -75,14 +76,24 @@ def _float(table: ResultTable, text_width: float) -> str:
             ]
         else:
             lines += _body(table, blocks, across)
-        end = [r"\bottomrule", r"\end{longtable}", r"\endgroup"]
+        end = [r"\bottomrule", r"\end{longtable}", *_notes(table), r"\endgroup"]
     return "\n".join([*facts, *lines, *end, ""])
 
 
 def _caption(table: ResultTable) -> str:
-    """The title, what signs mean, and what holds for the numbers."""
-    _, notes = footnotes([replace(table, facts=())], "Bold:", "italic:")
-    return _escaped(f"{table.title}. {'; '.join(notes)}.")
+    """The title, and what the signs mean that occur."""
+    meanings = "; ".join(signs([table], "Bold:", "italic:"))
+    return _escaped(f"{table.title}.{meanings and f' {meanings}.'}")
+
+
+def _notes(table: ResultTable) -> list[str]:
+    r"""Below the table, each on a line of its own, in the width of the text. `\\` would end no line
+    here: it takes the bracket that begins a note for its own.
+    """
+    if not table.notes:
+        return []
+    lines = "\\par\n".join(map(_escaped, table.notes))
+    return [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize\raggedright {lines}}}"]
 
 
 def _layout(table: ResultTable, text_width: float) -> tuple[Letters, list[range]]:

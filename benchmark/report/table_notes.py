@@ -4,7 +4,7 @@ known of backbones and data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from benchmark.errors import one_line
@@ -21,6 +21,13 @@ TRANSDUCTIVE = (
     "transductive: all test images are classified together; such rows are ranked among themselves"
 )
 
+DRAWN = {  # --sampler in words
+    "coop": "as CoOp draws them",
+    "nested": "so that more shots only add images",
+    "coop-short": "as CoOp draws them, all of a class that has fewer than shots",
+    "relaxed": "in proportion to the classes of the training set, at least one of each",
+    "realistic": "in proportion to the classes of the training set, of some perhaps none",
+}
 SAME_TEXTS = "rows are ranked among those whose texts describe the classes alike"
 
 
@@ -38,14 +45,7 @@ def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[s
     """
     heading_of = headings(variants)
     used = {(variant.val, variant.sampler) for variant in variants if variant.sampler != "none"}
-    shared = (
-        [
-            f"validation images: {_policy(val, sampler)}; sampling: {sampler}"
-            for val, sampler in sorted(used)
-        ]
-        if len(used) == 1
-        else []
-    )
+    shared = [_learned_from(*pair) for pair in used] if len(used) == 1 else _rules(used)
     priors = sorted(
         {f"{variant.exposure}" for variant in variants if variant.exposure.pool and variant.ranked}
     )
@@ -54,19 +54,23 @@ def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[s
         for variant, datasets in variants.items()
         if not variant.ranked
     ]
-    versions = f"image pipeline {setting.transform}, protocol {setting.protocol}"
     holes = not_shared(coverage(setting, variants), variants)
     together = [TRANSDUCTIVE] if any(variant.transductive for variant in variants) else []
     together += [SAME_TEXTS] if len({variant.worded for variant in variants}) > 1 else []
     edited = notes_of_edited(variants)
-    return ("; ".join([*shared, versions]), *holes, *priors, *together, *barred, *edited)
+    return (*shared, *holes, *priors, *together, *barred, *edited)
 
 
 def facts_about(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, ...]:
-    """What is known of what the backbone has seen, and what is doubtful about the images."""
+    """Versions that the numbers depend on, what is known of what the backbone has seen, and what is
+    doubtful about the images.
+    """
     tested = {name for datasets in variants.values() for name in datasets}
     present = [name for name in setting.datasets if name in tested]
-    return (*seen_notes(setting.backbone, present), *_remarks(variants))
+    versions = (
+        f"image pipeline {setting.transform}, version {setting.protocol} of the suite's rules"
+    )
+    return (versions, *seen_notes(setting.backbone, present), *_remarks(variants))
 
 
 def records_of(variants: VariantRecords) -> Iterator[Record]:
@@ -115,6 +119,18 @@ def _sentences(record: Record) -> list[str]:
     return [one_line(each) for each in said if isinstance(each, str)]
 
 
-def _policy(val: str, sampler: str) -> str:
+def _learned_from(val: str, sampler: str) -> str:
+    """Which images methods learn from, and which they may choose settings on, in plain words."""
     on_average = " on average" if sampler in IMBALANCED else ""
-    return {"up-to-4": f"min(shots, 4) per class{on_average}", "none": "none"}.get(val, val)
+    policy = {"up-to-4": f"min(shots, 4) per class{on_average}", "none": "none"}.get(val, val)
+    return f"training images drawn {_drawn(sampler)}; validation images: {policy}"
+
+
+def _rules(used: Iterable[tuple[str, str]]) -> list[str]:
+    """What the rules mean that headings of rows name, where rows differ."""
+    named = sorted({sampler for _, sampler in used} - {"coop"})
+    return [f"{sampler} sampling: training images drawn {_drawn(sampler)}" for sampler in named]
+
+
+def _drawn(sampler: str) -> str:
+    return DRAWN.get(sampler, f"by the rule {sampler}")
