@@ -471,6 +471,19 @@ def test_submit_packs_what_is_chosen_and_says_what_it_left_out(
     assert "mine: " in broken.err
 
 
+def test_submit_says_which_records_are_on_data_that_nobody_else_has(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "results")
+    for named in (identity(), identity(dataset="my_pets"), identity(dataset="my_pets", seed=2)):
+        store.put(scored(named, 0.5), np.zeros(400))
+    command = ("submit", store.root, "--to", tmp_path)
+    said = invoke(*command, "--name", "all")
+    assert said.code == 0
+    assert "2 records on my_pets, which nobody else has: their names become public" in said.err
+    assert "nobody else" not in invoke(*command, "--name", "tiny", "--suite", "tiny").err
+
+
 def test_a_grid_is_packed_whole_or_not_at_all(
     invoke: Invoke, computed: Store, tmp_path: Path
 ) -> None:

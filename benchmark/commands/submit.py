@@ -86,6 +86,7 @@ def submit(
     from benchmark.commands.record_choice import chosen_records
     from benchmark.records import submission
     from benchmark.records.store import Store
+    from benchmark.report.unknown_here import said_of_private
 
     if not name:
         raise UserError("a submission needs a name, as in `submit results --name my-lab`")
@@ -102,6 +103,7 @@ def submit(
     print("look at it, try it with `submit --check`, and add it to a pull request")
     if packed.left_out:
         warn([f"left out, as it may name your machine: {', '.join(packed.left_out)}"])
+    warn(said_of_private(records))
 
 
 def _place(source: Path | None, to: Path, filters: RecordFilters) -> Path:

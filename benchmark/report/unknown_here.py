@@ -4,12 +4,13 @@ checked.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from benchmark import data
 from benchmark.backbones import weights
 from benchmark.backbones.precision import PRECISIONS
-from benchmark.errors import UserError
+from benchmark.errors import UserError, counted
 from benchmark.grid import CLASSES, PROTOCOL, SAMPLERS, VAL_POLICIES
 from benchmark.presets import PRESETS
 from benchmark.protocols import PROTOCOLS
@@ -52,6 +53,22 @@ def unknown_here(records: Iterable[Record]) -> tuple[str, ...]:
     return (*found[:MOST_NAMES], *more)
 
 
+def said_of_private(records: Iterable[Record]) -> list[str]:
+    """A sentence about the datasets that do not come with the suite, where there are some: whoever
+    packs their records should know that it makes their names public.
+    """
+    count = Counter(record.identity.dataset for record in records)
+    private = {name: number for name, number in count.items() if name not in data.names()}
+    if not private:
+        return []
+    names = ", ".join(sorted(private)[:MOST_NAMES])
+    more = f" and {len(private) - MOST_NAMES} more" if len(private) > MOST_NAMES else ""
+    return [
+        f"{counted(sum(private.values()), 'record')} on {names}{more}, which nobody else has: "
+        "their names become public, others cannot check them; --dataset or --suite leaves them out"
+    ]
+
+
 def _unknown(named: Identity) -> Iterator[str]:
     if not own_card(named.method):
         yield f"the method '{named.method[:MOST_LETTERS]}'"
@@ -61,8 +78,10 @@ def _unknown(named: Identity) -> Iterator[str]:
         yield f"the backbone '{named.backbone[:MOST_LETTERS]}'"
     elif named.weights_digest != _digest_here(named.backbone):
         yield f"the weights {named.weights_digest[:12]} of {named.backbone}"
-    if named.protocol != PROTOCOL or named.evaluation not in PROTOCOLS:
-        yield f"the protocol '{named.evaluation[:MOST_LETTERS]}', version {named.protocol}"
+    if named.evaluation not in PROTOCOLS:
+        yield f"the protocol '{named.evaluation[:MOST_LETTERS]}'"
+    if named.protocol != PROTOCOL:
+        yield f"version {named.protocol} of the suite's rules"
     for field, known in CHOICES.items():
         if (value := getattr(named, field)) not in known:
             yield f"the {field} '{value[:MOST_LETTERS]}'"
