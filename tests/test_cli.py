@@ -678,7 +678,7 @@ def test_check_names_a_cell_whose_counts_moved_and_exits_3(invoke: Invoke, golde
         ("source", "0" * 12, "changed since: the method's file;"),
         ("training", "0" * 12, "changed since: the shared training code;"),
         ("packages", "torch 1.0", "(was 1.0), numpy"),
-        ("key", "0" * 12, "changed since: a default, the image pipeline or the protocol;"),
+        ("key", "0" * 12, "changed since: a default, the image pipeline or the suite's rules;"),
     ],
 )
 def test_check_says_what_has_changed_since_the_row_was_written(

@@ -149,7 +149,7 @@ def _warnings(planned: Sequence[PlannedCell]) -> list[str]:
     ]
     older = sum(len(each.superseded) for each in planned)
     if older:
-        why = "another version, code, dataset, weights or protocol"
+        why = "made with another version, code, dataset, weights or rules of the suite"
         verb = "is" if older == 1 else "are"
         warnings.append(f"{counted(older, 'record')} of these cells {verb} superseded: {why}")
     return warnings

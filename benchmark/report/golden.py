@@ -188,7 +188,7 @@ def _reason(row: GoldenRow, now: GoldenRow) -> str:
     }
     reasons = [what for what, differs in changed.items() if differs]
     if not reasons and row.key != now.key:
-        reasons = ["a default, the image pipeline or the protocol"]
+        reasons = ["a default, the image pipeline or the suite's rules"]
     if not reasons:
         return UNEXPLAINED
     return f"changed since: {', '.join(reasons)}; if that is meant, `check --update`"
