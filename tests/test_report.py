@@ -367,3 +367,16 @@ def test_a_plug_in_stands_under_its_own_title_everywhere() -> None:
     assert "\nMine 2.0\n" in text_tables.plain_text(tables.tables(groups))
     (row,) = csv.DictReader(io.StringIO(leaderboard_csv(groups)))
     assert row["title"] == "Mine 2.0"
+
+
+def test_how_images_were_drawn_is_said_in_words_as_far_as_rows_share_it() -> None:
+    rule = "all of a class that has fewer than shots"
+    for samplers, said in (
+        (["coop-short"], f"training images drawn as CoOp draws them, {rule}; validation images: "),
+        (["coop", "coop-short"], f"coop-short sampling: images drawn as CoOp draws them, {rule}\n"),
+    ):
+        records = [scored(identity(sampler=sampler), 0.5) for sampler in samplers]
+        text = rendering.render(tables.tables(grouping.group_records(records)), "markdown")
+        assert said in text
+        assert "validation images: min(shots, 4) per class\n" in text
+        assert "sampling: coop" not in text

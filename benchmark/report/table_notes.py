@@ -44,8 +44,6 @@ def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[s
     ranked.
     """
     heading_of = headings(variants)
-    used = {(variant.val, variant.sampler) for variant in variants if variant.sampler != "none"}
-    shared = [_learned_from(*pair) for pair in used] if len(used) == 1 else _rules(used)
     priors = sorted(
         {f"{variant.exposure}" for variant in variants if variant.exposure.pool and variant.ranked}
     )
@@ -58,7 +56,7 @@ def notes_below(setting: EvaluationSetting, variants: VariantRecords) -> tuple[s
     together = [TRANSDUCTIVE] if any(variant.transductive for variant in variants) else []
     together += [SAME_TEXTS] if len({variant.worded for variant in variants}) > 1 else []
     edited = notes_of_edited(variants)
-    return (*shared, *holes, *priors, *together, *barred, *edited)
+    return (*_learned_from(variants), *holes, *priors, *together, *barred, *edited)
 
 
 def facts_about(setting: EvaluationSetting, variants: VariantRecords) -> tuple[str, ...]:
@@ -119,17 +117,23 @@ def _sentences(record: Record) -> list[str]:
     return [one_line(each) for each in said if isinstance(each, str)]
 
 
-def _learned_from(val: str, sampler: str) -> str:
-    """Which images methods learn from, and which they may choose settings on, in plain words."""
+def _learned_from(variants: Iterable[MethodVariant]) -> list[str]:
+    """Which images methods learn from, and which they may choose settings on, in plain words, as
+    far as rows share it; of rows that differ what the rules mean that their headings name.
+    """
+    trained = [variant for variant in variants if variant.sampler != "none"]
+    samplers = sorted({variant.sampler for variant in trained})
+    policies = {_policy(variant.val, variant.sampler) for variant in trained}
+    allowed = [f"validation images: {policies.pop()}"] if len(policies) == 1 else []
+    if len(samplers) == 1:
+        return ["; ".join([f"training images drawn {_drawn(samplers[0])}", *allowed])]
+    named = [f"{name} sampling: images drawn {_drawn(name)}" for name in samplers if name != "coop"]
+    return [*named, *allowed]
+
+
+def _policy(val: str, sampler: str) -> str:
     on_average = " on average" if sampler in IMBALANCED else ""
-    policy = {"up-to-4": f"min(shots, 4) per class{on_average}", "none": "none"}.get(val, val)
-    return f"training images drawn {_drawn(sampler)}; validation images: {policy}"
-
-
-def _rules(used: Iterable[tuple[str, str]]) -> list[str]:
-    """What the rules mean that headings of rows name, where rows differ."""
-    named = sorted({sampler for _, sampler in used} - {"coop"})
-    return [f"{sampler} sampling: training images drawn {_drawn(sampler)}" for sampler in named]
+    return {"up-to-4": f"min(shots, 4) per class{on_average}", "none": "none"}.get(val, val)
 
 
 def _drawn(sampler: str) -> str:
