@@ -359,6 +359,20 @@ def test_lines_are_ranked_together_only_under_one_protocol() -> None:
     )
 
 
+def test_records_of_one_family_stand_in_rows_of_their_own_where_only_some_are_transductive() -> (
+    None
+):
+    usual, other = (scored(identity("my_lab.mine", seed=seed), 0.5) for seed in (1, 2))
+    together = other.model_copy(update={"provenance": {"transductive": True}})
+    assert usual.family == together.family
+    assert usual.family != scored(identity("my_lab.mine", val="none"), 0.5).family
+    (variants,) = grouping.group_records([usual, together]).values()
+    assert [(variant.transductive, each) for variant, each in variants.items()] == [
+        (False, {"tiny_digits": [usual]}),
+        (True, {"tiny_digits": [together]}),
+    ]
+
+
 def test_a_plug_in_stands_under_its_own_title_everywhere() -> None:
     plug_in = scored(identity("my_lab.mine"), 0.5).model_copy(update={"title": "Mine 2.0"})
     groups = grouping.group_records([plug_in])

@@ -131,14 +131,14 @@ def _but_shots_and_seed(cell: Cell) -> CellKey:
 
 def _matching(records: Iterable[Record], asked: Mapping[CellKey, Family]) -> list[Record]:
     """The records of cells that are asked for; their families have them from now on."""
-    answered: dict[CellKey, list[Family]] = {}
+    answered: dict[str, list[Family]] = {}
     found = []
     for record in records:
         named = record.identity
-        key, draw = cell_key(named, "shots", "seed"), (named.shots, named.seed)
-        if key not in answered:
-            answered[key] = [asked[each] for each in _asked_by(named) if each in asked]
-        families = [family for family in answered[key] if draw in family.cells]
+        if record.family not in answered:
+            answered[record.family] = [asked[key] for key in _asked_by(named) if key in asked]
+        draw = named.shots, named.seed
+        families = [family for family in answered[record.family] if draw in family.cells]
         for family in families:
             family.have.add(draw)
         if families:

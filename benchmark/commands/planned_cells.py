@@ -89,7 +89,7 @@ def planned_cells(
                 record=done.get(name),
                 failed=store.failure(name).is_file(),
                 source_changed=_source_changed(records.get(name)),
-                superseded=_superseded(identity, older),
+                superseded=_superseded(identity, name, older),
                 forecast=None if name in done else history.forecast(cell),
             )
         )
@@ -169,14 +169,16 @@ def _source_changed(record: Record | None) -> bool:
     return bool(record.provenance["adapter_source"] != digest)
 
 
-def _superseded(identity: Identity, older: Mapping[CellKey, Sequence[Record]]) -> tuple[str, ...]:
+def _superseded(
+    identity: Identity, name: str, older: Mapping[CellKey, Sequence[Record]]
+) -> tuple[str, ...]:
     """Keys of other records of the same cell and hyper-parameters, sorted."""
     same = [
         other
-        for other in older.get(cell_key(identity, "params"), ())
+        for other in older.get((_alike(identity), identity.shots, identity.seed), ())
         if _same_params(other, identity)
     ]
-    return tuple(sorted(other.key for other in same if other.key != key(identity)))
+    return tuple(sorted(other.key for other in same if other.key != name))
 
 
 def _same_params(record: Record, identity: Identity) -> bool:
@@ -186,7 +188,16 @@ def _same_params(record: Record, identity: Identity) -> bool:
 
 
 def _by_cell(records: Iterable[Record]) -> dict[CellKey, list[Record]]:
-    by_cell: dict[CellKey, list[Record]] = defaultdict(list)
+    families: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        by_cell[cell_key(record.identity, "params")].append(record)
+        families[record.family].append(record)
+    by_cell: dict[CellKey, list[Record]] = defaultdict(list)
+    for family in families.values():
+        alike = _alike(family[0].identity)
+        for record in family:
+            by_cell[alike, record.identity.shots, record.identity.seed].append(record)
     return by_cell
+
+
+def _alike(named: Identity) -> CellKey:
+    return cell_key(named, "params", "shots", "seed")

@@ -44,9 +44,10 @@ class History:
         named, costs = record.identity, record.costs
         # encoding is shared between cells, so it is left out
         cost_s = costs.pretrain_s + costs.fit_s + costs.predict_s
+        gpu_mb = _gpu_mb(record)
         for cost_key in _cost_keys(named):
             self.seconds[cost_key].append(cost_s)
-            if gpu_mb := _gpu_mb(record):
+            if gpu_mb:
                 self.gpu_share[cost_key] = max(self.gpu_share[cost_key], costs.peak_mb / gpu_mb)
 
     def forecast(self, cell: Cell) -> Forecast | None:

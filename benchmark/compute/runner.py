@@ -33,7 +33,7 @@ from benchmark.records.announcements import announce_plan, failed_at
 from benchmark.records.index import read_records
 from benchmark.records.kept_adapters import is_kept
 from benchmark.records.progress import forget_finished_plans
-from benchmark.records.record import Identity, Record, key
+from benchmark.records.record import Identity, Record, draws_of, key
 from benchmark.records.store import Store
 
 BUSY_WAIT_S = 0.5  # between looks at cells that another process has claimed
@@ -101,7 +101,9 @@ def plan(
             texts_of=texts_of,
         )
 
-    return [(cell, identity_of(cell)) for cell in resolved]
+    # which seed it is changes nothing else of an identity
+    drawn = cache(lambda cell: draws_of(identity_of(cell)))
+    return [(cell, drawn(replace(cell, seed=0))(cell.shots, cell.seed)) for cell in resolved]
 
 
 def _resolved(cells: Iterable[Cell], device: str) -> list[Cell]:

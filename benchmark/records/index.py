@@ -36,6 +36,8 @@ from benchmark.records.record import (
     Scalar,
     Title,
     Whole,
+    draws_of,
+    family_of,
 )
 from benchmark.records.store import Store, read
 
@@ -43,7 +45,6 @@ FILE = "records.index"
 FEWEST = 1000  # records; fewer are read about as fast one by one
 WORTH_WRITING = 0.01  # share of the records that an index lacks, or has too many of
 MOST_BYTES = 10_000  # of an index, for each record
-OF_A_CELL = {"shots", "seed"}  # what the identities of one family differ in
 COSTS = tuple(Costs.model_fields)
 # Another list is another version; raise the number where the same record is kept in another way, or
 # where a field of a record has other bounds.
@@ -95,6 +96,7 @@ class IndexedRecord:
 
     key: str
     title: str
+    family: str
     identity: Identity
     right: int
     tested: int
@@ -102,7 +104,7 @@ class IndexedRecord:
     notes: dict[str, Scalar]
     provenance: dict[str, Any]
     _costs: CostValues
-    _path: str
+    _store: Store
 
     @property
     def accuracy(self) -> float:
@@ -115,9 +117,10 @@ class IndexedRecord:
     @property
     def counts(self) -> Counts:
         """Of every class, from the record; UserError where it is no longer the one of the index."""
-        record = read(Path(self._path))
+        path = self._store.path(self.key)
+        record = read(path)
         if (record.right, record.tested) != (self.right, self.tested):
-            raise UserError(f"{self._path} was changed a moment ago; give the command again")
+            raise UserError(f"{path} was changed a moment ago; give the command again")
         return record.counts
 
 
@@ -127,45 +130,48 @@ def read_records(store: Store, problems: list[str], besides: Collection[str] = (
 
     Of a large folder they are IndexedRecords, which offer what reports read of a Record.
     """
-    paths = {path.stem: str(path) for path in (store.root / "records").glob("*.json")}
-    if len(paths) < FEWEST:
+    keys = store.keys()
+    if len(keys) < FEWEST:
         return list(store.records(problems, besides))
     with without_collection():
-        indexed = _read_indexed(store.root, paths, problems)
+        indexed = _read_indexed(store, keys, problems)
         return cast("list[Record]", [each for each in indexed if each.key not in besides])
 
 
-def _read_indexed(root: Path, paths: dict[str, str], problems: list[str]) -> list[IndexedRecord]:
-    place, stamps = _place(root), {name: _stamp(path) for name, path in paths.items()}
-    content = _load(place, MOST_BYTES * len(paths))
+def _read_indexed(store: Store, keys: Collection[str], problems: list[str]) -> list[IndexedRecord]:
+    place, folder = _place(store.root), os.fspath(store.root / "records")
+    stamps = {key: _stamp(f"{folder}/{key}.json") for key in keys}
+    content = _load(place, MOST_BYTES * len(keys))
     known = [row for row in content.rows if stamps.get(row[0]) == row[1]]
     gone = len(content.rows) - len(known)
     if gone > len(known):  # what only they needed goes with them
         content, known = Content(), []
-    fresh = sorted(paths.keys() - {row[0] for row in known})
-    rows = list(_fresh_rows(content, [(paths[name], stamps[name]) for name in fresh], problems))
-    lasting = [row for row in rows if is_settled(paths[row[0]], row[1])]
-    if len(lasting) + gone > WORTH_WRITING * len(paths):
+    fresh = sorted(stamps.keys() - {row[0] for row in known})
+    rows = list(_fresh_rows(content, [(store.path(key), stamps[key]) for key in fresh], problems))
+    lasting = [row for row in rows if is_settled(store.path(row[0]), row[1])]
+    if len(lasting) + gone > WORTH_WRITING * len(keys):
         _save(place, content.model_copy(update={"rows": known + lasting}))
-    return _records(content, sorted(known + rows, key=lambda row: row[0]), paths)
+    return _records(content, sorted(known + rows, key=lambda row: row[0]), store)
 
 
 def _fresh_rows(
-    content: Content, files: list[tuple[str, str]], problems: list[str]
+    content: Content, files: list[tuple[Path, str]], problems: list[str]
 ) -> Iterator[Row]:
     """The records of some files; what they share with others is added to `content`."""
     if not files:
         return
-    families = {_shared(each.title, each.identity): at for at, each in enumerate(content.families)}
+    families = {
+        family_of(each.title, each.identity): at for at, each in enumerate(content.families)
+    }
     provenances = {_text(each): at for at, each in enumerate(content.provenances)}
     for path, stamp in files:
         try:
-            record = read(Path(path))
+            record = read(path)
         except (OSError, UserError) as error:
             problems.append(str(error))
             continue
         named = record.identity
-        family = families.setdefault(_shared(record.title, named), len(families))
+        family = families.setdefault(record.family, len(families))
         if family == len(content.families):
             content.families.append(Family(title=record.title, identity=named))
         made = provenances.setdefault(_text(record.provenance), len(provenances))
@@ -178,26 +184,22 @@ def _fresh_rows(
         )
 
 
-def _shared(title: str, identity: Identity) -> str:
-    """What the records of a family share."""
-    return f"{title}\n{identity.model_dump_json(exclude=OF_A_CELL)}"
-
-
-def _records(content: Content, rows: Iterable[Row], paths: dict[str, str]) -> list[IndexedRecord]:
+def _records(content: Content, rows: Iterable[Row], store: Store) -> list[IndexedRecord]:
+    families = [family_of(each.title, each.identity) for each in content.families]
+    identities = [draws_of(each.identity) for each in content.families]
     return [
         IndexedRecord(
             key=key,
             title=content.families[family].title,
-            identity=content.families[family].identity.model_copy(
-                update={"shots": shots, "seed": seed}
-            ),
+            family=families[family],
+            identity=identities[family](shots, seed),
             right=right,
             tested=tested,
             class_accuracy=class_accuracy,
             notes=notes,
             provenance=content.provenances[made],
             _costs=costs,
-            _path=paths[key],
+            _store=store,
         )
         for key, _, family, shots, seed, right, tested, class_accuracy, costs, notes, made in rows
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from operator import gt
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ MOST_TITLE = 200  # characters
 LARGEST_NOTE = 10**300  # fits into a float
 Scalar = str | int | float | bool | None
 CellKey = tuple[object, ...]
+OF_A_DRAW = {"shots", "seed"}  # what the identities of one family differ in
 BEYOND_FEW_SHOT = ("full", "test")  # validation sets that presets of releases alone may use
 
 
@@ -164,6 +166,11 @@ class Record(BaseModel):
     provenance: dict[str, Any]
 
     @property
+    def family(self) -> str:
+        """Equal for records that differ in shots, seed, numbers and provenance alone."""
+        return family_of(self.title, self.identity)
+
+    @property
     def right(self) -> int:
         """Test images of all classes that were told right."""
         return sum(self.counts.correct)
@@ -186,6 +193,20 @@ class Record(BaseModel):
         return math.fsum(shares) / max(1, len(shares))
 
 
+def family_of(title: str, identity: Identity) -> str:
+    """The family of records with this title and identity."""
+    return f"{title}\n{identity.model_dump_json(exclude=OF_A_DRAW)}"
+
+
+def draws_of(identity: Identity) -> Callable[[int, int], Identity]:
+    """(shots, seed) -> the identity that has these and all else of `identity`. They are not checked
+    again, so that a hundred thousand take little time and memory.
+    """
+    # a copy copies the names of the fields that were given as well, three quarters of its memory
+    shared = Identity.model_construct(set(), **dict(identity))
+    return lambda shots, seed: shared.model_copy(update={"shots": shots, "seed": seed})
+
+
 def hash_of(identity: dict[str, Any]) -> str:
     """The first 12 hex digits of the sha256 of the canonical JSON."""
     canonical = json.dumps(
@@ -206,13 +227,16 @@ VERSIONS = frozenset(
     {"adapter_version", "code", "dataset_digest", "weights_digest", "texts_digest"}
     | {"transform", "protocol"}
 )
+CHOSEN = tuple(name for name in Identity.model_fields if name not in VERSIONS)
 
 
 def cell_key(named: Identity, *without: str) -> CellKey:
     """What a user has chosen of a cell, but the fields `without`: neither versions nor digests, so
     that records of other states of code, data and weights have the same. It can be hashed.
     """
-    chosen: dict[str, Any] = {name: value for name, value in named if name not in VERSIONS}
-    chosen["params"] = tuple(sorted(named.params.items()))
-    chosen |= {"sources": tuple(sorted(named.sources)), "learned_on": tuple(named.learned_on)}
-    return tuple(value for name, value in chosen.items() if name not in without)
+    has: dict[str, Any] = vars(named) | {
+        "params": tuple(sorted(named.params.items())),
+        "sources": tuple(sorted(named.sources)),
+        "learned_on": tuple(named.learned_on),
+    }
+    return tuple(has[name] for name in CHOSEN if name not in without)

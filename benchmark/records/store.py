@@ -16,6 +16,7 @@ DIR/running/, DIR/plans/  what `status` reads (announcements.py)
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
@@ -70,7 +71,11 @@ class Store:
 
     def keys(self) -> set[str]:
         """Names of all records, trustworthy or not, without reading them."""
-        return {path.stem for path in (self.root / "records").glob("*.json")}
+        try:
+            names = os.listdir(self.root / "records")
+        except OSError:
+            return set()
+        return {name.removesuffix(".json") for name in names if name.endswith(".json")}
 
     def put(
         self, record: Record, predicted_Q: Array, confidences: Confidences | None = None

@@ -14,6 +14,7 @@ from benchmark.records.record import Record, Scalar
 from benchmark.report.variants import (
     EvaluationSetting,
     MethodVariant,
+    is_transductive,
     own_card,
     setting_of,
     variant_of,
@@ -21,6 +22,7 @@ from benchmark.report.variants import (
 
 DatasetLists = dict[str, list[Record]]
 GroupedRecords = dict[EvaluationSetting, dict[MethodVariant, DatasetLists]]
+Alike = tuple[str, int, bool]  # family, shots, and whether it says to be transductive
 Conflicts = list[tuple[Record, Record]]  # what is left out, and what stands in its place
 
 
@@ -42,8 +44,12 @@ def group_records(
     if not superseded:
         kept = current(kept, notes)
     groups: GroupedRecords = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for place, record in _with_the_source(list(_places(kept))):
-        groups[place.setting][place.variant][place.dataset].append(record)
+    lists: dict[Alike, list[list[Record]]] = defaultdict(list)
+    for alike, place in _with_the_source(list(_places(kept))):
+        lists[alike].append(groups[place.setting][place.variant][place.dataset])
+    for record in kept:
+        for each in lists[_alike(record)]:
+            each.append(record)
     return {
         setting: _without_doubles(variants, notes, conflicts)
         for setting, variants in sorted(groups.items())
@@ -62,26 +68,34 @@ class _Place(NamedTuple):
         return replace(self.setting, suite=""), self.variant
 
 
-def _places(records: list[Record]) -> Iterator[tuple[_Place, Record]]:
+def _alike(record: Record) -> Alike:
+    """Equal for records that stand in one place: it is found once for all of them."""
+    return record.family, record.identity.shots, is_transductive(record)
+
+
+def _places(records: list[Record]) -> Iterator[tuple[Alike, _Place]]:
     label = _dataset_labels(records)
+    first: dict[Alike, Record] = {}
     for record in records:
+        first.setdefault(_alike(record), record)
+    for alike, record in first.items():
         named = record.identity
         dataset = label[named.dataset, named.dataset_digest]
-        yield _Place(setting_of(named, dataset), variant_of(record), dataset), record
+        yield alike, _Place(setting_of(named, dataset), variant_of(record), dataset)
 
 
-def _with_the_source(placed: list[tuple[_Place, Record]]) -> Iterator[tuple[_Place, Record]]:
+def _with_the_source(placed: list[tuple[Alike, _Place]]) -> Iterator[tuple[Alike, _Place]]:
     """What was tested on the source stands beside the targets, whatever suite they are of."""
     suites: dict[tuple[EvaluationSetting, MethodVariant], set[str]] = defaultdict(set)
-    for place, _ in placed:
+    for _, place in placed:
         if place.setting.learned_on not in ("", place.dataset):
             suites[place.in_any_suite].add(place.setting.suite)
-    for place, record in placed:
+    for alike, place in placed:
         if place.dataset != place.setting.learned_on:
-            yield place, record
+            yield alike, place
             continue
         for suite in sorted(suites.get(place.in_any_suite, {place.setting.suite})):
-            yield place._replace(setting=replace(place.setting, suite=suite)), record
+            yield alike, place._replace(setting=replace(place.setting, suite=suite))
 
 
 def current(records: list[Record], notes: list[str]) -> list[Record]:
