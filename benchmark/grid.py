@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -85,6 +85,8 @@ class Cell:
         """The few-shot cell whose support set this cell's method learns from: itself where the
         evaluation is few-shot.
         """
+        if self.evaluation == protocols.FEW_SHOT:
+            return self
         return replace(
             self,
             dataset=self.learned_on or self.dataset,
@@ -124,27 +126,45 @@ def expand(
     appears once per dataset.
     """
     tests = protocols.tests(choices.evaluation, datasets, choices.learned_on, choices.classes)
-    shots_and_seeds = (_checked_shots(choices.shots), choices.seeds)
-    ranges = (backbones, list(tests), list(cards), choices.texts, *shots_and_seeds)
-    if (count := prod(map(len, ranges))) > MOST_CELLS:
+    _check_shots(choices.shots)
+    rows = (backbones, list(tests), list(cards))
+    of_each = (choices.texts, choices.shots, choices.seeds)
+    if (count := prod(map(len, (*rows, *of_each)))) > MOST_CELLS:
         raise UserError(f"that makes {count:,} cells, more than {MOST_CELLS:,}; take fewer")
-    cells = dict.fromkeys(
-        replace(_cell(card, params, test, backbone, shots, seed, choices, suite_of), texts=texts)
-        for backbone, test, (card, params), texts, shots, seed in product(*ranges)
+    cells = (
+        cell
+        for backbone, test, (card, params) in product(*rows)
+        for cell in _of_row(backbone, test, card, params, choices, suite_of)
     )
-    return list(cells)
+    return list(dict.fromkeys(cells))
+
+
+def _of_row(
+    backbone: str,
+    test: protocols.Test,
+    card: Card,
+    params: dict[str, Scalar],
+    choices: Choices,
+    suite_of: Callable[[str], Sequence[str]],
+) -> Iterator[Cell]:
+    """The cells of one row on one dataset; what seeds and texts share is found once."""
+    by_shots = [
+        _cell(backbone, test, card, params, shots, choices, suite_of) for shots in choices.shots
+    ]
+    for texts, cell, seed in product(choices.texts, by_shots, choices.seeds):
+        yield replace(cell, texts=texts, seed=seed if cell.shots else 0)
 
 
 def _cell(
+    backbone: str,
+    test: protocols.Test,
     card: Card,
     params: dict[str, Scalar],
-    test: protocols.Test,
-    backbone: str,
     shots: int,
-    seed: int,
     choices: Choices,
     suite_of: Callable[[str], Sequence[str]],
 ) -> Cell:
+    """The cell of seed 0 with the usual texts."""
     cell = Cell(
         method=card.name,
         dataset=test.dataset,
@@ -159,7 +179,7 @@ def _cell(
         preset=choices.preset,
     )
     if card.few_shot:
-        cell = replace(cell, shots=shots, seed=seed, val=choices.val, sampler=choices.sampler)
+        cell = replace(cell, shots=shots, val=choices.val, sampler=choices.sampler)
     released = presets.Changes()
     if choices.preset:
         released = presets.changes(choices.preset, card.name, vars(cell.learned))
@@ -208,14 +228,13 @@ def resolve_sources(card: Card, policy: str, target: str, suite: Sequence[str]) 
     return tuple(sorted({name.strip() for name in policy.split(",") if name.strip()}))
 
 
-def _checked_shots(shots: Sequence[int]) -> Sequence[int]:
+def _check_shots(shots: Sequence[int]) -> None:
     for number in shots:
         if number < 1:
             raise UserError(
                 f"shots must be at least 1, not {number}; zero-shot methods run at 0 "
                 "shots by themselves"
             )
-    return shots
 
 
 def identity(

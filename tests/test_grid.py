@@ -9,7 +9,7 @@ import pytest
 from benchmark import grid, methods
 from benchmark.errors import UserError
 from benchmark.grid import Cell, Choices, expand, identity, resolve_sources
-from benchmark.records.record import VERSIONS, Identity, cell_key, key
+from benchmark.records.record import VERSIONS, Identity, cell_key, draws_of, key
 
 SUITE = ("tiny_digits", "tiny_shapes", "tiny_textures")
 CELL = Cell(
@@ -38,6 +38,40 @@ def cells(method: str, choices: Choices, **params: object) -> list[Cell]:
     return expand(
         [(card, methods.checked(card, params))], ["tiny_digits"], ["tiny"], choices, lambda _: SUITE
     )
+
+
+def test_what_seeds_and_texts_share_is_found_once() -> None:
+    asked: list[str] = []
+
+    def suite_of(dataset: str) -> tuple[str, ...]:
+        asked.append(dataset)
+        return SUITE
+
+    choices = Choices(shots=(1, 4), seeds=range(1, 51), texts=("", "tiny"))
+    rows = [(methods.card(name), {}) for name in ("prompt_adapter", "zero_shot")]
+    made = expand(rows, ["tiny_digits"], ["tiny"], choices, suite_of)
+    draws = [(cell.texts, cell.shots, cell.seed) for cell in made]
+    assert draws == [
+        *(
+            (texts, shots, seed)
+            for texts in choices.texts
+            for shots in (1, 4)
+            for seed in range(1, 51)
+        ),
+        *((texts, 0, 0) for texts in choices.texts),
+    ]
+    assert len(asked) == 2
+    assert {(cell.shots, cell.source_shots) for cell in made} == {(1, 1), (4, 4), (0, 0)}
+
+
+def test_another_draw_of_an_identity_is_the_checked_one() -> None:
+    def checked(shots: int, seed: int) -> Identity:
+        cell = dataclasses.replace(CELL, shots=shots, seed=seed, source_shots=2)
+        return identity(cell, methods.card(cell.method), lambda name: (name, "d"), lambda name: "w")
+
+    made = draws_of(checked(4, 1))(16, 3)
+    assert made == checked(16, 3)
+    assert key(made) == key(checked(16, 3))
 
 
 def test_a_default_written_out_keeps_the_key() -> None:
