@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from benchmark.errors import MISSING, UserError, nearest
 
@@ -23,6 +22,8 @@ NETWORK = (socket.gaierror, ConnectionError, TimeoutError)
 @contextmanager
 def offline() -> Iterator[None]:
     """The hub library answers from its cache alone for as long as this lasts."""
+    from unittest import mock  # brings asyncio along, which takes as long as all of `list`
+
     from huggingface_hub import constants
 
     with (

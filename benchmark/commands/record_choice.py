@@ -6,9 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from benchmark import data, methods
-from benchmark.commands.grid_file import read_grid_file
-from benchmark.commands.grid_records import records_of_grid
-from benchmark.commands.grid_strangers import named_methods
 from benchmark.commands.option_fields import RecordFilters
 from benchmark.commands.options.values import whole_numbers
 from benchmark.errors import UserError
@@ -29,13 +26,20 @@ def chosen_records(store: Store, filters: RecordFilters, notes: list[str]) -> li
         sampler=filters.sampler,
         val=filters.val,
     )
-    return records_of_grid(records, filters.config, filters, notes) if filters.config else records
+    if not filters.config:
+        return records
+    from benchmark.commands.grid_records import records_of_grid
+
+    return records_of_grid(records, filters.config, filters, notes)
 
 
 def named_files(filters: RecordFilters) -> dict[str, Path]:
     """The files of methods that the options name, or their grid file does, by names of records."""
     named = [*filters.methods, *filters.trusted]
     if filters.config:
+        from benchmark.commands.grid_file import read_grid_file
+        from benchmark.commands.grid_strangers import named_methods
+
         named += named_methods(read_grid_file(filters.config))
     return {methods.stable_name(name): Path(name) for name in named if name.endswith(".py")}
 

@@ -36,6 +36,7 @@ def report(
 ) -> None:
     """Print tables from the records in a folder, write them as a page, or draw figures."""
     from benchmark.commands.record_choice import chosen_records, files_of_datasets, named_files
+    from benchmark.records.index import without_collection
     from benchmark.records.store import Store
     from benchmark.report import edited_methods, grouping
     from benchmark.report.image_results import ImageResults
@@ -55,8 +56,9 @@ def report(
     if shape.figures:
         _write_figures(shape.figures, groups, shape, notes)
     if not shape.instead:
-        tables = list(_tables(groups, shape, images))
-        _print_tables(tables, shape.form, shape.text_width)
+        with without_collection():
+            tables = list(_tables(groups, shape, images))
+            _print_tables(tables, shape.form, shape.text_width)
     warn(notes)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmark.grid import IMBALANCED
@@ -85,9 +84,13 @@ def imbalanced(groups: GroupedRecords) -> GroupedRecords:
 
 def ranking_by(images: ImageResults | None) -> Rank:
     """Imported where methods are compared: numpy takes a fifth of the time of a plain table."""
-    from benchmark.report.ranking import column_marks
 
-    return partial(column_marks, images=images)
+    def rank(variants: VariantRecords, columns: Sequence[Column]) -> list[Marks]:
+        from benchmark.report.ranking import column_marks
+
+        return column_marks(variants, columns, images)
+
+    return rank
 
 
 def dataset_shots(
