@@ -18,6 +18,7 @@ from time import sleep
 from benchmark import data, grid, methods, text_sets
 from benchmark.backbones import abilities, preprocessing, weights
 from benchmark.compute import devices
+from benchmark.compute.checks import check_cells
 from benchmark.compute.devices import device_for, precision_for
 from benchmark.compute.executors.scheduling import Executor, RunOptions, Task, TaskReport, jobs
 from benchmark.compute.executors.serial import Serial
@@ -25,7 +26,6 @@ from benchmark.compute.history import History
 from benchmark.compute.short_classes import refuse_short_classes
 from benchmark.compute.stages import OnStage, ignore_stage
 from benchmark.compute.texts import require_sentences
-from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.protocols import FEW_SHOT
 from benchmark.records import class_names
@@ -160,7 +160,7 @@ def run(
     known = {} if force else _on_record(planned, store, keep)
     missing = {name: made for name, made in planned.items() if name not in known}
     executor = executor or Serial(on_stage)
-    _check_cells([cell for cell, _ in missing.values()], executor, device, keep=keep)
+    check_cells([cell for cell, _ in missing.values()], executor, device, keep=keep)
     yield from (
         Outcome(planned[name][0], name, record, None, cached=True) for name, record in known.items()
     )
@@ -267,41 +267,3 @@ def batch_of(options: RunOptions, batch: bool | None, cell: Cell) -> Cell | None
     ):
         return None
     return replace(cell, seed=0, shots=0 if on_gpu or batch else cell.shots)
-
-
-def _check_cells(cells: Sequence[Cell], executor: Executor, device: str, *, keep: bool) -> None:
-    """UserError for what could not run to its end, before any of it runs."""
-    _check_methods(cells)
-    if keep:
-        _check_keeping(cells)
-    if executor.on_this_machine:
-        _check_devices(cells, device)
-
-
-def _check_methods(cells: Iterable[Cell]) -> None:
-    """Build every adapter that will run: parameters out of range raise their UserError before any
-    work is done.
-    """
-    for method, params in dict.fromkeys((cell.method, cell.params) for cell in cells):
-        methods.load(method, dict(params))
-
-
-def _check_keeping(cells: Iterable[Cell]) -> None:
-    """UserError for a method whose learnt state cannot be kept, or not under this protocol."""
-    for method, params, evaluation in dict.fromkeys(
-        (cell.method, cell.params, cell.evaluation) for cell in cells
-    ):
-        card = methods.card(method)
-        if not card.keeps:
-            raise UserError(
-                f"{method} cannot be kept: it gives no state, only a function; leave out --keep, or"
-                " give it learn and predictor as docs/own_method.md says"
-            )
-        if evaluation != FEW_SHOT and (bound := card.bound(dict(params))):
-            raise UserError(f"{bound}, so it can be kept under --protocol {FEW_SHOT} only")
-
-
-def _check_devices(cells: Iterable[Cell], device: str) -> None:
-    """Ask for every device and precision that will be used, before any work is done."""
-    for backbone, precision in dict.fromkeys((cell.backbone, cell.precision) for cell in cells):
-        devices.require(backbone, device, precision)
