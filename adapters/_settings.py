@@ -356,7 +356,7 @@ class TowerTuning:
 
 @dataclass(frozen=True)
 class Transport:
-    """How an image's places are spread over the prompts of a class."""
+    """How the features of an image are spread over those of a class."""
 
     epsilon: float = 0.1  # of the entropy: the larger, the more evenly
     iterations: int = 20  # of Sinkhorn's algorithm

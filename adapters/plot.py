@@ -9,8 +9,8 @@ the prompt "[V_n][class k]", V_n: one of N = `prompts` contexts of `n_ctx` vecto
 classes, all features of unit length; T: a plan of P x N shares, 1 / P for every place and 1 / N for
 every prompt, H: entropy; f: image feature, t_k: unit mean of the t_kn, both only with
 `whole_image`; s: CLIP's scale, y: label. The plan comes of Sinkhorn's algorithm, for every image
-and class by itself, and is held fixed in the gradient. SGD with momentum, CoOp's schedule; the last
-step counts. With one prompt, one place and no whole image it is CoOp.
+and class by itself, and is held fixed in the gradient (adapters/_transport.py). SGD with momentum,
+CoOp's schedule; the last step counts. With one prompt, one place and no whole image it is CoOp.
 
 Deviations from the released code, and whether `--preset released` follows it instead:
 
@@ -59,7 +59,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from adapters import _checks, _prompts, _transfer
+from adapters import _checks, _prompts, _transfer, _transport
 from adapters._settings import Context, Crops, PromptTraining, Sgd, StoredCrops, Transport
 from benchmark.api import Crop, Episode, ImageSet, Predictor, State, Target, UserError, unit
 from benchmark.training.batches import Bank
@@ -142,7 +142,7 @@ class Adapter:
         self, image_RBPD: Tensor, whole_RBD: Tensor | None, text_RNKD: Tensor, scale: float
     ) -> Tensor:
         """logits_RBK, of the places alone or with those of the whole image."""
-        similarity_RBK = matched(image_RBPD.to(text_RNKD), text_RNKD, self.transport)
+        similarity_RBK = _transport.matched(image_RBPD.to(text_RNKD), text_RNKD, self.transport)
         if whole_RBD is not None:
             text_RKD = unit(text_RNKD.mean(1))
             similarity_RBK = whole_RBD.to(text_RNKD) @ text_RKD.mT + similarity_RBK
@@ -158,26 +158,3 @@ def images_at_once(device: torch.device, per_image: int) -> int:
 def text_features(ctx_NPE: Tensor, target: Target, context: Context) -> Tensor:
     """text_NKD of the target's classes around each context."""
     return _prompts.encoded(_prompts.prompts_for(target, context), ctx_NPE)
-
-
-def matched(image_RBPD: Tensor, text_RNKD: Tensor, transport: Transport) -> Tensor:
-    """similarity_RBK of the places of an image to the prompts of a class, weighed by their plan."""
-    places, prompts = image_RBPD.shape[2], text_RNKD.shape[1]
-    sim_RXY = image_RBPD.flatten(1, 2) @ text_RNKD.flatten(1, 2).mT
-    sim_RBPNK = sim_RXY.unflatten(2, (prompts, -1)).unflatten(1, (-1, places))
-    return (plan(sim_RBPNK, transport) * sim_RBPNK).sum((2, 3))
-
-
-@torch.no_grad()
-def plan(sim_RBPNK: Tensor, transport: Transport) -> Tensor:
-    """share_RBPNK by Sinkhorn's algorithm: 1 / N for every prompt and, in the limit, 1 / P for
-    every place. Every image and class is a problem of its own.
-    """
-    places, prompts = sim_RBPNK.shape[2:4]
-    # a factor of its own for every place changes no plan, and keeps what follows within range
-    kernel = ((sim_RBPNK - sim_RBPNK.amax(3, keepdim=True)) / transport.epsilon).exp()
-    prompt_RB1NK = torch.ones_like(kernel[:, :, :1])
-    for _ in range(transport.iterations):
-        place_RBP1K = (1 / places) / (kernel * prompt_RB1NK).sum(3, keepdim=True)
-        prompt_RB1NK = (1 / prompts) / (kernel * place_RBP1K).sum(2, keepdim=True)
-    return place_RBP1K * kernel * prompt_RB1NK

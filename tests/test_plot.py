@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapters import _prompts, plot
+from adapters import _prompts, _transport, plot
 from adapters._settings import Transport
 from benchmark import methods, presets
 from benchmark.api import Crop, Episode, ImageSet, Labelled, UserError, unit
@@ -76,49 +76,49 @@ def twin(image_BPD: Array, text_NKD: Array, epsilon: float = 0.1, **how: Any) ->
 def test_a_plan_gives_every_prompt_and_every_place_its_share() -> None:
     image_RBPD, text_RNKD = given()
     sim_RBPNK = torch.einsum("rbpd,rnkd->rbpnk", image_RBPD, text_RNKD)
-    share_RBPNK = plot.plan(sim_RBPNK, Transport(iterations=100))
+    share_RBPNK = _transport.plan(sim_RBPNK, Transport(iterations=100))
     place_RBPK, prompt_RBNK = share_RBPNK.sum(3), share_RBPNK.sum(2)
     torch.testing.assert_close(place_RBPK, torch.full_like(place_RBPK, 1 / PLACES))
     torch.testing.assert_close(prompt_RBNK, torch.full_like(prompt_RBNK, 1 / PROMPTS))
-    short_RBPNK = plot.plan(sim_RBPNK, Transport())
+    short_RBPNK = _transport.plan(sim_RBPNK, Transport())
     assert float((short_RBPNK - share_RBPNK).abs().max()) < 1e-3  # of shares around 1 / 18
 
 
 def test_similarities_are_those_of_numpys_loops() -> None:
     image_RBPD, text_RNKD = given()
     expected_BK = twin(image_RBPD[0].numpy(), text_RNKD[0].numpy(), iterations=7)
-    ours_RBK = plot.matched(image_RBPD, text_RNKD, Transport(iterations=7))
+    ours_RBK = _transport.matched(image_RBPD, text_RNKD, Transport(iterations=7))
     np.testing.assert_allclose(ours_RBK[0], expected_BK, rtol=1e-12)
 
 
 def test_what_the_release_stops_at_is_near_to_what_twenty_iterations_give() -> None:
     image_RBPD, text_RNKD = given()
     released_BK = twin(image_RBPD[0].numpy(), text_RNKD[0].numpy(), iterations=100, stop=0.01)
-    ours_BK = plot.matched(image_RBPD, text_RNKD, Transport())[0]
+    ours_BK = _transport.matched(image_RBPD, text_RNKD, Transport())[0]
     np.testing.assert_allclose(ours_BK, released_BK, atol=1e-3)
 
 
 def test_with_much_entropy_it_is_the_mean_similarity() -> None:
     image_RBPD, text_RNKD = given()
     mean_RBK = image_RBPD.mean(2) @ text_RNKD.mean(1).mT
-    even_RBK = plot.matched(image_RBPD, text_RNKD, Transport(epsilon=1e9))
+    even_RBK = _transport.matched(image_RBPD, text_RNKD, Transport(epsilon=1e9))
     torch.testing.assert_close(even_RBK, mean_RBK)
-    default_RBK = plot.matched(image_RBPD, text_RNKD, Transport())
+    default_RBK = _transport.matched(image_RBPD, text_RNKD, Transport())
     assert (default_RBK > mean_RBK + 1e-3).all()  # places go to the prompts that are like them
 
 
 def test_one_prompt_takes_all_places_and_one_place_all_prompts() -> None:
     image_RBPD, text_RNKD = given()
-    one_RBK = plot.matched(image_RBPD, text_RNKD[:, :1], Transport())
+    one_RBK = _transport.matched(image_RBPD, text_RNKD[:, :1], Transport())
     torch.testing.assert_close(one_RBK, image_RBPD.mean(2) @ text_RNKD[:, 0].mT)
-    one_RBK = plot.matched(image_RBPD[:, :, :1], text_RNKD, Transport())
+    one_RBK = _transport.matched(image_RBPD[:, :, :1], text_RNKD, Transport())
     torch.testing.assert_close(one_RBK, image_RBPD[:, :, 0] @ text_RNKD.mean(1).mT)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_least_entropy_stays_within_range(dtype: torch.dtype) -> None:
     sim_RBPNK = torch.tensor([[1.0, -1.0], [1.0, -1.0]], dtype=dtype).view(1, 1, 2, 2, 1)
-    share_RBPNK = plot.plan(sim_RBPNK, Transport(epsilon=0.05))
+    share_RBPNK = _transport.plan(sim_RBPNK, Transport(epsilon=0.05))
     torch.testing.assert_close(share_RBPNK, torch.full_like(share_RBPNK, 1 / 4))
     with pytest.raises(UserError, match="epsilon"):
         adapter(epsilon=0.01)
@@ -126,9 +126,9 @@ def test_the_least_entropy_stays_within_range(dtype: torch.dtype) -> None:
 
 def test_a_problem_does_not_know_who_else_is_solved() -> None:
     image_RBPD, text_RNKD = given(runs=3)
-    together_RBK = plot.matched(image_RBPD, text_RNKD, Transport())
+    together_RBK = _transport.matched(image_RBPD, text_RNKD, Transport())
     for run in range(3):
-        alone_BK = plot.matched(
+        alone_BK = _transport.matched(
             image_RBPD[run, None, 2:3], text_RNKD[run, None, :, 1:2], Transport()
         )
         torch.testing.assert_close(alone_BK[0, 0, 0], together_RBK[run, 2, 1], rtol=1e-13, atol=0)
