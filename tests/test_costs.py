@@ -87,6 +87,18 @@ def test_deep_prompts_are_tokens_like_others(prompts: int) -> None:
     assert added("vpt", epochs="1", n_prompts=prompts) == inner + last + K * D
 
 
+@pytest.mark.parametrize("prompts", [1, 3])
+def test_every_prompt_of_an_image_costs_a_pass_through_its_blocks(prompts: int) -> None:
+    """With two more tokens; the patches are embedded once, and all meet the texts of 4 phrases."""
+    inner = 2 * 12 * E * E + 2 * ((L + 2) ** 2 - L**2) * E
+    last = 2 * 2 * E * E + 2 * 2 * E
+    patches = (L - 1) * 3 * 8 * 8 * E
+    passes = prompts * (frozen() - patches + inner + last) - (frozen() - patches)
+    assert (
+        added("plot_plus_plus", epochs="1", image_prompts=prompts) == passes + prompts * 4 * K * D
+    )
+
+
 def test_one_image_is_too_few_to_tell() -> None:
     images = dataclasses.replace(toy.held_out(K).images, size=1)
     assert (

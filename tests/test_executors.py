@@ -49,7 +49,7 @@ IN_THE_LOOP = {  # slow, so trained shortly here
     "vpt",
 }
 # trained by the same code as those, slow to predict: test_contract.py alone tries their batches
-LIKE_THEM = {"clip_svd", "cocoop", "mma", "skip_tuning", "two_stage"}
+LIKE_THEM = {"clip_svd", "cocoop", "mma", "plot_plus_plus", "skip_tuning", "two_stage"}
 BATCHABLE = [
     name for name in methods.names() if methods.card(name).batchable and name not in LIKE_THEM
 ]

@@ -275,7 +275,9 @@ def test_promptsrc_without_its_terms_is_ivlp() -> None:
     assert not torch.equal(mean["image_JTU"], ivlp["image_JTU"])
 
 
-@pytest.mark.parametrize("name", ["maple", "mmrl", "mma", "clip_svd", "skip_tuning"])
+@pytest.mark.parametrize(
+    "name", ["maple", "mmrl", "mma", "clip_svd", "skip_tuning", "plot_plus_plus"]
+)
 def test_training_with_less_memory_for_texts_learns_the_same(name: str) -> None:
     given, short = PLACE.episode(), {"steps_per_shot": 1} if name == "clip_svd" else {"epochs": "2"}
     scarce = dataclasses.replace(given.backbone, memory_share=0.25)

@@ -66,6 +66,7 @@ def whole() -> Size:
             ("mmrl", 1, {}),
             ("skip_tuning", 1, {}),
             ("plot", 1, {}),
+            ("plot_plus_plus", 1, {}),
         ),
         batches=(
             ("coop", (1, 2, 4, 8, 16), {}),
