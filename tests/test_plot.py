@@ -261,7 +261,7 @@ def test_training_is_a_plain_loop(whole_image: bool) -> None:
         optimiser.param_groups[0]["lr"] = rate
         optimiser.step()
     state = method.learn(given)
-    torch.testing.assert_close(state["ctx_NPE"], ctx_NPE.detach(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(state["ctx_NPE"], ctx_NPE.detach(), rtol=0, atol=5e-6)
     with torch.no_grad():
         text_NKD = torch.stack([prompts.encode(ctx_PE) for ctx_PE in state["ctx_NPE"]])
         whole_QD = images.features() if whole_image else None

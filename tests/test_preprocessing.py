@@ -16,6 +16,7 @@ import pytest
 import timm
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from packaging.version import Version
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,6 +29,7 @@ from benchmark.features.resampling import cut_pictures
 from benchmark.features.transforms import Pipeline, centre, centre_cut, random_cut, view_rng
 
 SIZES = [(400, 200), (200, 400), (60, 30), (333, 217), (90, 250), (48, 48)]  # 2:1 first
+BICUBIC_BOXES = Version("1.0.31")  # of timm
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 ZERO = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
@@ -81,7 +83,9 @@ def test_pictures_are_open_clips_own(
 @pytest.mark.parametrize("crop_pct", [1.0, 0.9, 0.875])
 @pytest.mark.parametrize("size", [(32, 32), (48, 32)], ids=str)
 def test_pictures_are_timms_own(mode: str, crop_pct: float, size: tuple[int, int]) -> None:
-    for interpolation in ("bicubic", "bilinear"):
+    # older releases resize to a box that is no square bilinearly, whatever is configured
+    bilinear = mode == "center" and len({*size}) > 1 and Version(timm.__version__) < BICUBIC_BOXES
+    for interpolation in ("bilinear",) if bilinear else ("bicubic", "bilinear"):
         config = {
             "input_size": (3, *size),
             "crop_pct": crop_pct,
