@@ -19,7 +19,7 @@ Deviations from the released code, and whether `--preset released` follows it in
 |---|---|---|
 | stage 1 on the run's own support images | on seed 1's, also for seeds 2 and 3 | no |
 | four plain phrases of four words | four of each dataset's own, of 3 to 6 words | yes, but (a) |
-| 50 epochs in each stage | 50 / 100 / 100 / 200 / 200 by shots; 50 on ImageNet | yes |
+| 50 epochs from 500 classes on | on ImageNet | yes |
 | `iterations` of Sinkhorn, always | until a batch's factors move by 0.01 in the mean | 100 |
 | f, t_k: means of unit features | of those the encoders give | no |
 | the rows stand behind the tower's first norm | before it | no |
@@ -27,8 +27,8 @@ Deviations from the released code, and whether `--preset released` follows it in
 | the backbone's precision | half | no |
 
 Seeds 2 and 3 of the release have therefore seen seed 1's images as well as their own. The four
-phrases are those it has for Caltech101, Cars and SUN397. Its configuration says 50 epochs and its
-README names a first stage of 50, but its train.py overrides that.
+phrases are those it has for Caltech101, Cars and SUN397. Each stage takes CoOp's epochs, as its
+train.py does: it overrides the 50 of its configuration and of the first stage in its README.
 (a) Phrases have one length here. EuroSAT's two of six words lose the last one, which stays there as
 a fixed word; ImageNet's third, of three words, is that of above: there its context takes in the end
 token, and class names lose their first.
@@ -100,7 +100,7 @@ class Adapter:
     n_image: int = 2  # rows of a set
     init_std: float = 0.02  # of these rows
     transport: Transport = Transport()
-    training: PromptTraining = PromptTraining(epochs="50")  # of each stage
+    training: PromptTraining = PromptTraining()  # of each stage
     sgd: Sgd = Sgd()
     crops: Crops = Crops()
     keep_mb: int = 4096  # MiB for what the first block reads; changes no number
