@@ -5,6 +5,8 @@ Modern that matplotlib brings along.
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -80,6 +82,15 @@ def test_a_pipe_is_as_wide_as_columns_says(
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
+PAPER = r"""\documentclass{article}
+\usepackage{booktabs,longtable}
+\setlength{\textwidth}{%dpt}
+\begin{document}
+%s
+\end{document}
+"""
+
+
 @cache
 def cmr10() -> FT2Font:
     font = FT2Font(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "cmr10.ttf")
@@ -144,6 +155,20 @@ def test_latex_is_no_wider_than_the_text_and_hardly_narrower_than_it_could_be(
         blocks = text.count(r"\midrule[\heavyrulewidth]") + 1
         if blocks > 1:  # one block fewer would not have fitted
             assert measured(text) * blocks / (blocks - 1) > 0.75 * text_width
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+@pytest.mark.parametrize("text_width", [237, 345, 497])
+def test_latex_itself_sets_all_tables_within_the_text(tmp_path: Path, text_width: float) -> None:
+    tables = [table for kind in KINDS for table in shown(kind)]
+    (tmp_path / "paper.tex").write_text(
+        PAPER % (text_width, latex_tables.latex(tables, text_width)), encoding="utf-8"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    for _ in range(2):  # the second time long tables know their columns
+        said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert said.returncode == 0, said.stdout[-2000:]
+    assert "Overfull" not in said.stdout
 
 
 def test_long_tables_may_break_over_pages_and_captions_explain_signs_alone() -> None:

@@ -61,7 +61,7 @@ def _float(table: ResultTable, text_width: float) -> str:
     columns = rf"{{@{{}}l{'r' * (across - 1)}@{{}}}}"
     set_in = [letters.command, rf"\setlength{{\tabcolsep}}{{{letters.gap / 2:g}pt}}"]
     if len(blocks) * len(table.rows) <= MOST_ROWS:
-        lines = [r"\begin{table}[t]", r"\centering", caption, *set_in]
+        lines = [r"\begin{table}[t]", r"\centering", caption, r"\smallskip", *set_in]
         lines += [rf"\begin{{tabular}}{columns}", *_body(table, blocks, across)]
         end = [r"\bottomrule", r"\end{tabular}", *_notes(table), r"\end{table}"]
     else:
@@ -93,7 +93,8 @@ def _notes(table: ResultTable) -> list[str]:
     if not table.notes:
         return []
     lines = "\\par\n".join(map(_escaped, table.notes))
-    return [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize\raggedright {lines}}}"]
+    box = rf"\parbox{{\linewidth}}{{\footnotesize\raggedright {lines}}}"
+    return [r"\par\smallskip\noindent", box]
 
 
 def _layout(table: ResultTable, text_width: float) -> tuple[Letters, list[range]]:
