@@ -47,8 +47,8 @@ run of a batch has its own. Prediction reads the state, without a copy of the ba
 
 Expected: ViT-B/16, mean of 11 datasets, 1/2/4/8/16 shots: 72.3 / 75.2 / 78.4 / 81.0 / 83.9 %, read
 off the released figure; base-to-new at 16 shots 85.04 / 77.53, H 81.11 %.
-Tiny suite, seeds 1-3: 46.6 ± 0.2 / 47.2 ± 0.3 % at 1 / 16 shots (zero-shot 46.0); with the images
-of 16 shots tiny_digits gains 3.7 points on zero-shot, and tiny_shapes loses 1.3.
+Tiny suite, seeds 1-3: 46.6 ± 0.2 / 47.2 ± 0.3 / 47.2 ± 0.3 % at 1 / 4 / 16 shots (zero-shot 46.0);
+with the images of 16 shots tiny_digits gains 3.7 points on zero-shot, and tiny_shapes loses 1.3.
 
 Source: Wu et al., Skip Tuning: Pre-trained Vision-Language Models are Effective and Efficient
 Adapters Themselves, CVPR 2025; Koorye/SkipTuning @ 8c4636e, whose files were read in their
