@@ -14,16 +14,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmark.compute.episode import source_episode
 from benchmark.compute.resources import Resources
-from benchmark.compute.runner import Outcome, run
+from benchmark.compute.runner import Outcome, plan, run
 from benchmark.data import ImageTable
 from benchmark.errors import UserError
 from benchmark.features.feature_store import Stopwatch
 from benchmark.features.image_sets import image_set
 from benchmark.grid import Cell
+from benchmark.records.record import key
 from benchmark.records.store import Store
 from tests.cheating import stolen
 
@@ -278,6 +280,20 @@ def test_what_cannot_run_is_refused_before_any_work(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=sentence):
             list(run([zero_shot(), cell], Store(tmp_path)))
     assert list(Store(tmp_path).records()) == []
+
+
+def test_shots_and_seeds_are_checked_of_every_cell_and_may_be_numbers_of_numpy(
+    tmp_path: Path,
+) -> None:
+    drawn = replace(moody(), shots=np.int64(2), seed=np.int64(3))
+    ((_, usual),) = plan([replace(moody(seed=3), shots=2)])
+    ((_, named),) = plan([drawn])
+    assert (named, key(named)) == (usual, key(usual))
+    assert type(named.shots) is type(named.seed) is int
+    assert run_cell(drawn, Store(tmp_path)).key == key(usual)
+    for seed in (-1, 1 << 63, 1.5):
+        with pytest.raises(UserError, match="a seed is a whole number from 0, not"):
+            plan([moody(), replace(moody(), seed=seed)])  # type: ignore[arg-type]
 
 
 def test_too_many_shots_are_refused_with_a_sentence_before_any_cell_runs(tmp_path: Path) -> None:

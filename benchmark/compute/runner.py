@@ -15,6 +15,8 @@ from itertools import chain
 from pathlib import Path
 from time import sleep
 
+from pydantic import TypeAdapter, ValidationError
+
 from benchmark import data, grid, methods, text_sets
 from benchmark.backbones import abilities, preprocessing, weights
 from benchmark.compute import devices
@@ -26,6 +28,7 @@ from benchmark.compute.history import History
 from benchmark.compute.short_classes import refuse_short_classes
 from benchmark.compute.stages import OnStage, ignore_stage
 from benchmark.compute.texts import require_sentences
+from benchmark.errors import UserError
 from benchmark.grid import Cell
 from benchmark.protocols import FEW_SHOT
 from benchmark.records import class_names
@@ -33,10 +36,11 @@ from benchmark.records.announcements import announce_plan, failed_at
 from benchmark.records.index import read_records
 from benchmark.records.kept_adapters import is_kept
 from benchmark.records.progress import forget_finished_plans
-from benchmark.records.record import Identity, Record, draws_of, key
+from benchmark.records.record import Identity, Record, Whole, draws_of, key
 from benchmark.records.store import Store
 
 BUSY_WAIT_S = 0.5  # between looks at cells that another process has claimed
+SEED = TypeAdapter(Whole)
 
 
 # cells that are to be computed, what earlier ones took -> nothing
@@ -101,9 +105,22 @@ def plan(
             texts_of=texts_of,
         )
 
-    # which seed it is changes nothing else of an identity
-    drawn = cache(lambda cell: draws_of(identity_of(cell)))
-    return [(cell, drawn(replace(cell, seed=0))(cell.shots, cell.seed)) for cell in resolved]
+    @cache
+    def drawn(cell: Cell) -> Callable[[int], Identity]:
+        """By seed, which changes nothing else of an identity."""
+        named = identity_of(cell)
+        return partial(draws_of(named), named.shots)
+
+    seed_of = cache(_checked_seed)
+    return [(cell, drawn(replace(cell, seed=0))(seed_of(cell.seed))) for cell in resolved]
+
+
+def _checked_seed(seed: object) -> int:
+    """As a record has it, also of numpy's numbers."""
+    try:
+        return SEED.validate_python(seed)
+    except ValidationError:
+        raise UserError(f"a seed is a whole number from 0, not {seed!r}") from None
 
 
 def _resolved(cells: Iterable[Cell], device: str) -> list[Cell]:
