@@ -282,6 +282,20 @@ def test_what_cannot_run_is_refused_before_any_work(tmp_path: Path) -> None:
     assert list(Store(tmp_path).records()) == []
 
 
+def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
+    wrong = Cell(
+        method="tip_adapter",
+        dataset=TARGET,
+        shots=1,
+        seed=1,
+        backbone="tiny",
+        params=(("alpha", -5.0),),
+    )
+    with pytest.raises(UserError, match="is out of range"):
+        list(run([zero_shot(), wrong], Store(tmp_path / "results")))
+    assert not (tmp_path / "results").exists()
+
+
 def test_shots_and_seeds_are_checked_of_every_cell_and_may_be_numbers_of_numpy(
     tmp_path: Path,
 ) -> None:

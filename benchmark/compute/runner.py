@@ -173,11 +173,11 @@ def run(
             cells, root=root, device=device, accept_changed_data=accept_changed_data
         )
     }
-    _keep_class_names(planned.values(), store)
     known = {} if force else _on_record(planned, store, keep)
     missing = {name: made for name, made in planned.items() if name not in known}
     executor = executor or Serial(on_stage)
     check_cells([cell for cell, _ in missing.values()], executor, device, keep=keep)
+    _keep_class_names(planned.values(), store)
     yield from (
         Outcome(planned[name][0], name, record, None, cached=True) for name, record in known.items()
     )
