@@ -513,6 +513,35 @@ def test_a_report_of_a_grid_holds_records_to_their_sources_under_protocols(
         assert {source for source in made if made[source] in found} == right, sources
 
 
+def test_a_grid_that_names_sources_beside_one_with_a_policy_means_these_alone(
+    tmp_path: Path,
+) -> None:
+    """Though the policy stands for the same datasets, and shots alone tell the cells apart."""
+    common = 'methods = "prompt_adapter"\ndatasets = "tiny_digits"\nseeds = 1\nsource_shots = 4\n'
+    by_policy = f'[[grid]]\n{common}backbones = "tiny"\nshots = 1\nsources = "others"\n'
+    by_name = (
+        f'[[grid]]\n{common}backbones = "tiny"\nshots = 4\n'
+        'sources = "tiny_shapes,tiny_textures"\n'
+    )
+    params = methods.card("prompt_adapter").defaults
+    made = [
+        scored(
+            identity(
+                "prompt_adapter",
+                shots=shots,
+                params=params,
+                sources={"tiny_shapes": "d"},
+                source_shots=4,
+            ),
+            0.5,
+        )
+        for shots in (1, 4)
+    ]
+    for text in (by_policy + by_name, by_name + by_policy):
+        found = records_of_grid(made, written(tmp_path, text), RecordFilters(), [])
+        assert [record.identity.shots for record in found] == [1]
+
+
 def test_a_policy_of_sources_stands_alone_and_what_is_wrong_is_said_of_the_file(
     tmp_path: Path,
 ) -> None:

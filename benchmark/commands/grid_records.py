@@ -111,14 +111,14 @@ def _selected(
 
 def _families(selected: Selection, filters: RecordFilters) -> dict[CellKey, Family]:
     """The cells of which records are asked for, by what a family shares."""
-    alike: dict[CellKey, list[Cell]] = defaultdict(list)
+    alike: dict[tuple[CellKey, bool], list[Cell]] = defaultdict(list)
     for cell in selected.cells:
-        alike[_but_shots_and_seed(cell)].append(cell)
+        alike[_but_shots_and_seed(cell), cell in selected.by_policy].append(cell)
     asked: dict[CellKey, Family] = defaultdict(lambda: Family({}, set()))
-    for each in alike.values():
+    for (_, by_policy), each in alike.items():
         named = _of_cell(each[0])
         if _passes(named, filters):
-            sources = _sources(named, by_policy=each[0] in selected.by_policy)
+            sources = _sources(named, by_policy=by_policy)
             family = asked[_asked(named, sources, named.precision)]
             family.cells.update({(cell.shots, cell.seed): cell for cell in each})
     return dict(asked)
