@@ -520,8 +520,7 @@ def test_a_grid_that_names_sources_beside_one_with_a_policy_means_these_alone(
     common = 'methods = "prompt_adapter"\ndatasets = "tiny_digits"\nseeds = 1\nsource_shots = 4\n'
     by_policy = f'[[grid]]\n{common}backbones = "tiny"\nshots = 1\nsources = "others"\n'
     by_name = (
-        f'[[grid]]\n{common}backbones = "tiny"\nshots = 4\n'
-        'sources = "tiny_shapes,tiny_textures"\n'
+        f'[[grid]]\n{common}backbones = "tiny"\nshots = 4\nsources = "tiny_shapes,tiny_textures"\n'
     )
     params = methods.card("prompt_adapter").defaults
     made = [

@@ -475,13 +475,22 @@ def test_submit_says_which_records_are_on_data_that_nobody_else_has(
     invoke: Invoke, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "results")
-    for named in (identity(), identity(dataset="my_pets"), identity(dataset="my_pets", seed=2)):
+    elsewhere = {"evaluation": "cross-dataset", "learned_on": {"my_pets": "d"}}
+    for named in (
+        identity(),
+        identity(dataset="my_pets"),
+        identity(dataset="my_pets", seed=2),
+        identity("prompt_adapter", sources={"my_cars": "d", "tiny_shapes": "d"}),
+        identity("tip_adapter", learned_classes="all", **elsewhere),
+    ):
         store.put(scored(named, 0.5), np.zeros(400))
     command = ("submit", store.root, "--to", tmp_path)
     said = invoke(*command, "--name", "all")
     assert said.code == 0
-    assert "2 records on my_pets, which nobody else has: their names become public" in said.err
-    assert "nobody else" not in invoke(*command, "--name", "tiny", "--suite", "tiny").err
+    assert "4 records with images of my_cars, my_pets, which nobody else has: " in said.err
+    shipped = invoke(*command, "--name", "tiny", "--suite", "tiny", "--method", "coop")
+    assert shipped.code == 0
+    assert "nobody else" not in shipped.err
 
 
 def test_a_grid_is_packed_whole_or_not_at_all(

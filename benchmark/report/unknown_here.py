@@ -4,7 +4,6 @@ checked.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from benchmark import data
@@ -54,19 +53,26 @@ def unknown_here(records: Iterable[Record]) -> tuple[str, ...]:
 
 
 def said_of_private(records: Iterable[Record]) -> list[str]:
-    """A sentence about the datasets that do not come with the suite, where there are some: whoever
-    packs their records should know that it makes their names public.
+    """A sentence about the datasets that do not come with the suite, tested or learned from, where
+    there are some: whoever packs their records should know that it makes their names public.
     """
-    count = Counter(record.identity.dataset for record in records)
-    private = {name: number for name, number in count.items() if name not in data.names()}
+    shipped = set(data.names())
+    private = [theirs for record in records if (theirs := _datasets(record.identity) - shipped)]
     if not private:
         return []
-    names = ", ".join(sorted(private)[:MOST_NAMES])
-    more = f" and {len(private) - MOST_NAMES} more" if len(private) > MOST_NAMES else ""
+    named = sorted(set().union(*private))
+    names = ", ".join(named[:MOST_NAMES])
+    more = f" and {len(named) - MOST_NAMES} more" if len(named) > MOST_NAMES else ""
     return [
-        f"{counted(sum(private.values()), 'record')} on {names}{more}, which nobody else has: "
-        "their names become public, others cannot check them; --dataset or --suite leaves them out"
+        f"{counted(len(private), 'record')} with images of {names}{more}, which nobody else has: "
+        "these names become public, others cannot check the records; --dataset, --suite or "
+        "--method leaves them out"
     ]
+
+
+def _datasets(named: Identity) -> set[str]:
+    """Those it was tested on or learned from, by a prior too."""
+    return {named.dataset, *named.learned_on, *named.sources}
 
 
 def _unknown(named: Identity) -> Iterator[str]:
