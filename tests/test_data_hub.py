@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
@@ -224,12 +225,21 @@ def test_without_a_network_it_is_said_in_seconds(name, answers, swallowed, tmp_p
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(weights_hub, "ANSWER_S", 0.5)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.5)
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it tries again"))
     began = time.monotonic()
     with pytest.raises(UserError, match="the network says: "):
         prepare_backbone(name)
     assert time.monotonic() - began < 20, "imports included"
+
+
+def test_a_slow_hub_has_the_time_that_its_library_gives_it(monkeypatch):
+    asked = []
+    session = SimpleNamespace(head=lambda url, timeout: asked.append(timeout))
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: session)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 60)
+    assert weights_hub.unreachable("someone/clip") is None
+    assert asked == [60]
 
 
 def test_weights_that_are_here_need_no_network(hub, tmp_path, monkeypatch):

@@ -15,7 +15,6 @@ from typing import Any
 from benchmark.errors import MISSING, UserError, nearest
 
 HUB, TIMM = "hf-hub:", "timm:"  # prefixes of names
-ANSWER_S = 10  # seconds in which the hub must answer
 NETWORK = (socket.gaierror, ConnectionError, TimeoutError)
 
 
@@ -51,14 +50,15 @@ def unreachable(repo: str) -> Exception | None:
 
     Asked once before anything is fetched: the library itself tries every file six times, which
     takes a minute without a network and many where requests are swallowed, and has no setting for
-    it.
+    it. For the time to answer it has one, HF_HUB_ETAG_TIMEOUT.
     """
     from huggingface_hub import constants, get_session, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:
         return None
     try:
-        get_session().head(hf_hub_url(repo, "config.json"), timeout=ANSWER_S)
+        url = hf_hub_url(repo, "config.json")
+        get_session().head(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except Exception as error:  # of whatever carries its requests
         return error
     return None
