@@ -287,6 +287,9 @@ def test_what_could_not_be_looked_into_is_said(packed: Path) -> None:
         "version 99 of the suite's rules",
     ):
         assert name in said
+    seen = {"dataset": "tiny_digits", "sources": {"his": "d"}, "learned_on": {"hers": "d"}}
+    found = unknown_here.unknown_here([scored(identity("prompt_adapter", **seen), 0.5)])
+    assert found[:2] == ("the dataset 'hers'", "the dataset 'his'")
     known = {"method": "zero_shot", "backbone": "tiny", "protocol": 1, "shots": 0}
     known |= {"dataset": "tiny_digits"}
     forge(packed, lambda records, archives: reidentified(records, archives, **known))

@@ -78,8 +78,8 @@ def _datasets(named: Identity) -> set[str]:
 def _unknown(named: Identity) -> Iterator[str]:
     if not own_card(named.method):
         yield f"the method '{named.method[:MOST_LETTERS]}'"
-    if named.dataset not in data.names():
-        yield f"the dataset '{named.dataset[:MOST_LETTERS]}'"
+    for name in _datasets(named).difference(data.names()):
+        yield f"the dataset '{name[:MOST_LETTERS]}'"
     if named.backbone not in weights.NAMED:
         yield f"the backbone '{named.backbone[:MOST_LETTERS]}'"
     elif named.weights_digest != _digest_here(named.backbone):
