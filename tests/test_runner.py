@@ -310,6 +310,16 @@ def test_shots_and_seeds_are_checked_of_every_cell_and_may_be_numbers_of_numpy(
             plan([moody(), replace(moody(), seed=seed)])  # type: ignore[arg-type]
 
 
+def test_the_key_of_a_cell_does_not_depend_on_the_cells_beside_it() -> None:
+    cells = [
+        Cell(method="coop", dataset=TARGET, shots=1, seed=1, backbone="tiny", params=(("lr", lr),))
+        for lr in (1, 1.0)
+    ]
+    alone = [key(identity) for cell in cells for _, identity in plan([cell])]
+    assert [key(identity) for _, identity in plan(cells)] == alone
+    assert len({*alone}) == 2
+
+
 def test_too_many_shots_are_refused_with_a_sentence_before_any_cell_runs(tmp_path: Path) -> None:
     cell = Cell(method="tests.cheating", dataset=TARGET, shots=1000, seed=1, backbone="tiny")
     with pytest.raises(UserError, match=r"\('zero' has 32 of 1000, .*; take --shots 1, or"):

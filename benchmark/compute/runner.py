@@ -106,13 +106,18 @@ def plan(
         )
 
     @cache
-    def drawn(cell: Cell) -> Callable[[int], Identity]:
-        """By seed, which changes nothing else of an identity."""
+    def drawn(cell: Cell, _params: str) -> Callable[[int], Identity]:
+        """By seed, which changes nothing else of an identity; the values of `params` are told apart
+        by how they are written, since 1 and 1.0 are equal, but not in a key.
+        """
         named = identity_of(cell)
         return partial(draws_of(named), named.shots)
 
     seed_of = cache(_checked_seed)
-    return [(cell, drawn(replace(cell, seed=0))(seed_of(cell.seed))) for cell in resolved]
+    return [
+        (cell, drawn(replace(cell, seed=0), repr(cell.params))(seed_of(cell.seed)))
+        for cell in resolved
+    ]
 
 
 def _checked_seed(seed: object) -> int:
