@@ -183,11 +183,7 @@ def _cell(
     released = presets.Changes()
     if choices.preset:
         released = presets.changes(choices.preset, card.name, vars(cell.learned))
-        if released.val and choices.val not in (VAL_POLICIES[0], released.val):
-            raise UserError(
-                f"the preset '{choices.preset}' says what {card.name} validates on; leave out"
-                f" --val {choices.val}"
-            )
+        _refuse_overruled(card.name, choices, released)
         cell = _as_preset(cell, released)
     values = {**released.set, **params}
     changed = sorted((key, value) for key, value in values.items() if value != card.defaults[key])
@@ -200,6 +196,19 @@ def _cell(
     given = choices.source_shots if released.source_shots is None else released.source_shots
     own = card.source_shots if given is None else given
     return replace(cell, sources=sources, source_shots=(own or shots) if sources else 0)
+
+
+def _refuse_overruled(method: str, choices: Choices, released: presets.Changes) -> None:
+    """UserError for what was asked of the harness and is decided by the preset."""
+    usual = Choices()
+    for field in ("val", "sources", "source_shots"):
+        wanted, decided = getattr(choices, field), getattr(released, field)
+        if decided is not None and wanted not in (getattr(usual, field), decided):
+            flag = f"--{field.replace('_', '-')}"
+            raise UserError(
+                f"the preset '{choices.preset}' decides {flag} of {method}; leave out"
+                f" {flag} {wanted}"
+            )
 
 
 def _as_preset(cell: Cell, released: presets.Changes) -> Cell:

@@ -223,6 +223,8 @@ def test_presets_are_refused_in_a_sentence_where_they_cannot_be() -> None:
         ({"methods": ["apt"]}, "no released code has settings for apt"),
         ({"methods": ["clap"], "val": "none"}, ""),
         ({"methods": ["tip_adapter"], "val": "none"}, "leave out --val none"),
+        ({"methods": ["prompt_adapter"], "sources": "others"}, "leave out --sources others"),
+        ({"methods": ["prompt_adapter"], "source_shots": 4}, "leave out --source-shots 4"),
     ):
         if words:
             with pytest.raises(UserError, match=words):
