@@ -226,6 +226,16 @@ def test_a_results_folder_that_cannot_be_written_is_refused_before_any_work(
     assert "choose another folder" in result.err
 
 
+def test_a_run_that_is_refused_leaves_no_folder(invoke: Invoke, tmp_path: Path) -> None:
+    for words, code in (
+        (["--method", "zero_shot", "--backbone", "RN50"], 4),
+        (["--method", "tip_adapter", "--set", "alpha=-5"], 2),
+    ):
+        result = invoke("run", *words, "--dataset", "tiny_digits", "--results", tmp_path / "new")
+        assert result.code == code, result.err
+        assert not (tmp_path / "new").exists()
+
+
 def test_reporting_an_empty_folder_says_how_records_come_about(
     invoke: Invoke, tmp_path: Path
 ) -> None:

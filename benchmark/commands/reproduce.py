@@ -84,7 +84,6 @@ def _run(cells: list[Cell], store: Store, data_root: Path | None, device: str) -
     from benchmark.commands.grid_run import RunRequest, run_grid
     from benchmark.commands.printing import consoles
 
-    store.make_ready()
     code = run_grid(cells, store, RunRequest(data_root=data_root, device=device), *consoles())
     if code == 0:
         folder = "" if store.root == opt.DEFAULT else f" --results {store.root}"

@@ -83,7 +83,6 @@ def _run(
     if dry_run:
         print_plan(cells, store, request)
         return 0
-    store.make_ready()
     return run_grid(cells, store, request, *consoles())
 
 

@@ -182,6 +182,8 @@ def run(
     missing = {name: made for name, made in planned.items() if name not in known}
     executor = executor or Serial(on_stage)
     check_cells([cell for cell, _ in missing.values()], executor, device, keep=keep)
+    if missing:
+        store.make_ready()
     _keep_class_names(planned.values(), store)
     yield from (
         Outcome(planned[name][0], name, record, None, cached=True) for name, record in known.items()
