@@ -80,10 +80,10 @@ def test_doubts_about_images_are_said_once(tmp_path: Path) -> None:
         for each in grid(["coop", "taskres"], ["dtd"], (1, 4), (1, 2))
     ]
     for kind in tables.KINDS:
-        assert made(records, tmp_path)[kind].facts == (f"dtd: {remark}",)
+        assert made(records, tmp_path)[kind].facts[1:] == (f"dtd: {remark}",)
     strange = {"data_remarks": ["\x1b[2J\nwiped", {"no": "text"}]}
     records = [each.model_copy(update={"provenance": strange}) for each in records]
-    assert made(records, tmp_path)["method-shots"].facts == ("dtd: ?[2J wiped",)
+    assert made(records, tmp_path)["method-shots"].facts[1:] == ("dtd: ?[2J wiped",)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmark.errors import UserError
 from benchmark.records import index
-from benchmark.records.store import read
+from benchmark.records.store import Store, read
 from testbed.mutation import json_text, mutated, mutated_tree
 from testbed.targets.inputs import Random, written
 from testbed.targets.records import record_trees
@@ -25,7 +25,7 @@ def _tree() -> Any:
         for tree in record_trees():
             file = written(Path(folder) / f"{tree['key']}.json", json_text(tree))
             assert read(file)
-            files.append((str(file), "1-1-1-1"))
+            files.append((file, "1-1-1-1"))
         content.rows.extend(index._fresh_rows(content, files, problems))
     assert not problems
     return json.loads(content.model_dump_json())
@@ -47,7 +47,7 @@ def read_index(folder: Path, content: bytes) -> None:
     found = index._load(place, 10_000_000)
     if not found.rows:
         raise UserError("nothing is taken from it")
-    for record in index._records(found, found.rows, {row[0]: "" for row in found.rows}):
+    for record in index._records(found, found.rows, Store(folder)):
         assert 0 <= record.class_accuracy <= 1
         assert record.costs.trainable_params >= 0
         assert record.identity.shots >= 0
