@@ -40,9 +40,10 @@ Memory and time: every image passes M times through the image tower, in training
 as many activations are kept, and in prediction. Stage 2 encodes N K texts at every step.
 
 Expected: ViT-B/16, mean of 11 datasets and three seeds, 1/2/4/8/16 shots: 70.71 / 74.00 / 76.92 /
-79.65 / 82.09 %. Tiny suite: 42.6 ± 1.1 % at 1 shot of seeds 1-3, 45.9 % at 16 shots of seed 1
-alone, where zero-shot has 46.0: below it on digits (41.4, zero-shot 44.1) and shapes (37.5 and
-38.1), above it on textures (58.9 and 55.8). The release's 200 epochs were not tried there.
+79.65 / 82.09 %. Tiny suite: 42.6 ± 1.1 % at 1 shot of seeds 1-3, 45.5 % at 16 shots of seed 1
+alone, where zero-shot has 46.0: below it on digits (42.5, zero-shot 44.1) and shapes (36.6 and
+38.1), above it on textures (57.5 and 55.8). With 50 epochs the latter two
+have 37.5 and 58.9 %.
 
 Source: Chen et al., PLOT: Prompt Learning with Optimal Transport for Vision-Language Models, ICLR
 2023; CHENGY12/PLOT @ 728539f, plot-pp: trainers/plotpp.py, clip/model.py, train.py, README.md,
