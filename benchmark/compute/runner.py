@@ -74,36 +74,10 @@ def plan(
     Raises UserError for what cannot run: unknown names, wrong parameters, missing weights or data,
     a method that its backbone cannot serve.
     """
-
-    label_of = cache(preprocessing.label_of)
-
-    @cache
-    def dataset_of(name: str) -> tuple[str, str]:
-        return data.read_spec(name).name, data.digest(
-            name, root, accept_changed_data=accept_changed_data
-        )
-
     resolved = _resolved(cells, device)
-    recorded, digest = cache(weights.recorded), cache(weights.weights_digest)
-    texts_of = cache(text_sets.named)
     refuse_short_classes(resolved, root, accept_changed_data=accept_changed_data)
     require_sentences(resolved)
-
-    def identity_of(cell: Cell) -> Identity:
-        card = methods.card(cell.method)
-        on_device = devices.cuts_on_device(cell.backbone, device, cell.precision)
-        own = label_of(cell.backbone)
-        transform = grid.transform_version(on_device=on_device, preprocessing=own)
-        name = recorded(cell.backbone)
-        return grid.identity(
-            cell,
-            card,
-            dataset_of,
-            digest,
-            transform=transform,
-            backbone=name,
-            texts_of=texts_of,
-        )
+    identity_of, seed_of = _identities(root, device, accept_changed_data), cache(_checked_seed)
 
     @cache
     def drawn(cell: Cell, _params: str) -> Callable[[int], Identity]:
@@ -113,11 +87,39 @@ def plan(
         named = identity_of(cell)
         return partial(draws_of(named), named.shots)
 
-    seed_of = cache(_checked_seed)
     return [
         (cell, drawn(replace(cell, seed=0), repr(cell.params))(seed_of(cell.seed)))
         for cell in resolved
     ]
+
+
+def _identities(
+    root: Path | None, device: str, accept_changed_data: bool
+) -> Callable[[Cell], Identity]:
+    """The identity of a cell; what several share of data, weights and texts is read once."""
+    label_of, recorded = cache(preprocessing.label_of), cache(weights.recorded)
+    digest, texts_of = cache(weights.weights_digest), cache(text_sets.named)
+
+    @cache
+    def dataset_of(name: str) -> tuple[str, str]:
+        return data.read_spec(name).name, data.digest(
+            name, root, accept_changed_data=accept_changed_data
+        )
+
+    def identity_of(cell: Cell) -> Identity:
+        on_device = devices.cuts_on_device(cell.backbone, device, cell.precision)
+        own = label_of(cell.backbone)
+        return grid.identity(
+            cell,
+            methods.card(cell.method),
+            dataset_of,
+            digest,
+            transform=grid.transform_version(on_device=on_device, preprocessing=own),
+            backbone=recorded(cell.backbone),
+            texts_of=texts_of,
+        )
+
+    return identity_of
 
 
 def _checked_seed(seed: object) -> int:
